@@ -1,0 +1,60 @@
+# Two commands for a new user: `make run` and `make test`. Everything else is for who works on it.
+PYTHON ?= python3
+PORT ?= 8080
+VENV := .venv
+BIN := $(VENV)/bin
+COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test test-quick lint format bench lock clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.created:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml | $(VENV)/.created
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/runtime.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.created
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.runtime
+
+run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (PORT=8080)
+	@exec $(BIN)/payment-engine dev --port $(PORT)
+
+demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a timeline
+	@exec $(BIN)/payment-engine demo
+
+test: $(VENV)/.dev ## the whole suite, real Apache Kafka included
+	$(BIN)/pytest --cov --cov-report=term:skip-covered
+
+test-quick: $(VENV)/.dev ## what needs no Apache Kafka
+	$(BIN)/pytest -m "not kafka"
+
+lint: $(VENV)/.dev ## ruff, mypy, import-linter
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## write what ruff would have it be
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## throughput, latency, CPU and memory on real Apache Kafka
+	$(BIN)/python -m bench
+
+lock: $(VENV)/.dev ## compile the hash-pinned locks again
+	$(COMPILE) --extra dev --extra cloud pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(COMPILE) --extra cloud -c requirements/dev.txt pyproject.toml requirements/build.in -o requirements/cloud.txt
+	$(COMPILE) -c requirements/dev.txt pyproject.toml requirements/build.in -o requirements/runtime.txt
+
+clean: ## remove the environment and what tests left
+	rm -rf $(VENV) .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .kafka .payment-engine

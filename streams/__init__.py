@@ -1,0 +1,1 @@
+"""From commands to decisions: the pure domain, its Faust shells, the gateway executor and what runs them."""
