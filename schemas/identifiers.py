@@ -1,0 +1,153 @@
+"""Identifiers: their types, how they are derived, and what they may look like.
+
+Everything here is deterministic, so that a replay names things as the first run did (DESIGN.md sections 3 and 4).
+Called by the ingress (payment ids, operation ids), the domain (event ids) and the gateway executor (gateway keys).
+"""
+
+import base64
+import binascii
+import hashlib
+import re
+import uuid
+from typing import NewType
+
+OriginId = NewType("OriginId", str)
+OrderId = NewType("OrderId", str)
+IdempotencyKey = NewType("IdempotencyKey", str)
+OpId = NewType("OpId", str)
+PaymentId = NewType("PaymentId", str)
+RefundId = NewType("RefundId", str)
+CommandId = NewType("CommandId", str)
+EventId = NewType("EventId", str)
+GatewayName = NewType("GatewayName", str)
+Fingerprint = NewType("Fingerprint", str)
+
+MAX_ORIGIN_ID_CHARS = 64
+MAX_ORDER_ID_CHARS = 128
+MAX_IDEMPOTENCY_KEY_CHARS = 255
+MAX_TOKEN_CHARS = 255
+MAX_COMMAND_ID_CHARS = 128
+SHORT_HASH_CHARS = 16
+
+# Visible ASCII without the separator of row keys and claim keys; no space, so that a log line stays one field.
+_VISIBLE = re.compile(r"[!-{}-~]+")
+_NAMESPACE = uuid.UUID("6f0c6c8e-2b55-5c0e-9d0c-5b8a6f3f7a51")  # fixed for ever: event ids are derived from it
+_PAYMENT_PREFIX = "pay_"
+_REFUND_PREFIX = "re_"
+
+
+class InvalidIdentifierError(ValueError):
+    """An identifier that nobody could have been given, or that breaks its rule; the message says which."""
+
+
+def _checked(value: str, *, what: str, max_chars: int) -> str:
+    if not 1 <= len(value) <= max_chars:
+        raise InvalidIdentifierError(f"{what} must have 1 to {max_chars} characters")
+    if not _VISIBLE.fullmatch(value):
+        raise InvalidIdentifierError(f"{what} must be visible ASCII without space and '|'")
+    return value
+
+
+def origin_id(value: str) -> OriginId:
+    """Return the origin (merchant) id. Raises: InvalidIdentifierError."""
+    return OriginId(_checked(value, what="originId", max_chars=MAX_ORIGIN_ID_CHARS))
+
+
+def order_id(value: str) -> OrderId:
+    """Return the order id. Raises: InvalidIdentifierError."""
+    return OrderId(_checked(value, what="orderId", max_chars=MAX_ORDER_ID_CHARS))
+
+
+def idempotency_key(value: str) -> IdempotencyKey:
+    """Return the idempotency key. Raises: InvalidIdentifierError."""
+    return IdempotencyKey(_checked(value, what="Idempotency-Key", max_chars=MAX_IDEMPOTENCY_KEY_CHARS))
+
+
+def gateway_token(value: str) -> str:
+    """Return a gateway's token for a payment method. Raises: InvalidIdentifierError."""
+    return _checked(value, what="token", max_chars=MAX_TOKEN_CHARS)
+
+
+def command_id(value: str) -> CommandId:
+    """Return the CloudEvents id of a command. Raises: InvalidIdentifierError."""
+    return CommandId(_checked(value, what="ce_id", max_chars=MAX_COMMAND_ID_CHARS))
+
+
+def _digest(*parts: str) -> bytes:
+    # Each part is preceded by its length, so that no two different lists of parts give the same bytes.
+    joined = b"".join(len(raw).to_bytes(4, "big") + raw for raw in (part.encode() for part in parts))
+    return hashlib.sha256(joined).digest()
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def fingerprint(*parts: str) -> Fingerprint:
+    """Return the fingerprint of a command's canonical body, given as its kind and its fields in a fixed order."""
+    return Fingerprint(_base64url(_digest(*parts)))
+
+
+def op_id(origin: OriginId, key: IdempotencyKey, order: OrderId, body: Fingerprint) -> OpId:
+    """Return the operation's id: the same wish under the same key is the same operation, for ever."""
+    return OpId("op_" + _base64url(_digest(origin, key, order, body))[:32])
+
+
+def short_hash(value: str) -> str:
+    """Return 16 URL-safe characters (96 bits) of the value's SHA-256."""
+    return _base64url(_digest(value))[:SHORT_HASH_CHARS]
+
+
+def payment_id(order: OrderId, op: OpId) -> PaymentId:
+    """Return the self-routing id of the payment that this operation opened."""
+    return PaymentId(f"{_PAYMENT_PREFIX}{_base64url(order.encode())}_{short_hash(op)}")
+
+
+def refund_id(order: OrderId, op: OpId) -> RefundId:
+    """Return the self-routing id of the refund that this operation is."""
+    return RefundId(f"{_REFUND_PREFIX}{_base64url(order.encode())}_{short_hash(op)}")
+
+
+def order_of(identifier: str) -> OrderId:
+    """Return the order that a payment id or a refund id carries. Raises: InvalidIdentifierError."""
+    for prefix in (_PAYMENT_PREFIX, _REFUND_PREFIX):
+        body = identifier.removeprefix(prefix)
+        encoded, separator, tail = (
+            body[: -SHORT_HASH_CHARS - 1],
+            body[-SHORT_HASH_CHARS - 1 :][:1],
+            body[-SHORT_HASH_CHARS:],
+        )
+        if body != identifier and separator == "_" and len(tail) == SHORT_HASH_CHARS and encoded:
+            return _decoded_order(encoded)
+    raise InvalidIdentifierError("not an id of this engine")
+
+
+def _decoded_order(encoded: str) -> OrderId:
+    try:
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
+        order = order_id(raw.decode("ascii"))
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise InvalidIdentifierError("not an id of this engine") from error
+    if _base64url(raw) != encoded:
+        raise InvalidIdentifierError("not an id of this engine")  # a second spelling of the same order
+    return order
+
+
+def event_id(command: str, transition: str) -> EventId:
+    """Return the deterministic id of the event that this transition of this command's operation emits."""
+    return EventId(str(uuid.uuid5(_NAMESPACE, f"{command}|{transition}")))
+
+
+def gateway_key(op: OpId, attempt: int) -> str:
+    """Return the idempotency key a gateway is given: the same for every redelivery of the same attempt."""
+    return f"{op}-{attempt}"
+
+
+def row_key(origin: OriginId, order: OrderId) -> bytes:
+    """Return the key of an order's row in its table."""
+    return f"{origin}|{order}".encode()
+
+
+def claim_key(origin: OriginId, key: IdempotencyKey) -> bytes:
+    """Return the key of a claim: on the claims topic and in the claims table alike."""
+    return f"{origin}|{key}".encode()

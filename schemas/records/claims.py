@@ -1,0 +1,65 @@
+"""Idempotency across orders: the records of `idempotency.claims.v1` and `idempotency.verdicts.v1`, and the claim row.
+
+The orders agent asks, the claims agent answers; the first claim of a key in log order wins (DESIGN.md section 6).
+"""
+
+from dataclasses import dataclass
+
+from schemas.identifiers import GatewayName, IdempotencyKey, OpId, OrderId, OriginId
+from schemas.vocabulary import Rejection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutePlan:
+    """Which gateways an operation may go to, in order, by the policy of when its claim was made. Pinned by the claim."""
+
+    policy_version: int
+    gateways: tuple[GatewayName, ...]
+    refusal: Rejection | None  # the policy's refusal (a limit), pinned like the rest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRequested:
+    """Ask that this operation be the one that its idempotency key stands for."""
+
+    origin_id: OriginId
+    idempotency_key: IdempotencyKey
+    order_id: OrderId
+    op_id: OpId
+    plan: RoutePlan
+    requested_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimExpiryRequested:
+    """Ask the claims agent to forget a claim that is older than its life; sent by its own sweep."""
+
+    origin_id: OriginId
+    idempotency_key: IdempotencyKey
+    op_id: OpId
+    claimed_at_ms: int  # the claim as the sweep saw it: a newer one stays
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimDecided:
+    """The verdict: granted, or held by another operation. The same operation always gets the same verdict."""
+
+    origin_id: OriginId
+    idempotency_key: IdempotencyKey
+    order_id: OrderId  # of the operation that asked
+    op_id: OpId  # the operation that asked
+    granted: bool
+    holder_order_id: OrderId
+    holder_op_id: OpId
+    plan: RoutePlan  # of the claim that won
+    decided_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRow:
+    """What the claims table keeps of a key."""
+
+    op_id: OpId
+    order_id: OrderId
+    plan: RoutePlan
+    claimed_at_ms: int

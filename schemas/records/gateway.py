@@ -1,0 +1,85 @@
+"""Between the orders agent and the executor: `gateway.requests.v1`, `gateway.results.v1`, `gateway.webhooks.v1`."""
+
+from dataclasses import dataclass
+
+from schemas.identifiers import GatewayName, OpId, OrderId, OriginId, PaymentId
+from schemas.vocabulary import CallKind, DeclineClass, Outcome, RetryAdvice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationError:
+    """Why an operation did not succeed, in the engine's words and in the gateway's."""
+
+    code: str  # the unified code, such as `insufficient_funds`
+    decline_class: DeclineClass | None  # only of a decline
+    gateway_code: str | None
+    message: str  # for a person; never holds a token or card data
+    advice: str | None  # the network's or gateway's own advice, as it came
+    retry: RetryAdvice
+    retry_after_ms: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayCallRequested:
+    """One call the executor owes. Sent again after a crash: `gateway_key` makes it the same call."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    payment_id: PaymentId
+    op_id: OpId
+    kind: CallKind
+    inquired_kind: CallKind | None  # of an inquiry: what it asks about
+    attempt: int  # from 1; a new attempt is a new gateway key, perhaps at another gateway
+    call_number: int  # from 1, counts every call of this operation, inquiries included
+    gateway: GatewayName
+    gateway_key: str
+    amount_minor: int
+    currency: str
+    token: str | None  # authorize and sale only
+    payment_reference: str | None  # the gateway's id of the payment this call works on
+    own_reference: str | None  # of an inquiry: the gateway's id of the inquired operation, when known
+    final: bool  # of a capture: release the rest
+    first_requested_at_ms: int  # of this attempt: the gateway's idempotency window runs from here
+    requested_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayCallCompleted:
+    """What one gateway call came to."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    op_id: OpId
+    kind: CallKind
+    attempt: int
+    call_number: int
+    gateway: GatewayName
+    outcome: Outcome
+    gateway_reference: str | None  # the gateway's id of what the operation made
+    confirmed_amount_minor: int | None
+    confirmed_currency: str | None
+    action_url: str | None  # of REQUIRES_ACTION: where the payer goes
+    error: OperationError | None
+    raw: str | None  # the gateway's answer, redacted and cut to a limit
+    completed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookHeader:
+    """One HTTP header of a webhook, name in lower case."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookReceived:
+    """A gateway's notice, verified on its raw bytes and kept raw; translated inside the stream."""
+
+    gateway: GatewayName
+    origin_id: OriginId | None  # when the notice carries it
+    order_id: OrderId | None  # when the notice carries it
+    gateway_reference: str | None
+    headers: tuple[WebhookHeader, ...]
+    body: bytes
+    received_at_ms: int

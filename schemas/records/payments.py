@@ -1,0 +1,97 @@
+"""What the engine tells the world: facts on `payments.events.v1`, answers on `payments.replies.v1`, their views."""
+
+from dataclasses import dataclass
+
+from schemas.identifiers import GatewayName, IdempotencyKey, OpId, OrderId, OriginId, PaymentId, RefundId
+from schemas.records.gateway import OperationError
+from schemas.vocabulary import OperationKind, OperationState, Overlay, PaymentStatus, Rejection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationView:
+    """One operation as a merchant may see it."""
+
+    op_id: OpId
+    kind: OperationKind
+    state: OperationState
+    idempotency_key: IdempotencyKey
+    amount_minor: int
+    currency: str
+    refund_id: RefundId | None  # of a refund
+    gateway: GatewayName | None
+    gateway_reference: str | None
+    attempts: int
+    error: OperationError | None
+    rejection: Rejection | None
+    action_url: str | None
+    requested_at_ms: int
+    updated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentView:
+    """One payment as a merchant may see it."""
+
+    payment_id: PaymentId
+    origin_id: OriginId
+    order_id: OrderId
+    status: PaymentStatus
+    overlays: tuple[Overlay, ...]
+    amount_minor: int  # asked for
+    currency: str
+    authorized_minor: int
+    captured_minor: int
+    refunded_minor: int
+    created_at_ms: int
+    updated_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentEvent:
+    """A public fact. Its CloudEvents id is deterministic: a consumer that drops known ids is effectively once."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    payment_id: PaymentId | None  # None: the operation named a payment that is not there
+    command_id: str  # the command that opened the operation
+    sequence: int  # per order, rising
+    operation: OperationView
+    payment: PaymentView | None
+    occurred_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyTo:
+    """Where an answer goes: a partition of `payments.replies.v1`, and the id the waiting instance knows it by."""
+
+    request_id: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationReplied:
+    """The answer to a waiting ingress instance: about an operation (accepted or final) or to a query."""
+
+    request_id: str
+    origin_id: OriginId
+    order_id: OrderId
+    final: bool  # False: accepted, the claim is granted and the rest goes on
+    found: bool  # of a query: whether the payment or refund exists
+    replayed: bool  # the operation was known before this request came
+    operation: OperationView | None
+    payment: PaymentView | None
+    operations: tuple[OperationView, ...]  # of a query about a payment: its life, oldest first
+    replied_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentQueried:
+    """Read a row through the log, so that a client reads its own writes (`payments.queries.v1`)."""
+
+    request_id: str
+    reply_partition: int
+    origin_id: OriginId
+    order_id: OrderId
+    payment_id: PaymentId | None
+    refund_id: RefundId | None
+    queried_at_ms: int

@@ -1,0 +1,26 @@
+"""The per-origin routing policy, on the compacted topic `policies.v1` (key: origin id, or `*` for all others)."""
+
+from dataclasses import dataclass
+
+from schemas.identifiers import GatewayName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AmountLimit:
+    """The largest amount of one payment in one currency."""
+
+    currency: str
+    max_amount_minor: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginPolicy:
+    """Which gateways an origin's payments may go to, in order, and within which limits."""
+
+    origin_id: str  # or `*`
+    version: int  # rises with every change
+    gateways: tuple[GatewayName, ...]
+    fallback: bool  # whether a call that was not executed may go to the next gateway
+    max_attempts: int  # over all gateways, 1 to 10
+    limits: tuple[AmountLimit, ...]  # a currency without an entry has no limit
+    updated_at_ms: int

@@ -1,0 +1,31 @@
+"""A due timer, as an input on the log (`payments.timers.v1`): the domain reads no clock."""
+
+from dataclasses import dataclass
+
+from schemas.identifiers import OpId, OrderId, OriginId
+from schemas.vocabulary import TimerKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerFired:
+    """The time that an order asked for has come. `number` tells which wish it was: an older one is ignored."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    op_id: OpId | None  # None: about the whole row
+    kind: TimerKind
+    number: int
+    due_at_ms: int
+    fired_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTimer:
+    """A timer that an order waits for, as the timers table keeps it (key: the order's row key and the operation)."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    op_id: OpId | None
+    kind: TimerKind
+    number: int
+    due_at_ms: int
