@@ -11,7 +11,7 @@ from schemas.vocabulary import Rejection
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePlan:
-    """Which gateways an operation may go to, in order, by the policy of when its claim was made. Pinned by the claim."""
+    """Which gateways an operation may go to, in order, by the policy when its claim was made. Pinned by the claim."""
 
     policy_version: int
     gateways: tuple[GatewayName, ...]
