@@ -1,0 +1,207 @@
+"""Every setting of the engine, its meaning, unit, default and reason. The only reader of the environment.
+
+Variables are named `PAYMENT_ENGINE_<GROUP>_<FIELD>`. Read once by a program's start (`load`), then passed on as frozen
+values. A variable that is malformed, or that no group knows, refuses to start and is named: a typing error must not
+turn into a default. `payment-engine settings` prints the table of them all, which the README holds too.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "PAYMENT_ENGINE_"
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class MisconfiguredError(Exception):
+    """A setting is wrong; the message names each one. The program refuses to start."""
+
+
+class _Group(BaseSettings):
+    """One group of settings, frozen."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX, hide_input_in_errors=True)
+
+
+class KafkaSettings(_Group):
+    """The broker and how it is reached."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
+
+    bootstrap_servers: str = Field("localhost:9092", description="Brokers to start from, `host:port` with commas.")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How connections are secured."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="SASL mechanism, with a SASL protocol."
+    )
+    sasl_username: str | None = Field(None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_cafile: Path | None = Field(None, description="CA certificates (PEM) that the brokers' are checked against.")
+    partitions: int = Field(8, ge=1, le=1000, description="Partitions of every topic. Never changes under a system.")
+    replication_factor: int = Field(1, ge=1, le=9, description="Copies of every topic; 3 in production.")
+    min_insync_replicas: int = Field(1, ge=1, le=9, description="Copies that must have a write; 2 in production.")
+    request_timeout_s: Seconds = Field(10.0, description="Longest wait for one answer of a broker, seconds.")
+
+
+class StreamSettings(_Group):
+    """The Faust apps `orders` and `claims`."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STREAM_")
+
+    state_dir: Path | None = Field(
+        None, description="Folder of the RocksDB tables. None: tables in memory, recovered from the changelog at start."
+    )
+    instance_id: str | None = Field(
+        None, description="Stable id of this worker (static membership): a restart within the session is no rebalance."
+    )
+    standby_replicas: int = Field(0, ge=0, le=3, description="Warm copies of each table on other workers.")
+    max_inputs_in_flight: int = Field(
+        1024, ge=1, le=65_536, description="Inputs decided but not yet committed, a worker: bounds memory and replay."
+    )
+    session_timeout_s: Seconds = Field(10.0, description="A silent worker loses its partitions after this, seconds.")
+    heartbeat_interval_s: Seconds = Field(1.0, description="Between heartbeats, seconds; well below the session.")
+    claim_life_days: int = Field(30, ge=1, le=3650, description="Days an idempotency key is remembered.")
+    order_life_days: int = Field(180, ge=1, le=3650, description="Days a finished order stays in the table.")
+    sweep_interval_s: Seconds = Field(3600.0, description="Between sweeps for expired claims and orders, seconds.")
+
+
+class ExecutorSettings(_Group):
+    """The gateway executor."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}EXECUTOR_")
+
+    max_calls_in_flight: int = Field(512, ge=1, le=10_000, description="Gateway calls under way at once, a worker.")
+    call_timeout_s: Seconds = Field(30.0, description="Longest wait for one gateway call, seconds.")
+    drain_timeout_s: Seconds = Field(35.0, description="Longest wait for calls under way at a stop, seconds.")
+    instance_id: str | None = Field(None, description="Stable id of this worker (static membership).")
+    session_timeout_s: Seconds = Field(10.0, description="A silent worker loses its partitions after this, seconds.")
+
+
+class GatewaySettings(_Group):
+    """The gateways that are reached, and how."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}GATEWAY_")
+
+    mock_url: str | None = Field(None, description="Base URL of the Mock gateway. None: there is no Mock gateway.")
+    mock_webhook_secret: SecretStr = Field(
+        SecretStr("whsec_mock"), description="Secret that the Mock's webhooks are signed with. The Mock moves no money."
+    )
+    connect_timeout_s: Seconds = Field(3.0, description="Longest wait for a connection to a gateway, seconds.")
+    read_timeout_s: Seconds = Field(20.0, description="Longest wait for a gateway's answer, seconds; then in doubt.")
+    default_gateways: str = Field(
+        "mock", description="Gateways, with commas and in order, of an origin that has no policy. Empty: none."
+    )
+
+
+class HttpSettings(_Group):
+    """The HTTP ingress."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8080, description="Port to listen on; 0 takes a free one.")
+    dev: bool = Field(False, description="Serve without API keys. For development only, and said so at start.")
+    keys_file: Path | None = Field(
+        None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
+    )
+    keys_pepper: SecretStr | None = Field(None, description="Secret that API keys are hashed with.")
+    instance: int = Field(
+        0, ge=0, le=999, description="Number of this instance: it waits on this partition of replies."
+    )
+    sync_timeout_s: Seconds = Field(10.0, description="Longest wait of a sync request, seconds; then 202.")
+    requests_per_second: int = Field(1000, ge=1, le=100_000, description="Requests a second allowed an origin.")
+    max_waiting: int = Field(
+        10_000, ge=1, le=100_000, description="Requests that may wait for a reply at once; then 503."
+    )
+
+
+class RegistrySettings(_Group):
+    """The schema registry."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REGISTRY_")
+
+    url: str | None = Field(None, description="Confluent-compatible schema registry. None: the packaged lock file.")
+    timeout_s: Seconds = Field(10.0, description="Longest wait for the registry, seconds.")
+
+
+class TelemetrySettings(_Group):
+    """Logs, and the names this process goes by in traces and metrics."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TELEMETRY_")
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    log_format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All groups together."""
+
+    kafka: KafkaSettings
+    stream: StreamSettings
+    executor: ExecutorSettings
+    gateway: GatewaySettings
+    http: HttpSettings
+    registry: RegistrySettings
+    telemetry: TelemetrySettings
+
+    GROUPS: ClassVar[Mapping[str, type[_Group]]] = {
+        "kafka": KafkaSettings,
+        "stream": StreamSettings,
+        "executor": ExecutorSettings,
+        "gateway": GatewaySettings,
+        "http": HttpSettings,
+        "registry": RegistrySettings,
+        "telemetry": TelemetrySettings,
+    }
+
+
+def variables() -> Iterator[tuple[str, FieldInfo]]:
+    """Yield the name of each variable and its field, in the order of the groups."""
+    for name, group in Settings.GROUPS.items():
+        for field_name, field in group.model_fields.items():
+            yield f"{PREFIX}{name}_{field_name}".upper(), field
+
+
+def load() -> Settings:
+    """Read the environment.
+
+    Raises:
+        MisconfiguredError: A variable is malformed, or unknown; every one is named, values are not shown.
+    """
+    known = {name for name, _ in variables()}
+    faults = [f"{name}: no such setting" for name in os.environ if name.startswith(PREFIX) and name not in known]
+    groups: dict[str, _Group] = {}
+    for name, group in Settings.GROUPS.items():
+        try:
+            groups[name] = group()
+        except ValidationError as error:
+            faults += [
+                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {each['msg']}"
+                for each in error.errors()
+            ]
+    if faults:
+        raise MisconfiguredError("; ".join(sorted(faults)))
+    return Settings(**groups)  # type: ignore[arg-type]  # each name is given the group of its class above
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """Return the variables that make a child process read these same settings; secrets included."""
+    environment: dict[str, str] = {}
+    for name in Settings.GROUPS:
+        group = getattr(settings, name)
+        for field_name in type(group).model_fields:
+            value = getattr(group, field_name)
+            if value is not None:
+                raw = value.get_secret_value() if isinstance(value, SecretStr) else value
+                environment[f"{PREFIX}{name}_{field_name}".upper()] = str(raw)
+    return environment
