@@ -1,0 +1,86 @@
+"""What every test may ask for: a real Apache Kafka, and proof at the end that it was really used."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError, find_kafka
+
+REQUIRE_VARIABLE = "PAYMENT_ENGINE_TESTS_REQUIRE_KAFKA"
+"""Set to 1 where a suite without Apache Kafka counts for nothing (continuous integration)."""
+
+KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three"})
+
+_passed_on_kafka: set[str] = set()
+
+
+def _kafka_is_required() -> bool:
+    return os.environ.get(REQUIRE_VARIABLE) == "1"
+
+
+@contextlib.contextmanager
+def _or_skip() -> Iterator[None]:
+    """Without Apache Kafka a test is skipped with the reason, or fails where it is required."""
+    try:
+        yield
+    except KafkaUnavailableError as missing:
+        if _kafka_is_required():
+            pytest.fail(f"{REQUIRE_VARIABLE}=1, but: {missing}", pytrace=False)
+        pytest.skip(f"no Apache Kafka: {missing}")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[FoundKafka]:
+    """One node of a real Apache Kafka, shared by the whole session. Topics are not created by themselves."""
+    with contextlib.ExitStack() as stack:
+        with _or_skip():
+            found = stack.enter_context(find_kafka())
+        yield found
+
+
+@pytest.fixture
+def kafka_cluster_of_three() -> Iterator[KafkaCluster]:
+    """Three nodes for one test, which may kill, freeze, thaw and start them by `cluster.nodes[n]`."""
+    with contextlib.ExitStack() as stack:
+        with _or_skip():
+            cluster = stack.enter_context(KafkaCluster(brokers=3))
+        yield cluster
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whoever asks for a Kafka fixture is a `kafka` test, marked by hand or not."""
+    for item in items:
+        if KAFKA_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.kafka)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count what really ran and passed on Apache Kafka."""
+    if report.when == "call" and report.passed and "kafka" in report.keywords:
+        _passed_on_kafka.add(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """A whole suite in which no Kafka test passed is no success where Kafka is required."""
+    if (
+        exitstatus == pytest.ExitCode.OK
+        and _kafka_is_required()
+        and _whole_suite(session.config)
+        and not _passed_on_kafka
+    ):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        if reporter is not None:
+            reporter.write_line(f"{REQUIRE_VARIABLE}=1, but no test ran on Apache Kafka", red=True)
+
+
+def _whole_suite(config: pytest.Config) -> bool:
+    options = config.option
+    narrowed = options.keyword or options.markexpr or options.collectonly or getattr(options, "lf", False)
+    whole = {Path(config.rootpath, folder).resolve() for folder in config.getini("testpaths")}
+    return (
+        not narrowed and {Path(config.invocation_params.dir, argument).resolve() for argument in config.args} == whole
+    )
