@@ -1,0 +1,193 @@
+"""CloudEvents 1.0 on Kafka: attributes to headers and back (binary mode), and the attributes of a structured event.
+
+Called by `schemas.messages` only. Written here because the Python SDK (2.x) turns Avro bytes that happen to be UTF-8
+into `str` and invents an id where one is missing; the tests use it as a judge of the header forms.
+Sources: CloudEvents 1.0.2, sections "Type System" and "Context Attributes"; its Kafka protocol binding 1.0.2; its JSON
+format 1.0.2; its extensions partitioning, sequence and distributed tracing.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from schemas import rfc3339
+from schemas.decode_errors import DecodeError
+from schemas.vocabulary import DeadLetterReason
+
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+RawHeaders: TypeAlias = Sequence[tuple[str, bytes]] | Sequence[tuple[str, bytes | None]]
+"""As a client gives them: Kafka allows a header without a value."""
+
+CONTENT_TYPE_HEADER = "content-type"
+AVRO_CONTENT_TYPE = "application/avro"
+STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
+SPEC_VERSION = "1.0"
+PREFIX = "ce_"
+
+MAX_HEADERS = 128  # ours are fewer than 20; tracing and proxies add some
+MAX_ATTRIBUTE_BYTES = 2_048
+MAX_INTEGER = 2**31 - 1  # CloudEvents' Integer is 32 bits, signed
+
+_REQUIRED = ("specversion", "id", "source", "type")
+# What no CloudEvents string may hold: control characters, surrogates, non-characters of the basic plane.
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """The attributes of one event. Extension names are CloudEvents names: lower case letters and digits only."""
+
+    id: str  # of a command: the command id, which is also the request id a waiting ingress knows
+    source: str
+    type: str
+    time_ms: int | None  # when it happened; None only where a foreign producer did not say
+    subject: str | None = None  # the payment id
+    partitionkey: str | None = None  # the order id
+    originid: str | None = None
+    idempotencykey: str | None = None
+    sequence: int | None = None  # of a public event: rises per order
+    traceparent: str | None = None
+    tracestate: str | None = None
+    replypartition: int | None = None  # of a command: the partition of `payments.replies.v1` where its ingress listens
+
+
+def to_headers(envelope: Envelope, fixed: Headers) -> Headers:
+    """Return the headers of binary mode: `fixed` (specversion, content type, schema) and the envelope's attributes."""
+    headers = [
+        *fixed,
+        ("ce_id", envelope.id.encode()),
+        ("ce_source", envelope.source.encode()),
+        ("ce_type", envelope.type.encode()),
+    ]
+    if envelope.time_ms is not None:
+        headers.append(("ce_time", rfc3339.text_of(envelope.time_ms).encode()))
+    for name, text in (
+        ("ce_subject", envelope.subject),
+        ("ce_partitionkey", envelope.partitionkey),
+        ("ce_originid", envelope.originid),
+        ("ce_idempotencykey", envelope.idempotencykey),
+        ("ce_traceparent", envelope.traceparent),
+        ("ce_tracestate", envelope.tracestate),
+    ):
+        if text is not None:
+            headers.append((name, text.encode()))
+    if envelope.sequence is not None:
+        headers.append(("ce_sequence", b"%d" % envelope.sequence))
+    if envelope.replypartition is not None:
+        headers.append(("ce_replypartition", b"%d" % envelope.replypartition))
+    return tuple(headers)
+
+
+def media_type_of(headers: RawHeaders) -> str:
+    """Return the media type of the content-type header in lower case, without parameters (a charset must be UTF-8).
+
+    Raises: DecodeError when there is none, more than one, or one that is not text.
+    """
+    if len(headers) > MAX_HEADERS:
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"more than {MAX_HEADERS} headers")
+    found = [raw for name, raw in headers if name == CONTENT_TYPE_HEADER]
+    if len(found) != 1:
+        raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "exactly one content-type header is needed")
+    return media_type(_text(CONTENT_TYPE_HEADER, found[0], DeadLetterReason.UNKNOWN_CONTENT_TYPE))
+
+
+def media_type(content_type: str) -> str:
+    """Return the media type in lower case. Raises: DecodeError for a charset other than UTF-8."""
+    if content_type == AVRO_CONTENT_TYPE:
+        return content_type
+    media, *parameters = content_type.split(";")
+    for parameter in parameters:
+        name, _, setting = parameter.partition("=")
+        if name.strip().lower() == "charset" and setting.strip().strip('"').lower() not in {"utf-8", "us-ascii"}:
+            raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "the charset is not UTF-8")
+    return media.strip().lower()
+
+
+def from_headers(headers: RawHeaders) -> Envelope:
+    """Return the envelope of a binary mode message; headers of others are left alone.
+
+    Raises: DecodeError for a required attribute that is missing, and for any that is malformed or there twice.
+    """
+    attributes: dict[str, str] = {}
+    for name, raw in headers:
+        if name.startswith(PREFIX):
+            attribute = name[3:]
+            if attribute in attributes:
+                raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "an attribute is there twice")
+            attributes[attribute] = _text(attribute, raw, DeadLetterReason.NOT_CLOUD_EVENT)
+    return to_envelope(attributes)
+
+
+def _text(name: str, raw: bytes | None, reason: DeadLetterReason) -> str:
+    if raw is None or len(raw) > MAX_ATTRIBUTE_BYTES:
+        raise DecodeError(reason, f"{_shown(name)} has no value or more than {MAX_ATTRIBUTE_BYTES} bytes")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise DecodeError(reason, f"{_shown(name)} is not UTF-8") from None  # the cause quotes the value
+
+
+def _shown(name: str) -> str:
+    # A foreign producer also chooses the names; only names that CloudEvents allows are repeated in a detail.
+    return name if re.fullmatch(r"[a-z0-9-]{1,20}", name) else "an attribute"
+
+
+def to_envelope(attributes: Mapping[str, str]) -> Envelope:
+    """Return the envelope of attributes in their text form. Unknown extensions are left out. Raises: DecodeError."""
+    for name in _REQUIRED:
+        if name not in attributes:
+            raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, f"{name} is missing")
+    for name, text in attributes.items():
+        _check_text(name, text)
+    if attributes["specversion"] != SPEC_VERSION:
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "specversion is not 1.0")
+    traceparent, tracestate = _trace_of(attributes)
+    time = attributes.get("time")
+    return Envelope(
+        id=attributes["id"],
+        source=attributes["source"],
+        type=attributes["type"],
+        time_ms=None if time is None else _time_ms(time),
+        subject=attributes.get("subject"),
+        partitionkey=attributes.get("partitionkey"),
+        originid=attributes.get("originid"),
+        idempotencykey=attributes.get("idempotencykey"),
+        sequence=_integer("sequence", attributes),
+        traceparent=traceparent,
+        tracestate=tracestate,
+        replypartition=_integer("replypartition", attributes),
+    )
+
+
+def _check_text(name: str, text: str) -> None:
+    if text.isascii() and text.isprintable() and text:
+        return
+    if not text or _FORBIDDEN.search(text):
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, f"{_shown(name)} is empty or holds a forbidden character")
+
+
+def _time_ms(text: str) -> int:
+    try:
+        return rfc3339.ms_of(text)
+    except (ValueError, OverflowError):
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "time is not RFC 3339") from None
+
+
+def _integer(name: str, attributes: Mapping[str, str]) -> int | None:
+    text = attributes.get(name)
+    if text is None:
+        return None
+    if not _DECIMAL.fullmatch(text) or int(text) > MAX_INTEGER:
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, f"{name} is not an integer from 0 to {MAX_INTEGER}")
+    return int(text)
+
+
+def _trace_of(attributes: Mapping[str, str]) -> tuple[str | None, str | None]:
+    # W3C Trace Context: who gets a malformed traceparent starts a new trace; a payment is never refused for it.
+    traceparent = attributes.get("traceparent")
+    if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
+        return None, None
+    return traceparent, attributes.get("tracestate")

@@ -1,0 +1,89 @@
+"""The CloudEvents types: which record stands behind each, and which name a transition of an operation has.
+
+Called by the message codec (both directions) and by the orders agent (to name an event). The names are public: they are
+never reused for another meaning; a breaking change of a record is a new `.v2` type.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from types import MappingProxyType
+
+from schemas.record_shapes import Record
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
+from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
+from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
+from schemas.records.policies import OriginPolicy
+from schemas.records.timers import TimerFired
+from schemas.vocabulary import OperationKind
+
+TYPES: Mapping[type[Record], str] = MappingProxyType(
+    {
+        PaymentRequested: "payments.payment.requested.v1",
+        CaptureRequested: "payments.capture.requested.v1",
+        VoidRequested: "payments.void.requested.v1",
+        RefundRequested: "payments.refund.requested.v1",
+        PaymentQueried: "payments.query.requested.v1",
+        ClaimRequested: "payments.claim.requested.v1",
+        ClaimExpiryRequested: "payments.claim_expiry.requested.v1",
+        ClaimDecided: "payments.claim.decided.v1",
+        GatewayCallRequested: "payments.gateway_call.requested.v1",
+        GatewayCallCompleted: "payments.gateway_call.completed.v1",
+        WebhookReceived: "payments.webhook.received.v1",
+        OperationReplied: "payments.operation.replied.v1",
+        TimerFired: "payments.timer.fired.v1",
+        DeadLetter: "payments.dead_letter.recorded.v1",
+        DeadLetterHandled: "payments.dead_letter.handled.v1",
+        OriginPolicy: "payments.policy.changed.v1",
+    }
+)
+"""The type of each record that has only one; a PaymentEvent's type depends on its transition."""
+
+
+class Transition(StrEnum):
+    """What happened to an operation, as the last part of its event's type says it."""
+
+    ACCEPTED = "accepted"  # its idempotency claim was granted
+    SUCCEEDED = "succeeded"
+    DECLINED = "declined"
+    FAILED = "failed"  # not executed, and no attempts are left
+    PENDED = "pended"
+    ACTION_REQUIRED = "action_required"
+    DOUBTED = "doubted"
+    REVIEWED = "reviewed"  # given to a person
+    REVERSED = "reversed"
+    REJECTED = "rejected"  # by the order's rules, or its idempotency key belongs to another operation
+    EXPIRED = "expired"  # the payment: its authorization ran out
+
+
+_NOUNS: Mapping[OperationKind, str] = MappingProxyType(
+    {
+        OperationKind.AUTHORIZE: "authorization",
+        OperationKind.SALE: "sale",
+        OperationKind.CAPTURE: "capture",
+        OperationKind.VOID: "void",
+        OperationKind.REFUND: "refund",
+    }
+)
+# These two mean the same whatever the operation was, so a consumer subscribes to one type.
+_WITHOUT_KIND: Mapping[Transition, str] = MappingProxyType(
+    {
+        Transition.REJECTED: "payments.operation.rejected.v1",
+        Transition.EXPIRED: "payments.payment.expired.v1",
+    }
+)
+
+
+def event_type(kind: OperationKind, transition: Transition) -> str:
+    """Return the CloudEvents type of the event that this transition of such an operation emits."""
+    return _WITHOUT_KIND.get(transition) or f"payments.{_NOUNS[kind]}.{transition.value}.v1"
+
+
+EVENT_TYPES: frozenset[str] = frozenset(event_type(kind, step) for kind in OperationKind for step in Transition)
+"""Every type that a PaymentEvent may have."""
+
+CLASSES: Mapping[str, type[Record]] = MappingProxyType(
+    {name: cls for cls, name in TYPES.items()} | dict.fromkeys(EVENT_TYPES, PaymentEvent)
+)
+"""The record behind each type."""

@@ -1,0 +1,149 @@
+"""Messages on the log: a record and its envelope to bytes and headers, and back. The one door that every room uses.
+
+Called by the ingress, the agents, the executor, the CLI and the tests. Calls `avro_codec` (the value), `cloud_event`
+and `structured_event` (the attributes), `json_form` (JSON data) and `event_types` (type to record).
+Why one door: a record that came through it is complete, of a known type, and does not contradict its own envelope.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from schemas import identifiers
+from schemas.avro_codec import AvroCodec
+from schemas.cloud_event import (
+    AVRO_CONTENT_TYPE,
+    CONTENT_TYPE_HEADER,
+    SPEC_VERSION,
+    STRUCTURED_CONTENT_TYPE,
+    Envelope,
+    Headers,
+    RawHeaders,
+    from_headers,
+    media_type_of,
+    to_headers,
+)
+from schemas.decode_errors import DecodeError
+from schemas.event_types import CLASSES
+from schemas.json_form import read_record
+from schemas.record_shapes import RECORD_CLASSES, Record, Row, fields_of, name_of
+from schemas.records.claims import ClaimExpiryRequested, ClaimRequested
+from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.schema_ids import SchemaIds, newest_schemas
+from schemas.structured_event import read_event
+from schemas.vocabulary import DeadLetterReason
+
+__all__ = ["DecodeError", "EncodedMessage", "Envelope", "Headers", "MessageCodec", "Record", "Row", "SchemaIds"]
+
+R = TypeVar("R", bound=Row)
+
+_COMMANDS = (PaymentRequested, CaptureRequested, VoidRequested, RefundRequested)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncodedMessage:
+    """What a producer sends."""
+
+    value: bytes
+    headers: Headers
+
+
+def _fixed_headers(cls: type[Record]) -> Headers:
+    name = name_of(cls)
+    # An absolute URI, as the attribute asks; it names the version, and the id in the value names its schema.
+    schema = f"urn:payment-engine:schema:{name}:v{newest_schemas()[name].version}"
+    return (
+        ("ce_specversion", SPEC_VERSION.encode()),
+        (CONTENT_TYPE_HEADER, AVRO_CONTENT_TYPE.encode()),
+        ("ce_dataschema", schema.encode()),
+    )
+
+
+# What an extension attribute repeats of the body. Claims have another key than their order (DESIGN.md section 2).
+_REPEATED: tuple[tuple[str, str], ...] = (
+    ("originid", "origin_id"),
+    ("idempotencykey", "idempotency_key"),
+    ("partitionkey", "order_id"),
+)
+_CLAIMS: tuple[type[Record], ...] = (ClaimRequested, ClaimExpiryRequested)
+
+
+def _repeats_of(cls: type[Record]) -> tuple[tuple[str, str], ...]:
+    names = {shape.name for shape in fields_of(cls)}
+    return tuple(
+        (attribute, field)
+        for attribute, field in _REPEATED
+        if field in names and not (attribute == "partitionkey" and cls in _CLAIMS)
+    )
+
+
+_REPEATS: Mapping[type[Record], tuple[tuple[str, str], ...]] = {cls: _repeats_of(cls) for cls in RECORD_CLASSES}
+
+
+class MessageCodec:
+    """Encodes and decodes every message and every table row. Holds no state that changes: share one."""
+
+    def __init__(self, schema_ids: SchemaIds) -> None:
+        self._avro = AvroCodec(schema_ids)
+        self._fixed = {cls: _fixed_headers(cls) for cls in RECORD_CLASSES}
+
+    def encode(self, record: Record, envelope: Envelope) -> EncodedMessage:
+        """Return the message in binary mode; equal input gives equal bytes and headers.
+
+        Raises: TypeError, ValueError or OverflowError for values that are not of their declared types: a defect.
+        """
+        return EncodedMessage(value=self._avro.encode(record), headers=to_headers(envelope, self._fixed[type(record)]))
+
+    def decode(self, value: bytes | None, headers: RawHeaders) -> tuple[Envelope, Record]:
+        """Return what a message in binary or structured mode says, written with any schema version known.
+
+        Raises: DecodeError, and nothing else, whatever the bytes are.
+        """
+        media_type = media_type_of(headers)
+        if media_type not in {AVRO_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE}:
+            raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "neither application/avro nor a JSON event")
+        if value is None:
+            raise DecodeError(DeadLetterReason.UNDECODABLE, "the message has no value")
+        read: Callable[[bytes, RawHeaders], tuple[Envelope, Record]]
+        read = self._decode_binary if media_type == AVRO_CONTENT_TYPE else self._decode_structured
+        envelope, record = read(value, headers)
+        _check_agreement(envelope, record)
+        return envelope, record
+
+    def _decode_binary(self, value: bytes, headers: RawHeaders) -> tuple[Envelope, Record]:
+        envelope = from_headers(headers)
+        return envelope, self._avro.decode(_class_of(envelope), value)
+
+    def _decode_structured(self, value: bytes, _headers: RawHeaders) -> tuple[Envelope, Record]:
+        event = read_event(value)
+        cls = _class_of(event.envelope)
+        if event.framed_avro is not None:
+            return event.envelope, self._avro.decode(cls, event.framed_avro)
+        return event.envelope, read_record(cls, event.parsed_json)
+
+    def encode_row(self, row: Row) -> bytes:
+        """Return the framed Avro of a table row; equal rows give equal bytes."""
+        return self._avro.encode(row)
+
+    def decode_row(self, cls: type[R], value: bytes) -> R:
+        """Return the row of that class, written with any schema version known. Raises: DecodeError."""
+        return self._avro.decode(cls, value)
+
+
+def _class_of(envelope: Envelope) -> type[Record]:
+    cls = CLASSES.get(envelope.type)
+    if cls is None:
+        raise DecodeError(DeadLetterReason.UNKNOWN_TYPE, "no record of ours has this type")
+    return cls
+
+
+def _check_agreement(envelope: Envelope, record: Record) -> None:
+    for attribute, field in _REPEATS[type(record)]:
+        said = getattr(envelope, attribute)
+        if said is not None and said != (meant := getattr(record, field)) and meant is not None:
+            raise DecodeError(DeadLetterReason.INVALID, f"{attribute} contradicts {field}")
+    if isinstance(record, _COMMANDS):
+        try:
+            identifiers.command_id(envelope.id)
+        except identifiers.InvalidIdentifierError as error:
+            raise DecodeError(DeadLetterReason.INVALID, str(error)) from None

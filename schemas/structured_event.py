@@ -1,0 +1,104 @@
+"""A structured CloudEvent (`application/cloudevents+json`) taken apart: its attributes, and its data.
+
+Called by `schemas.messages` for foreign producers that cannot write headers; the engine itself writes binary mode only.
+Source: CloudEvents JSON format 1.0.2.
+"""
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from schemas.avro_codec import MAX_VALUE_BYTES
+from schemas.cloud_event import AVRO_CONTENT_TYPE, MAX_ATTRIBUTE_BYTES, Envelope, media_type, to_envelope
+from schemas.decode_errors import DecodeError
+from schemas.vocabulary import DeadLetterReason
+
+JSON_CONTENT_TYPE = "application/json"
+MAX_DEPTH = 32  # of nested lists and objects; ours has 4
+
+_DATA_MEMBERS = frozenset({"data", "data_base64"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StructuredEvent:
+    """What a structured event holds: exactly one of `framed_avro` and `parsed_json` is its data."""
+
+    envelope: Envelope
+    framed_avro: bytes | None
+    parsed_json: object
+
+
+def read_event(value: bytes) -> StructuredEvent:
+    """Return the event. Raises: DecodeError for whatever is not one."""
+    members = _parse(value)
+    present = _DATA_MEMBERS & members.keys()
+    attributes = {
+        name: _attribute_text(member)
+        for name, member in members.items()
+        if name not in _DATA_MEMBERS and member is not None  # the JSON format: null means that it is not there
+    }
+    envelope = to_envelope(attributes)
+    if len(present) != 1:
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "exactly one of data and data_base64 is needed")
+    content_type = media_type(attributes.get("datacontenttype", JSON_CONTENT_TYPE))
+    if "data" in members:
+        if content_type != JSON_CONTENT_TYPE and not content_type.endswith("+json"):
+            raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "data is JSON, datacontenttype says otherwise")
+        return StructuredEvent(envelope=envelope, framed_avro=None, parsed_json=members["data"])
+    if content_type != AVRO_CONTENT_TYPE:
+        raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "data_base64 must be of application/avro")
+    return StructuredEvent(envelope=envelope, framed_avro=_decoded(members["data_base64"]), parsed_json=None)
+
+
+def _parse(value: bytes) -> dict[str, Any]:
+    if len(value) > MAX_VALUE_BYTES:
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"the value has more than {MAX_VALUE_BYTES} bytes")
+    try:
+        members = json.loads(value.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise DecodeError(DeadLetterReason.UNDECODABLE, "the value is not JSON with unique keys") from None
+    if not isinstance(members, dict):
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "the event is not an object")
+    if _deeper_than(members, MAX_DEPTH):
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"the event nests deeper than {MAX_DEPTH}")
+    return members
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a key is there twice")
+    return members
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are not JSON")
+
+
+def _deeper_than(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        return levels == 0 or any(_deeper_than(member, levels - 1) for member in value.values())
+    if isinstance(value, list):
+        return levels == 0 or any(_deeper_than(member, levels - 1) for member in value)
+    return False
+
+
+def _attribute_text(member: object) -> str:
+    if isinstance(member, bool):
+        return "true" if member else "false"
+    if isinstance(member, str):
+        if len(member) > MAX_ATTRIBUTE_BYTES:
+            raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "an attribute is too long")
+        return member
+    if isinstance(member, int) and abs(member) < 2**63:
+        return str(member)
+    raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "an attribute is not a string, an integer or a boolean")
+
+
+def _decoded(member: object) -> bytes:
+    try:
+        return base64.b64decode(member if isinstance(member, str) else b"!", validate=True)
+    except (binascii.Error, ValueError):
+        raise DecodeError(DeadLetterReason.UNDECODABLE, "data_base64 is not base64") from None

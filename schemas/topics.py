@@ -1,0 +1,152 @@
+"""The catalogue of topics: name, key, records, cleanup, retention and partition rule (DESIGN.md section 2).
+
+Called by `topics plan|apply`, by every producer and consumer for their names, and, for `partition_of`, by whoever must
+know a partition before the broker says it. Nothing creates a topic at run time, so what is not here does not exist.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from schemas.record_shapes import Record, Row
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
+from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
+from schemas.records.orders import OrderRow
+from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
+from schemas.records.policies import OriginPolicy
+from schemas.records.timers import OpenTimer, TimerFired
+
+COMMANDS: Final = "payments.commands.v1"
+QUERIES: Final = "payments.queries.v1"
+CLAIMS: Final = "idempotency.claims.v1"
+VERDICTS: Final = "idempotency.verdicts.v1"
+GATEWAY_REQUESTS: Final = "gateway.requests.v1"
+GATEWAY_RESULTS: Final = "gateway.results.v1"
+WEBHOOKS: Final = "gateway.webhooks.v1"
+EVENTS: Final = "payments.events.v1"
+TIMERS: Final = "payments.timers.v1"
+REPLIES: Final = "payments.replies.v1"
+DLQ: Final = "payments.dlq.v1"
+POLICIES: Final = "policies.v1"
+
+# Faust names a changelog `<app id>-<table>-changelog`.
+ORDERS_CHANGELOG: Final = "orders-orders-changelog"
+TIMERS_CHANGELOG: Final = "orders-timers-changelog"
+CLAIMS_CHANGELOG: Final = "claims-claims-changelog"
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+
+class Cleanup(StrEnum):
+    """What the broker does with old records; never both: Faust's recovery stalls on that (its issue 176)."""
+
+    DELETE = "delete"
+    COMPACT = "compact"
+
+
+class PartitionRule(StrEnum):
+    """How a record's partition is chosen."""
+
+    MURMUR2 = "murmur2"  # of the key, as Java's clients do
+    EXPLICIT = "explicit"  # the producer names it: a waiting ingress instance, or a changelog's source partition
+    SINGLE = "single"  # one partition, read whole by everyone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Topic:
+    """One topic."""
+
+    name: str
+    key: str  # what the key is, for a person
+    records: tuple[type[Record | Row], ...]
+    cleanup: Cleanup
+    retention_ms: int | None  # None: compacted, kept for ever
+    partition_rule: PartitionRule
+
+    @property
+    def co_partitioned(self) -> bool:
+        """Whether it must have the partition count that all its like have, for ever."""
+        return self.partition_rule is not PartitionRule.SINGLE
+
+
+def _log(name: str, key: str, retention_ms: int, *records: type[Record]) -> Topic:
+    rule = PartitionRule.MURMUR2
+    return Topic(
+        name=name, key=key, records=records, cleanup=Cleanup.DELETE, retention_ms=retention_ms, partition_rule=rule
+    )
+
+
+def _changelog(name: str, key: str, row: type[Row]) -> Topic:
+    rule = PartitionRule.EXPLICIT
+    return Topic(name=name, key=key, records=(row,), cleanup=Cleanup.COMPACT, retention_ms=None, partition_rule=rule)
+
+
+CATALOGUE: tuple[Topic, ...] = (
+    _log(COMMANDS, "orderId", 7 * DAY_MS, PaymentRequested, CaptureRequested, VoidRequested, RefundRequested),
+    _log(QUERIES, "orderId", HOUR_MS, PaymentQueried),
+    _log(CLAIMS, "originId|idempotencyKey", 7 * DAY_MS, ClaimRequested, ClaimExpiryRequested),
+    _log(VERDICTS, "orderId", 7 * DAY_MS, ClaimDecided),
+    _log(GATEWAY_REQUESTS, "orderId", 7 * DAY_MS, GatewayCallRequested),
+    _log(GATEWAY_RESULTS, "orderId", 7 * DAY_MS, GatewayCallCompleted),
+    _log(WEBHOOKS, "orderId, else the gateway's reference", 30 * DAY_MS, WebhookReceived),
+    _log(EVENTS, "orderId", 30 * DAY_MS, PaymentEvent),
+    _log(TIMERS, "orderId", 7 * DAY_MS, TimerFired),
+    Topic(
+        name=REPLIES,
+        key="none",
+        records=(OperationReplied,),
+        cleanup=Cleanup.DELETE,
+        retention_ms=HOUR_MS,
+        partition_rule=PartitionRule.EXPLICIT,
+    ),
+    _log(DLQ, "the key it came with", 30 * DAY_MS, DeadLetter, DeadLetterHandled),
+    Topic(
+        name=POLICIES,
+        key="originId or *",
+        records=(OriginPolicy,),
+        cleanup=Cleanup.COMPACT,
+        retention_ms=None,
+        partition_rule=PartitionRule.SINGLE,
+    ),
+    _changelog(ORDERS_CHANGELOG, "originId|orderId", OrderRow),
+    _changelog(TIMERS_CHANGELOG, "originId|orderId|opId", OpenTimer),
+    _changelog(CLAIMS_CHANGELOG, "originId|idempotencyKey", ClaimRow),
+)
+"""Every topic there is, in the order of a payment's life."""
+
+
+def topic(name: str) -> Topic:
+    """Return the topic of that name. Raises: KeyError."""
+    return _BY_NAME[name]
+
+
+_BY_NAME = {entry.name: entry for entry in CATALOGUE}
+
+
+_SEED = 0x9747B28C
+_M = 0x5BD1E995
+_R = 24
+_MASK = 0xFFFFFFFF
+_POSITIVE = 0x7FFFFFFF
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """Return the partition that Java's default partitioner gives a key: murmur2, made positive, modulo.
+
+    librdkafka's own default is another (CRC32), which is why every producer here sets `murmur2_random`.
+    Source: org.apache.kafka.common.utils.Utils.murmur2.
+    """
+    length = len(key)
+    digest = (_SEED ^ length) & _MASK
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        word = int.from_bytes(key[start : start + 4], "little") * _M & _MASK
+        word = (word ^ (word >> _R)) * _M & _MASK
+        digest = (digest * _M & _MASK) ^ word
+    if whole != length:
+        digest = (digest ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
+    digest = (digest ^ (digest >> 13)) * _M & _MASK
+    return ((digest ^ (digest >> 15)) & _POSITIVE) % partitions
