@@ -1,0 +1,142 @@
+"""Logs: one JSON line an event, by structlog, redacted by an allow-list.
+
+Called once by each program's start (`configure`). A field reaches the log only when its name is in `ALLOWED_FIELDS`
+and its value is a plain scalar; anything else shows as `[redacted]`. So a new field is silent until somebody has
+thought about it, and a token, key or body cannot leak by being passed along. Exceptions show their class and where they were
+raised, never their text, which may hold what was being handled.
+
+Libraries that use the standard library's logging (aiokafka, Faust, aiohttp) come out in the same form, from WARNING up:
+aiokafka prints keys and values at DEBUG.
+"""
+
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+REDACTED = "[redacted]"
+MAX_VALUE_CHARS = 500
+MAX_FRAMES = 8
+
+ALLOWED_FIELDS = frozenset(
+    {
+        # who and where
+        "event", "level", "timestamp", "logger", "component", "instance", "version", "pid",
+        # the log itself
+        "topic", "partition", "partitions", "offset", "offsets", "group", "generation", "key_bytes", "value_bytes",
+        "records", "lag", "topics", "action", "wanted", "actual",
+        # the payment, by identifiers that the merchant or this engine made up
+        "origin_id", "order_id", "payment_id", "refund_id", "op_id", "command_id", "event_id", "request_id", "kind",
+        "state", "status", "outcome", "transition", "attempt", "call_number", "gateway", "policy_version", "rejection",
+        "sequence", "amount_minor", "currency",
+        # what happened
+        "reason", "code", "error", "error_type", "error_where", "retry", "retry_after_s", "timeout_s", "duration_ms",
+        "due_at_ms", "calls", "in_flight", "abandoned", "limit", "count", "attempts", "host", "port", "route", "method",
+        "http_status", "trace_id", "span_id", "signal", "setting", "path", "mode",
+    }
+)  # fmt: skip
+"""The only fields whose values are shown."""
+
+# What a library's free text may hold all the same: card numbers and gateway tokens.
+_DIGIT_RUN = re.compile(r"(?:\d[ -]?){12,19}")
+_TOKEN = re.compile(r"\b(?:tok|pm|src|card|seti|whsec|sk|rk|pk)_\w+")
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Return the event with every field that is not allowed, or not a scalar, masked."""
+    return {name: _shown(name, value) for name, value in event.items()}
+
+
+def _shown(name: str, value: object) -> object:
+    if name not in ALLOWED_FIELDS:
+        return REDACTED
+    if isinstance(value, bool | int | float) or value is None:
+        return value
+    if isinstance(value, str):
+        return masked(str(value))
+    return REDACTED
+
+
+def masked(text: str) -> str:
+    """Return the text cut to its limit, without runs of digits as long as a card number and without gateway tokens."""
+    return _TOKEN.sub(REDACTED, _DIGIT_RUN.sub(REDACTED, text[:MAX_VALUE_CHARS]))
+
+
+def describe_exception(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` by the exception's class and the innermost places it came through."""
+    raw = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if raw is True else raw[1] if isinstance(raw, tuple) else raw
+    event.pop("exc_text", None)
+    event.pop("stack_info", None)
+    if isinstance(error, BaseException):
+        event["error_type"] = type(error).__qualname__
+        event["error_where"] = _places(error.__traceback__)
+    return event
+
+
+def _places(trace: TracebackType | None) -> str:
+    frames = traceback.extract_tb(trace)[-MAX_FRAMES:]
+    return " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
+
+
+def _shared() -> list[Processor]:
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        describe_exception,
+        redact,
+    ]
+
+
+def configure(
+    *,
+    component: str,
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO",
+    form: Literal["json", "console"] = "json",
+    stream: TextIO | None = None,
+    fields: Mapping[str, str] | None = None,
+) -> None:
+    """Set up logging for this process; calling it again replaces what was set up before.
+
+    Args:
+        component: the program's name, on every line.
+        level: least level of the engine's own lines; libraries are kept at WARNING or above.
+        form: JSON lines, or lines for a person.
+        stream: where lines go; standard error by default, so that standard output stays for answers.
+        fields: further fields on every line.
+    """
+    renderer: Processor = (
+        structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_shared(),
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    for room in ("streams", "http_ingress", "gateway_adapters", "schemas"):
+        logging.getLogger(room).setLevel(level)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(component=component, **(fields or {}))
