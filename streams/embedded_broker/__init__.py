@@ -3,6 +3,7 @@
 It keeps nothing and is not Kafka.
 """
 
+import streams.embedded_broker.quick_kio  # noqa: F401  before anything else that imports kio
 from streams.embedded_broker.apis import ApiKey
 from streams.embedded_broker.broker import EmbeddedBroker, NotLoopbackError
 from streams.embedded_broker.faults import ArmedFault, Effect, Fault
