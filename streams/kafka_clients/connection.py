@@ -1,0 +1,76 @@
+"""How a broker is reached: the one value that every client is built from.
+
+Made by `bootstrap` from the settings; the environment is read there and not here. Turned into the options of the two
+client libraries, so that both reach the same broker in the same way.
+"""
+
+import ssl
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
+SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+
+DEFAULT_REQUEST_TIMEOUT_S = 10.0
+RETRY_BACKOFF_MS = 100
+METADATA_MAX_AGE_MS = 30_000
+"""A topic made a moment ago, or a leader that moved unnoticed, is seen within this."""
+
+MURMUR2 = "murmur2_random"
+"""librdkafka's name for Java's partitioner; its own default sends a key elsewhere (DESIGN.md section 2)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaConnection:
+    """A broker's address, credentials and time-outs. Secrets are not in its repr."""
+
+    bootstrap_servers: str  # host:port with commas
+    client_id: str = "payment-engine"
+    security_protocol: SecurityProtocol = "PLAINTEXT"
+    sasl_mechanism: SaslMechanism | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = field(default=None, repr=False)
+    ssl_cafile: Path | None = None  # None: the system's certificates
+    request_timeout_s: float = DEFAULT_REQUEST_TIMEOUT_S  # longest wait for one answer of a broker
+
+    @property
+    def request_timeout_ms(self) -> int:
+        """The request time-out, milliseconds."""
+        return round(self.request_timeout_s * 1000)
+
+    def aiokafka_options(self) -> dict[str, object]:
+        """Return the options that every aiokafka client takes."""
+        options: dict[str, object] = {
+            "bootstrap_servers": self.bootstrap_servers,
+            "client_id": self.client_id,
+            "security_protocol": self.security_protocol,
+            "request_timeout_ms": self.request_timeout_ms,
+            "retry_backoff_ms": RETRY_BACKOFF_MS,
+            "metadata_max_age_ms": METADATA_MAX_AGE_MS,
+        }
+        if self.security_protocol.endswith("SSL"):
+            cafile = None if self.ssl_cafile is None else str(self.ssl_cafile)
+            options["ssl_context"] = ssl.create_default_context(cafile=cafile)
+        if self.security_protocol.startswith("SASL"):
+            options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = self.sasl_password
+        return options
+
+    def confluent_options(self) -> dict[str, str | int | float | bool]:
+        """Return the options that every confluent-kafka client takes."""
+        options: dict[str, str | int | float | bool] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": self.client_id,
+            "security.protocol": self.security_protocol,
+            "socket.timeout.ms": self.request_timeout_ms,
+            "log_level": 0,  # librdkafka writes to standard error by itself; errors reach us as results
+        }
+        if self.ssl_cafile is not None and self.security_protocol.endswith("SSL"):
+            options["ssl.ca.location"] = str(self.ssl_cafile)
+        if self.security_protocol.startswith("SASL"):
+            options["sasl.mechanism"] = self.sasl_mechanism or "PLAIN"
+            options["sasl.username"] = self.sasl_username or ""
+            options["sasl.password"] = self.sasl_password or ""
+        return options

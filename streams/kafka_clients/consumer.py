@@ -1,0 +1,98 @@
+"""Reading the log: a group member that commits by hand, and a reader without a group.
+
+Called by the executor (group), and by the policy follower, the log reader and the ingress's replies (no group). Calls
+aiokafka. The protocol is what the executor uses of it, so that a test can stand in for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+
+from streams.kafka_clients.connection import KafkaConnection
+
+MAX_PARTITION_FETCH_BYTES = 1_048_576
+"""What may be fetched ahead of a partition: a bound on memory, and room for a record of the largest size."""
+
+FETCH_MAX_WAIT_MS = 500
+"""A long poll: it ends as soon as there is one record, so this costs no latency."""
+
+HEARTBEATS_PER_SESSION = 5
+
+
+class GroupConsumer(Protocol):
+    """What the executor uses of aiokafka's consumer, in its words."""
+
+    async def start(self) -> None:
+        """Connect and join the group."""
+        ...
+
+    async def stop(self) -> None:
+        """Leave and disconnect."""
+        ...
+
+    def subscribe(self, *, topics: Sequence[str], listener: ConsumerRebalanceListener) -> None:
+        """Say what to read, and whom to tell about partitions that come and go."""
+        ...
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offset after the last record of each partition."""
+        ...
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the offsets to go on from."""
+        ...
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """Return the next records of the partitions owned, or nothing after the time-out."""
+        ...
+
+
+def build_group_consumer(
+    connection: KafkaConnection,
+    *,
+    group: str,
+    instance_id: str | None,
+    session_timeout_s: float,
+    rebalance_timeout_s: float,
+    max_poll_interval_s: float,
+) -> Any:
+    """Return an unstarted member of a group that commits by hand and starts at the earliest record.
+
+    Args:
+        connection: the broker.
+        group: the group's id.
+        instance_id: static membership: a restart within the session moves no partition.
+        session_timeout_s: a silent member loses its partitions after this.
+        rebalance_timeout_s: longest wait of the others for this member's drain; above the longest await of a revoke.
+        max_poll_interval_s: longest time between two polls.
+    """
+    return AIOKafkaConsumer(
+        **connection.aiokafka_options(),
+        group_id=group,
+        group_instance_id=instance_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",  # a group without offsets has handled nothing
+        session_timeout_ms=round(session_timeout_s * 1000),
+        heartbeat_interval_ms=round(session_timeout_s * 1000 / HEARTBEATS_PER_SESSION),
+        rebalance_timeout_ms=round(rebalance_timeout_s * 1000),
+        max_poll_interval_ms=round(max_poll_interval_s * 1000),
+        max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        isolation_level="read_uncommitted",  # nobody writes in transactions here (DESIGN.md section 7)
+    )
+
+
+def build_reader(connection: KafkaConnection) -> Any:
+    """Return an unstarted consumer without a group: it commits nothing and is assigned by hand."""
+    return AIOKafkaConsumer(
+        **connection.aiokafka_options(),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+    )
