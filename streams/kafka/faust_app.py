@@ -1,0 +1,137 @@
+"""The Faust app of a worker: its settings, its parts, and the points where Faust calls into ours.
+
+Called by `worker`. No global app, no discovery, no web server, no leader topic, nothing created on the broker: Faust is
+here for group membership, assignment, table recovery and standby replicas, and for the stream that one agent reads.
+"""
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+import mode
+from faust.auth import SASLCredentials
+from faust.tables.manager import TableManager
+from faust.transport.drivers.aiokafka import Transport
+
+from streams.kafka.faust_recovery import OrderedTableManager
+from streams.kafka.faust_transport import WorkerTransport
+from streams.kafka.offset_ledger import OffsetLedger
+from streams.kafka.pipeline import Pipeline
+from streams.kafka.worker_settings import WorkerSettings
+
+COMMIT_EVERY_INPUTS = 1000
+"""Commit also after so many inputs [10000]."""
+
+BROKER_REQUEST_TIMEOUT_S = 90.0
+"""Faust's and aiokafka's longest wait for one answer; must exceed the session time-out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaustParts:
+    """Which of Faust's parts are replaced. The defaults are the only safe ones; tests take one out to show why."""
+
+    transport: type[Transport] = WorkerTransport
+    table_manager: type[TableManager] = OrderedTableManager
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerHooks:
+    """What the app calls when the assignment changes; filled in by `worker`."""
+
+    lanes_ready: Callable[[int], Awaitable[None]]
+    """(generation): rows are recovered and positions sought, no input flows yet."""
+    lanes_revoked: Callable[[], Awaitable[None]]
+    """Inputs are drained and committed, the partitions go away."""
+    worker_ready: Callable[[], None]
+    """Inputs flow."""
+
+
+class WorkerApp(faust.App):
+    """A Faust app that knows the pipeline of its worker."""
+
+    ledger: OffsetLedger[tuple[str, int]]
+    pipeline: Pipeline
+    source_topics: frozenset[str]
+    hooks: WorkerHooks
+    parts: FaustParts
+
+    async def on_first_start(self) -> None:
+        """Faust would make folders for its own store, which is not used."""
+
+    def _new_transport(self) -> Any:
+        return self.parts.transport(self.conf.broker_consumer, self)
+
+    async def on_lanes_ready(self, generation: int) -> None:
+        """Called by the recovery."""
+        await self.hooks.lanes_ready(generation)
+
+    async def on_lanes_revoked(self) -> None:
+        """Called by the consumer."""
+        await self.hooks.lanes_revoked()
+
+    def on_worker_ready(self) -> None:
+        """Called by the recovery."""
+        self.hooks.worker_ready()
+
+
+def build_app(
+    *, app_id: str, bootstrap_servers: str, partitions: int, settings: WorkerSettings, parts: FaustParts
+) -> WorkerApp:
+    """Returns an app without tables and agents, its settings as FAUST.md has them; reasons stand in `WorkerSettings`."""
+    app = WorkerApp(
+        app_id,
+        broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        broker_credentials=credentials_of(settings),
+        broker_commit_interval=settings.commit_interval_s,
+        broker_commit_every=COMMIT_EVERY_INPUTS,
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.heartbeat_interval_s,
+        broker_rebalance_timeout=settings.rebalance_timeout_s,
+        broker_request_timeout=BROKER_REQUEST_TIMEOUT_S,
+        broker_max_poll_records=settings.max_poll_records,
+        consumer_group_instance_id=settings.instance_id or "",
+        consumer_auto_offset_reset="earliest",
+        producer_acks=-1,
+        producer_linger=0,
+        producer_max_batch_size=262_144,
+        producer_request_timeout=settings.request_timeout_s,
+        producer_threaded=False,
+        processing_guarantee="at_least_once",
+        stream_buffer_maxsize=settings.stream_buffer,
+        stream_wait_empty=True,
+        stream_recovery_delay=0.0,
+        topic_partitions=partitions,
+        topic_replication_factor=settings.replication_factor,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        table_standby_replicas=settings.standby_replicas,
+        web_enabled=False,
+        agent_supervisor=mode.CrashingSupervisor,
+        TableManager=parts.table_manager,
+        autodiscover=False,
+        ssl_context=settings.ssl_context,
+    )
+    app.parts = parts
+    app.finalize()
+    return app
+
+
+def credentials_of(settings: WorkerSettings) -> SASLCredentials | None:
+    """Faust's form of the login."""
+    login = settings.sasl
+    if login is None:
+        return None
+    return SASLCredentials(
+        username=login.username,
+        password=login.password,
+        mechanism=login.mechanism,
+        ssl_context=settings.ssl_context,
+    )
+
+
+async def stop_app(app: WorkerApp) -> None:
+    """Stop a running app: Faust drains, commits, leaves the group (unless membership is static) and closes connections."""
+    with contextlib.suppress(ConnectionError):
+        await app.stop()

@@ -1,0 +1,129 @@
+"""Faust's table recovery, with what loses events or hangs overridden. Installed by `faust_app`.
+
+| override | against |
+| --- | --- |
+| `on_recovery_completed` | 10: source partitions are un-paused before the seek and before the queues are cleared |
+| `_build_offsets`, `_seek_offsets` | 7: seeks to earliest - 1 (#176); 8: believes a local offset beyond the log's end |
+| `_end_at_position` | 7: hangs when the changelog's last offset is a transaction marker or was compacted away |
+| `TableManager.on_start` | waits a second for tables that are all there |
+
+Written against faust-streaming 0.15.3.
+"""
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+from faust.types import TP
+from mode import Service
+
+from streams.kafka.faust_tables import ChangelogTable
+
+if TYPE_CHECKING:
+    from streams.kafka.faust_app import WorkerApp
+
+POSITION_CHECK_INTERVAL_S = 0.5
+"""Between two looks whether the consumer has passed the changelog's end without a record at its last offset."""
+
+log = structlog.get_logger(__name__)
+
+
+class OrderedRecovery(Recovery):
+    """Seek, open the flow, and only then un-pause."""
+
+    app: "WorkerApp"
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        """Hand over to the pipeline, then let source records flow."""
+        consumer = self.app.consumer
+        await self.app.on_rebalance_complete.send()
+        self._set_recovery_ended()
+        assignment = consumer.assignment()
+        if self.app.consumer_generation_id != generation_id:
+            return  # another rebalance has begun; its own recovery follows
+        timeout_s = self.app.conf.broker_request_timeout
+        if assignment:
+            await self._wait(consumer.perform_seek(), timeout=timeout_s)
+            await self._wait(self.app.on_lanes_ready(generation_id), timeout=timeout_s)
+        self.completed.set()
+        self.app.flow_control.resume()  # clears the queues, so nothing may have been let in before
+        consumer.resume_flow()
+        consumer.resume_partitions({tp for tp in assignment if not self._is_changelog_tp(tp)})
+        await self.app._fetcher.maybe_start()
+        self.tables.on_actives_ready()
+        if not self.app.assignor.assigned_standbys():
+            self.tables.on_standbys_ready()
+        self.app.on_rebalance_end()
+        self.app.on_worker_ready()
+
+    async def _resume_streams(self, generation_id: int = 0) -> None:
+        """Without tables Faust takes this way, with the same race."""
+        await self.on_recovery_completed(generation_id)
+
+    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str) -> None:
+        """Where each partition is to be read from: after what the local rows hold, if the log agrees with them."""
+        earliest = await consumer.earliest_offsets(*tps)
+        ends = await consumer.highwaters(*tps)
+        for tp in tps:
+            table = self.tp_to_table[tp]
+            known = table.persisted_offset(tp)
+            if known is not None and known >= (ends.get(tp) or 0):
+                log.error("local_rows_ahead_of_changelog", topic=tp.topic, partition=tp.partition, local_offset=known)
+                if isinstance(table, ChangelogTable):
+                    table.rows.wipe(tp.partition)
+                known = None
+            before_first = (earliest.get(tp) or 0) - 1
+            destination[tp] = before_first if known is None else max(known, before_first)
+
+    async def _seek_offsets(self, consumer: Any, tps: set[TP], offsets: Counter[TP], title: str) -> None:
+        await consumer.seek_wait({tp: offsets[tp] + 1 for tp in tps})
+
+    @Service.task
+    async def _end_at_position(self) -> None:
+        """End the recovery by the consumer's position when no record can come any more. Two looks must agree."""
+        before: dict[TP, int] = {}
+        while not self.should_stop:
+            await self.sleep(POSITION_CHECK_INTERVAL_S)
+            behind = {tp: self.active_offsets[tp] for tp, left in self.active_remaining().items() if left > 0}
+            if self.in_recovery and behind and behind == before and self.tables.changelog_queue.empty():
+                await self._pass_over_empty_ends(behind)
+            before = behind
+
+    async def _pass_over_empty_ends(self, behind: dict[TP, int]) -> None:
+        for tp in behind:
+            position = await self._position(tp)
+            if position is not None and position > self.active_highwaters[tp]:
+                self.active_offsets[tp] = self.active_highwaters[tp]
+        if self.in_recovery and not self.need_recovery():
+            self.flush_buffers()
+            self._set_recovery_ended()
+            self.signal_recovery_end.set()
+
+    async def _position(self, tp: TP) -> int | None:
+        consumer = self.app.consumer
+        if tp not in consumer.assignment() or self.signal_recovery_start.is_set():
+            return None
+        return await asyncio.wait_for(consumer.position(tp), self.app.conf.broker_request_timeout)
+
+
+class OrderedTableManager(TableManager):
+    """Brings `OrderedRecovery` in."""
+
+    app: "WorkerApp"
+    recovery_type: type[Recovery] = OrderedRecovery
+
+    @property
+    def recovery(self) -> Recovery:
+        """The recovery service, made when first asked for."""
+        if self._recovery is None:
+            self._recovery = self.recovery_type(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+    async def on_start(self) -> None:
+        """All tables are registered before the start."""
+        if not self.should_stop:
+            await self._update_channels()
+            await self.recovery.start()

@@ -1,0 +1,118 @@
+"""The local rows of one table in one partition: what the changelog says, as far as it has been applied.
+
+Called by `row_tables`. Two implementations of one port: `MemoryRows` here (recovered from the changelog at each start),
+and `rocks_rows.RocksRows` (kept on disk). Neither is ever ahead of the log: a change is applied only once its changelog
+record is acknowledged, together with that record's offset, in one write (FAUST.md 8).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol
+
+from streams.kafka.stamps import UNSTAMPED, Stamp
+
+
+class StoredRow(NamedTuple):
+    """A row, or the memory of a deleted one: without it a late write of a frozen owner would bring the row back."""
+
+    stamp: Stamp
+    value: bytes | None
+    written_ms: int
+
+
+class PartitionRows(Protocol):
+    """What a table needs of the place where its rows live."""
+
+    @property
+    def applied_offset(self) -> int | None:
+        """Changelog offset up to which everything is applied; None when nothing is."""
+
+    @property
+    def highest_generation(self) -> int:
+        """Highest generation of any stamp ever applied."""
+
+    def get(self, key: bytes) -> StoredRow | None:
+        """The row, or its tombstone, or None."""
+
+    def put(self, rows: Mapping[bytes, StoredRow], offset: int) -> None:
+        """Write these over whatever is there and raise the applied offset to `offset`: all of it or nothing."""
+
+    def items(self) -> Iterator[tuple[bytes, StoredRow]]:
+        """Every row and tombstone, in no order that may be relied on."""
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Remove these without a trace."""
+
+    def close(self) -> None:
+        """Let go of files; safe to call twice."""
+
+
+class MemoryRows:
+    """Rows in a dictionary."""
+
+    def __init__(self) -> None:
+        self._rows: dict[bytes, StoredRow] = {}
+        self._applied_offset: int | None = None
+        self._highest_generation = 0
+
+    @property
+    def applied_offset(self) -> int | None:
+        """See `PartitionRows`."""
+        return self._applied_offset
+
+    @property
+    def highest_generation(self) -> int:
+        """See `PartitionRows`."""
+        return self._highest_generation
+
+    def get(self, key: bytes) -> StoredRow | None:
+        """See `PartitionRows`."""
+        return self._rows.get(key)
+
+    def put(self, rows: Mapping[bytes, StoredRow], offset: int) -> None:
+        """See `PartitionRows`."""
+        self._rows.update(rows)
+        self._highest_generation = max([self._highest_generation, *(row.stamp.generation for row in rows.values())])
+        self._applied_offset = offset if self._applied_offset is None else max(offset, self._applied_offset)
+
+    def items(self) -> Iterator[tuple[bytes, StoredRow]]:
+        """See `PartitionRows`."""
+        return iter(list(self._rows.items()))
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """See `PartitionRows`."""
+        for key in keys:
+            self._rows.pop(key, None)
+
+    def close(self) -> None:
+        """See `PartitionRows`."""
+
+
+class ChangelogRecord(NamedTuple):
+    """One record of a changelog partition."""
+
+    key: bytes
+    row: StoredRow
+    offset: int
+
+
+def merge_changelog(rows: PartitionRows, records: Iterable[ChangelogRecord]) -> frozenset[bytes]:
+    """Apply records in the order of the log, the highest stamp of each key winning whatever that order.
+
+    Returns:
+        The keys that had a record behind one of a higher stamp (a frozen owner's late write): it did not win.
+
+    A record equal to the row (our own, read back) changes nothing. Unstamped ones follow each other as the log has them.
+    """
+    newest: dict[bytes, StoredRow] = {}
+    regressed: set[bytes] = set()
+    last_offset = -1
+    for key, row, offset in records:
+        last_offset = max(last_offset, offset)
+        known = newest.get(key) or rows.get(key)
+        if known is None or row.stamp > known.stamp or row.stamp == UNSTAMPED == known.stamp:
+            newest[key] = row
+        elif row.stamp < known.stamp:
+            regressed.add(key)
+    if last_offset >= 0:
+        rows.put(newest, last_offset)
+    return frozenset(regressed)

@@ -1,0 +1,155 @@
+"""Local rows on disk, so that a restart reads only the end of the changelog. RocksDB by rocksdict.
+
+Called by `row_tables`. Not Faust's own RocksDB store, for three reasons: that writes a row before its changelog record
+is acknowledged, writes the offset apart from the row, and believes the file blindly (FAUST.md 8).
+
+The file is a cache of the log: when it is older than the log keeps tombstones, or cannot be read, it is thrown away.
+Durable against a killed process (the write-ahead log is in the page cache); after a power loss it may lack its end, which
+the changelog then fills in, since rows and offset are one write.
+"""
+
+import shutil
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import structlog
+from rocksdict import Options, Rdict, WriteBatch
+
+from streams.kafka.errors import LocalRowsLockedError
+from streams.kafka.partition_rows import StoredRow
+from streams.kafka.stamps import Stamp
+
+TRUSTED_MS = 20 * 3600 * 1000
+"""A file not written for longer is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after the compaction,
+and a file older than that would keep rows that were deleted since."""
+
+WRITE_BUFFER_BYTES = 16 * 1024 * 1024
+"""Memory for writes of each partition; RocksDB's own 64 MiB is much for 8 partitions and several tables."""
+
+OLD_LOGS_MAX = 2
+"""RocksDB's own log files that are kept."""
+
+_ROW = struct.Struct(">BIQQ")  # is it a row (1) or a tombstone (0), generation, version, written_ms; then the value
+_META = struct.Struct(">qIQ")  # applied offset, highest generation, written_ms
+_ROW_PREFIX = b"r"
+_META_KEY = b"m"
+
+log = structlog.get_logger(__name__)
+
+
+class RocksRows:
+    """Rows of one partition in one RocksDB folder."""
+
+    def __init__(self, folder: Path, now_ms: Callable[[], int]):
+        """Open or create.
+
+        Raises:
+            LocalRowsLockedError: another process has it open.
+        """
+        self._folder = folder
+        self._now_ms = now_ms
+        self._db: Rdict | None = self._open_trusted()
+        self._offset, self._generation, _ = self._meta()
+
+    def _open_trusted(self) -> Rdict:
+        self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._db = self._open()
+        offset, _, written_ms = self._meta()
+        age_ms = self._now_ms() - written_ms
+        if offset >= 0 and age_ms > TRUSTED_MS:
+            log.warning("local_rows_too_old", folder=self._folder.name, age_ms=age_ms)
+            self._db.close()
+            return self._start_empty()
+        return self._db
+
+    def _open(self) -> Rdict:
+        try:
+            return Rdict(str(self._folder), _options())
+        except Exception as broken:
+            if "lock" in str(broken).lower():
+                raise LocalRowsLockedError(f"{self._folder} is open in another process") from broken
+            log.error("local_rows_unreadable", folder=self._folder.name, error=str(broken))  # noqa: TRY400 -- rebuilt
+            return self._start_empty()
+
+    def _start_empty(self) -> Rdict:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return Rdict(str(self._folder), _options())
+
+    def _meta(self) -> tuple[int, int, int]:
+        found = self._opened.get(_META_KEY)
+        return (-1, 0, 0) if found is None else _META.unpack(found)
+
+    @property
+    def _opened(self) -> Rdict:
+        if self._db is None:
+            raise RuntimeError(f"{self._folder} is closed")
+        return self._db
+
+    @property
+    def applied_offset(self) -> int | None:
+        """See `PartitionRows`."""
+        return None if self._offset < 0 else self._offset
+
+    @property
+    def highest_generation(self) -> int:
+        """See `PartitionRows`."""
+        return self._generation
+
+    def get(self, key: bytes) -> StoredRow | None:
+        """See `PartitionRows`."""
+        found = self._opened.get(_ROW_PREFIX + key)
+        return None if found is None else _unpack(found)
+
+    def put(self, rows: Mapping[bytes, StoredRow], offset: int) -> None:
+        """See `PartitionRows`."""
+        batch = WriteBatch(raw_mode=True)
+        generation = self._generation
+        for key, row in rows.items():
+            batch.put(_ROW_PREFIX + key, _pack(row))
+            generation = max(generation, row.stamp.generation)
+        highest = max(offset, self._offset)
+        batch.put(_META_KEY, _META.pack(highest, generation, self._now_ms()))
+        self._opened.write(batch)
+        self._offset, self._generation = highest, generation
+
+    def items(self) -> Iterator[tuple[bytes, StoredRow]]:
+        """See `PartitionRows`."""
+        for key, found in self._opened.items(from_key=_ROW_PREFIX):
+            if not key.startswith(_ROW_PREFIX):
+                return
+            yield key[len(_ROW_PREFIX) :], _unpack(found)
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """See `PartitionRows`."""
+        batch = WriteBatch(raw_mode=True)
+        for key in keys:
+            batch.delete(_ROW_PREFIX + key)
+        self._opened.write(batch)
+
+    def close(self) -> None:
+        """See `PartitionRows`."""
+        if self._db is not None:
+            if self._offset >= 0:
+                # Up to now nothing else was written to the partition, so an idle one stays trusted.
+                self._db.put(_META_KEY, _META.pack(self._offset, self._generation, self._now_ms()))
+            self._db.close()
+            self._db = None
+
+
+def _pack(row: StoredRow) -> bytes:
+    is_row = 0 if row.value is None else 1
+    return _ROW.pack(is_row, row.stamp.generation, row.stamp.version, row.written_ms) + (row.value or b"")
+
+
+def _unpack(found: bytes) -> StoredRow:
+    is_row, generation, version, written_ms = _ROW.unpack_from(found)
+    return StoredRow(Stamp(generation, version), found[_ROW.size :] if is_row else None, written_ms)
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_keep_log_file_num(OLD_LOGS_MAX)
+    return options

@@ -1,0 +1,303 @@
+"""A worker: one handler over co-partitioned source topics, with its tables, on a real log.
+
+For: `streams.bootstrap` (apps `orders` and `claims`) and the fault tests. Calls: `faust_app` and its overrides,
+`pipeline`, `row_tables`, `topic_check`. It runs on the event loop of its caller, installs no signal handlers and serves no
+HTTP: whoever starts it watches `ready` and `crashed`.
+
+    worker = build_worker(app_id="orders", source_topics=[…], tables=["orders"], handler=…, …)
+    await worker.run()          # until `worker.request_stop()`; raises what crashed it
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import structlog
+from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
+from faust.types import TP
+
+from streams.kafka.errors import NotCopartitionedError, WorkerError
+from streams.kafka.faust_app import FaustParts, WorkerApp, WorkerHooks, build_app, credentials_of
+from streams.kafka.faust_tables import ChangelogTable
+from streams.kafka.offset_ledger import OffsetLedger
+from streams.kafka.pipeline import Acknowledged, Pipeline
+from streams.kafka.row_tables import RowTable, changelog_topic
+from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
+from streams.kafka.topic_check import check_topics
+from streams.kafka.worker_settings import WorkerSettings
+
+FAILED_STOP_TIMEOUT_S = 15.0
+"""Longest stop after a failure: nothing is waited for that matters, the log has it all."""
+
+TABLES_MAX = 16
+"""Tables of one worker."""
+
+log = structlog.get_logger(__name__)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class Worker:
+    """Made by `build_worker`. Runs once."""
+
+    def __init__(
+        self,
+        *,
+        app: WorkerApp,
+        tables: Sequence[RowTable],
+        handler: Handler,
+        bootstrap_servers: str,
+        partitions: int,
+        settings: WorkerSettings,
+        on_partitions_ready: PartitionsReady,
+        on_partitions_revoked: PartitionsRevoked,
+        now_ms: Callable[[], int],
+    ):
+        self._app = app
+        self._bootstrap_servers = bootstrap_servers
+        self._partitions = partitions
+        self._settings = settings
+        self._tables = {table.name: table for table in tables}
+        self._on_partitions_ready = on_partitions_ready
+        self._on_partitions_revoked = on_partitions_revoked
+        self._replay_ends: dict[TP, int] = {}
+        self._owned: frozenset[int] = frozenset()
+        self._ended = asyncio.Event()
+        self._watch: asyncio.Task[None] | None = None
+        self.ready = asyncio.Event()
+        """Set when the first assignment is recovered and inputs flow; stays set."""
+        self.crashed: BaseException | None = None
+        """What stopped the worker, if it did not stop because it was asked to."""
+        self._changelogs = {name: changelog_topic(app.conf.id, name) for name in self._tables}
+        self.pipeline = app.pipeline = Pipeline(
+            tables=self._tables,
+            changelogs=self._changelogs,
+            handler=handler,
+            ledger=app.ledger,
+            send=self._send,
+            now_ms=now_ms,
+            on_failure=self._crash,
+            max_inputs_in_flight=settings.max_inputs_in_flight,
+            drain_timeout_s=settings.drain_timeout_s,
+            ack_timeout_s=settings.ack_timeout_s,
+        )
+        app.hooks = WorkerHooks(
+            lanes_ready=self._lanes_ready, lanes_revoked=self._lanes_revoked, worker_ready=self.ready.set
+        )
+
+    @property
+    def owned_partitions(self) -> frozenset[int]:
+        """The partitions whose inputs this worker handles now."""
+        return self._owned
+
+    @property
+    def regress_count(self) -> int:
+        """Rows of frozen owners that recovery found behind newer ones; any is worth an alarm."""
+        return sum(table.regress_count for table in self._tables.values())
+
+    async def start(self) -> None:
+        """Check the topics and start; returns once inputs flow, or the worker has failed or been stopped.
+
+        Raises:
+            TopicsNotReadyError: topics are missing or have another partition count.
+        """
+        await check_topics(
+            bootstrap_servers=self._bootstrap_servers,
+            partitions=self._partitions,
+            topics=[*self._app.source_topics, *self._changelogs.values()],
+            security=credentials_to_aiokafka_auth(credentials_of(self._settings), self._settings.ssl_context),
+        )
+        self._watch = asyncio.create_task(self._watch_app(), name="worker-watch")
+        await self._app.start()
+
+    async def run(self) -> None:
+        """Start, serve until `request_stop` or a failure, stop.
+
+        Raises:
+            BaseException: what crashed the worker; nothing unacknowledged was committed.
+        """
+        try:
+            await self.start()
+            await self._ended.wait()
+        finally:
+            await self.stop()
+        if self.crashed is not None:
+            raise self.crashed
+
+    def request_stop(self) -> None:
+        """Make `run` stop cleanly. Safe in a signal handler of the loop, and to call twice."""
+        self._ended.set()
+
+    async def stop(self) -> None:
+        """Finish what is in flight, commit it, leave. Safe to call twice, and after a failure (then nothing is finished)."""
+        timeout_s = self._settings.stop_timeout_s if self.crashed is None else FAILED_STOP_TIMEOUT_S
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._app.stop()
+        except TimeoutError:
+            log.warning("stop_timed_out", app=self._app.conf.id, timeout_s=timeout_s)
+        finally:
+            self.pipeline.close_lanes()
+            for table in self._tables.values():
+                table.keep_only(())
+            self._ended.set()
+            if self._watch is not None:
+                self._watch.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._watch
+
+    async def publish(self, message: Outgoing) -> None:
+        """Send a message that no input caused (a due timer), and return when it is acknowledged.
+
+        Raises:
+            TimeoutError: not acknowledged in time; it may be on the log all the same.
+        """
+        async with asyncio.timeout(self._settings.ack_timeout_s):
+            sent = await self.pipeline.send_message(message)
+            await sent
+
+    async def _send(
+        self, topic: str, value: bytes | None, *, key: bytes | None, partition: int | None, headers: Headers
+    ) -> asyncio.Future[Acknowledged]:
+        # The typed signature is aiokafka's; Faust wraps that producer only to start and stop it.
+        producer: Any = self._app.producer
+        future: asyncio.Future[Acknowledged] = await producer._producer.send(
+            topic, value, key=key, partition=partition, headers=list(headers)
+        )
+        return future
+
+    async def take(self, message: Any) -> None:
+        """One record from Faust's stream, into the pipeline."""
+        await self.pipeline.take(
+            InputEvent(
+                topic=message.topic,
+                partition=message.partition,
+                offset=message.offset,
+                timestamp_ms=round(message.timestamp * 1000),
+                key=message.key,
+                value=message.value,
+                headers=tuple(message.headers or ()),
+                possible_replay=message.offset < self._replay_ends.get(message.tp, 0),
+            )
+        )
+
+    async def _lanes_ready(self, generation: int) -> None:
+        sources = [TP(*tp) for tp in self._app.consumer.assignment() if tp.topic in self._app.source_topics]
+        numbers = self._copartitioned(sources)
+        self._replay_ends = await self._app.consumer.log_ends(sources) if sources else {}
+        if self._app.consumer_generation_id != generation:
+            return  # the next assignment is under way
+        self.pipeline.open_lanes({number: self._write_generation(number, generation) for number in numbers})
+        await self.pipeline.rewrite_regressed()
+        self._owned = numbers
+        self._on_partitions_ready(numbers, self._rows_of(numbers))
+        log.info("partitions_ready", app=self._app.conf.id, generation=generation, partitions=sorted(numbers))
+
+    def _copartitioned(self, sources: Sequence[TP]) -> frozenset[int]:
+        numbers = frozenset(tp.partition for tp in sources)
+        if len(sources) != len(numbers) * len(self._app.source_topics):
+            raise NotCopartitionedError(f"assigned unevenly: {sorted(sources)}")
+        return numbers
+
+    def _write_generation(self, number: int, generation: int) -> int:
+        """Higher than any in the partition: the group's own begins anew when the group was forgotten, or its member is static."""
+        seen = max(table.partition(number).highest_generation for table in self._tables.values())
+        return max(generation, seen + 1)
+
+    def _rows_of(self, numbers: frozenset[int]) -> Iterator[TableRow]:
+        return chain.from_iterable(table.live_rows(n) for table in self._tables.values() for n in sorted(numbers))
+
+    async def _lanes_revoked(self) -> None:
+        self.pipeline.close_lanes()
+        revoked, self._owned = self._owned, frozenset()
+        if revoked:
+            self._on_partitions_revoked(revoked)
+
+    def _crash(self, failure: BaseException) -> None:
+        if self.crashed is None:
+            self.crashed = failure
+            log.error("worker_crashed", app=self._app.conf.id, error=repr(failure), exc_info=failure)
+            self._app.flow_control.suspend()
+            self._ended.set()
+
+    async def _watch_app(self) -> None:
+        """Faust's own services crash their root; that is the app."""
+        await self._app._crashed.wait()
+        self.pipeline.fail(self._app.crash_reason or WorkerError("Faust crashed without a reason"))
+
+
+def build_worker(
+    *,
+    app_id: str,
+    bootstrap_servers: str,
+    source_topics: Sequence[str],
+    tables: Sequence[str],
+    partitions: int,
+    handler: Handler,
+    settings: WorkerSettings | None = None,
+    on_partitions_ready: PartitionsReady = lambda _numbers, _rows: None,
+    on_partitions_revoked: PartitionsRevoked = lambda _numbers: None,
+    parts: FaustParts | None = None,
+    now_ms: Callable[[], int] = _now_ms,
+) -> Worker:
+    """Returns a worker that is not started. Call it on the loop that will run it.
+
+    Args:
+        app_id: the consumer group; also names the changelogs (`row_tables.changelog_topic`).
+        bootstrap_servers: `host:port` with commas.
+        source_topics: read as one; an input's partition number is its lane, whatever its topic.
+        tables: names; each has a compacted changelog topic, created beforehand.
+        partitions: of every source and changelog topic.
+        handler: decides; synchronous.
+        settings: see `WorkerSettings`.
+        on_partitions_ready: called before the first input of an assignment, with the rows of its partitions.
+        on_partitions_revoked: called after the last commit of an assignment.
+        parts: replaced parts of Faust; for tests.
+        now_ms: the clock for the age of local rows and tombstones.
+
+    Raises:
+        ValueError: no source topic, no table, too many tables or a bad table name.
+    """
+    if not source_topics or not 1 <= len(tables) <= TABLES_MAX:
+        raise ValueError(f"a worker needs source topics and 1 to {TABLES_MAX} tables")
+    chosen = settings or WorkerSettings()
+    app = build_app(
+        app_id=app_id,
+        bootstrap_servers=bootstrap_servers,
+        partitions=partitions,
+        settings=chosen,
+        parts=parts or FaustParts(),
+    )
+    app.ledger = OffsetLedger()
+    app.source_topics = frozenset(source_topics)
+    row_tables = [RowTable(name, data_dir=chosen.data_dir, now_ms=now_ms) for name in tables]
+    for table in row_tables:
+        app.tables.add(ChangelogTable(app, table, partitions=partitions))
+    worker = Worker(
+        app=app,
+        tables=row_tables,
+        handler=handler,
+        bootstrap_servers=bootstrap_servers,
+        partitions=partitions,
+        settings=chosen,
+        on_partitions_ready=on_partitions_ready,
+        on_partitions_revoked=on_partitions_revoked,
+        now_ms=now_ms,
+    )
+    _attach_agent(app, worker, source_topics)
+    return worker
+
+
+def _attach_agent(app: WorkerApp, worker: Worker, source_topics: Sequence[str]) -> None:
+    topic = app.topic(*source_topics, key_type=bytes, value_type=bytes, allow_empty=True)
+
+    async def read(stream: Any) -> None:
+        async for event in stream.noack().events():  # 3: Faust would acknowledge what raised or was cancelled
+            await worker.take(event.message)
+
+    app.agent(topic, name="pipeline")(read)

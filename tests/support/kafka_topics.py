@@ -1,0 +1,90 @@
+"""Topics of their own for each test, and what stands on them."""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.structs import ConsumerRecord
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic  # where the type checker sees it exported
+
+ADMIN_TIMEOUT_S = 30.0
+READ_TIMEOUT_S = 60.0
+COMPACTED: Mapping[str, str] = {"cleanup.policy": "compact"}
+
+
+def unique(name: str) -> str:
+    """A name that no other test has."""
+    return f"{name}-{uuid.uuid4().hex[:10]}"
+
+
+def create_topics(
+    bootstrap_servers: str, names: Sequence[str], *, partitions: int, config: Mapping[str, str] | None = None
+) -> None:
+    """Create topics and return when the broker has them."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    topics = [NewTopic(name, partitions, config=dict(config or {})) for name in names]
+    for created in admin.create_topics(topics, request_timeout=ADMIN_TIMEOUT_S).values():
+        created.result(ADMIN_TIMEOUT_S)
+
+
+def delete_records_of(bootstrap_servers: str, names: Sequence[str]) -> None:
+    """Delete topics with all that is in them."""
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    for deleted in admin.delete_topics(list(names), request_timeout=ADMIN_TIMEOUT_S).values():
+        deleted.result(ADMIN_TIMEOUT_S)
+
+
+@contextlib.asynccontextmanager
+async def producing(bootstrap_servers: str) -> AsyncIterator[AIOKafkaProducer]:
+    """A started producer with acks=all."""
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True) as producer:
+        yield producer
+
+
+async def read_to_end(bootstrap_servers: str, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
+    """Everything on a topic now, partition by partition, in the order of the log."""
+    async with AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
+    ) as consumer:
+        await consumer._client.force_metadata_update()
+        partitions = [
+            TopicPartition(topic, number) for number in sorted(await _partitions_of(consumer, topic))
+        ]
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = {tp: [] for tp in partitions}
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            for tp in partitions:
+                while await consumer.position(tp) < ends[tp]:
+                    for source, records in (await consumer.getmany(timeout_ms=200)).items():
+                        found[source] += [record for record in records if record.offset < ends[source]]
+        return [record for tp in partitions for record in found[tp]]
+
+
+async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
+    cluster = await consumer._client.fetch_all_metadata()
+    found = cluster.partitions_for_topic(topic)
+    if not found:
+        raise LookupError(f"no topic {topic}")
+    return set(found)
+
+
+async def end_offsets(bootstrap_servers: str, topic: str) -> dict[int, int]:
+    """Partition to log end."""
+    async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers) as consumer:
+        partitions = [TopicPartition(topic, number) for number in await _partitions_of(consumer, topic)]
+        return {tp.partition: end for tp, end in (await consumer.end_offsets(partitions)).items()}
+
+
+def committed_offsets(bootstrap_servers: str, group: str, topic: str, partitions: int) -> dict[int, int]:
+    """Partition to committed offset of a group; a negative one is none."""
+    import confluent_kafka
+
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+    asked = [confluent_kafka.TopicPartition(topic, number) for number in range(partitions)]
+    request = confluent_kafka.ConsumerGroupTopicPartitions(group, asked)
+    result = admin.list_consumer_group_offsets([request])[group].result(ADMIN_TIMEOUT_S)
+    return {found.partition: found.offset for found in result.topic_partitions}
