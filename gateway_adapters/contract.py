@@ -1,0 +1,265 @@
+"""The port: what the engine asks of any payment gateway, and what it gets back.
+
+The executor calls `Gateway.call`; the webhook route calls `verify_webhook`; the orders agent calls `parse_webhook`,
+which is pure, so that a replay translates a notice as the first run did. Each gateway's folder has one class that
+fulfils this, and `tests/contract/test_gateway_contract.py` holds every one of them to it over a real socket.
+
+Rules that every adapter keeps:
+
+* A call never raises for what a gateway or the network does; it returns a result (see `errors`).
+* The same request sent again carries the same `gateway_key` and has the same effect as sending it once.
+* NOT_EXECUTED is said only on positive evidence. A failed inquiry is UNKNOWN: it says nothing about the operation.
+* The token is sent and forgotten: it is in no result, no log line and no exception.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from gateway_adapters import errors
+from gateway_adapters.errors import InvariantViolatedError, Signal
+from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError
+from schemas.vocabulary import CallKind, Outcome
+
+MAX_RAW_CHARS = 2048
+"""Longest `raw` kept of an answer: enough to read what happened, small enough for a row and a log record."""
+
+WINDOW_MARGIN_MS = 60_000
+"""An idempotency window counts as closed this much early: our clock and the gateway's differ, and a call takes time."""
+
+RawHeaders = Mapping[str, str]
+"""A webhook's HTTP headers, names in lower case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallResult:
+    """What one call came to. Of an inquiry: what the operation it asked about came to."""
+
+    outcome: Outcome
+    gateway_reference: str | None = None  # the gateway's id of what the operation made
+    payment_reference: str | None = None  # the gateway's id of the payment that it belongs to
+    confirmed_amount_minor: int | None = None
+    confirmed_currency: str | None = None
+    action_url: str | None = None  # of REQUIRES_ACTION: where the payer goes
+    error: OperationError | None = None
+    raw: str | None = None  # the answer, redacted, at most MAX_RAW_CHARS
+    replayed: bool = False  # the gateway gave the stored answer of an earlier call with the same key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayNotice:
+    """One thing a webhook says, in the engine's words. The same notice delivered twice has the same `notice_id`."""
+
+    gateway: GatewayName
+    notice_id: str
+    origin_id: OriginId | None  # these three come back as metadata when the gateway keeps some
+    order_id: OrderId | None
+    op_id: OpId | None
+    kind: CallKind | None
+    outcome: Outcome
+    gateway_reference: str | None
+    payment_reference: str | None
+    confirmed_amount_minor: int | None
+    confirmed_currency: str | None
+    error: OperationError | None
+    occurred_at_ms: int  # by the gateway's clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a gateway can do. The routing policy and the contract suite read it; nothing is tried to find out."""
+
+    operations: frozenset[CallKind]
+    currencies: frozenset[str] | None  # None: every currency
+    partial_capture: bool
+    multiple_capture: bool
+    partial_refund: bool
+    multiple_refund: bool
+    inquire_by_key: bool  # by the idempotency key alone, which is all there is after a lost answer
+    inquire_by_reference: bool
+    not_found_is_proof: bool  # whether 'not found' can be positive evidence at all
+    webhooks: bool
+    key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
+
+    def supports(self, kind: CallKind, currency: str | None) -> bool:
+        """Return whether this operation, in this currency if one is given, can be asked of the gateway."""
+        known_currency = currency is None or self.currencies is None or currency in self.currencies
+        return kind in self.operations and known_currency
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    """Whether the gateway answers; `detail` is for a person."""
+
+    reachable: bool
+    detail: str
+
+
+class WebhookTranslator(Protocol):
+    """The pure half of a gateway's webhooks: no secret, no clock, no I/O, so it may run inside a replay."""
+
+    def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
+        """Return what the webhook says, in its order.
+
+        Raises:
+            UntranslatableError: it cannot be read.
+        """
+        ...
+
+
+class Gateway(WebhookTranslator, Protocol):
+    """One payment gateway."""
+
+    @property
+    def name(self) -> GatewayName:
+        """The name policies and records know it by."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+    async def authorize(self, request: GatewayCallRequested) -> CallResult:
+        """Hold an amount."""
+        ...
+
+    async def sale(self, request: GatewayCallRequested) -> CallResult:
+        """Hold an amount and capture it at once."""
+        ...
+
+    async def capture(self, request: GatewayCallRequested) -> CallResult:
+        """Take some of what is held; `final` releases the rest."""
+        ...
+
+    async def void(self, request: GatewayCallRequested) -> CallResult:
+        """Release all that is held."""
+        ...
+
+    async def refund(self, request: GatewayCallRequested) -> CallResult:
+        """Give back some of what was taken."""
+        ...
+
+    async def inquire(self, request: GatewayCallRequested) -> CallResult:
+        """Return what became of the operation with this `gateway_key` or `own_reference`. Changes nothing."""
+        ...
+
+    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+        """Return if these raw bytes are the gateway's own and fresh.
+
+        Raises:
+            UnauthenticError: they are not; nothing of them may be kept.
+        """
+        ...
+
+    async def health(self) -> Health:
+        """Return whether the gateway answers now. Never raises for an unreachable one."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections. Calling it twice is safe."""
+        ...
+
+    async def call(self, request: GatewayCallRequested) -> CallResult:  # noqa: PLR0911 - one a kind
+        """Carry out the request by its kind: what the executor uses.
+
+        Returns:
+            The result; NOT_EXECUTED with `unsupported` and nothing sent when the gateway has no such operation.
+
+        Raises:
+            InvariantViolatedError: the request itself breaks the port's rules.
+        """
+        check_request(request)
+        if not self.capabilities.supports(request.kind, request.currency):
+            return CallResult(outcome=Outcome.NOT_EXECUTED, error=errors.error_for(Signal.UNSUPPORTED))
+        match request.kind:
+            case CallKind.AUTHORIZE:
+                return await self.authorize(request)
+            case CallKind.SALE:
+                return await self.sale(request)
+            case CallKind.CAPTURE:
+                return await self.capture(request)
+            case CallKind.VOID:
+                return await self.void(request)
+            case CallKind.REFUND:
+                return await self.refund(request)
+            case CallKind.INQUIRE:
+                return await self.inquire(request)
+
+
+def check_request(request: GatewayCallRequested) -> None:
+    """Return if the request holds what its kind needs.
+
+    Raises:
+        InvariantViolatedError: a field that the kind needs is missing; the message names it, never its value.
+    """
+    opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
+    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND)
+    missing = {
+        "gateway_key": not request.gateway_key,
+        "token": opens_payment and not request.token,
+        "payment_reference": works_on_payment and not request.payment_reference,
+        "inquired_kind": request.kind is CallKind.INQUIRE and request.inquired_kind is None,
+        "amount_minor": (opens_payment or request.kind in (CallKind.CAPTURE, CallKind.REFUND))
+        and request.amount_minor <= 0,
+    }
+    if any(missing.values()):
+        names = ", ".join(name for name, lacks in missing.items() if lacks)
+        raise InvariantViolatedError(f"{request.kind} {request.op_id} lacks {names}")
+
+
+def completed(request: GatewayCallRequested, result: CallResult, *, completed_at_ms: int) -> GatewayCallCompleted:
+    """Return the record for `gateway.results.v1` of this request's result."""
+    return GatewayCallCompleted(
+        origin_id=request.origin_id,
+        order_id=request.order_id,
+        op_id=request.op_id,
+        kind=request.kind,
+        attempt=request.attempt,
+        call_number=request.call_number,
+        gateway=request.gateway,
+        outcome=result.outcome,
+        gateway_reference=result.gateway_reference,
+        confirmed_amount_minor=result.confirmed_amount_minor,
+        confirmed_currency=result.confirmed_currency,
+        action_url=result.action_url,
+        error=result.error,
+        raw=result.raw,
+        completed_at_ms=completed_at_ms,
+    )
+
+
+def weakened_for_resend(request: GatewayCallRequested, result: CallResult) -> CallResult:
+    """Return the result as it counts when this request may have been sent before (a redelivery after a crash).
+
+    That a second sending was refused, throttled or found unauthorized says nothing about the first one, which may have
+    been carried out: NOT_EXECUTED becomes UNKNOWN, and an inquiry finds out. What the gateway said about the key itself
+    stands, and so does what an inquiry found. Calling it twice is safe.
+    """
+    if request.kind is CallKind.INQUIRE or result.outcome is not Outcome.NOT_EXECUTED or result.replayed:
+        return result
+    return dataclasses.replace(result, outcome=Outcome.UNKNOWN)
+
+
+def window_open(capabilities: Capabilities, request: GatewayCallRequested, *, now_ms: int) -> bool:
+    """Return whether the gateway still honours the request's key, so that sending it again cannot charge twice.
+
+    Outside the window only an inquiry may be made (DESIGN.md section 7).
+    """
+    if request.kind not in capabilities.key_window_ms:
+        return False
+    window_ms = capabilities.key_window_ms[request.kind]
+    return window_ms is None or now_ms - request.first_requested_at_ms < window_ms - WINDOW_MARGIN_MS
+
+
+def redacted(text: str, *, secrets: Sequence[str]) -> str:
+    """Return the text without these secrets, cut to MAX_RAW_CHARS.
+
+    Redaction comes before the cut, so that no half of a secret is left at the end.
+    """
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret, "[redacted]")
+    return text if len(text) <= MAX_RAW_CHARS else text[: MAX_RAW_CHARS - 1] + "…"

@@ -1,0 +1,127 @@
+"""The Mock's adapter: fulfils the port by calling the Mock's server. See `translate` for what its answers mean."""
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from gateway_adapters.contract import CallResult, Capabilities, Gateway, GatewayNotice, Health, RawHeaders
+from gateway_adapters.errors import CallFailedError, UnauthenticError
+from gateway_adapters.http_transport import HttpTransport, TransportLimits
+from gateway_adapters.mock import signature, translate, wire
+from schemas.identifiers import GatewayName
+from schemas.records.gateway import GatewayCallRequested
+from schemas.vocabulary import CallKind
+
+EFFECTS: Final = frozenset(CallKind) - {CallKind.INQUIRE}
+
+CAPABILITIES: Final = Capabilities(
+    operations=frozenset(CallKind),
+    currencies=None,
+    partial_capture=True,
+    multiple_capture=True,
+    partial_refund=True,
+    multiple_refund=True,
+    inquire_by_key=True,
+    inquire_by_reference=True,
+    not_found_is_proof=True,
+    webhooks=True,
+    key_window_ms=MappingProxyType(dict.fromkeys(EFFECTS)),  # for ever: its keys stand in its ledger
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MockSettings:
+    """How the Mock is reached."""
+
+    base_url: str
+    webhook_secret: str = field(repr=False)
+    webhook_tolerance_s: int = 300  # Stripe's default; bounds for how long a caught webhook can be sent again
+    limits: TransportLimits = field(default_factory=TransportLimits)
+
+
+class MockGateway(Gateway):
+    """The port, fulfilled by the Mock's server. Safe for any number of calls at once."""
+
+    def __init__(self, settings: MockSettings) -> None:
+        self._settings = settings
+        self._transport = HttpTransport(base_url=settings.base_url, limits=settings.limits)
+
+    @property
+    def name(self) -> GatewayName:
+        """The name policies and records know it by."""
+        return translate.NAME
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        return CAPABILITIES
+
+    async def authorize(self, request: GatewayCallRequested) -> CallResult:
+        """Hold an amount."""
+        return await self._post(request)
+
+    async def sale(self, request: GatewayCallRequested) -> CallResult:
+        """Hold an amount and capture it at once."""
+        return await self._post(request)
+
+    async def capture(self, request: GatewayCallRequested) -> CallResult:
+        """Take some of what is held; `final` releases the rest."""
+        return await self._post(request)
+
+    async def void(self, request: GatewayCallRequested) -> CallResult:
+        """Release all that is held."""
+        return await self._post(request)
+
+    async def refund(self, request: GatewayCallRequested) -> CallResult:
+        """Give back some of what was taken."""
+        return await self._post(request)
+
+    async def inquire(self, request: GatewayCallRequested) -> CallResult:
+        """Return what became of the operation with this key or reference."""
+        try:
+            answer = await self._transport.send("GET", translate.inquiry_path(request), headers={})
+        except CallFailedError as error:
+            return translate.from_failure(request, error)
+        return translate.from_inquiry(request, answer)
+
+    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+        """Return if these raw bytes are the Mock's own and fresh. Raises: UnauthenticError."""
+        header = headers.get(wire.SIGNATURE_HEADER.lower())
+        if header is None:
+            raise UnauthenticError("signature header is missing")
+        signature.verify(
+            header,
+            body,
+            secret=self._settings.webhook_secret,
+            now_s=now_ms // 1000,
+            tolerance_s=self._settings.webhook_tolerance_s,
+        )
+
+    def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:  # noqa: ARG002 - the port's shape
+        """Return what the webhook says. Raises: UntranslatableError."""
+        return translate.notices_of(body)
+
+    async def health(self) -> Health:
+        """Return whether the server answers now."""
+        try:
+            answer = await self._transport.send("GET", "/healthz", headers={})
+        except CallFailedError as error:
+            return Health(reachable=False, detail=str(error))
+        return Health(reachable=answer.status == translate.HTTP_OK, detail=f"HTTP {answer.status}")
+
+    async def close(self) -> None:
+        """Let go of connections. Calling it twice is safe."""
+        await self._transport.close()
+
+    async def _post(self, request: GatewayCallRequested) -> CallResult:
+        call = translate.to_call(request)
+        try:
+            answer = await self._transport.send(
+                "POST",
+                translate.posted_path(call),
+                headers={wire.KEY_HEADER: call.gateway_key},
+                body=wire.encode_call(call),
+            )
+        except CallFailedError as error:
+            return translate.from_failure(request, error)
+        return translate.from_answer(request, answer)

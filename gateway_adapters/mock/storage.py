@@ -1,0 +1,165 @@
+"""The Mock's memory: a SQLite file with one writer, which commits before anybody is answered.
+
+`Storage.run` hands a job to the writer thread. Jobs that wait are carried out together in one transaction (group
+commit), so that the price of a commit is shared; each caller is answered after it. `synchronous=NORMAL` in WAL mode
+survives the death of the process at any point (kill -9), though perhaps not of the machine: a witness in tests
+needs no more, and it saves one disk flush a commit.
+
+The file may be read by others while the server runs, and after it died: `ledger` has one row an effect, and
+`operations` one row a call that reached a verdict.
+"""
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+MAX_WAITING_JOBS: Final = 20_000
+MAX_BATCH_JOBS: Final = 256
+BUSY_TIMEOUT_S: Final = 5.0
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], T]
+"""What the writer thread runs inside a transaction. It must not wait for anything."""
+
+SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS payments (
+    id TEXT PRIMARY KEY,
+    token TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    currency TEXT NOT NULL,
+    authorized INTEGER NOT NULL DEFAULT 0,
+    capturing INTEGER NOT NULL DEFAULT 0,   -- by captures that are pending
+    captured INTEGER NOT NULL DEFAULT 0,
+    refunding INTEGER NOT NULL DEFAULT 0,
+    refunded INTEGER NOT NULL DEFAULT 0,
+    released INTEGER NOT NULL DEFAULT 0,    -- 1: voided, or finally captured
+    CHECK (captured + capturing <= authorized),
+    CHECK (refunded + refunding <= captured),  -- the witness itself refuses to give back more than was taken
+    CHECK (min(authorized, capturing, captured, refunding, refunded) >= 0)
+) STRICT;
+CREATE TABLE IF NOT EXISTS operations (
+    id TEXT PRIMARY KEY,
+    payment_id TEXT NOT NULL REFERENCES payments (id),
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL,
+    amount_minor INTEGER NOT NULL,
+    currency TEXT NOT NULL,
+    final INTEGER NOT NULL,
+    failure_code TEXT,
+    action_url TEXT,
+    op_id TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    origin_id TEXT NOT NULL,
+    gateway_key TEXT NOT NULL UNIQUE,       -- the promise itself: one key, one operation
+    created_ms INTEGER NOT NULL,
+    updated_ms INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS keys (
+    gateway_key TEXT PRIMARY KEY,
+    request_hash BLOB NOT NULL,
+    http_status INTEGER NOT NULL,
+    answer BLOB NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS ledger (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    operation_id TEXT NOT NULL,
+    payment_id TEXT NOT NULL,
+    kind TEXT NOT NULL,                     -- authorize, sale, capture, void, refund, reversal
+    reversed_kind TEXT,                     -- of a reversal
+    amount_minor INTEGER NOT NULL,
+    currency TEXT NOT NULL,
+    op_id TEXT NOT NULL,
+    order_id TEXT NOT NULL,
+    origin_id TEXT NOT NULL,
+    gateway_key TEXT NOT NULL,
+    at_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS ledger_by_order ON ledger (order_id);
+CREATE TABLE IF NOT EXISTS transitions (
+    seq INTEGER PRIMARY KEY,
+    operation_id TEXT NOT NULL,
+    to_status TEXT NOT NULL,
+    pattern TEXT NOT NULL,                  -- how the webhooks about it arrive: once, duplicate, out_of_order
+    due_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS transitions_by_time ON transitions (due_ms);
+CREATE TABLE IF NOT EXISTS deliveries (
+    seq INTEGER PRIMARY KEY,
+    event_id TEXT NOT NULL,
+    body BLOB NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT 'waiting',  -- waiting, delivered, given_up
+    due_ms INTEGER NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS deliveries_by_time ON deliveries (state, due_ms);
+"""
+
+
+class StorageBusyError(Exception):
+    """Too many jobs wait for the writer; the caller should answer 429."""
+
+
+class Storage:
+    """The SQLite file and its one writer. Belongs to the event loop it is used in."""
+
+    def __init__(self, path: Path) -> None:
+        # isolation_level=None: transactions begin and end where this module says so. The connection is made here and
+        # then only ever used by the one writer thread.
+        self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S)
+        self._connection.execute("PRAGMA journal_mode=WAL")
+        self._connection.execute("PRAGMA synchronous=NORMAL")
+        self._connection.executescript(SCHEMA)
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mock-ledger")
+        self._waiting: deque[tuple[Job[object], asyncio.Future[object]]] = deque()
+        self._running = False
+
+    async def run(self, job: Job[T]) -> T:
+        """Return what the job returned, once the transaction it ran in is committed.
+
+        Raises:
+            StorageBusyError: MAX_WAITING_JOBS wait already; the job was not run.
+            sqlite3.Error: the transaction was rolled back, with every job in it.
+        """
+        if len(self._waiting) >= MAX_WAITING_JOBS:
+            raise StorageBusyError
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, answer))
+        self._start_batch()
+        return cast("T", await answer)
+
+    async def close(self) -> None:
+        """Finish the batch under way and close the file. What waits behind it is never answered."""
+        self._waiting.clear()
+        await asyncio.to_thread(self._writer.shutdown)
+        self._connection.close()
+
+    def _start_batch(self) -> None:
+        if self._running or not self._waiting:
+            return
+        self._running = True
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_BATCH_JOBS))]
+        future = asyncio.get_running_loop().run_in_executor(self._writer, self._commit, [job for job, _ in batch])
+        future.add_done_callback(partial(self._settle, [answer for _, answer in batch]))
+
+    def _commit(self, jobs: Sequence[Job[object]]) -> list[object]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:  # commits, or rolls back and lets the exception through
+            return [job(self._connection) for job in jobs]
+
+    def _settle(self, answers: Sequence[asyncio.Future[object]], batch: asyncio.Future[list[object]]) -> None:
+        error = batch.exception()
+        results = [None] * len(answers) if error is not None else batch.result()
+        for answer, result in zip(answers, results, strict=True):
+            if answer.done():  # its caller went away
+                continue
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(result)
+        self._running = False
+        self._start_batch()

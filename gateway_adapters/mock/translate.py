@@ -1,0 +1,239 @@
+"""Between the Mock's words and the engine's. Pure: the same bytes always mean the same.
+
+The client uses it for answers, the orders agent (through `parse_webhook`) for notices, a replay again for both.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from gateway_adapters.contract import CallResult, GatewayNotice, redacted
+from gateway_adapters.errors import (
+    SIGNALS,
+    CallFailedError,
+    Code,
+    Signal,
+    UntranslatableError,
+    decline_for,
+    error_for,
+)
+from gateway_adapters.http_transport import Answer
+from gateway_adapters.mock import wire
+from gateway_adapters.mock.wire import Call, ErrorCode, Metadata, Operation, Status, WireError
+from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
+from schemas.records.gateway import GatewayCallRequested, OperationError
+from schemas.vocabulary import CallKind, Outcome
+
+NAME: Final = GatewayName("mock")
+KINDS: Final = frozenset(kind.value for kind in CallKind)
+HTTP_OK: Final = 200
+HTTP_CONFLICT: Final = 409
+FIRST_SERVER_ERROR: Final = 500
+
+OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
+    {
+        Status.SUCCEEDED: Outcome.SUCCEEDED,
+        Status.DECLINED: Outcome.DECLINED,
+        Status.FAILED: Outcome.DECLINED,
+        Status.PENDING: Outcome.PENDING,
+        Status.REQUIRES_ACTION: Outcome.REQUIRES_ACTION,
+        Status.REVERSED: Outcome.REVERSED,
+        Status.PROCESSING: Outcome.UNKNOWN,
+    }
+)
+
+DECLINE_CODES: Final[Mapping[str, Code]] = MappingProxyType(
+    {
+        "generic_decline": Code.CARD_DECLINED,
+        "insufficient_funds": Code.INSUFFICIENT_FUNDS,
+        "expired_card": Code.EXPIRED_CARD,
+        "incorrect_cvc": Code.INCORRECT_CVC,
+        "processing_error": Code.PROCESSING_ERROR,
+        "fraudulent": Code.FRAUDULENT,
+        "lost_card": Code.LOST_OR_STOLEN,
+        "stolen_card": Code.LOST_OR_STOLEN,
+        "card_velocity_exceeded": Code.LIMIT_EXCEEDED,
+        "failed_late": Code.FAILED_LATE,
+    }
+)
+
+
+def to_call(request: GatewayCallRequested) -> Call:
+    """Return the Mock's form of a request that should have an effect."""
+    return Call(
+        kind=request.kind,
+        gateway_key=request.gateway_key,
+        payment=None if request.token is not None else request.payment_reference,
+        amount=None if request.kind is CallKind.VOID else request.amount_minor,
+        currency=request.currency,
+        token=request.token,
+        final=request.final,
+        metadata=Metadata(origin_id=request.origin_id, order_id=request.order_id, op_id=request.op_id),
+    )
+
+
+def inquiry_path(request: GatewayCallRequested) -> str:
+    """Return the path and query of an inquiry: by the gateway's own id when known, else by key."""
+    asked = (
+        {"reference": request.own_reference}
+        if request.own_reference is not None
+        else {"idempotency_key": request.gateway_key}
+    )
+    return "/operations?" + urlencode({**asked, "order_id": request.order_id, "origin_id": request.origin_id})
+
+
+def posted_path(call: Call) -> str:
+    """Return the percent-encoded path that a call is posted to."""
+    return wire.call_path(call.kind, None if call.payment is None else quote(call.payment, safe=""))
+
+
+def from_answer(request: GatewayCallRequested, answer: Answer) -> CallResult:  # noqa: PLR0911 - one a status
+    """Return what the answer to a call that should have an effect means."""
+    try:
+        match answer.status:
+            case 200 | 402:
+                return _from_operation(request, wire.decode_operation(answer.json_object()), answer)
+            case 401 | 403:
+                return _failed(request, answer, Signal.UNAUTHORIZED)
+            case 429:
+                return _failed(request, answer, Signal.RATE_LIMITED)
+            case 400 | 404 | 409 | 422:
+                return _refused(request, answer, wire.decode_error_code(answer.json_object()))
+            case status if status >= FIRST_SERVER_ERROR:
+                return _failed(request, answer, Signal.SERVER_ERROR)
+            case _:
+                return _failed(request, answer, Signal.UNREADABLE)
+    except CallFailedError as error:
+        return _failed(request, answer, error.signal)
+    except WireError:
+        return _failed(request, answer, Signal.UNREADABLE)
+
+
+def from_inquiry(request: GatewayCallRequested, answer: Answer) -> CallResult:
+    """Return what the answer to an inquiry means for the operation it asks about.
+
+    Only an answer about that operation, or the Mock's word that there is certainly none, is evidence. Everything else,
+    refused credentials and throttling included, leaves it UNKNOWN.
+    """
+    if answer.status != HTTP_OK:
+        return _as_inquiry(from_answer(request, answer))
+    try:
+        body = answer.json_object()
+        if body.get("found") is False:
+            proof = body.get("authoritative") is True
+            signal = Signal.INQUIRY_FOUND_NOTHING if proof else Signal.INQUIRY_PROVED_NOTHING
+            return _failed(request, answer, signal)
+        if body.get("status") == Status.PROCESSING and "id" not in body:
+            return _failed(request, answer, Signal.IN_PROGRESS)
+        return _from_operation(request, wire.decode_operation(body), answer)
+    except CallFailedError as error:
+        return _failed(request, answer, error.signal)
+    except WireError:
+        return _failed(request, answer, Signal.UNREADABLE)
+
+
+def from_failure(request: GatewayCallRequested, error: CallFailedError) -> CallResult:
+    """Return what a broken exchange means: for a call by the table of signals, for an inquiry nothing at all."""
+    result = CallResult(outcome=SIGNALS[error.signal].outcome, error=error_for(error.signal, detail=error.detail))
+    return _as_inquiry(result) if request.kind is CallKind.INQUIRE else result
+
+
+def notices_of(body: bytes) -> tuple[GatewayNotice, ...]:
+    """Return what a webhook says.
+
+    Raises:
+        UntranslatableError: it cannot be read.
+    """
+    try:
+        event = wire.decode_event(body)
+    except WireError as error:
+        raise UntranslatableError(f"mock webhook: {error}") from error
+    operation = event.operation
+    outcome, problem = _meaning(operation)
+    return (
+        GatewayNotice(
+            gateway=NAME,
+            notice_id=event.id,
+            origin_id=OriginId(operation.metadata.origin_id),
+            order_id=OrderId(operation.metadata.order_id),
+            op_id=OpId(operation.metadata.op_id),
+            kind=CallKind(operation.kind) if operation.kind in KINDS else None,
+            outcome=outcome,
+            gateway_reference=operation.id,
+            payment_reference=operation.payment,
+            confirmed_amount_minor=operation.amount,
+            confirmed_currency=operation.currency,
+            error=problem,
+            occurred_at_ms=event.created_ms,
+        ),
+    )
+
+
+def _from_operation(request: GatewayCallRequested, operation: Operation, answer: Answer) -> CallResult:
+    if operation.metadata.op_id != request.op_id:
+        raise WireError("answers another operation")
+    outcome, problem = _meaning(operation)
+    return CallResult(
+        outcome=outcome,
+        gateway_reference=operation.id,
+        payment_reference=operation.payment,
+        confirmed_amount_minor=operation.amount,
+        confirmed_currency=operation.currency,
+        action_url=operation.action_url if outcome is Outcome.REQUIRES_ACTION else None,
+        error=problem,
+        raw=_raw(request, answer),
+        replayed=_replayed(answer),
+    )
+
+
+def _meaning(operation: Operation) -> tuple[Outcome, OperationError | None]:
+    if operation.status not in OUTCOMES:
+        return Outcome.PENDING, error_for(Signal.UNKNOWN_STATUS, gateway_code=operation.status)
+    outcome = OUTCOMES[operation.status]
+    if outcome is Outcome.UNKNOWN:
+        return outcome, error_for(Signal.IN_PROGRESS)
+    if outcome is Outcome.REVERSED:
+        return outcome, decline_for(Code.FAILED_LATE, gateway_code=_failure_code(operation))
+    if outcome is Outcome.DECLINED:
+        code = _failure_code(operation)
+        advice = operation.failure.advice if operation.failure else None
+        # A code this version does not know is still a decline: the class decides, and HARD is the careful one.
+        known = DECLINE_CODES.get(code or "", Code.CARD_DECLINED)
+        return outcome, decline_for(known, gateway_code=code, advice=advice)
+    return outcome, None
+
+
+def _failure_code(operation: Operation) -> str | None:
+    return operation.failure.code if operation.failure else None
+
+
+def _refused(request: GatewayCallRequested, answer: Answer, code: str) -> CallResult:
+    if code == ErrorCode.KEY_REUSED:
+        return _failed(request, answer, Signal.KEY_MISMATCH, code)
+    if answer.status == HTTP_CONFLICT:
+        return _failed(request, answer, Signal.IN_PROGRESS, code)
+    return _failed(request, answer, Signal.BAD_REQUEST, code)
+
+
+def _failed(request: GatewayCallRequested, answer: Answer, signal: Signal, code: str | None = None) -> CallResult:
+    return CallResult(
+        outcome=SIGNALS[signal].outcome,
+        error=error_for(signal, gateway_code=code or f"http_{answer.status}", retry_after_ms=answer.retry_after_ms()),
+        raw=_raw(request, answer),
+        replayed=_replayed(answer),
+    )
+
+
+def _as_inquiry(result: CallResult) -> CallResult:
+    return dataclasses.replace(result, outcome=Outcome.UNKNOWN)
+
+
+def _replayed(answer: Answer) -> bool:
+    return answer.headers.get(wire.REPLAYED_HEADER.lower()) == "true"
+
+
+def _raw(request: GatewayCallRequested, answer: Answer) -> str:
+    secrets = () if request.token is None else (request.token,)
+    return redacted(answer.body.decode("utf-8", errors="replace"), secrets=secrets)

@@ -1,0 +1,145 @@
+"""The routing policy of an origin: which gateways its payments may go to, and how large they may be. Pure.
+
+`plan_for` is called by the orders agent when it first sends an operation's claim; the claim pins the plan, and
+nothing reads the policy again for that operation (DESIGN.md section 6). `validate` is called by `policy set` and by
+whoever reads `policies.v1`, so that a policy that cannot work never becomes the one in force.
+
+A plan is a schedule: attempt n goes to its n-th gateway, and after the last entry there is no other attempt. That
+pins `fallback` and `max_attempts` together with the order, in one list:
+
+* gateways (a, b), no fallback, 3 attempts → (a, a, a)
+* gateways (a, b), fallback, 3 attempts → (a, b, a)
+
+A capture, void or refund goes to the gateway that holds its payment, whatever the policy says today. Its plan only
+says how many attempts there are, and is never a refusal: a payment that was taken can be given back.
+"""
+
+import re
+from collections.abc import Mapping
+from itertools import cycle, islice
+from typing import Final, Protocol
+
+from gateway_adapters.contract import Capabilities
+from gateway_adapters.errors import MisconfiguredError
+from schemas.identifiers import GatewayName, InvalidIdentifierError, OriginId, origin_id
+from schemas.records.claims import RoutePlan
+from schemas.records.commands import Command, PaymentRequested, kind_of
+from schemas.records.policies import OriginPolicy
+from schemas.vocabulary import CallKind, Rejection
+
+ANY_ORIGIN: Final = "*"
+"""The policy of every origin that has none of its own."""
+
+DEFAULT_ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 10
+MAX_GATEWAYS: Final = 10
+MAX_LIMITS: Final = 200
+"""There are fewer currencies than that."""
+
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+
+
+class Capable(Protocol):
+    """What the plan needs to know of a gateway; every `Gateway` is one."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+        ...
+
+
+def default_policy(gateways: tuple[GatewayName, ...] = (GatewayName("mock"),)) -> OriginPolicy:
+    """Return the policy of version 0 that holds until `policies.v1` brings one."""
+    return OriginPolicy(
+        origin_id=ANY_ORIGIN,
+        version=0,
+        gateways=gateways,
+        fallback=len(gateways) > 1,
+        max_attempts=DEFAULT_ATTEMPTS,
+        limits=(),
+        updated_at_ms=0,
+    )
+
+
+DEFAULT_POLICY: Final = default_policy()
+
+
+def policy_for(policies: Mapping[str, OriginPolicy], origin: OriginId) -> OriginPolicy:
+    """Return the origin's own policy, else the one of `*`, else `DEFAULT_POLICY`."""
+    return policies.get(origin) or policies.get(ANY_ORIGIN) or DEFAULT_POLICY
+
+
+def plan_for(
+    policies: Mapping[str, OriginPolicy], command: Command, supported: Mapping[GatewayName, Capable]
+) -> RoutePlan:
+    """Return the route plan of this command under these policies.
+
+    Args:
+        policies: by origin id, or `*`.
+        command: what is asked for.
+        supported: the gateways of this engine; others that a policy names are passed over.
+    """
+    policy = policy_for(policies, command.origin_id)
+    if not isinstance(command, PaymentRequested):
+        return _plan(policy, policy.gateways, refusal=None)
+    kind = CallKind(kind_of(command).value)
+    able = tuple(
+        name
+        for name in policy.gateways
+        if name in supported and supported[name].capabilities.supports(kind, command.currency)
+    )
+    if _exceeds(policy, command):
+        return _plan(policy, able, refusal=Rejection.LIMIT_EXCEEDED)
+    return _plan(policy, able, refusal=None if able else Rejection.NO_GATEWAY)
+
+
+def _plan(policy: OriginPolicy, gateways: tuple[GatewayName, ...], *, refusal: Rejection | None) -> RoutePlan:
+    candidates = gateways if policy.fallback else gateways[:1]
+    return RoutePlan(
+        policy_version=policy.version, gateways=tuple(islice(cycle(candidates), policy.max_attempts)), refusal=refusal
+    )
+
+
+def _exceeds(policy: OriginPolicy, command: PaymentRequested) -> bool:
+    return any(
+        limit.currency == command.currency and command.amount_minor > limit.max_amount_minor for limit in policy.limits
+    )
+
+
+def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = None) -> None:
+    """Return if the policy can work.
+
+    Args:
+        policy: to be put in force.
+        known: the gateways there are; None when the caller cannot know.
+
+    Raises:
+        MisconfiguredError: it cannot; the message says which field and why.
+    """
+    _check_origin(policy.origin_id)
+    _require(policy.version >= 0, "version must not be negative")
+    _require(1 <= policy.max_attempts <= MAX_ATTEMPTS, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
+    _require(len(policy.gateways) <= MAX_GATEWAYS, f"gateways must be at most {MAX_GATEWAYS}")
+    _require(len(set(policy.gateways)) == len(policy.gateways), "gateways must not repeat")
+    unknown = sorted(set(policy.gateways) - known) if known is not None else []
+    _require(not unknown, f"gateways names {', '.join(unknown)}, which this engine does not have")
+    _require(len(policy.limits) <= MAX_LIMITS, f"limits must be at most {MAX_LIMITS}")
+    currencies = [limit.currency for limit in policy.limits]
+    _require(len(set(currencies)) == len(currencies), "limits must not repeat a currency")
+    for limit in policy.limits:
+        _require(_CURRENCY.fullmatch(limit.currency) is not None, "limits must name ISO 4217 currencies, upper case")
+        _require(limit.max_amount_minor > 0, "limits must be positive")
+
+
+def _check_origin(origin: str) -> None:
+    if origin == ANY_ORIGIN:
+        return
+    try:
+        origin_id(origin)
+    except InvalidIdentifierError as error:
+        raise MisconfiguredError(f"policy: origin_id: {error}") from error
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise MisconfiguredError(f"policy: {otherwise}")
