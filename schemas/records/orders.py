@@ -9,9 +9,31 @@ from schemas.identifiers import Fingerprint, GatewayName, IdempotencyKey, OpId, 
 from schemas.records.claims import RoutePlan
 from schemas.records.gateway import OperationError
 from schemas.records.payments import ReplyTo
-from schemas.vocabulary import OperationKind, OperationState, Rejection
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Overlay, PaymentStatus, Rejection
 
-__all__ = ["OperationRow", "OrderRow", "PaymentRow", "ReplyTo"]
+__all__ = ["EventRow", "OperationRow", "OrderRow", "PaymentRow", "ReplyTo"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventRow:
+    """A public fact as it was when it happened: enough to publish it again, byte for byte, after a crash."""
+
+    transition: str  # a `schemas.event_types.Transition`
+    number: int  # from 1, of the facts of this name in the operation's life: the event id is derived from both
+    sequence: int
+    state: OperationState
+    attempt: int
+    gateway: GatewayName | None
+    gateway_reference: str | None
+    error: OperationError | None
+    action_url: str | None
+    amount_minor: int
+    status: PaymentStatus | None  # None: there is no payment, and the sums are 0
+    overlays: tuple[Overlay, ...]
+    authorized_minor: int
+    captured_minor: int
+    refunded_minor: int
+    occurred_at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,17 +46,20 @@ class OperationRow:
     command_id: str  # of the first command: event ids are derived from it
     idempotency_key: IdempotencyKey
     fingerprint: Fingerprint
-    payment_id: PaymentId | None  # None: the payment this operation opens
+    payment_id: PaymentId  # named by the command; of an authorize or sale: the one it opens
     asked_amount_minor: int | None  # None: all that is left
-    asked_currency: str | None
-    amount_minor: int  # as dispatched; 0 before
-    token: str | None  # authorize and sale, until the last attempt is over
+    asked_currency: str | None  # None: the payment's; filled in when it is dispatched
+    amount_minor: int  # as dispatched, then as it counts in the payment's sums; 0 before
+    token: str | None  # authorize and sale, only while a call may still need it
     final: bool
     traceparent: str | None
     plan: RoutePlan | None  # pinned by the verdict; before it, the plan of the claim as first sent
     attempt: int  # 0 before the first
-    call_number: int
-    inquiries: int  # made so far in this doubt
+    call_number: int  # of the last call, inquiries included; 0 before the first
+    call_kind: CallKind | None  # of the call whose result is awaited; None: none is owed
+    called_at_ms: int  # when that call was asked for
+    inquiries: int  # scheduled looks made so far, inquiries and resends
+    doubted_op_id: OpId | None  # the operation in doubt that this one had, or has, to wait for
     gateway: GatewayName | None
     gateway_reference: str | None
     timer_number: int  # of the last timer asked for
@@ -43,9 +68,8 @@ class OperationRow:
     rejection: Rejection | None
     action_url: str | None
     confirmed_amount_minor: int | None
-    waiters: tuple[ReplyTo, ...]
-    last_event: str | None  # the transition whose event is owed again on a replay
-    last_event_sequence: int
+    waiters: tuple[ReplyTo, ...]  # who asked before it was settled; kept, since a replay answers again
+    events: tuple[EventRow, ...]  # oldest first; owed again on a replay
     first_requested_at_ms: int  # of the current attempt
     requested_at_ms: int
     updated_at_ms: int
