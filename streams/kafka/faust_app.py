@@ -54,6 +54,8 @@ class WorkerApp(faust.App):
     ledger: OffsetLedger[tuple[str, int]]
     pipeline: Pipeline
     source_topics: frozenset[str]
+    source_queue: Any = None
+    """The queue that the agent reads; None until it does."""
     hooks: WorkerHooks
     parts: FaustParts
 
@@ -62,6 +64,20 @@ class WorkerApp(faust.App):
 
     def _new_transport(self) -> Any:
         return self.parts.transport(self.conf.broker_consumer, self)
+
+    def on_init_dependencies(self) -> Any:
+        """Faust's own services without its monitor, which would count every record for pages that nobody serves."""
+        return self.boot_strategy.server()
+
+    def delivery_is_immediate(self) -> bool:
+        """True when a record that is delivered now cannot be made to wait: flow is open and no queue is full."""
+        queue = self.source_queue
+        return (
+            queue is not None
+            and not queue.full()
+            and not self.tables.changelog_queue.full()
+            and self.flow_control.is_active()
+        )
 
     async def on_lanes_ready(self, generation: int) -> None:
         """Called by the recovery."""

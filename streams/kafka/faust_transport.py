@@ -44,6 +44,23 @@ class LedgerConsumer(Consumer):
                 self._ledger.note_fetched((partition.topic, partition.partition), [record.offset for record in batch])
         return records
 
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 -- Faust's own signature
+        """Faust starts four tasks for each record, to be able to abandon its delivery; needed only if that can block."""
+        if len(coros) == 2 and self.app.delivery_is_immediate():
+            delivery, suspended = coros
+            suspended.close()
+            return await delivery
+        return await super().wait_first(*coros, timeout=timeout)
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """A full queue makes the delivery wait, which is all that is needed.
+
+        Faust would stop fetching from the partition, and when it has stopped all of them sleep for a whole second.
+        """
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Nothing was stopped."""
+
     def ack(self, message: Any) -> bool:
         """Only for Faust's own bookkeeping: it decides nothing about commits."""
         message.acked = True

@@ -297,6 +297,7 @@ def _attach_agent(app: WorkerApp, worker: Worker, source_topics: Sequence[str]) 
     topic = app.topic(*source_topics, key_type=bytes, value_type=bytes, allow_empty=True)
 
     async def read(stream: Any) -> None:
+        app.source_queue = stream.channel.queue
         async for event in stream.noack().events():  # 3: Faust would acknowledge what raised or was cancelled
             await worker.take(event.message)
 
