@@ -1,6 +1,6 @@
 """The Mock gateway as a process: `python -m gateway_adapters.mock --port 0 --ledger mock.sqlite [--webhook-url …]`.
 
-Prints `READY port=<port>` on its own line once it listens. SIGTERM and SIGINT stop it cleanly; kill -9 loses
+Prints `READY mock-gateway <port>` on its own line once it listens. SIGTERM and SIGINT stop it cleanly; kill -9 loses
 nothing that was answered. Listens on the loopback address unless told otherwise: it has no authentication.
 """
 
@@ -41,7 +41,7 @@ async def serve(settings: ServerSettings) -> None:
         await listener.open()
         server.action_base = f"http://{settings.host}:{listener.port}/actions"
         server.clockwork.start()
-        sys.stdout.write(f"READY port={listener.port}\n")
+        sys.stdout.write(f"READY mock-gateway {listener.port}\n")
         sys.stdout.flush()
         await server.stopping.wait()
     finally:
