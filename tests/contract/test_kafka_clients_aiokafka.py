@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
-from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError, OffsetOutOfRangeError
+from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError, OffsetOutOfRangeError, UnknownError
 
 LIMIT_S = 30.0
 ERROR_TOPIC_EXISTS = 36
