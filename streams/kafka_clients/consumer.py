@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.errors import MisconfiguredError
 
 MAX_PARTITION_FETCH_BYTES = 1_048_576
 """What may be fetched ahead of a partition: a bound on memory, and room for a record of the largest size."""
@@ -96,3 +97,16 @@ def build_reader(connection: KafkaConnection) -> Any:
         max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
     )
+
+
+async def partitions_of(consumer: Any, topic: str) -> list[int]:
+    """Return the topic's partitions as the broker has them now, in order.
+
+    Raises: MisconfiguredError: there is no such topic; KafkaError: the broker does not answer.
+    """
+    # aiokafka's public look-ups know only the topics that a consumer subscribed to.
+    cluster = await consumer._client.fetch_all_metadata()  # noqa: SLF001
+    known = cluster.partitions_for_topic(topic)
+    if not known:
+        raise MisconfiguredError(f"there is no topic {topic}; `payment-engine topics apply` makes it")
+    return sorted(known)

@@ -76,8 +76,11 @@ _MISCONFIGURED: tuple[type[BaseException], ...] = (
     foreign.UnrecognizedBrokerVersion,
     foreign.UnsupportedCodecError,
     foreign.UnsupportedVersionError,
-    foreign.SecurityDisabledError,
     foreign.KafkaConfigurationError,
+    foreign.SecurityDisabled,
+    foreign.InvalidGroupIdError,
+    foreign.InvalidSessionTimeoutError,
+    foreign.InconsistentGroupProtocolError,
     ssl.SSLCertVerificationError,
 )
 

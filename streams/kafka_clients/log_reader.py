@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import partition_of
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import build_reader
+from streams.kafka_clients.consumer import build_reader, partitions_of
 from streams.kafka_clients.errors import MisconfiguredError, RetryableError, classify
 
 MAX_RECORDS = 1_000_000
@@ -78,7 +78,7 @@ async def read_log(
     try:
         async with asyncio.timeout(stall_timeout_s):
             await consumer.start()
-            wanted = _partitions(await _known_partitions(consumer, topic), topic, partition, key)
+            wanted = _partitions(await partitions_of(consumer, topic), topic, partition, key)
             consumer.assign(wanted)
             ends = await _seek(consumer, wanted, start or ReadFrom())
         found = 0
@@ -100,20 +100,13 @@ async def end_offsets(connection: KafkaConnection, topic: str) -> Mapping[int, i
     try:
         async with asyncio.timeout(STALL_TIMEOUT_S):
             await consumer.start()
-            known = await _known_partitions(consumer, topic)
+            known = await partitions_of(consumer, topic)
             ends = await consumer.end_offsets([TopicPartition(topic, each) for each in known])
     except (KafkaError, TimeoutError, OSError) as error:
         raise classify(error) from error
     finally:
         await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
     return {each.partition: offset for each, offset in ends.items()}
-
-
-async def _known_partitions(consumer: Any, topic: str) -> list[int]:
-    # `topics()` asks the broker; the look-up after it is local and None for a topic that does not exist.
-    if topic not in await consumer.topics():
-        raise MisconfiguredError(f"there is no topic {topic}; `payment-engine topics apply` makes it")
-    return sorted(consumer.partitions_for_topic(topic) or ())
 
 
 def _partitions(known: Sequence[int], topic: str, partition: int | None, key: bytes | None) -> list[TopicPartition]:

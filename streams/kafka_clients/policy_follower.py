@@ -22,7 +22,7 @@ from schemas.messages import DecodeError, MessageCodec
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import build_reader
+from streams.kafka_clients.consumer import build_reader, partitions_of
 from streams.kafka_clients.errors import MisconfiguredError, classify
 from streams.telemetry import metrics
 
@@ -161,9 +161,7 @@ class PolicyFollower:
             await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
 
     async def _read_to_end(self) -> None:
-        if self._topic not in await self._consumer.topics():
-            raise MisconfiguredError(f"there is no topic {self._topic}; `payment-engine topics apply` makes it")
-        wanted = [TopicPartition(self._topic, each) for each in self._consumer.partitions_for_topic(self._topic)]
+        wanted = [TopicPartition(self._topic, each) for each in await partitions_of(self._consumer, self._topic)]
         self._consumer.assign(wanted)
         first = await self._consumer.beginning_offsets(wanted)
         ends = await self._consumer.end_offsets(wanted)

@@ -1,0 +1,97 @@
+"""One gateway call, from the request to what it came to. It never raises for what a gateway does.
+
+Called by `handling`. Calls the gateway port. The rules are DESIGN.md sections 7 and 8:
+
+* A request whose idempotency key the gateway may have forgotten is never sent: an inquiry answers for it.
+* A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN.
+* A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable
+
+import structlog
+
+from gateway_adapters import errors
+from gateway_adapters.contract import CallResult, Gateway, completed, weakened_for_resend, window_open
+from gateway_adapters.errors import Signal
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from schemas.vocabulary import CallKind, Outcome
+from streams.telemetry import metrics
+
+log = structlog.get_logger(__name__)
+
+
+async def perform(
+    gateway: Gateway,
+    request: GatewayCallRequested,
+    *,
+    maybe_sent_before: bool,
+    timeout_s: float,
+    clock_ms: Callable[[], int],
+) -> GatewayCallCompleted:
+    """Make the call, or the inquiry that has to stand for it, and return the record of its result.
+
+    Args:
+        gateway: the gateway that the request names.
+        request: the request as it stands on the log.
+        maybe_sent_before: whether an earlier worker, or an earlier life of this one, may have sent it.
+        timeout_s: longest wait for the gateway, seconds.
+        clock_ms: the time, milliseconds since the epoch.
+    """
+    started_s = time.monotonic()
+    if request.kind is CallKind.INQUIRE:
+        result = await _inquired(gateway, request, timeout_s=timeout_s)
+    elif _may_be_sent(gateway, request, maybe_sent_before=maybe_sent_before, now_ms=clock_ms()):
+        result = await _called(gateway, request, timeout_s=timeout_s)
+        if maybe_sent_before:
+            result = weakened_for_resend(request, result)
+    else:
+        metrics.count("executor_calls_past_key_window", gateway=request.gateway, kind=request.kind)
+        log.warning("call_past_key_window", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
+        result = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s)
+    spent_ms = (time.monotonic() - started_s) * 1000
+    metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
+    metrics.record("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
+    return completed(request, result, completed_at_ms=clock_ms())
+
+
+def inquiry_for(request: GatewayCallRequested) -> GatewayCallRequested:
+    """Return the inquiry about the operation that this request would have carried out."""
+    return dataclasses.replace(request, kind=CallKind.INQUIRE, inquired_kind=request.kind, token=None)
+
+
+def _may_be_sent(gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_before: bool, now_ms: int) -> bool:
+    if request.kind not in gateway.capabilities.key_window_ms:
+        return not maybe_sent_before  # the gateway keeps no keys for this: it may be sent only once
+    return window_open(gateway.capabilities, request, now_ms=now_ms)
+
+
+async def _inquired(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float) -> CallResult:
+    # "Unsupported" of an inquiry says nothing about the operation, and must not look like proof that it never was.
+    if CallKind.INQUIRE not in gateway.capabilities.operations:
+        return _in_doubt(Signal.INQUIRY_PROVED_NOTHING, "the gateway cannot be asked")
+    return await _called(gateway, request, timeout_s=timeout_s)
+
+
+async def _called(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float) -> CallResult:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await gateway.call(request)
+    except TimeoutError:
+        return _in_doubt(Signal.READ_TIMEOUT, f"no answer in {timeout_s:g} s")
+    except Exception as error:  # the shell: an adapter's defect must not lose a request
+        metrics.count("executor_unexpected_errors", gateway=request.gateway, kind=request.kind)
+        log.exception(
+            "gateway_adapter_raised",
+            op_id=request.op_id,
+            gateway=request.gateway,
+            kind=request.kind,
+        )
+        return _in_doubt(Signal.UNREADABLE, type(error).__name__)
+
+
+def _in_doubt(signal: Signal, detail: str) -> CallResult:
+    return CallResult(outcome=Outcome.UNKNOWN, error=errors.error_for(signal, detail=detail))

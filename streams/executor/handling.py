@@ -1,0 +1,170 @@
+"""One record of `gateway.requests.v1`, from its bytes to a durable result or a durable dead letter.
+
+Called by the worker, once for each record it takes; what it returns from is done and may be committed. Calls the
+codec, the gateways (through `calls`) and the log writer. Knows nothing of consumers and offsets.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+
+import structlog
+from opentelemetry.trace import SpanKind
+
+from gateway_adapters.contract import Gateway
+from schemas import identifiers
+from schemas.event_types import TYPES
+from schemas.identifiers import GatewayName, OpId
+from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from schemas.vocabulary import DeadLetterReason
+from streams.executor.calls import perform
+from streams.executor.dead_letters import SOURCE, RawRecord, dead_letter_of, letter_envelope
+from streams.executor.options import APPEND_LIMIT_S, APPEND_TIMEOUT_S, ExecutorOptions
+from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.producer import LogWriter
+from streams.telemetry import metrics, spans
+
+log = structlog.get_logger(__name__)
+
+MAX_RETRY_WAIT_S = 1.0
+
+CallKey = tuple[OpId, int, int]
+"""Operation, attempt and call number: what makes two requests the same call."""
+
+
+class RequestHandler:
+    """Handles requests of one process, any number at once."""
+
+    def __init__(
+        self,
+        *,
+        codec: MessageCodec,
+        gateways: Mapping[GatewayName, Gateway],
+        writer: LogWriter,
+        options: ExecutorOptions,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._codec = codec
+        self._gateways = gateways
+        self._writer = writer
+        self._options = options
+        self._clock_ms = clock_ms
+        self._running: dict[CallKey, asyncio.Task[None]] = {}
+
+    async def handle(self, record: RawRecord, *, maybe_sent_before: bool) -> None:
+        """Return once what the record asks for is done and its result, or its dead letter, is on the log.
+
+        A duplicate of a call that is under way in this process joins it. Calling it again for the same record is safe:
+        the gateway key makes it the same call, and the result has the same id.
+
+        Raises:
+            LogError: the result or the dead letter could not be appended: the worker must stop.
+        """
+        try:
+            envelope, request = self._codec.decode(record.value, record.headers)
+        except DecodeError as error:
+            await self._dead_letter(record, error.reason, error.detail)
+            return
+        if not isinstance(request, GatewayCallRequested):
+            await self._dead_letter(record, DeadLetterReason.INVALID, "not a gateway call")
+            return
+        gateway = self._gateways.get(request.gateway)
+        if gateway is None:
+            await self._dead_letter(record, DeadLetterReason.UNKNOWN_GATEWAY, "this worker has no such gateway")
+            return
+        await self._joined(request, self._call(gateway, request, envelope, maybe_sent_before=maybe_sent_before))
+
+    async def _joined(self, request: GatewayCallRequested, call: Coroutine[None, None, None]) -> None:
+        key = (request.op_id, request.attempt, request.call_number)
+        running = self._running.get(key)
+        if running is None:
+            running = asyncio.get_running_loop().create_task(call)
+            self._running[key] = running
+            running.add_done_callback(lambda ended: self._ended(key, ended))
+        else:
+            call.close()
+            metrics.count("executor_calls_joined", gateway=request.gateway, kind=request.kind)
+        await asyncio.shield(running)  # one waiter's end must not end the call for the others
+
+    def _ended(self, key: CallKey, ended: asyncio.Task[None]) -> None:
+        self._running.pop(key, None)
+        if not ended.cancelled():
+            ended.exception()  # whoever waits raises it; when nobody waits any more, asyncio would complain
+
+    def abandon(self) -> None:
+        """Cancel every call under way: the process ends, and a restart takes them up again."""
+        for running in list(self._running.values()):
+            running.cancel()
+
+    async def _call(
+        self, gateway: Gateway, request: GatewayCallRequested, envelope: Envelope, *, maybe_sent_before: bool
+    ) -> None:
+        with spans.span(
+            f"gateway {request.kind}",
+            kind=SpanKind.CLIENT,
+            traceparent=envelope.traceparent,
+            tracestate=envelope.tracestate,
+            gateway=request.gateway,
+            attempt=request.attempt,
+        ):
+            result = await perform(
+                gateway,
+                request,
+                maybe_sent_before=maybe_sent_before,
+                timeout_s=self._options.call_timeout_s,
+                clock_ms=self._clock_ms,
+            )
+            message = self._codec.encode(result, _result_envelope(request, result))
+            await self._append(self._options.results_topic, request.order_id.encode(), message)
+        log.info(
+            "gateway_call_done",
+            op_id=request.op_id,
+            order_id=request.order_id,
+            gateway=request.gateway,
+            kind=request.kind,
+            attempt=request.attempt,
+            call_number=request.call_number,
+            outcome=result.outcome,
+        )
+
+    async def _dead_letter(self, record: RawRecord, reason: DeadLetterReason, detail: str) -> None:
+        letter = dead_letter_of(record, reason, detail, failed_at_ms=self._clock_ms())
+        log.error(
+            "dead_letter", reason=letter.reason, topic=record.topic, partition=record.partition, offset=record.offset
+        )
+        metrics.count("dead_letters", reason=letter.reason, component=letter.component)
+        message = self._codec.encode(letter, letter_envelope(letter))
+        await self._append(self._options.dead_letters_topic, letter.key, message)
+
+    async def _append(self, topic: str, key: bytes | None, message: EncodedMessage) -> None:
+        """Append until it is acknowledged, at most `APPEND_LIMIT_S` long. Raises: LogError."""
+        clock = asyncio.get_running_loop().time
+        give_up_s = clock() + APPEND_LIMIT_S
+        while True:  # bounded by give_up_s
+            try:
+                await self._writer.append(
+                    topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
+                )
+            except RetryableError as error:
+                if clock() >= give_up_s:
+                    raise
+                metrics.count("executor_results_retried", topic=topic)
+                log.warning("append_retried", topic=topic, error=type(error).__name__)
+                await asyncio.sleep(min(error.retry_after_s, MAX_RETRY_WAIT_S))
+            else:
+                return
+
+
+def _result_envelope(request: GatewayCallRequested, result: GatewayCallCompleted) -> Envelope:
+    traceparent, tracestate = spans.current_trace()
+    return Envelope(
+        id=identifiers.event_id(request.op_id, f"result-{request.attempt}-{request.call_number}"),
+        source=SOURCE,
+        type=TYPES[GatewayCallCompleted],
+        subject=request.payment_id,
+        time_ms=result.completed_at_ms,
+        partitionkey=request.order_id,
+        originid=request.origin_id,
+        traceparent=traceparent,
+        tracestate=tracestate,
+    )
