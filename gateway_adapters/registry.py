@@ -17,6 +17,9 @@ from gateway_adapters.mock.client import MockGateway, MockSettings
 from gateway_adapters.mock.translate import NAME as MOCK
 from schemas.identifiers import GatewayName
 
+TOTAL_MARGIN_S: Final = 5.0
+"""For writing the request and for an answer that comes in pieces, each within the read time-out."""
+
 CONNECTION_HEADROOM: Final = 16
 """Connections beyond the calls in flight, so that a health check never waits behind them."""
 
@@ -46,10 +49,6 @@ class GatewayOptions:
             )
         except ValueError as error:
             raise MisconfiguredError(f"gateway time-outs: {error}") from error
-
-
-TOTAL_MARGIN_S: Final = 5.0
-"""For writing the request and for an answer that comes in pieces, each within the read time-out."""
 
 
 def _mock(options: GatewayOptions) -> Gateway | None:

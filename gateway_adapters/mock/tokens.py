@@ -12,7 +12,7 @@ order (1 unless told), so that a retry with a new key gets through:
 * `tok_mock_capture_late_failure`    the capture succeeds and is reversed
 * `tok_mock_html_502_before_always`  no attempt ever gets through
 
-Any other token succeeds.
+`tok_mock_declined_<code>` is declined with that code, known or not. Any other token succeeds.
 """
 
 from collections.abc import Mapping
@@ -25,6 +25,7 @@ from schemas.vocabulary import CallKind
 MAX_TIMES: Final = 1000
 _STRIPE_PREFIXES: Final = ("pm_card_visa_", "tok_visa_", "pm_card_", "tok_")
 _OUR_PREFIX: Final = "tok_mock_"
+_DECLINED_PREFIX: Final = "declined_"
 _LATER_KINDS: Final = (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND, CallKind.INQUIRE)
 
 
@@ -78,6 +79,8 @@ def plan_of(token: str, *, scenarios: frozenset[str]) -> TokenPlan:
 
 
 def _ours(rest: str, scenarios: frozenset[str]) -> TokenPlan:
+    if rest.startswith(_DECLINED_PREFIX) and rest != _DECLINED_PREFIX:
+        return TokenPlan(decline=rest.removeprefix(_DECLINED_PREFIX))
     times: int | None = 1
     head, _, tail = rest.rpartition("_")
     if tail == "always":

@@ -55,6 +55,9 @@ DECLINE_CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "lost_card": Code.LOST_OR_STOLEN,
         "stolen_card": Code.LOST_OR_STOLEN,
         "card_velocity_exceeded": Code.LIMIT_EXCEEDED,
+        "do_not_honor": Code.DO_NOT_HONOR,
+        "invalid_account": Code.INVALID_ACCOUNT,
+        "authentication_required": Code.AUTHENTICATION_REQUIRED,
         "failed_late": Code.FAILED_LATE,
     }
 )

@@ -17,7 +17,9 @@ from gateway_adapters.mock import postings, signature
 from gateway_adapters.mock.storage import Storage
 from gateway_adapters.mock.wire import SIGNATURE_HEADER
 
-MAX_ATTEMPTS: Final = 8
+MAX_ATTEMPTS: Final = 12
+"""About three minutes, with the pauses below: longer than a restart of whoever listens."""
+
 FIRST_BACKOFF_MS: Final = 200
 MAX_BACKOFF_MS: Final = 30_000
 DELIVERY_TIMEOUT_S: Final = 10.0

@@ -1,0 +1,485 @@
+"""What every gateway's adapter must do, held against a real peer over a socket.
+
+The suites are shared; what differs stands in each `GatewayUnderTest`: its capabilities say what can be asked for,
+`cannot` what its peer cannot be made to do. The next gateway adds one line to `OPENERS`.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from gateway_adapters.contract import MAX_RAW_CHARS, CallResult, weakened_for_resend
+from gateway_adapters.errors import DECLINES, Code, InvariantViolatedError, UnauthenticError, UntranslatableError
+from schemas.records.gateway import GatewayCallRequested
+from schemas.vocabulary import CallKind, Outcome, RetryAdvice
+from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
+from tests.support.gateway_under_test import GatewayUnderTest, Situation
+from tests.support.mock_gateway_process import MockGatewayProcess, WebhookReceiver
+from tests.support.mock_gateway_under_test import MockUnderTest
+
+Opener = Callable[[MockGatewayProcess], AbstractAsyncContextManager[GatewayUnderTest]]
+
+
+@asynccontextmanager
+async def open_mock(process: MockGatewayProcess) -> AsyncIterator[GatewayUnderTest]:
+    async with WebhookReceiver() as receiver:
+        await process.post("/webhooks/target", {"url": receiver.url})
+        under_test = MockUnderTest(process, receiver)
+        try:
+            yield under_test
+        finally:
+            await under_test.gateway.close()
+
+
+OPENERS: Mapping[str, Opener] = {"mock": open_mock}
+
+IN_DOUBT_EXECUTED = [
+    Situation.TIMEOUT_AFTER,
+    Situation.RESET_AFTER,
+    Situation.HTML_502_AFTER,
+    Situation.SERVER_ERROR_AFTER,
+    Situation.CUT_AFTER,
+]
+IN_DOUBT_NOT_EXECUTED = [Situation.TIMEOUT_BEFORE, Situation.RESET_BEFORE, Situation.HTML_502_BEFORE]
+
+
+@pytest.fixture(scope="module")
+def mock_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockGatewayProcess]:
+    with MockGatewayProcess(tmp_path_factory.mktemp("mock") / "ledger.sqlite") as process:
+        yield process
+
+
+@pytest.fixture(params=sorted(OPENERS))
+async def peer(request: pytest.FixtureRequest, mock_process: MockGatewayProcess) -> AsyncIterator[GatewayUnderTest]:
+    async with OPENERS[request.param](mock_process) as under_test:
+        yield under_test
+
+
+async def provoke(peer: GatewayUnderTest, situation: Situation, request: GatewayCallRequested) -> None:
+    if situation in peer.cannot:
+        pytest.skip(f"{peer.gateway.name}: {peer.cannot[situation]}")
+    await peer.provoke(situation, request)
+
+
+@asynccontextmanager
+async def running(call: Coroutine[None, None, CallResult]) -> AsyncIterator[asyncio.Task[CallResult]]:
+    task = asyncio.create_task(call)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def needs(holds: bool, what: str) -> None:
+    if not holds:
+        pytest.skip(f"the gateway has no {what}")
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+# Happy paths
+
+
+async def test_authorize_holds_the_amount_and_nothing_more(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order())
+    result = await peer.gateway.call(request)
+    assert (result.outcome, result.error) == (Outcome.SUCCEEDED, None)
+    assert (result.confirmed_amount_minor, result.confirmed_currency) == (10_000, "USD")
+    assert result.gateway_reference
+    assert not result.replayed
+    assert peer.effects(request) == [("authorize", 10_000)]
+
+
+async def test_sale_holds_and_captures_in_one_call(peer: GatewayUnderTest) -> None:
+    needs(CallKind.SALE in peer.gateway.capabilities.operations, "sale")
+    request = payment_request(fresh_order(), CallKind.SALE)
+    assert (await peer.gateway.call(request)).outcome is Outcome.SUCCEEDED
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+async def test_captures_and_refunds_take_effect_in_part_and_several_times(peer: GatewayUnderTest) -> None:
+    can = peer.gateway.capabilities
+    needs(can.multiple_capture and can.multiple_refund, "multiple captures and refunds")
+    request = payment_request(fresh_order())
+    opened = await peer.gateway.call(request)
+    steps = [(CallKind.CAPTURE, 4_000), (CallKind.CAPTURE, 6_000), (CallKind.REFUND, 2_500), (CallKind.REFUND, 7_500)]
+    for kind, amount_minor in steps:
+        step = follow_up(request, kind, reference=opened.gateway_reference, amount_minor=amount_minor)
+        result = await peer.gateway.call(step)
+        assert (result.outcome, result.confirmed_amount_minor) == (Outcome.SUCCEEDED, amount_minor)
+    assert peer.effects(request) == [("authorize", 10_000), *((kind.value, amount) for kind, amount in steps)]
+
+
+async def test_final_capture_releases_the_rest_so_that_no_other_capture_follows(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order())
+    reference = (await peer.gateway.call(request)).gateway_reference
+    final = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=4_000, final=True)
+    assert (await peer.gateway.call(final)).outcome is Outcome.SUCCEEDED
+    late = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=1)
+    assert (await peer.gateway.call(late)).outcome is Outcome.NOT_EXECUTED
+
+
+async def test_void_releases_a_payment_that_was_not_captured(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order())
+    reference = (await peer.gateway.call(request)).gateway_reference
+    void = follow_up(request, CallKind.VOID, reference=reference, amount_minor=10_000)
+    assert (await peer.gateway.call(void)).outcome is Outcome.SUCCEEDED
+    assert [kind for kind, _ in peer.effects(request)] == ["authorize", "void"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("code", sorted(DECLINES.keys() - {Code.FAILED_LATE}))  # that one comes later, by webhook
+async def test_decline_has_its_class_and_its_advice_and_no_effect(peer: GatewayUnderTest, code: Code) -> None:
+    if code not in peer.decline_tokens:
+        pytest.skip(f"the peer has no token for {code}")
+    request = payment_request(fresh_order(), CallKind.SALE, token=peer.decline_tokens[code])
+    result = await peer.gateway.call(request)
+    assert result.outcome is Outcome.DECLINED
+    assert result.error is not None
+    assert result.error.code == code
+    assert result.error.decline_class is DECLINES[code].decline_class
+    assert result.error.retry is DECLINES[code].retry
+    assert peer.effects(request) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "amount_minor"),
+    [
+        (CallKind.CAPTURE, [(CallKind.CAPTURE, 6_000)], 4_001),
+        (CallKind.REFUND, [(CallKind.CAPTURE, 6_000), (CallKind.REFUND, 5_000)], 1_001),
+        (CallKind.REFUND, [], 1),
+        (CallKind.VOID, [(CallKind.CAPTURE, 1)], 10_000),
+        (CallKind.CAPTURE, [(CallKind.VOID, 10_000)], 1),
+        (CallKind.VOID, [(CallKind.VOID, 10_000)], 10_000),
+    ],
+    ids=["over-capture", "over-refund", "refund-uncaptured", "void-captured", "capture-voided", "void-twice"],
+)
+async def test_call_against_the_rules_of_money_is_not_executed_and_not_retried(
+    peer: GatewayUnderTest, kind: CallKind, before: list[tuple[CallKind, int]], amount_minor: int
+) -> None:
+    request = payment_request(fresh_order())
+    reference = (await peer.gateway.call(request)).gateway_reference
+    for earlier, earlier_minor in before:
+        step = follow_up(request, earlier, reference=reference, amount_minor=earlier_minor)
+        assert (await peer.gateway.call(step)).outcome is Outcome.SUCCEEDED
+    effects = peer.effects(request)
+    result = await peer.gateway.call(follow_up(request, kind, reference=reference, amount_minor=amount_minor))
+    assert result.outcome is Outcome.NOT_EXECUTED
+    assert result.error is not None
+    assert result.error.retry is RetryAdvice.NEVER
+    assert peer.effects(request) == effects
+
+
+async def test_request_without_what_its_kind_needs_is_a_defect_of_ours(peer: GatewayUnderTest) -> None:
+    request = replace(payment_request(fresh_order()), token=None)
+    with pytest.raises(InvariantViolatedError, match="lacks token"):
+        await peer.gateway.call(request)
+
+
+# Idempotency keys
+
+
+async def test_same_request_again_gives_the_same_answer_and_one_effect(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    first = await peer.gateway.call(request)
+    again = await peer.gateway.call(replace(request, call_number=2, requested_at_ms=2_000))
+    assert again == replace(first, replayed=True)
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+async def test_declined_request_again_is_declined_again(peer: GatewayUnderTest) -> None:
+    token = next(iter(peer.decline_tokens.values()))
+    request = payment_request(fresh_order(), token=token)
+    first = await peer.gateway.call(request)
+    assert await peer.gateway.call(request) == replace(first, replayed=True)
+
+
+async def test_same_key_with_another_amount_is_refused_and_left_in_doubt(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await peer.gateway.call(request)
+    result = await peer.gateway.call(replace(request, amount_minor=10_001))
+    assert result.outcome is Outcome.UNKNOWN  # the key stands for something that was executed
+    assert result.error is not None
+    assert result.error.code == Code.GATEWAY_KEY_MISMATCH
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+async def test_twenty_equal_requests_at_once_have_one_effect(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    results = await asyncio.gather(*(peer.gateway.call(request) for _ in range(20)))
+    assert {result.outcome for result in results} <= {Outcome.SUCCEEDED, Outcome.UNKNOWN}
+    assert any(result.outcome is Outcome.SUCCEEDED for result in results)
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+async def test_same_key_is_in_progress_while_the_first_call_is_under_way(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.SLOW, request)
+    async with running(peer.gateway.call(request)) as first:
+        inquired = await peer.gateway.call(inquiry_about(request))
+        while inquired.error is None or inquired.error.code != Code.CALL_IN_PROGRESS:  # the first has not arrived yet
+            assert inquired.outcome is Outcome.NOT_EXECUTED
+            inquired = await peer.gateway.call(inquiry_about(request))
+        second = await peer.gateway.call(request)
+        assert (second.outcome, inquired.outcome) == (Outcome.UNKNOWN, Outcome.UNKNOWN)
+        assert second.error is not None
+        assert (second.error.code, second.error.retry) == (Code.CALL_IN_PROGRESS, RetryAdvice.SAME_KEY_NOW)
+        assert (await first).outcome is Outcome.SUCCEEDED
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+# Signals (DESIGN.md section 8)
+
+
+@pytest.mark.parametrize("situation", IN_DOUBT_EXECUTED)
+async def test_lost_answer_is_in_doubt_and_an_inquiry_finds_the_effect(
+    peer: GatewayUnderTest, situation: Situation
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, situation, request)
+    lost = await peer.gateway.call(request)
+    assert lost.outcome is Outcome.UNKNOWN
+    assert lost.gateway_reference is None
+    found = await peer.gateway.call(inquiry_about(request))
+    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, 10_000)
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+@pytest.mark.parametrize("situation", IN_DOUBT_EXECUTED)
+async def test_same_key_after_a_lost_answer_gives_the_stored_answer_and_one_effect(
+    peer: GatewayUnderTest, situation: Situation
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, situation, request)
+    await peer.gateway.call(request)
+    again = await peer.gateway.call(request)
+    assert (again.outcome, again.replayed) == (Outcome.SUCCEEDED, True)
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+@pytest.mark.parametrize("situation", IN_DOUBT_NOT_EXECUTED)
+async def test_lost_request_is_in_doubt_until_an_inquiry_proves_that_nothing_happened(
+    peer: GatewayUnderTest, situation: Situation
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, situation, request)
+    assert (await peer.gateway.call(request)).outcome is Outcome.UNKNOWN
+    found = await peer.gateway.call(inquiry_about(request))
+    expected = Outcome.NOT_EXECUTED if peer.gateway.capabilities.not_found_is_proof else Outcome.UNKNOWN
+    assert found.outcome is expected
+    assert peer.effects(request) == []
+
+
+async def test_call_is_not_executed_when_nobody_listens(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.REFUSED, request)
+    result = await peer.gateway.call(request)
+    inquired = await peer.gateway.call(inquiry_about(request))
+    await peer.listening_again()
+    assert result.outcome is Outcome.NOT_EXECUTED
+    assert result.error is not None
+    assert result.error.code == Code.GATEWAY_UNREACHABLE
+    assert inquired.outcome is Outcome.UNKNOWN  # an inquiry that did not get through says nothing
+    assert weakened_for_resend(request, result).outcome is Outcome.UNKNOWN
+    assert peer.effects(request) == []
+    assert (await peer.gateway.call(request)).outcome is Outcome.SUCCEEDED
+
+
+async def test_throttled_call_is_not_executed_and_says_how_long_to_wait(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.RATE_LIMITED, request)
+    result = await peer.gateway.call(request)
+    assert result.outcome is Outcome.NOT_EXECUTED
+    assert result.error is not None
+    assert (result.error.code, result.error.retry_after_ms) == (Code.RATE_LIMITED, 7_000)
+    assert peer.effects(request) == []
+
+
+async def test_refused_credentials_are_not_executed_and_never_retried(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.UNAUTHORIZED, request)
+    result = await peer.gateway.call(request)
+    assert result.outcome is Outcome.NOT_EXECUTED
+    assert result.error is not None
+    assert result.error.retry is RetryAdvice.NEVER
+
+
+@pytest.mark.parametrize(
+    "situation",
+    [
+        *IN_DOUBT_NOT_EXECUTED,
+        Situation.CUT_AFTER,
+        Situation.RATE_LIMITED,
+        Situation.UNAUTHORIZED,
+        Situation.NOT_FOUND_YET,
+    ],
+)
+async def test_inquiry_that_fails_says_nothing_about_the_operation(
+    peer: GatewayUnderTest, situation: Situation
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await peer.gateway.call(request)
+    inquiry = inquiry_about(request)
+    await provoke(peer, situation, inquiry)
+    # By its nature idempotent, an inquiry may be sent again by the HTTP library; then it simply succeeds.
+    allowed = {Outcome.UNKNOWN} | ({Outcome.SUCCEEDED} if situation is Situation.RESET_BEFORE else set())
+    assert (await peer.gateway.call(inquiry)).outcome in allowed
+    assert (await peer.gateway.call(inquiry)).outcome is Outcome.SUCCEEDED
+
+
+async def test_inquiry_finds_an_operation_by_the_gateways_own_reference(peer: GatewayUnderTest) -> None:
+    needs(peer.gateway.capabilities.inquire_by_reference, "inquiry by reference")
+    request = payment_request(fresh_order())
+    result = await peer.gateway.call(request)
+    found = await peer.gateway.call(inquiry_about(request, own_reference=result.gateway_reference))
+    assert (found.outcome, found.gateway_reference) == (Outcome.SUCCEEDED, result.gateway_reference)
+
+
+async def test_unknown_status_is_pending_and_never_a_success(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.UNKNOWN_STATUS, request)
+    result = await peer.gateway.call(request)
+    assert result.outcome is Outcome.PENDING
+    assert result.error is not None
+    assert result.error.code == Code.UNKNOWN_STATUS
+
+
+async def test_amount_that_differs_is_told_as_the_gateway_confirmed_it(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.AMOUNT_MISMATCH, request)
+    result = await peer.gateway.call(request)
+    assert (result.outcome, result.confirmed_amount_minor) == (Outcome.SUCCEEDED, 9_999)
+    assert peer.effects(request) == [("sale", 9_999)]
+
+
+# What comes later, and webhooks
+
+
+@pytest.mark.parametrize(
+    ("situation", "outcome", "effects"),
+    [
+        (Situation.PENDING_THEN_SUCCEEDED, Outcome.SUCCEEDED, [("sale", 10_000)]),
+        (Situation.PENDING_THEN_FAILED, Outcome.DECLINED, []),
+    ],
+)
+async def test_pending_call_gets_its_last_word_by_a_signed_webhook(
+    peer: GatewayUnderTest, situation: Situation, outcome: Outcome, effects: list[tuple[str, int]]
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, situation, request)
+    result = await peer.gateway.call(request)
+    assert result.outcome is Outcome.PENDING
+    hook = (await peer.webhooks(1))[0]
+    peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms())
+    (notice,) = peer.gateway.parse_webhook(hook.headers, hook.body)
+    assert notice.outcome is outcome
+    assert (notice.gateway, notice.kind) == (peer.gateway.name, CallKind.SALE)
+    assert (notice.origin_id, notice.order_id, notice.op_id) == (request.origin_id, request.order_id, request.op_id)
+    assert notice.gateway_reference == result.gateway_reference
+    assert (notice.confirmed_amount_minor, notice.confirmed_currency) == (10_000, "USD")
+    assert (await peer.gateway.call(inquiry_about(request))).outcome is outcome
+    assert peer.effects(request) == effects
+
+
+async def test_success_taken_back_late_is_reversed(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order())
+    reference = (await peer.gateway.call(request)).gateway_reference
+    capture = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=10_000)
+    await provoke(peer, Situation.LATE_FAILURE, capture)
+    assert (await peer.gateway.call(capture)).outcome is Outcome.SUCCEEDED
+    hook = (await peer.webhooks(1))[0]
+    (notice,) = peer.gateway.parse_webhook(hook.headers, hook.body)
+    assert (notice.outcome, notice.kind, notice.op_id) == (Outcome.REVERSED, CallKind.CAPTURE, capture.op_id)
+    assert notice.payment_reference == reference
+    assert peer.effects(request)[-1] == ("reversal", 10_000)
+
+
+async def test_notice_delivered_twice_has_one_id(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.DUPLICATE_WEBHOOKS, request)
+    await peer.gateway.call(request)
+    hooks = await peer.webhooks(2)
+    notices = [peer.gateway.parse_webhook(hook.headers, hook.body) for hook in hooks]
+    assert notices[0] == notices[1]
+
+
+async def test_notices_out_of_order_tell_their_own_time(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.OUT_OF_ORDER_WEBHOOKS, request)
+    await peer.gateway.call(request)
+    hooks = await peer.webhooks(2)
+    first, second = (peer.gateway.parse_webhook(hook.headers, hook.body)[0] for hook in hooks)
+    assert (first.outcome, second.outcome) == (Outcome.SUCCEEDED, Outcome.PENDING)
+    assert first.occurred_at_ms > second.occurred_at_ms
+    assert first.notice_id != second.notice_id
+
+
+async def test_payer_completes_the_action_and_the_webhook_tells(peer: GatewayUnderTest) -> None:
+    needs(peer.action_token is not None, "token that makes the payer act")
+    request = payment_request(fresh_order(), CallKind.SALE, token=peer.action_token or "")
+    result = await peer.gateway.call(request)
+    assert result.outcome is Outcome.REQUIRES_ACTION
+    assert result.action_url
+    assert peer.effects(request) == []
+    await peer.complete_action(result.gateway_reference or "")
+    hook = (await peer.webhooks(1))[0]
+    assert peer.gateway.parse_webhook(hook.headers, hook.body)[0].outcome is Outcome.SUCCEEDED
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+async def test_webhook_is_refused_when_tampered_old_or_unsigned(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.PENDING_THEN_SUCCEEDED, request)
+    await peer.gateway.call(request)
+    hook = (await peer.webhooks(1))[0]
+    verify = peer.gateway.verify_webhook
+    with pytest.raises(UnauthenticError):
+        verify(hook.headers, hook.body.replace(b"10000", b"10001"), now_ms=now_ms())
+    with pytest.raises(UnauthenticError):
+        verify({}, hook.body, now_ms=now_ms())
+    for away_ms in (-3_600_000, 3_600_000):
+        with pytest.raises(UnauthenticError):
+            verify(hook.headers, hook.body, now_ms=now_ms() + away_ms)
+    verify(hook.headers, hook.body, now_ms=now_ms())
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff\xfe", b'{"id": "evt_1", "created_ms": 1}', b"[" * 100_000])
+async def test_webhook_that_cannot_be_read_is_untranslatable(peer: GatewayUnderTest, body: bytes) -> None:
+    with pytest.raises(UntranslatableError):
+        peer.gateway.parse_webhook({}, body)
+
+
+# Confidences
+
+
+async def test_token_is_in_no_result(peer: GatewayUnderTest) -> None:
+    token = "tok_secret_7c1f"
+    request = payment_request(fresh_order(), token=token)
+    mismatched = replace(request, currency="EUR")
+    for result in [await peer.gateway.call(request), await peer.gateway.call(mismatched)]:
+        assert token not in repr(result)
+        assert result.raw is not None
+        assert len(result.raw) <= MAX_RAW_CHARS
+
+
+async def test_health_tells_whether_the_gateway_answers(peer: GatewayUnderTest) -> None:
+    assert (await peer.gateway.health()).reachable
+    await provoke(peer, Situation.REFUSED, payment_request(fresh_order()))
+    assert not (await peer.gateway.health()).reachable
+    await peer.listening_again()
+
+
+async def test_closing_twice_is_safe(peer: GatewayUnderTest) -> None:
+    await peer.gateway.close()
+    await peer.gateway.close()

@@ -1,0 +1,84 @@
+"""What the gateway contract suite needs of each gateway: a real peer over a socket, and what provokes each situation.
+
+A new gateway writes one class that fulfils `GatewayUnderTest` and adds it to
+`tests/contract/test_gateway_contract.py`. What its peer cannot do stands in `cannot`, with the reason, and is
+skipped by name: nothing is skipped silently.
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Protocol
+
+from gateway_adapters.contract import Gateway
+from gateway_adapters.errors import Code
+from schemas.records.gateway import GatewayCallRequested
+from tests.support.mock_gateway_process import Delivered
+
+
+class Situation(StrEnum):
+    """Something that can happen to the next call of an order."""
+
+    TIMEOUT_BEFORE = "timeout_before"
+    TIMEOUT_AFTER = "timeout_after"
+    RESET_BEFORE = "reset_before"
+    RESET_AFTER = "reset_after"
+    HTML_502_BEFORE = "html_502_before"
+    HTML_502_AFTER = "html_502_after"
+    SERVER_ERROR_AFTER = "server_error_after"
+    CUT_AFTER = "cut_after"
+    RATE_LIMITED = "rate_limited"
+    UNAUTHORIZED = "unauthorized"
+    PENDING_THEN_SUCCEEDED = "pending_then_succeeded"
+    PENDING_THEN_FAILED = "pending_then_failed"
+    DUPLICATE_WEBHOOKS = "duplicate_webhooks"
+    OUT_OF_ORDER_WEBHOOKS = "out_of_order_webhooks"
+    LATE_FAILURE = "late_failure"
+    AMOUNT_MISMATCH = "amount_mismatch"
+    UNKNOWN_STATUS = "unknown_status"
+    NOT_FOUND_YET = "not_found_yet"
+    SLOW = "slow"
+    REFUSED = "refused"  # nobody listens
+
+
+class GatewayUnderTest(Protocol):
+    """One gateway and its peer."""
+
+    @property
+    def gateway(self) -> Gateway:
+        """The adapter, with a read time-out well below a second, connected to the peer."""
+        ...
+
+    @property
+    def cannot(self) -> Mapping[Situation, str]:
+        """What the peer cannot provoke, and why."""
+        ...
+
+    @property
+    def decline_tokens(self) -> Mapping[Code, str]:
+        """A token for each decline the peer knows."""
+        ...
+
+    @property
+    def action_token(self) -> str | None:
+        """A token that makes the payer act; None: the peer has none."""
+        ...
+
+    async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
+        """Let this happen to the next call of the request's kind and order."""
+        ...
+
+    async def complete_action(self, reference: str) -> None:
+        """Act as the payer: yes."""
+        ...
+
+    async def listening_again(self) -> None:
+        """Return once the peer accepts connections again."""
+        ...
+
+    def effects(self, request: GatewayCallRequested) -> list[tuple[str, int]]:
+        """Return kind and amount of what really happened to the request's order: the witness, not the adapter."""
+        ...
+
+    async def webhooks(self, count: int) -> list[Delivered]:
+        """Return the webhooks delivered since the test began, once there are so many."""
+        ...

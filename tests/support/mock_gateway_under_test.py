@@ -1,0 +1,75 @@
+"""The Mock in the gateway contract suite. Its peer can provoke everything."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gateway_adapters.contract import Gateway
+from gateway_adapters.errors import Code
+from gateway_adapters.http_transport import TransportLimits
+from gateway_adapters.mock.client import MockGateway, MockSettings
+from schemas.records.gateway import GatewayCallRequested
+from tests.support.gateway_under_test import Situation
+from tests.support.mock_gateway_process import SECRET, Delivered, MockGatewayProcess, WebhookReceiver, until
+
+READ_TIMEOUT_S = 0.4
+SLOW_MS = 200
+CLOSED_MS = 700
+
+
+class MockUnderTest:
+    """Fulfils `GatewayUnderTest` with a Mock server process."""
+
+    cannot: Mapping[Situation, str] = MappingProxyType({})
+    action_token: str | None = "pm_card_authenticationRequired"
+    decline_tokens: Mapping[Code, str] = MappingProxyType(
+        {
+            Code.CARD_DECLINED: "tok_chargeDeclined",
+            Code.INSUFFICIENT_FUNDS: "tok_chargeDeclinedInsufficientFunds",
+            Code.EXPIRED_CARD: "tok_chargeDeclinedExpiredCard",
+            Code.INCORRECT_CVC: "tok_chargeDeclinedIncorrectCvc",
+            Code.PROCESSING_ERROR: "tok_chargeDeclinedProcessingError",
+            Code.FRAUDULENT: "tok_chargeDeclinedFraudulent",
+            Code.LOST_OR_STOLEN: "tok_chargeDeclinedLostCard",
+            Code.LIMIT_EXCEEDED: "tok_chargeDeclinedVelocityLimitExceeded",
+            Code.DO_NOT_HONOR: "tok_mock_declined_do_not_honor",
+            Code.INVALID_ACCOUNT: "tok_mock_declined_invalid_account",
+            Code.AUTHENTICATION_REQUIRED: "tok_mock_declined_authentication_required",
+        }
+    )
+
+    def __init__(self, process: MockGatewayProcess, receiver: WebhookReceiver) -> None:
+        self._process = process
+        self._receiver = receiver
+        limits = TransportLimits(connect_timeout_s=0.5, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=2.0)
+        self.gateway: Gateway = MockGateway(MockSettings(base_url=process.url, webhook_secret=SECRET, limits=limits))
+
+    async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
+        if situation is Situation.REFUSED:
+            await self._process.post("/listener/close", {"for_ms": CLOSED_MS})
+            while (await self.gateway.health()).reachable:  # bounded by the test's own time-out
+                continue
+            return
+        body: dict[str, object] = {
+            "scenario": situation.value,
+            "order_id": request.order_id,
+            "kind": request.kind.value,
+        }
+        if situation is Situation.SLOW:
+            body["delay_ms"] = SLOW_MS
+        if situation is Situation.RATE_LIMITED:
+            body["retry_after_s"] = 7
+        await self._process.post("/scenarios", body)
+
+    async def complete_action(self, reference: str) -> None:
+        await self._process.post(f"/actions/{reference}/complete", {})
+
+    async def listening_again(self) -> None:
+        while not (await self.gateway.health()).reachable:  # bounded by the test's own time-out
+            continue
+
+    def effects(self, request: GatewayCallRequested) -> list[tuple[str, int]]:
+        return self._process.effects(request.order_id)
+
+    async def webhooks(self, count: int) -> list[Delivered]:
+        await until(lambda: len(self._receiver.delivered) >= count, f"{count} webhooks")
+        return self._receiver.delivered
