@@ -7,7 +7,7 @@ the record that died.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -61,7 +61,8 @@ class Letter:
     value_bytes: int
     withheld: bool
     redrives: int  # how often the record had been redriven before it died this time
-    handlings: tuple[DeadLetterHandled, ...]  # oldest first
+    copies: frozenset[Position]  # where the same letter stands on the topic, the first included
+    handlings: tuple[DeadLetterHandled, ...]  # oldest first, about any of the copies
 
     @property
     def state(self) -> LetterState:
@@ -88,7 +89,7 @@ class LetterFilter:
         return (
             (not self.reasons or letter.reason in self.reasons)
             and (not self.states or letter.state in self.states)
-            and (not self.positions or letter.position in self.positions)
+            and (not self.positions or bool(self.positions & letter.copies))
             and self.topic in {None, letter.topic}
             and self.component in {None, letter.component}
             and self.key in {None, letter.key}
@@ -114,6 +115,7 @@ class _Sight:
     """What has been seen so far of one look."""
 
     first_copies: dict[_Identity, Letter] = field(default_factory=dict)
+    copies: dict[_Identity, frozenset[Position]] = field(default_factory=dict)
     identity_at: dict[Position, _Identity] = field(default_factory=dict)
     handlings: dict[_Identity, tuple[DeadLetterHandled, ...]] = field(default_factory=dict)
     unreadable: int = 0
@@ -134,7 +136,9 @@ class _Sight:
 
     def _see_letter(self, record: LogRecord, letter: DeadLetter) -> None:
         identity = (letter.topic, letter.partition, letter.offset, letter.timestamp_ms)
-        self.identity_at[Position(record.partition, record.offset)] = identity
+        position = Position(record.partition, record.offset)
+        self.identity_at[position] = identity
+        self.copies[identity] = self.copies.get(identity, frozenset()) | {position}
         if identity not in self.first_copies:
             self.first_copies[identity] = _summary(record, letter)
         if len(self.identity_at) > MAX_LETTERS_HELD:
@@ -143,7 +147,7 @@ class _Sight:
     def letters(self) -> Iterator[Letter]:
         """Yield each letter once, with all that was done about any of its copies."""
         for identity, letter in self.first_copies.items():
-            yield _with_handlings(letter, self.handlings.get(identity, ()))
+            yield replace(letter, copies=self.copies[identity], handlings=self.handlings.get(identity, ()))
 
 
 def find(log: Log, codec: MessageCodec, wanted: LetterFilter) -> Letters:
@@ -165,20 +169,29 @@ def find(log: Log, codec: MessageCodec, wanted: LetterFilter) -> Letters:
     return Letters(letters=tuple(chosen), unreadable=sight.unreadable)
 
 
-def whole(log: Log, codec: MessageCodec, position: Position) -> DeadLetter:
-    """Return the dead letter at this position, raw bytes included.
+def whole(log: Log, codec: MessageCodec, positions: Collection[Position]) -> Mapping[Position, DeadLetter]:
+    """Return the dead letters at these positions, raw bytes included.
+
+    Reads each partition once, from the first position asked of it to the last.
 
     Raises:
-        NotFoundError: No dead letter stands there (any more).
+        NotFoundError: No dead letter stands at one of them (any more).
         UnreachableError: The broker does not answer.
     """
-    if position.partition < log.partitions_of(DLQ):
-        for record in log.read(DLQ, partitions=(position.partition,), first_offset=position.offset):
-            letter = _decoded(record, codec) if record.offset == position.offset else None
+    partitions = log.partitions_of(DLQ)
+    found: dict[Position, DeadLetter] = {}
+    for partition in sorted({position.partition for position in positions if position.partition < partitions}):
+        offsets = [position.offset for position in positions if position.partition == partition]
+        first, last = min(offsets), max(offsets)
+        for record in log.read(DLQ, partition=partition, first_offset=first, max_records=last - first + 1):
+            position = Position(partition, record.offset)
+            letter = _decoded(record, codec) if position in positions else None
             if isinstance(letter, DeadLetter):
-                return letter
-            break
-    raise NotFoundError(f"no dead letter at {position} of {DLQ}")
+                found[position] = letter
+    for position in positions:
+        if position not in found:
+            raise NotFoundError(f"no dead letter at {position} of {DLQ}")
+    return found
 
 
 def _decoded(record: LogRecord, codec: MessageCodec) -> DeadLetter | DeadLetterHandled | None:
@@ -203,12 +216,9 @@ def _summary(record: LogRecord, letter: DeadLetter) -> Letter:
         value_bytes=len(letter.value or b""),
         withheld=letter.withheld,
         redrives=redrives_of(letter),
+        copies=frozenset(),
         handlings=(),
     )
-
-
-def _with_handlings(letter: Letter, handlings: tuple[DeadLetterHandled, ...]) -> Letter:
-    return replace(letter, handlings=handlings) if handlings else letter
 
 
 def origin_of(letter: DeadLetter) -> str | None:

@@ -4,24 +4,18 @@ Implemented by `kafka_log.KafkaLog` and, for tests, by `memory_log.MemoryLog`; o
 the clients of the running engine it joins no consumer group and commits nothing: looking at the log changes nothing.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from streams.kafka_clients.log_reader import LogRecord
+
+__all__ = ["Log", "LogRecord", "NewRecord", "Position"]
+
 Headers = tuple[tuple[str, bytes], ...]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogRecord:
-    """One record as it stands on the log."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+MAX_RECORDS = 50_000_000
+"""What one read returns at most unless told otherwise: no topic that a person looks through holds more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,19 +57,21 @@ class Log(Protocol):
         self,
         topic: str,
         *,
-        partitions: Collection[int] | None = None,
+        partition: int | None = None,
         since_ms: int | None = None,
         first_offset: int | None = None,
         tail: int | None = None,
+        max_records: int = MAX_RECORDS,
     ) -> Iterator[LogRecord]:
         """Yield the records from the asked start to the end as it was at the call, then stop.
 
         Args:
             topic: Where to read.
-            partitions: Which partitions; None: all. Order is kept within a partition, not across.
+            partition: Only this one; None: all. Order is kept within a partition, not across.
             since_ms: Start at the first record of this time or later (milliseconds since the epoch).
-            first_offset: Start at this offset; with one partition only. Wins over `since_ms`.
-            tail: Start at most this many offsets before the end of each partition.
+            first_offset: Start at this offset of that one partition. Wins over `since_ms`.
+            tail: Start this many offsets before the end of each partition. Wins over `since_ms`.
+            max_records: Stop after this many.
 
         Raises:
             NotFoundError: The topic does not exist.

@@ -1,11 +1,12 @@
 """The log as lists in memory: what the operations' unit tests run on."""
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from schemas.topics import partition_of
 from streams.operations.errors import NotFoundError
-from streams.operations.log import LogRecord, NewRecord, Position
+from streams.operations.log import MAX_RECORDS, LogRecord, NewRecord, Position
 
 
 class MemoryLog:
@@ -27,21 +28,33 @@ class MemoryLog:
         self,
         topic: str,
         *,
-        partitions: Collection[int] | None = None,
+        partition: int | None = None,
         since_ms: int | None = None,
         first_offset: int | None = None,
         tail: int | None = None,
+        max_records: int = MAX_RECORDS,
     ) -> Iterator[LogRecord]:
-        """Yield as `Log.read` promises. Raises: NotFoundError."""
-        chosen = range(self.partitions_of(topic)) if partitions is None else sorted(partitions)
-        for partition in chosen:
-            records = tuple(self._records[topic, partition])
-            start = first_offset or 0
-            if tail is not None:
-                start = max(start, len(records) - tail)
-            for record in records[start:]:
-                if first_offset is not None or since_ms is None or record.timestamp_ms >= since_ms:
-                    yield record
+        """Return what `Log.read` promises. Raises: NotFoundError."""
+        count = self.partitions_of(topic)
+        chosen = range(count) if partition is None else (partition,)
+        found = (
+            record
+            for each in chosen
+            for record in self._from(topic, each, since_ms=since_ms, first_offset=first_offset, tail=tail)
+        )
+        return islice(found, max_records)
+
+    def _from(
+        self, topic: str, partition: int, *, since_ms: int | None, first_offset: int | None, tail: int | None
+    ) -> Sequence[LogRecord]:
+        records = self._records[topic, partition]
+        if first_offset is not None:
+            return records[first_offset:]
+        if tail is not None:
+            return records[max(0, len(records) - tail) :]
+        # Like a broker: the first record of that time, then all that follow it, whatever their times.
+        start = next((each.offset for each in records if since_ms is None or each.timestamp_ms >= since_ms), None)
+        return [] if start is None else records[start:]
 
     def append(self, records: Sequence[NewRecord]) -> tuple[Position, ...]:
         """Append and return the positions. Raises: NotFoundError."""

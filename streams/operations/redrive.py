@@ -3,11 +3,12 @@
 Called by `streams.cli.dlq`. A redrive appends the dead record's own bytes, key and headers to the topic it died on,
 with headers that say where it comes from, then appends the audit record (`DeadLetterHandled`) beside the letter.
 A crash between the two redrives the letter once more at the next run: at least once, which is enough, since every
-input of the engine is idempotent (DESIGN.md section 7). A letter with an audit record is left alone unless asked for again.
+input of the engine is idempotent (DESIGN.md section 7). A letter with an audit record is left alone unless asked for
+again.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -19,7 +20,6 @@ from schemas.messages import Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.topics import CATALOGUE, DLQ
 from streams.operations.dead_letters import REDRIVE_COUNT_HEADER, Letter, LetterState, redrives_of, whole
-from streams.operations.errors import NotFoundError
 from streams.operations.log import Log, NewRecord, Position
 
 DEFAULT_LETTERS_PER_RUN = 1_000
@@ -125,7 +125,7 @@ def carry_out(
     rate_per_s: float = DEFAULT_RATE_PER_S,
     clock_ms: Callable[[], int],
     pause: Callable[[float], None],
-) -> Iterator[Done]:
+) -> Generator[Done]:
     """Handle the letters in their order, yielding each once its audit record is acknowledged.
 
     Stopping half-way (an error, a kill, not iterating on) leaves every letter either handled and audited, or to be
@@ -162,18 +162,17 @@ def carry_out(
 def _handle(log: Log, codec: MessageCodec, batch: Sequence[Letter], order: Order, *, at_ms: int) -> tuple[Done, ...]:
     appended: tuple[Position | None, ...] = (None,) * len(batch)
     if order.action is LetterState.REDRIVEN:
-        records = [_redriven(log, codec, letter, operator=order.operator, at_ms=at_ms) for letter in batch]
-        appended = log.append(records)
+        dead = whole(log, codec, {letter.position for letter in batch})
+        appended = log.append(
+            [_redriven(each.position, dead[each.position], operator=order.operator, at_ms=at_ms) for each in batch]
+        )
     log.append([_audit(codec, letter, order, at_ms=at_ms) for letter in batch])
     return tuple(Done(letter=letter, appended_at=position) for letter, position in zip(batch, appended, strict=True))
 
 
-def _redriven(log: Log, codec: MessageCodec, letter: Letter, *, operator: str, at_ms: int) -> NewRecord:
-    dead = whole(log, codec, letter.position)
-    if dead.withheld:
-        raise NotFoundError(f"the bytes of dead letter {letter.position} were never kept")
+def _redriven(position: Position, dead: DeadLetter, *, operator: str, at_ms: int) -> NewRecord:
     own = (
-        (FROM_HEADER, f"{DLQ}:{letter.position}".encode()),
+        (FROM_HEADER, f"{DLQ}:{position}".encode()),
         (ORIGINAL_HEADER, f"{dead.topic}:{dead.partition}:{dead.offset}".encode()),
         (REDRIVEN_AT_HEADER, str(at_ms).encode()),
         (OPERATOR_HEADER, operator.encode()),

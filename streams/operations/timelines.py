@@ -173,7 +173,7 @@ def _claims(
 def _keyed(
     log: Log, codec: MessageCodec, topic: str, *, partition: int, keys: Collection[bytes], since_ms: int | None
 ) -> Iterator[_Found]:
-    for at in log.read(topic, partitions=(partition,), since_ms=since_ms):
+    for at in log.read(topic, partition=partition, since_ms=since_ms):
         if at.key not in keys:
             continue  # decided on bytes alone: most of a partition is other orders
         try:

@@ -1,0 +1,31 @@
+"""`payment-engine keys create`: an API key for an origin. Called by `application`.
+
+The ingress owns keys and how they are hashed, and `streams` never imports it: this process becomes `http_ingress.keys`.
+"""
+
+import typer
+
+from streams.cli.programs import PASS_ON, become_module
+from streams.cli.terminal import expected_failures
+
+app = typer.Typer(help="API keys of origins.", no_args_is_help=True)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the group to the command line."""
+    parent.add_typer(app, name="keys")
+
+
+@app.callback()
+def _group() -> None:
+    """Keep `create` a sub-command although it is the only one."""
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def create(context: typer.Context) -> None:
+    """Make an API key for an origin: printed once, kept as a keyed hash."""
+    with expected_failures():
+        from streams import settings
+
+        settings.load()
+        become_module("http_ingress.keys", ["create", *context.args])

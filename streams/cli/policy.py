@@ -1,0 +1,143 @@
+"""`payment-engine policy show|set`: which gateways an origin's payments go to. Called by `application`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.terminal import (
+    ExitCode,
+    Output,
+    OutputOption,
+    console,
+    expected_failures,
+    fail,
+    note,
+    print_json,
+    say,
+)
+from streams.cli.times import now_ms, shown_time
+
+if TYPE_CHECKING:
+    from schemas.records.policies import AmountLimit, OriginPolicy
+
+EVERYONE = "*"
+
+app = typer.Typer(help="Routing policies: gateways, fallback and limits of an origin.", no_args_is_help=True)
+
+OriginArgument = Annotated[str, typer.Argument(metavar="ORIGIN", help="Origin id, or * for all that have no own.")]
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the group to the command line."""
+    parent.add_typer(app, name="policy")
+
+
+@app.command()
+def show(
+    origin: Annotated[str | None, typer.Argument(metavar="[ORIGIN]", help="Only this origin's, or `*`.")] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Show the policies that hold."""
+    with expected_failures():
+        from streams.cli.tools import opened
+        from streams.operations import policies
+
+        with opened() as tools:
+            known = policies.known_policies(tools.log, tools.codec)
+        chosen = [known[name] for name in sorted(known) if origin in {None, name}]
+        if output is Output.JSON:
+            print_json([_as_json(policy) for policy in chosen])
+        elif chosen:
+            _draw(chosen)
+        if origin is not None and not chosen:
+            fallback = f"`{EVERYONE}` holds" if EVERYONE in known else "the configured default gateways hold"
+            fail(f"{origin} has no policy of its own; {fallback}", ExitCode.NOT_FOUND)
+        if EVERYONE not in known:
+            note(f"no policy `{EVERYONE}`: PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS holds for origins without their own")
+
+
+@app.command(name="set")
+def set_policy(
+    origin: OriginArgument,
+    gateways: Annotated[str, typer.Option(help="Gateways with commas, in order; empty refuses all payments.")],
+    fallback: Annotated[
+        bool, typer.Option(help="Whether a call that was not executed may go to the next gateway.")
+    ] = True,
+    max_attempts: Annotated[int, typer.Option(help="Over all gateways.", min=1, max=10)] = 3,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(help="Largest payment, CURRENCY=MINOR_UNITS, such as USD=100000 for 1000.00; may be repeated."),
+    ] = None,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Put a policy in force: the origin's whole policy, as given here. Running workers follow without a restart."""
+    with expected_failures():
+        from schemas.identifiers import GatewayName
+        from schemas.records.policies import OriginPolicy
+        from streams.cli.tools import opened
+        from streams.operations import policies
+        from streams.operations.kafka_log import connection_of
+
+        wish = OriginPolicy(
+            origin_id=origin,
+            version=1,
+            gateways=tuple(GatewayName(name.strip()) for name in gateways.split(",") if name.strip()),
+            fallback=fallback,
+            max_attempts=max_attempts,
+            limits=_limits(limit or ()),
+            updated_at_ms=now_ms(),
+        )
+        policies.check(wish)
+        with opened() as tools:
+            connection = connection_of(tools.settings.kafka)
+            written = policies.change(connection, tools.codec, wish, now_ms=now_ms())
+        if output is Output.JSON:
+            print_json(_as_json(written))
+            return
+        say(f"{written.origin_id}: version {written.version} is on the log")
+        say(
+            f"running workers follow within {policies.FOLLOWED_WITHIN_S} s, without a restart; "
+            "operations whose claim was made before keep their plan"
+        )
+
+
+def _limits(texts: Sequence[str]) -> tuple["AmountLimit", ...]:
+    from schemas.records.policies import AmountLimit
+
+    limits: list[AmountLimit] = []
+    for text in texts:
+        currency, _, amount = text.partition("=")
+        if not (amount.isdigit() and amount.isascii()):
+            raise typer.BadParameter(f"{text!r} is not CURRENCY=MINOR_UNITS, such as USD=100000")
+        limits.append(AmountLimit(currency=currency.upper(), max_amount_minor=int(amount)))
+    return tuple(limits)
+
+
+def _as_json(policy: "OriginPolicy") -> dict[str, object]:
+    return {
+        "origin_id": policy.origin_id,
+        "version": policy.version,
+        "gateways": list(policy.gateways),
+        "fallback": policy.fallback,
+        "max_attempts": policy.max_attempts,
+        "limits": {limit.currency: limit.max_amount_minor for limit in policy.limits},
+        "updated_at": shown_time(policy.updated_at_ms),
+    }
+
+
+def _draw(chosen: Sequence["OriginPolicy"]) -> None:
+    from rich.table import Table
+
+    table = Table("origin", "version", "gateways", "fallback", "attempts", "limits (minor units)", "changed", box=None)
+    for policy in chosen:
+        table.add_row(
+            policy.origin_id,
+            str(policy.version),
+            " > ".join(policy.gateways) or "none: payments are refused",
+            "yes" if policy.fallback else "no",
+            str(policy.max_attempts),
+            ", ".join(f"{limit.currency} {limit.max_amount_minor}" for limit in policy.limits) or "none",
+            shown_time(policy.updated_at_ms),
+        )
+    console().print(table)

@@ -1,0 +1,86 @@
+"""The programs of the engine: `dev`, `ingress`, `orders`, `claims`, `executor`, `mock-gateway`, `broker`.
+
+Called by `application`. Workers are composed by `streams.bootstrap`. The ingress, the Mock gateway and the embedded
+broker are programs of their own: this process becomes them (exec), so that signals and exit codes are theirs; and the
+ingress must be, since `streams` never imports `http_ingress`.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from streams.cli.terminal import expected_failures
+
+PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+_OWN_PROGRAMS = {
+    "ingress": ("http_ingress", "The HTTP ingress."),
+    "mock-gateway": ("gateway_adapters.mock", "The Mock gateway, a server with a ledger of its own."),
+    "broker": ("streams.embedded_broker", "The embedded broker: development only, in memory, loopback only."),
+}
+_WORKERS = {
+    "orders": "A worker of the orders app: decides what orders do.",
+    "claims": "A worker of the claims app: keeps idempotency keys unique.",
+    "executor": "A gateway executor: the one component that calls gateways.",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the programs to the command line."""
+    app.command(name="dev", help="The whole engine on this machine, nothing else needed. Ctrl-C stops it.")(dev)
+    for name, (module, text) in _OWN_PROGRAMS.items():
+        app.command(name=name, help=text, context_settings=PASS_ON, add_help_option=False)(_own_program(module))
+    for name, text in _WORKERS.items():
+        app.command(name=name, help=text)(_worker(name))
+
+
+def dev(
+    port: Annotated[int, typer.Option(help="Port of the ingress.", min=0, max=65535)] = 8080,
+    folder: Annotated[
+        Path | None, typer.Option(help="Where logs, tables and the Mock's ledger go. Default: a temporary folder.")
+    ] = None,
+) -> None:
+    """Run everything on the embedded broker with the Mock gateway."""
+    with expected_failures():
+        from streams.development import run_dev
+
+        run_dev(port=port, folder=folder)
+
+
+def _worker(component: str) -> Callable[[], None]:
+    def start() -> None:
+        with expected_failures():
+            from streams import settings
+
+            configured = settings.load()
+            from streams import bootstrap  # after the settings: a wrong one is said without waiting for Faust's import
+
+            bootstrap.run(component, configured)
+
+    return start
+
+
+def _own_program(module: str) -> Callable[[typer.Context], None]:
+    def become(context: typer.Context) -> None:
+        with expected_failures():
+            if module != "streams.embedded_broker":
+                _refuse_wrong_settings()
+            become_module(module, context.args)
+
+    return become
+
+
+def _refuse_wrong_settings() -> None:
+    from streams import settings
+
+    settings.load()
+
+
+def become_module(module: str, arguments: Sequence[str]) -> NoReturn:
+    """Turn this process into `python -m module arguments`; the environment, and so the settings, are kept."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 -- our own module, no shell

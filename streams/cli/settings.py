@@ -1,0 +1,116 @@
+"""`payment-engine settings`: every setting in one generated table. Called by `application`.
+
+The README holds the same table (`-o markdown`) between two markers; a test holds the two against each other.
+"""
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
+
+import typer
+
+from streams.cli.terminal import console, expected_failures, print_json, say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.fields import FieldInfo
+
+README_START = "<!-- settings -->"
+README_END = "<!-- /settings -->"
+
+
+class TableForm(StrEnum):
+    """How the table is printed."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the command to the command line."""
+    parent.command(name="settings")(show)
+
+
+def show(
+    output: Annotated[TableForm, typer.Option("--output", "-o", help="For a person, the README, or a program.")] = (
+        TableForm.TEXT
+    ),
+) -> None:
+    """Print every setting with its meaning, unit and default; then whether the environment's are right."""
+    with expected_failures():
+        from streams.settings import load
+
+        rows = list(_rows())
+        match output:
+            case TableForm.MARKDOWN:
+                say(markdown())
+                return  # for the README, whatever the environment says
+            case TableForm.JSON:
+                print_json([dict(zip(("variable", "values", "default", "meaning"), row, strict=True)) for row in rows])
+            case TableForm.TEXT:
+                _draw(rows)
+        load()
+
+
+def markdown() -> str:
+    """Return the README's table of settings."""
+    lines = ["| variable | values | default | meaning |", "| --- | --- | --- | --- |"]
+    lines += [
+        f"| `{name}` | {_cell(values)} | {f'`{default}`' if default else ''} | {_cell(meaning)} |"
+        for name, values, default, meaning in _rows()
+    ]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _rows() -> "Iterator[tuple[str, str, str, str]]":
+    from streams.settings import variables
+
+    for name, field in variables():
+        yield name, _values(field), _default(field), field.description or ""
+
+
+def _default(field: "FieldInfo") -> str:
+    from pydantic import SecretStr
+
+    default = field.default
+    if default is None:
+        return ""
+    if isinstance(default, SecretStr):
+        return "(a secret)"
+    return str(default).lower() if isinstance(default, bool) else f"{default}"
+
+
+def _values(field: "FieldInfo") -> str:
+    annotation = field.annotation
+    choices = [each for each in get_args(annotation) if each is not type(None)]
+    plain = choices[0] if choices and get_origin(annotation) is not Literal else annotation
+    if get_origin(plain) is Literal:
+        return ", ".join(map(str, get_args(plain)))
+    name = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "SecretStr": "text, secret"}.get(
+        getattr(plain, "__name__", ""), "path"
+    )
+    low, high = (_bound(field, each) for each in (("ge", "gt"), ("le", "lt")))
+    return f"{name}, {low} to {high}" if low and high else name
+
+
+def _bound(field: "FieldInfo", names: tuple[str, str]) -> str:
+    for rule in field.metadata:
+        for name in names:
+            value = getattr(rule, name, None)
+            if value is not None:
+                return f"above {value:g}" if name == "gt" else f"{value:g}" if isinstance(value, float) else str(value)
+    return ""
+
+
+def _draw(rows: "list[tuple[str, str, str, str]]") -> None:
+    from rich.table import Table
+
+    table = Table("variable", "values", "default", "meaning", box=None)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)

@@ -1,0 +1,93 @@
+"""What every command shares: exit codes, output formats, the two consoles, and how an expected failure ends a command.
+
+Called by the command modules. Answers go to standard output, everything else to standard error, so that `-o json` can
+be piped. Rich is imported when something is drawn.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Annotated, Never
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class ExitCode(IntEnum):
+    """What a command ends with. 2 is the shell's and typer's own for a wrong command line."""
+
+    OK = 0
+    FAILED = 1  # done, and the answer is bad: the doctor found a failure, a schema is incompatible
+    USAGE = 2
+    MISCONFIGURED = 3  # a setting is wrong; nothing was started
+    UNREACHABLE = 4  # a broker, registry or gateway does not answer; trying again may help
+    REFUSED = 5  # the engine's rules forbid it
+    NOT_FOUND = 6  # what was asked for is not on the log
+    INTERRUPTED = 130
+
+
+class Output(StrEnum):
+    """How an answer is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For a person, or JSON for a program.")]
+
+
+def console() -> "Console":
+    """Return the console that answers go to."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def error_console() -> "Console":
+    """Return the console that progress, notes and errors go to."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Print a line of an answer, as it is."""
+    typer.echo(text)
+
+
+def note(text: str) -> None:
+    """Print a line beside the answer, on standard error."""
+    typer.echo(text, err=True)
+
+
+def print_json(answer: object) -> None:
+    """Print an answer as JSON, indented, on standard output."""
+    typer.echo(json.dumps(answer, indent=2, ensure_ascii=False))
+
+
+def fail(message: str, code: ExitCode) -> Never:
+    """End the command with one line on standard error."""
+    typer.echo(f"error: {message}", err=True)
+    raise typer.Exit(int(code))
+
+
+@contextmanager
+def expected_failures() -> Iterator[None]:
+    """End the command in one line and an exit code for what can happen; a defect keeps its trace."""
+    from streams.operations.errors import NotFoundError, OperationError, RefusedError
+    from streams.settings import MisconfiguredError
+
+    try:
+        yield
+    except MisconfiguredError as error:
+        fail(f"refusing to start: {error}", ExitCode.MISCONFIGURED)
+    except NotFoundError as error:
+        fail(str(error), ExitCode.NOT_FOUND)
+    except RefusedError as error:
+        fail(str(error), ExitCode.REFUSED)
+    except OperationError as error:
+        fail(str(error), ExitCode.UNREACHABLE)

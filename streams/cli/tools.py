@@ -1,0 +1,41 @@
+"""What an operator's command works with: the settings, the log and the codec. Called by the command modules.
+
+The codec is the same as the components' (`bootstrap`), made here without importing Faust: a tool answers in a second.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from schemas.messages import MessageCodec, SchemaIds
+from streams.operations.kafka_log import KafkaLog, open_log
+from streams.settings import Settings, load
+from streams.telemetry import logs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a command is given."""
+
+    settings: Settings
+    log: KafkaLog
+    codec: MessageCodec
+
+
+@contextmanager
+def opened() -> Iterator[Tools]:
+    """Yield the tools, and close them after. Raises: MisconfiguredError, UnreachableError."""
+    settings = load()
+    logs.configure(component="operator", level="ERROR", form="console")
+    codec = codec_of(settings)
+    with open_log(settings.kafka) as log:
+        yield Tools(settings=settings, log=log, codec=codec)
+
+
+def codec_of(settings: Settings) -> MessageCodec:
+    """Return the codec, with the registry's ids when one is configured. Raises: UnreachableError."""
+    if settings.registry.url is None:
+        return MessageCodec(SchemaIds.packaged())
+    from schemas.schema_registry import registered_ids
+
+    return MessageCodec(registered_ids(settings.registry.url, timeout_s=settings.registry.timeout_s))

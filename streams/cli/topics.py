@@ -1,0 +1,92 @@
+"""`payment-engine topics plan|apply`: the catalogue against the broker. Called by `application`."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from streams.cli.terminal import ExitCode, Output, OutputOption, console, expected_failures, fail, print_json, say
+
+if TYPE_CHECKING:
+    from streams.kafka_clients.admin import TopicRow
+
+app = typer.Typer(help="The topics of the engine on the broker.", no_args_is_help=True)
+
+
+def register(parent: typer.Typer) -> None:
+    """Add the group to the command line."""
+    parent.add_typer(app, name="topics")
+
+
+@app.command()
+def plan(output: OutputOption = Output.TEXT) -> None:
+    """Show what `apply` would do; changes nothing. Exit code 1 when there is something to do."""
+    with expected_failures():
+        rows = _admin_rows(apply=False)
+        _answer(rows, output)
+        if any(row.action.value != "none" for row in rows):
+            raise typer.Exit(int(ExitCode.FAILED))
+
+
+@app.command()
+def apply(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    output: OutputOption = Output.TEXT,
+) -> None:
+    """Create missing topics and correct their settings. Deletes nothing, changes no partition count. Safe to repeat."""
+    with expected_failures():
+        if not yes:
+            if output is Output.JSON:
+                fail("with -o json nobody can be asked: say --yes", ExitCode.USAGE)
+            _answer(_admin_rows(apply=False), output)
+            typer.confirm("apply?", abort=True, err=True)
+        rows = _admin_rows(apply=True)
+        _answer(rows, output)
+        refused = [row for row in rows if row.action.value == "refuse"]
+        if refused:
+            named = ", ".join(f"{row.topic} ({row.aspect})" for row in refused)
+            fail(f"left as they are, a person must decide: {named}", ExitCode.REFUSED)
+
+
+def _admin_rows(*, apply: bool) -> Sequence["TopicRow"]:
+    from streams.kafka_clients.admin import TopicAdmin, TopicSizes
+    from streams.operations.kafka_log import connection_of, translated
+    from streams.operations.reachability import require_broker
+    from streams.settings import load
+
+    kafka = load().kafka
+    require_broker(kafka)
+    sizes = TopicSizes(
+        partitions=kafka.partitions,
+        replication_factor=kafka.replication_factor,
+        min_insync_replicas=kafka.min_insync_replicas,
+    )
+    with translated():
+        admin = TopicAdmin(connection_of(kafka), sizes)
+        return admin.apply() if apply else admin.plan()
+
+
+def _answer(rows: Sequence["TopicRow"], output: Output) -> None:
+    if output is Output.JSON:
+        print_json(
+            [
+                {
+                    "topic": row.topic,
+                    "aspect": row.aspect,
+                    "wanted": row.wanted,
+                    "actual": row.actual,
+                    "action": row.action.value,
+                }
+                for row in rows
+            ]
+        )
+        return
+    changes = [row for row in rows if row.action.value != "none"]
+    if changes:
+        from rich.table import Table
+
+        table = Table("topic", "what", "is", "should be", "action", box=None)
+        for row in changes:
+            table.add_row(row.topic, row.aspect, row.actual or "missing", row.wanted, row.action.value)
+        console().print(table)
+    say(f"{len({row.topic for row in rows})} topics, {len(changes)} differences")

@@ -1,0 +1,136 @@
+"""Asks a cluster for its brokers, topics and consumer groups. Called by `examination`; calls confluent-kafka's admin.
+
+Every question has a time-out. What a broker will not tell (no authorization, an API it lacks) is left out, and the
+checks say less; a cluster that does not describe itself at all is `UnreachableError`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Any
+
+from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import (
+    AdminClient,
+    ConfigResource,
+    ConsumerGroupDescription,
+    OffsetSpec,
+    PartitionMetadata,
+    ResourceType,
+)
+
+from schemas.topics import CATALOGUE
+from streams.kafka_clients.connection import KafkaConnection
+from streams.operations.doctor.cluster import ClusterState, GroupState, TopicState
+from streams.operations.errors import UnreachableError
+
+TIMEOUT_S = 10.0
+
+
+def gather_cluster(connection: KafkaConnection) -> ClusterState:
+    """Return the state of the cluster and of the catalogue's topics. Raises: UnreachableError."""
+    admin = AdminClient(connection.confluent_options())
+    try:
+        metadata = admin.list_topics(timeout=TIMEOUT_S)
+    except KafkaException as error:
+        raise UnreachableError(f"the broker does not describe its cluster: {error.args[0].str()}") from error
+    topics = {topic.name: metadata.topics.get(topic.name) for topic in CATALOGUE}
+    there = {name: topic for name, topic in topics.items() if topic is not None and topic.error is None}
+    told = _settings_of(admin, [ConfigResource(ResourceType.TOPIC, name) for name in there])
+    # One broker only: a request about a broker goes to that broker, and one is enough to see how the cluster is set.
+    first_broker = [ConfigResource(ResourceType.BROKER, str(number)) for number in list(metadata.brokers)[:1]]
+    return ClusterState(
+        cluster_id=str(metadata.cluster_id),
+        brokers=tuple(f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()),
+        controller=metadata.controller_id >= 0,
+        topics={name: _topic_state(topic.partitions, told.get(name, {})) for name, topic in there.items()},
+        broker_settings=next(iter(_settings_of(admin, first_broker).values()), {}),
+    )
+
+
+def _topic_state(partitions: Mapping[int, PartitionMetadata], told: Mapping[str, str]) -> TopicState:
+    return TopicState(
+        partitions=len(partitions),
+        fewest_copies=min((len(each.replicas) for each in partitions.values()), default=0),
+        fewest_in_sync=min((len(each.isrs) for each in partitions.values()), default=0),
+        without_leader=tuple(sorted(number for number, each in partitions.items() if each.leader < 0)),
+        settings=told,
+    )
+
+
+def _settings_of(admin: AdminClient, resources: Sequence[ConfigResource]) -> Mapping[str, Mapping[str, str]]:
+    if not resources:
+        return {}
+    answers = admin.describe_configs(list(resources), request_timeout=TIMEOUT_S)
+    found = _answered((resource.name, answer) for resource, answer in answers.items())
+    return {
+        name: {entry.name: entry.value for entry in entries.values() if entry.value is not None}
+        for name, entries in found.items()
+    }
+
+
+def gather_groups(
+    connection: KafkaConnection, cluster: ClusterState, groups: Mapping[str, Sequence[str]]
+) -> Mapping[str, GroupState]:
+    """Return the state of these groups (name -> topics it reads); a group that is not there has no members."""
+    admin = AdminClient(connection.confluent_options())
+    described = _answered(admin.describe_consumer_groups(list(groups), request_timeout=TIMEOUT_S).items())
+    ends = _ends_of(admin, cluster, {name for topics in groups.values() for name in topics})
+    return {
+        name: _group_state(admin, group, [each for each in ends if each.topic in groups[name]], ends)
+        for name, group in described.items()
+    }
+
+
+def _ends_of(admin: AdminClient, cluster: ClusterState, topics: Iterable[str]) -> Mapping[TopicPartition, int]:
+    wanted = {
+        TopicPartition(name, partition): OffsetSpec.latest()
+        for name in topics
+        if name in cluster.topics
+        for partition in range(cluster.topics[name].partitions)
+    }
+    if not wanted:
+        return {}
+    answers = admin.list_offsets(wanted, request_timeout=TIMEOUT_S)
+    return {place: found.offset for place, found in _answered(answers.items()).items()}
+
+
+def _group_state(
+    admin: AdminClient,
+    group: ConsumerGroupDescription,
+    places: Sequence[TopicPartition],
+    ends: Mapping[TopicPartition, int],
+) -> GroupState:
+    committed = _committed(admin, group.group_id)
+    lag: dict[str, int] = {}
+    worst: dict[str, int] = {}
+    for place in places:
+        # A place that was never committed is read from its beginning: everything in it is yet to come.
+        behind = max(0, ends[place] - committed.get((place.topic, place.partition), 0))
+        lag[place.topic] = lag.get(place.topic, 0) + behind
+        worst[place.topic] = max(worst.get(place.topic, 0), behind)
+    state = group.state
+    named = state.name if isinstance(state, ConsumerGroupState) else str(state)
+    return GroupState(state=named, members=len(group.members), lag=lag, behind_by=worst)
+
+
+def _committed(admin: AdminClient, group: str) -> Mapping[tuple[str, int], int]:
+    answers = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S)
+    found = _answered(answers.items())
+    return {
+        (place.topic, place.partition): place.offset
+        for answer in found.values()
+        for place in answer.topic_partitions or ()
+        if place.offset >= 0
+    }
+
+
+def _answered(answers: Iterable[tuple[Any, "Future[Any]"]]) -> dict[Any, Any]:
+    """Return what was answered in time; what was refused is left out (the admin's own types are not generic)."""
+    found: dict[Any, Any] = {}
+    for asked, answer in answers:
+        try:
+            found[asked] = answer.result(timeout=TIMEOUT_S)
+        except (KafkaException, FutureTimeoutError):
+            continue
+    return found
