@@ -1,0 +1,162 @@
+"""From a granted claim to the gateway: the order's own rules, and the wait for an operation in doubt.
+
+Called by `order` with a verdict, and again when the operation that one had to wait for has been looked at. Validation
+comes after the claim, so that a reused idempotency key always outranks what else is wrong.
+
+An operation on a payment in doubt first has an inquiry made about the doubtful one. If that leaves it in doubt, the new
+operation is refused with `payment_in_doubt`, which is final for its idempotency key: a later try needs a new key.
+"""
+
+from dataclasses import replace
+
+from schemas.event_types import Transition
+from schemas.identifiers import GatewayName
+from schemas.records.claims import RoutePlan
+from schemas.records.orders import OperationRow, PaymentRow
+from schemas.vocabulary import OperationKind, OperationState, PaymentStatus, Rejection
+from streams.domain import calls, reconciliation, routing, settlement
+from streams.domain.sums import IN_DOUBT, OPEN, OPENING, room_to_capture, room_to_refund, status_of
+from streams.domain.turn import Turn
+
+
+def granted(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
+    """The claim is granted, with the plan that it pinned: let the operation go, wait, or refuse it."""
+    _admit(turn, turn.put(replace(operation, plan=plan, updated_at_ms=turn.now_ms)), plan)
+
+
+def resume(turn: Turn) -> None:
+    """Go on with the active operation if the one that it waits for has been looked at. Safe to call at any time."""
+    operation = _waiting(turn)
+    if operation is None or operation.doubted_op_id is None:
+        return
+    doubted = turn.operations[operation.doubted_op_id]
+    if doubted.call_kind is not None:
+        return
+    if doubted.state in IN_DOUBT:
+        settlement.refused(turn, operation, Rejection.PAYMENT_IN_DOUBT)
+        return
+    assert operation.plan is not None
+    _admit(turn, operation, operation.plan)
+
+
+def _waiting(turn: Turn) -> OperationRow | None:
+    if turn.active_op_id is None:
+        return None
+    operation = turn.operations[turn.active_op_id]
+    return operation if operation.state is OperationState.DISPATCHED and operation.attempt == 0 else None
+
+
+def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
+    doubted = _doubted(turn, operation)
+    if doubted is not None:
+        operation = replace(operation, state=OperationState.DISPATCHED, doubted_op_id=doubted.op_id)
+        turn.put(operation)
+        reconciliation.looked_at_now(turn, doubted)
+        return
+    payment = turn.payment(operation.payment_id)
+    verdict = _judge_opening(turn, operation, plan) if payment is None else _judge(turn, operation, payment)
+    if payment is not None and operation.asked_currency is None:
+        operation = replace(operation, asked_currency=payment.currency)
+    if isinstance(verdict, Rejection):
+        settlement.refused(turn, operation, verdict)
+        return
+    gateway = routing.gateway_for(operation, plan, payment, attempt=1)
+    if gateway is None:
+        settlement.refused(turn, operation, Rejection.NO_GATEWAY)
+        return
+    _dispatch(turn, replace(operation, amount_minor=verdict), gateway)
+
+
+def _doubted(turn: Turn, operation: OperationRow) -> OperationRow | None:
+    """Return the oldest doubtful operation that must be looked at first.
+
+    Another payment for the order must know what became of the first, so it waits for any payment of the order.
+    """
+    for each in turn.operations.values():
+        concerned = operation.kind in OPENING or each.payment_id == operation.payment_id
+        if each.state in IN_DOUBT and concerned:
+            return each
+    return None
+
+
+def _dispatch(turn: Turn, operation: OperationRow, gateway: GatewayName) -> None:
+    """Write the intent, tell the world and who waits that the operation is accepted, and ask for the call."""
+    if operation.kind in OPENING:
+        turn.put_payment(_opened(turn, operation, gateway))
+    operation = replace(operation, state=OperationState.DISPATCHED, gateway=gateway, updated_at_ms=turn.now_ms)
+    operation = calls.attempted(turn, turn.put(operation), gateway)
+    operation = turn.publish(operation, Transition.ACCEPTED)
+    turn.answer_all(operation)
+
+
+def _opened(turn: Turn, operation: OperationRow, gateway: GatewayName) -> PaymentRow:
+    assert operation.asked_currency is not None
+    return PaymentRow(
+        payment_id=operation.payment_id,
+        op_id=operation.op_id,
+        amount_minor=operation.amount_minor,
+        currency=operation.asked_currency,
+        gateway=gateway,
+        gateway_reference=None,
+        authorized_minor=0,
+        captured_minor=0,
+        refunded_minor=0,
+        released=False,
+        expired=False,
+        review=False,
+        disputed=False,
+        created_at_ms=turn.now_ms,
+        updated_at_ms=turn.now_ms,
+    )
+
+
+def _judge_opening(turn: Turn, operation: OperationRow, plan: RoutePlan) -> Rejection | int:
+    """Return the amount to ask for, or why not. An order has one live payment; after a failed one comes another."""
+    if operation.kind not in OPENING:
+        return Rejection.PAYMENT_NOT_FOUND
+    for payment in turn.payments:
+        if status_of(payment, turn.operations[payment.op_id]) is not PaymentStatus.FAILED:
+            return Rejection.PAYMENT_ALREADY_EXISTS
+    assert operation.asked_amount_minor is not None
+    return operation.asked_amount_minor if plan.refusal is None else plan.refusal
+
+
+def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejection | int:
+    """Return the amount to ask for, or why not."""
+    if operation.asked_currency not in {None, payment.currency}:
+        return Rejection.CURRENCY_MISMATCH
+    if payment.authorized_minor <= 0 or _being_voided(turn, payment):
+        return Rejection.INVALID_STATE
+    if operation.kind is OperationKind.VOID:
+        return _judge_void(turn, payment)
+    if operation.kind is OperationKind.CAPTURE:
+        return _judge_capture(turn, operation, payment)
+    return _judge_refund(turn, operation, payment)
+
+
+def _being_voided(turn: Turn, payment: PaymentRow) -> bool:
+    return any(
+        each.kind is OperationKind.VOID and each.state in OPEN and each.payment_id == payment.payment_id
+        for each in turn.operations.values()
+    )
+
+
+def _judge_void(turn: Turn, payment: PaymentRow) -> Rejection | int:
+    untouched = room_to_capture(payment, turn.operations.values()) == payment.authorized_minor
+    return payment.authorized_minor if untouched else Rejection.INVALID_STATE
+
+
+def _judge_capture(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejection | int:
+    if payment.released:
+        return Rejection.INVALID_STATE
+    room = room_to_capture(payment, turn.operations.values())
+    amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
+    return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
+
+
+def _judge_refund(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejection | int:
+    if payment.captured_minor <= 0:
+        return Rejection.INVALID_STATE
+    room = room_to_refund(payment, turn.operations.values())
+    amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
+    return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_CAPTURED

@@ -1,0 +1,46 @@
+"""The claim state machine: the first claim of an idempotency key in log order wins (DESIGN.md section 6).
+
+Called by the claims agent for every record of `idempotency.claims.v1`, its own sweep's included, so that one writer
+stays one writer. The plan of the claim that won goes into every verdict: a replay under a newer policy
+cannot change it.
+"""
+
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
+from streams.domain.limits import DEFAULT_RULES, Rules
+
+
+def decide_claim(
+    row: ClaimRow | None, message: ClaimRequested | ClaimExpiryRequested, now_ms: int
+) -> tuple[ClaimRow | None, ClaimDecided | None]:
+    """Return the key's row after this message, None when there is none (write a tombstone), and the verdict to send.
+
+    The same operation always gets the same verdict with the same plan, as long as its claim lives; so asking twice, or
+    handling a record twice, is safe.
+    """
+    if isinstance(message, ClaimExpiryRequested):
+        return _without_expired(row, message), None
+    if row is None:
+        row = ClaimRow(op_id=message.op_id, order_id=message.order_id, plan=message.plan, claimed_at_ms=now_ms)
+    verdict = ClaimDecided(
+        origin_id=message.origin_id,
+        idempotency_key=message.idempotency_key,
+        order_id=message.order_id,
+        op_id=message.op_id,
+        granted=row.op_id == message.op_id,
+        holder_order_id=row.order_id,
+        holder_op_id=row.op_id,
+        plan=row.plan,
+        decided_at_ms=now_ms,
+    )
+    return row, verdict
+
+
+def claim_expires_at_ms(row: ClaimRow, rules: Rules = DEFAULT_RULES) -> int:
+    """Return from when on the sweep may ask to forget this claim."""
+    return row.claimed_at_ms + rules.claim_life_ms
+
+
+def _without_expired(row: ClaimRow | None, message: ClaimExpiryRequested) -> ClaimRow | None:
+    if row is not None and row.op_id == message.op_id and row.claimed_at_ms == message.claimed_at_ms:
+        return None
+    return row

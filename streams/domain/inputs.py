@@ -1,0 +1,67 @@
+"""What can happen to an order: the inputs of `order.decide`, made by the orders agent from records of its topics.
+
+`now_ms` is the Kafka timestamp of the record, so that a replay sees the time that the first run saw. `possible_replay`
+says that the record's offset lay below the log end when the partition was assigned: it may have been handled before,
+and what that made may be lost (DESIGN.md section 6, the re-drive rule).
+"""
+
+from dataclasses import dataclass
+
+from gateway_adapters.contract import GatewayNotice
+from schemas.identifiers import CommandId
+from schemas.records.claims import ClaimDecided
+from schemas.records.commands import Command
+from schemas.records.gateway import GatewayCallCompleted
+from schemas.records.payments import ReplyTo
+from schemas.records.timers import TimerFired
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandReceived:
+    """A valid command. `reply_to` is None when nobody waits; its request id is the command id."""
+
+    command: Command
+    command_id: CommandId
+    reply_to: ReplyTo | None
+    traceparent: str | None
+    now_ms: int
+    possible_replay: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictReceived:
+    """The claims agent has decided."""
+
+    verdict: ClaimDecided
+    now_ms: int
+    possible_replay: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResultReceived:
+    """The executor has made a call."""
+
+    result: GatewayCallCompleted
+    now_ms: int
+    possible_replay: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeReceived:
+    """A gateway's webhook, translated."""
+
+    notice: GatewayNotice
+    now_ms: int
+    possible_replay: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimerReceived:
+    """A time has come: one that the order asked for, or the end of its life, by the sweep of the orders table."""
+
+    timer: TimerFired
+    now_ms: int
+    possible_replay: bool
+
+
+OrderInput = CommandReceived | VerdictReceived | ResultReceived | NoticeReceived | TimerReceived

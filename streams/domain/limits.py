@@ -1,0 +1,94 @@
+"""The named limits and tables of times of the state machines, and what a deployment may set of them.
+
+Read by the other modules of this package; `Rules` is built in `streams/bootstrap.py` from the settings and from the
+gateways' capabilities. Times are milliseconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from schemas.identifiers import GatewayName
+from schemas.vocabulary import CallKind
+
+_SECOND_MS: Final = 1_000
+_MINUTE_MS: Final = 60 * _SECOND_MS
+_HOUR_MS: Final = 60 * _MINUTE_MS
+_DAY_MS: Final = 24 * _HOUR_MS
+
+MAX_OPERATIONS: Final = 500
+"""In the whole life of an order. A limit on the log and not on the queue, so that every owner of the order meets it at
+the same command; it also bounds the row."""
+
+MAX_WAITERS: Final = 16
+"""Requests that wait for one operation; one more is answered at once with how things stand."""
+
+MAX_EVENTS: Final = 16
+"""Of one operation. A gateway that goes back and forth between pending and action required would fill the row."""
+
+MAX_ATTEMPTS: Final = 10
+"""Of one operation, whatever a plan says."""
+
+FOLLOW_UP_ATTEMPTS: Final = 3
+"""Of a capture, void or refund whose plan names no gateway: it goes to its payment's own anyway."""
+
+RETRY_BACKOFF_MS: Final = (500, 2 * _SECOND_MS, 10 * _SECOND_MS, 30 * _SECOND_MS, _MINUTE_MS)
+"""Before attempt 2, 3, … at the same gateway; the last one repeats."""
+
+MAX_RETRY_DELAY_MS: Final = 15 * _MINUTE_MS
+"""A gateway that wants a longer pause ends the operation: the order's queue stands still meanwhile."""
+
+RECONCILE_AFTER_MS: Final = (
+    5 * _SECOND_MS,
+    30 * _SECOND_MS,
+    2 * _MINUTE_MS,
+    10 * _MINUTE_MS,
+    _HOUR_MS,
+    6 * _HOUR_MS,
+    _DAY_MS,
+    _DAY_MS,
+    _DAY_MS,
+    _DAY_MS,
+    _DAY_MS,
+    _DAY_MS,
+)
+"""Pauses between looks at an operation in doubt or pending (DESIGN.md section 7): seven growing ones, then daily five
+times, then a person decides."""
+
+ORDER_LIFE_MS: Final = 180 * _DAY_MS
+"""How long a settled order stays in the table."""
+
+CLAIM_LIFE_MS: Final = 30 * _DAY_MS
+"""How long an idempotency key stands for its operation; longer than any redrive of a dead letter."""
+
+KEY_WINDOW_MARGIN_MS: Final = _MINUTE_MS
+"""A gateway's key window counts as closed this much early: clocks differ, and a call takes time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What a deployment sets.
+
+    Attributes:
+        order_life_ms: after this long without a change a settled order may leave the table.
+        claim_life_ms: after this long a claim may be forgotten.
+        key_windows_ms: how long each gateway honours an idempotency key, by kind of call
+            (`Capabilities.key_window_ms`); None: for ever. A gateway or kind that is absent does not honour keys: in
+            doubt, only inquiries are made.
+    """
+
+    order_life_ms: int
+    claim_life_ms: int
+    key_windows_ms: Mapping[GatewayName, Mapping[CallKind, int | None]]
+
+    def window_open(self, gateway: GatewayName, kind: CallKind, *, age_ms: int) -> bool:
+        """Return whether a call of this age may be sent again with its key without having its effect twice."""
+        windows_ms = self.key_windows_ms.get(gateway, {})
+        if kind not in windows_ms:
+            return False
+        window_ms = windows_ms[kind]
+        return window_ms is None or age_ms < window_ms - KEY_WINDOW_MARGIN_MS
+
+
+DEFAULT_RULES: Final = Rules(order_life_ms=ORDER_LIFE_MS, claim_life_ms=CLAIM_LIFE_MS, key_windows_ms={})
+"""No gateway's key is trusted twice: in doubt, only inquiries."""

@@ -1,0 +1,118 @@
+"""Operations as such: made from a command, found again by it, and turned back into one.
+
+Called by `order` when a command comes, and when an operation's turn has come (the route plan is asked for then).
+"""
+
+from schemas import identifiers
+from schemas.identifiers import OpId
+from schemas.records.commands import (
+    CaptureRequested,
+    Command,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+    fingerprint_of,
+    kind_of,
+)
+from schemas.records.orders import OperationRow
+from schemas.vocabulary import OperationKind, OperationState
+from streams.domain.inputs import CommandReceived
+from streams.domain.turn import Turn
+
+
+def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
+    """Return the queued operation that this command asks for, its first waiter included."""
+    command = received.command
+    return OperationRow(
+        op_id=op_id,
+        kind=kind_of(command),
+        state=OperationState.QUEUED,
+        command_id=received.command_id,
+        idempotency_key=command.idempotency_key,
+        fingerprint=fingerprint_of(command),
+        payment_id=(
+            identifiers.payment_id(command.order_id, op_id)
+            if isinstance(command, PaymentRequested)
+            else command.payment_id
+        ),
+        asked_amount_minor=None if isinstance(command, VoidRequested) else command.amount_minor,
+        asked_currency=None if isinstance(command, VoidRequested) else command.currency,
+        amount_minor=0,
+        token=command.token if isinstance(command, PaymentRequested) else None,
+        final=isinstance(command, CaptureRequested) and command.final,
+        traceparent=received.traceparent,
+        plan=None,
+        attempt=0,
+        call_number=0,
+        call_kind=None,
+        called_at_ms=0,
+        inquiries=0,
+        doubted_op_id=None,
+        gateway=None,
+        gateway_reference=None,
+        timer_number=0,
+        timer_due_at_ms=None,
+        error=None,
+        rejection=None,
+        action_url=None,
+        confirmed_amount_minor=None,
+        waiters=() if received.reply_to is None else (received.reply_to,),
+        events=(),
+        first_requested_at_ms=0,
+        requested_at_ms=received.now_ms,
+        updated_at_ms=received.now_ms,
+    )
+
+
+def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether an earlier operation of this order has the key with another body.
+
+    That one claimed the key before this one ever could, or lost it to a third: either way this one cannot have it. So
+    the answer depends on the order of the commands in the log alone, and needs no claim.
+    """
+    return any(
+        each.idempotency_key == operation.idempotency_key and each.op_id != operation.op_id
+        for each in turn.operations.values()
+    )
+
+
+def command_of(turn: Turn, operation: OperationRow) -> Command:
+    """Return the command that asked for this operation, which was not dispatched yet."""
+    if operation.kind is OperationKind.VOID:
+        return VoidRequested(
+            origin_id=turn.origin_id,
+            order_id=turn.order_id,
+            idempotency_key=operation.idempotency_key,
+            payment_id=operation.payment_id,
+        )
+    if operation.kind is OperationKind.CAPTURE:
+        return CaptureRequested(
+            origin_id=turn.origin_id,
+            order_id=turn.order_id,
+            idempotency_key=operation.idempotency_key,
+            payment_id=operation.payment_id,
+            amount_minor=operation.asked_amount_minor,
+            currency=operation.asked_currency,
+            final=operation.final,
+        )
+    if operation.kind is OperationKind.REFUND:
+        return RefundRequested(
+            origin_id=turn.origin_id,
+            order_id=turn.order_id,
+            idempotency_key=operation.idempotency_key,
+            payment_id=operation.payment_id,
+            amount_minor=operation.asked_amount_minor,
+            currency=operation.asked_currency,
+        )
+    assert operation.asked_amount_minor is not None
+    assert operation.asked_currency is not None
+    assert operation.token is not None
+    return PaymentRequested(
+        origin_id=turn.origin_id,
+        order_id=turn.order_id,
+        idempotency_key=operation.idempotency_key,
+        amount_minor=operation.asked_amount_minor,
+        currency=operation.asked_currency,
+        token=operation.token,
+        capture=operation.kind is OperationKind.SALE,
+    )

@@ -1,0 +1,210 @@
+"""The order state machine: one order, one input at a time (DESIGN.md sections 5 and 6).
+
+`decide` is called by the orders agent for every record of an order, in the order of each topic; it calls the other
+modules of this package by the kind of input. What it decides depends on the row and the input alone.
+
+What a duplicate does. A command whose operation is known joins it: it waits too, or is answered at once. A verdict,
+result or timer that the row has already taken changes nothing and says nothing, unless it may be a replay: then all
+that is owed is said again (`redrive`). A verdict, result or notice about an operation that is unknown, or still queued,
+is ignored: the command's own replay drives it.
+
+Confluence. How the inputs of different topics interleave does not matter: the same commands in the same order, and for
+each operation the same verdict, results and timers, end in the same row and the same events. It holds but for
+
+* what only tells of the way: `version`, `sequence`, times, timer and waiter bookkeeping, and the sums an event shows;
+* `late_word`: a notice or an inquiry's result about an operation that had let the order go on (pending, in doubt, or a
+  success taken back) against the admission of a newer operation. Whichever comes first decides whether the newer one is
+  let through, and whether a pending state was ever seen. Safe either way, since open amounts stay reserved, and since a
+  success of what this row refused is never silent but asks for a review;
+* `order_end`: the sweep's end of a settled order against a new command, which then finds an empty order.
+"""
+
+from dataclasses import replace
+from typing import assert_never
+
+from schemas.event_types import Transition
+from schemas.identifiers import OpId, OrderId, OriginId
+from schemas.records.claims import ClaimDecided
+from schemas.records.commands import op_id_of
+from schemas.records.orders import OperationRow, OrderRow
+from schemas.records.payments import ReplyTo
+from schemas.records.timers import TimerFired
+from schemas.vocabulary import OperationState, Rejection, TimerKind
+from streams.domain import admission, evidence, operations, outcomes, reconciliation, redrive, retry, settlement, timers
+from streams.domain.errors import InvariantViolatedError
+from streams.domain.evidence import Evidence
+from streams.domain.inputs import (
+    CommandReceived,
+    NoticeReceived,
+    OrderInput,
+    ResultReceived,
+    TimerReceived,
+    VerdictReceived,
+)
+from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS, MAX_WAITERS, Rules
+from streams.domain.outputs import ClearTimer
+from streams.domain.sums import OPEN, UNANSWERED
+from streams.domain.turn import Decision, PlanFor, Turn
+
+__all__ = ["Decision", "decide", "order_ends_at_ms"]
+
+_BEFORE_ITS_TURN = frozenset({OperationState.QUEUED, OperationState.CLAIMING})
+
+
+def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Rules = DEFAULT_RULES) -> Decision:
+    """Return the order's row after this input, and what is to be said once that row is durable.
+
+    Calling it again with the row it returned and the same input, marked as a possible replay, says again what is owed.
+
+    Args:
+        row: The order as it is kept; None when it is unknown.
+        event: What has happened.
+        plan_for: The routing policy as it is now; asked only when an operation's claim is first sent.
+        rules: What the deployment sets.
+
+    Raises:
+        InvariantViolatedError: The input is about another order, or the row contradicts itself.
+    """
+    origin_id, order_id = _order_of(event, row)
+    turn = Turn(row, origin_id=origin_id, order_id=order_id, now_ms=event.now_ms, plan_for=plan_for, rules=rules)
+    if isinstance(event, TimerReceived) and event.timer.kind is TimerKind.EXPIRE_ROW:
+        ended = row is not None and event.now_ms >= (order_ends_at_ms(row, rules) or event.now_ms + 1)
+        return Decision(row=None if ended else row, outputs=())
+    op_id = _taken(turn, event)
+    _start_next(turn)
+    if event.possible_replay and (op_id is not None or isinstance(event, CommandReceived)):
+        redrive.say_again(turn, op_id)
+    return turn.decision()
+
+
+def order_ends_at_ms(row: OrderRow, rules: Rules = DEFAULT_RULES) -> int | None:
+    """Return from when on the sweep may end this order (by a timer of `expire_row`); None while anything is open."""
+    unfinished = any(each.state in OPEN or each.state in UNANSWERED for each in row.operations)
+    return None if unfinished else row.updated_at_ms + rules.order_life_ms
+
+
+def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderId]:
+    match event:
+        case CommandReceived():
+            named = event.command.origin_id, event.command.order_id
+        case VerdictReceived():
+            named = event.verdict.origin_id, event.verdict.order_id
+        case ResultReceived():
+            named = event.result.origin_id, event.result.order_id
+        case TimerReceived():
+            named = event.timer.origin_id, event.timer.order_id
+        case NoticeReceived():
+            if event.notice.origin_id is None or event.notice.order_id is None:
+                raise InvariantViolatedError("a notice that names no order came to an order")
+            named = event.notice.origin_id, event.notice.order_id
+        case _:
+            assert_never(event)
+    if row is not None and named != (row.origin_id, row.order_id):
+        raise InvariantViolatedError("an input came to the row of another order")
+    return named
+
+
+def _taken(turn: Turn, event: OrderInput) -> OpId | None:
+    """Apply the input; return the operation it is about, or None when the order does not know it."""
+    match event:
+        case CommandReceived():
+            return _command(turn, event)
+        case VerdictReceived():
+            return _verdict(turn, event.verdict)
+        case ResultReceived():
+            operation = turn.operations.get(event.result.op_id)
+            return _evidence(turn, operation, evidence.of_result(event.result))
+        case NoticeReceived():
+            return _evidence(turn, evidence.noticed(turn, event.notice), evidence.of_notice(event.notice))
+        case TimerReceived():
+            return _timer(turn, event.timer)
+        case _:
+            assert_never(event)
+
+
+def _command(turn: Turn, received: CommandReceived) -> OpId:
+    op_id = op_id_of(received.command)
+    known = turn.operations.get(op_id)
+    if known is not None:
+        if received.reply_to is not None:
+            _join(turn, known, received.reply_to)
+        return op_id
+    operation = operations.opened(received, op_id)
+    if len(turn.operations) >= MAX_OPERATIONS:
+        _refuse_unrecorded(turn, operation)
+        return op_id
+    turn.put(operation)
+    if operations.key_is_taken(turn, operation):
+        settlement.conflicted(turn, operation)
+    else:
+        turn.queue.append(op_id)
+    return op_id
+
+
+def _join(turn: Turn, operation: OperationRow, to: ReplyTo) -> None:
+    """Let one more request wait for the operation, or answer it if there is nothing to wait for (any more).
+
+    A request beyond `MAX_WAITERS` is answered with how things stand, as one that need not wait.
+    """
+    if operation.state not in UNANSWERED:
+        turn.answer(operation, to, final=True)
+        return
+    if to in operation.waiters:
+        return  # the same command, delivered again
+    if len(operation.waiters) >= MAX_WAITERS:
+        turn.answer(operation, to, final=True)
+        return
+    operation = turn.put(replace(operation, waiters=(*operation.waiters, to)))
+    if operation.events:
+        turn.answer(operation, to, final=False)
+
+
+def _refuse_unrecorded(turn: Turn, operation: OperationRow) -> None:
+    """Refuse a command that the full row cannot keep: each delivery says the same again, its fact takes no sequence."""
+    operation = replace(operation, state=OperationState.REJECTED, rejection=Rejection.TOO_MANY_OPERATIONS, token=None)
+    turn.say_unrecorded(operation, Transition.REJECTED)
+    turn.answer_all(operation)
+
+
+def _verdict(turn: Turn, verdict: ClaimDecided) -> OpId | None:
+    operation = turn.operations.get(verdict.op_id)
+    if operation is None:
+        return None
+    if operation.state is OperationState.CLAIMING:
+        if verdict.granted:
+            admission.granted(turn, operation, verdict.plan)
+        else:
+            settlement.conflicted(turn, operation)
+    return operation.op_id
+
+
+def _evidence(turn: Turn, operation: OperationRow | None, said: Evidence) -> OpId | None:
+    if operation is None:
+        return None
+    if operation.state not in _BEFORE_ITS_TURN:
+        outcomes.judged(turn, operation, said)
+        admission.resume(turn)
+    return operation.op_id
+
+
+def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
+    operation = None if timer.op_id is None else turn.operations.get(timer.op_id)
+    if operation is None:
+        turn.say(ClearTimer(origin_id=turn.origin_id, order_id=turn.order_id, op_id=timer.op_id))
+        return None
+    if operation.timer_due_at_ms is not None and timer.number == operation.timer_number:
+        if operation.state is OperationState.DISPATCHED:
+            retry.due(turn, operation)
+        else:
+            reconciliation.due(turn, operation)
+    # One that means nothing any more is cleared, or replaced by the one that does: else it would fire for ever.
+    timers.say_timer(turn, turn.operations[operation.op_id])
+    return operation.op_id
+
+
+def _start_next(turn: Turn) -> None:
+    """Claim the key of the order's next operation if none is active. One is enough: a claim has to be waited for."""
+    operation = turn.take_next()
+    if operation is not None:
+        plan = turn.plan_for(operations.command_of(turn, operation))
+        redrive.say_claim(turn, turn.put(replace(operation, plan=plan)))

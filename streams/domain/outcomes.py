@@ -1,0 +1,161 @@
+"""What a gateway's word makes of an operation: the heart of the order's state machine.
+
+Called by `order` with each piece of evidence. The rules, from DESIGN.md sections 5, 7 and 8:
+
+* While it is open, a success or a refusal ends it, from whichever call or notice of the current attempt it comes.
+* Only positive evidence ends it as not executed: the answer to the very call it waits for, an inquiry, a notice. A
+  second sending that was refused says nothing about the first.
+* In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
+* A confirmed amount or currency other than asked for is a success, and a review.
+* After its end: a success may be taken back; a success of what we held to be refused or given up asks for a person.
+"""
+
+from dataclasses import replace
+from typing import Final, assert_never
+
+from schemas.event_types import Transition
+from schemas.records.orders import OperationRow, PaymentRow
+from schemas.vocabulary import OperationKind, OperationState, Outcome
+from streams.domain import reconciliation, retry, settlement, sums
+from streams.domain.evidence import Evidence
+from streams.domain.limits import MAX_EVENTS
+from streams.domain.sums import OPEN, OPENING
+from streams.domain.turn import Turn
+
+AUTHORIZATION_EXPIRED: Final = "authorization_expired"
+"""The error code of a taken back authorization that simply ran out."""
+
+_REFUSED: Final = frozenset(
+    {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.REJECTED, OperationState.CONFLICT}
+)
+_RESTS: Final = {
+    Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
+    Outcome.REQUIRES_ACTION: (OperationState.REQUIRES_ACTION, Transition.ACTION_REQUIRED),
+    Outcome.UNKNOWN: (OperationState.UNKNOWN, Transition.DOUBTED),
+}
+
+
+def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    """Apply the evidence to an operation that is past its claim. The same evidence twice changes nothing."""
+    called = operation.attempt > 0 and operation.state in OPEN
+    if called and evidence.concerns(operation):
+        _judge_open(turn, operation, evidence)
+    elif evidence.outcome is Outcome.SUCCEEDED and (called or operation.state in _REFUSED):
+        _contradicted(turn, operation)
+    elif evidence.outcome is Outcome.REVERSED and operation.state is OperationState.SUCCEEDED:
+        _taken_back(turn, operation, evidence)
+
+
+def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    answered = evidence.answers(operation)
+    operation = _noted(turn, operation, evidence, answered=answered)
+    match evidence.outcome:
+        case Outcome.SUCCEEDED:
+            _succeeded(turn, operation, evidence)
+        case Outcome.DECLINED:
+            settlement.settled(turn, operation, OperationState.DECLINED, Transition.DECLINED, evidence.error)
+        case Outcome.REVERSED:
+            settlement.settled(turn, operation, OperationState.REVERSED, Transition.REVERSED, evidence.error)
+        case Outcome.NOT_EXECUTED:
+            _not_executed(turn, operation, evidence, answered=answered)
+        case Outcome.PENDING | Outcome.REQUIRES_ACTION | Outcome.UNKNOWN:
+            _unsettled(turn, operation, evidence, answered=answered)
+        case _:
+            assert_never(evidence.outcome)
+
+
+def _noted(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
+    """Keep what the evidence teaches whatever its outcome: that the call is over, and the gateway's reference."""
+    reference = evidence.gateway_reference or operation.gateway_reference
+    call_kind = None if answered else operation.call_kind
+    if reference == operation.gateway_reference and call_kind == operation.call_kind:
+        return operation
+    if operation.kind in OPENING and reference is not None:
+        turn.put_payment(replace(turn.payment_of(operation), gateway_reference=reference))
+    return turn.put(replace(operation, gateway_reference=reference, call_kind=call_kind))
+
+
+def _succeeded(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    payment = turn.payment_of(operation)
+    confirmed, currency = evidence.confirmed_amount_minor, evidence.confirmed_currency
+    review = payment.review or sums.mismatched(operation, confirmed, currency)
+    counts = operation.amount_minor
+    if operation.kind is not OperationKind.VOID:
+        room_minor = _room(turn, operation, payment)
+        counts = sums.counted(operation, confirmed, currency, room_minor=room_minor)
+    operation = replace(operation, amount_minor=counts, confirmed_amount_minor=confirmed, action_url=None)
+    payment = sums.with_success(payment, operation, now_ms=turn.now_ms)
+    turn.put_payment(replace(payment, review=payment.review or review))
+    settlement.settled(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
+
+
+def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
+    """Return the most that this operation may count for beside the others."""
+    others = [each for each in turn.operations.values() if each.op_id != operation.op_id]
+    if operation.kind is OperationKind.CAPTURE:
+        return sums.room_to_capture(payment, others)
+    return sums.room_to_refund(payment, others) if operation.kind is OperationKind.REFUND else 0
+
+
+def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
+    if operation.state is OperationState.DISPATCHED:
+        if answered:
+            retry.not_executed(turn, operation, evidence.error)
+        return
+    told_unasked = evidence.call_number is None
+    if told_unasked or (answered and evidence.inquiry):
+        settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, evidence.error)
+    elif answered:
+        _look_later(turn, operation)
+
+
+def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
+    """The last word is still to come: let the order go on, and look again later."""
+    if operation.state is OperationState.DISPATCHED and not answered:
+        return  # the call's own result will say it
+    state, transition = _RESTS[evidence.outcome]
+    if _leads_on(operation, state):
+        operation = replace(operation, error=evidence.error, action_url=evidence.action_url)
+        operation = reconciliation.without_needless_token(turn, operation)
+        operation = settlement.moved(turn, operation, state, transition)
+    elif answered and evidence.outcome is Outcome.UNKNOWN:
+        operation = turn.put(replace(operation, error=evidence.error))
+    _look_later(turn, operation)
+
+
+def _leads_on(operation: OperationRow, state: OperationState) -> bool:
+    """Return whether the state says more than the one the operation is in. Not knowing never says more."""
+    if operation.state is OperationState.DISPATCHED:
+        return True
+    if operation.state is OperationState.MANUAL_REVIEW or state in {OperationState.UNKNOWN, operation.state}:
+        return False
+    return len(operation.events) < MAX_EVENTS
+
+
+def _look_later(turn: Turn, operation: OperationRow) -> None:
+    if operation.state is not OperationState.MANUAL_REVIEW:
+        reconciliation.look_later(turn, operation)
+
+
+def _contradicted(turn: Turn, operation: OperationRow) -> None:
+    """A success of what was refused, given up or never ours to send: money may be held that no sum counts."""
+    if any(each.transition == Transition.REVIEWED for each in operation.events):
+        return
+    payment = turn.payment(operation.payment_id)
+    if payment is not None:
+        turn.put_payment(replace(payment, review=True, updated_at_ms=turn.now_ms))
+    turn.publish(operation, Transition.REVIEWED)
+
+
+def _taken_back(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    payment = turn.payment_of(operation)
+    if operation.kind is OperationKind.AUTHORIZE:
+        if payment.released:
+            return  # nothing is held any more that could be taken back
+        if evidence.error is not None and evidence.error.code == AUTHORIZATION_EXPIRED:
+            expired = payment.captured_minor == 0
+            turn.put_payment(replace(payment, released=True, expired=expired, updated_at_ms=turn.now_ms))
+            turn.publish(operation, Transition.EXPIRED)
+            return
+    turn.put_payment(sums.with_reversal(payment, operation, now_ms=turn.now_ms))
+    settlement.settled(turn, operation, OperationState.REVERSED, Transition.REVERSED, evidence.error)

@@ -1,0 +1,79 @@
+"""What an order says: the outputs of `order.decide`, turned into messages and table writes by the orders agent.
+
+They leave only after the row is durable (persist, then speak). Each may be said again after a crash, with the same
+identity and content: a claim by its operation, a call by its `gateway_key` and `call_number`, an event by its id.
+"""
+
+from dataclasses import dataclass
+
+from schemas import identifiers
+from schemas.event_types import Transition, event_type
+from schemas.identifiers import EventId, OpId, OrderId, OriginId
+from schemas.records.claims import ClaimRequested
+from schemas.records.gateway import GatewayCallRequested
+from schemas.records.payments import OperationReplied, PaymentEvent, ReplyTo
+from schemas.records.timers import OpenTimer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SendClaim:
+    """Ask the claims agent for the operation's idempotency key."""
+
+    claim: ClaimRequested
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallGateway:
+    """Ask the executor for one call."""
+
+    request: GatewayCallRequested
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publish:
+    """Tell the world."""
+
+    event_id: EventId
+    transition: Transition
+    event: PaymentEvent
+
+    @property
+    def type(self) -> str:
+        """The event's CloudEvents type."""
+        return event_type(self.event.operation.kind, self.transition)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """Answer one waiting request."""
+
+    to: ReplyTo
+    reply: OperationReplied
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetTimer:
+    """Wake the order at that time; replaces the operation's earlier timer."""
+
+    timer: OpenTimer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearTimer:
+    """Forget the operation's timer, if there is one. Doing it twice is safe."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    op_id: OpId | None
+
+    @property
+    def key(self) -> bytes:
+        """The timer's key in its table."""
+        return identifiers.row_key(self.origin_id, self.order_id) + b"|" + (self.op_id or "").encode()
+
+
+Message = SendClaim | CallGateway | Publish | Reply
+"""What goes to a topic."""
+
+Output = Message | SetTimer | ClearTimer
+"""All that a decision can say."""

@@ -1,0 +1,63 @@
+"""In doubt or pending: when to look at the operation again, and how.
+
+Called by `outcomes` (a word that left it open), by `order` (the timer fired) and by `admission` (another operation
+wants to know). An operation in doubt is never sent to another gateway. The first scheduled look is an inquiry; where
+that proved nothing and the gateway advises the same key, the same call is made again while the gateway still honours that
+key (it answers what it did, or does it once), and past that window only inquiries are made. After the last look a
+person decides.
+"""
+
+from dataclasses import replace
+
+from schemas.event_types import Transition
+from schemas.records.orders import OperationRow
+from schemas.vocabulary import CallKind, OperationState, RetryAdvice
+from streams.domain import calls, settlement, timers
+from streams.domain.limits import RECONCILE_AFTER_MS
+from streams.domain.sums import OPENING
+from streams.domain.turn import Turn
+
+
+def looked_at_now(turn: Turn, operation: OperationRow) -> None:
+    """Make an inquiry now, out of turn; one that is under way will do. The schedule goes on as it was."""
+    if operation.call_kind is None:
+        calls.called(turn, operation, CallKind.INQUIRE)
+
+
+def look_later(turn: Turn, operation: OperationRow) -> None:
+    """See that the operation, whose last word is still to come, will be looked at again, or by a person."""
+    if operation.call_kind is not None or operation.timer_due_at_ms is not None:
+        return
+    if operation.inquiries < len(RECONCILE_AFTER_MS):
+        timers.asked(turn, operation, after_ms=RECONCILE_AFTER_MS[operation.inquiries])
+        return
+    settlement.settled(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, operation.error)
+
+
+def due(turn: Turn, operation: OperationRow) -> None:
+    """The time to look has come; a call that is under way for another reason counts as the look."""
+    operation = replace(operation, timer_due_at_ms=None, inquiries=operation.inquiries + 1)
+    if operation.call_kind is not None:
+        turn.put(operation)
+        return
+    operation = without_needless_token(turn, operation)
+    kind = CallKind(operation.kind.value) if _may_resend(turn, operation) else CallKind.INQUIRE
+    calls.called(turn, operation, kind)
+
+
+def without_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
+    """Return the operation without its token once no call may need it any more."""
+    return operation if operation.token is None or _window_open(turn, operation) else replace(operation, token=None)
+
+
+def _may_resend(turn: Turn, operation: OperationRow) -> bool:
+    advised = operation.error is not None and operation.error.retry is RetryAdvice.SAME_KEY_NOW
+    in_doubt = operation.state is OperationState.UNKNOWN and operation.inquiries > 1
+    has_token = operation.token is not None or operation.kind not in OPENING
+    return in_doubt and advised and has_token and _window_open(turn, operation)
+
+
+def _window_open(turn: Turn, operation: OperationRow) -> bool:
+    assert operation.gateway is not None
+    age_ms = turn.now_ms - operation.first_requested_at_ms
+    return turn.rules.window_open(operation.gateway, CallKind(operation.kind.value), age_ms=age_ms)

@@ -1,0 +1,65 @@
+"""After a crash: what an operation still owes, said again (DESIGN.md section 6, the re-drive rule).
+
+Called by `order` for every input that may be a replay. The row is the outbox: what is owed follows from it. Claims,
+calls, timers and events come out exactly as they were said first; answers tell how things stand now.
+
+Whatever an input made is owed by one of these: the operation it is about; the order's active operation (the input may
+have let it start); what one of them waits for; and those that waited for the operation it is about.
+"""
+
+from schemas.identifiers import OpId
+from schemas.records.claims import ClaimRequested
+from schemas.records.orders import OperationRow
+from schemas.vocabulary import OperationState
+from streams.domain import calls, timers
+from streams.domain.outputs import SendClaim
+from streams.domain.turn import Turn
+
+
+def say_again(turn: Turn, op_id: OpId | None) -> None:
+    """Say all that is owed by the operation and by those connected with it; what was just said is not repeated."""
+    said = list(turn.outputs)
+    turn.outputs.clear()
+    for each in _connected(turn, op_id):
+        _say_owed(turn, turn.operations[each])
+    said.extend(output for output in turn.outputs if output not in said)
+    turn.outputs[:] = said
+
+
+def say_claim(turn: Turn, operation: OperationRow) -> None:
+    """Say the claim of an operation whose turn has come."""
+    assert operation.plan is not None
+    claim = ClaimRequested(
+        origin_id=turn.origin_id,
+        idempotency_key=operation.idempotency_key,
+        order_id=turn.order_id,
+        op_id=operation.op_id,
+        plan=operation.plan,
+        requested_at_ms=operation.updated_at_ms,
+    )
+    turn.say(SendClaim(claim=claim))
+
+
+def _connected(turn: Turn, op_id: OpId | None) -> list[OpId]:
+    roots = [each for each in (op_id, turn.active_op_id) if each in turn.operations]
+    connected = list(roots)
+    for root in roots:
+        operation = turn.operations[root]
+        if operation.doubted_op_id is not None:
+            connected.append(operation.doubted_op_id)
+        connected.extend(each.op_id for each in turn.operations.values() if each.doubted_op_id == root)
+    return list(dict.fromkeys(connected))
+
+
+def _say_owed(turn: Turn, operation: OperationRow) -> None:
+    if operation.state is OperationState.QUEUED:
+        return
+    if operation.state is OperationState.CLAIMING:
+        say_claim(turn, operation)
+        return
+    calls.say_call(turn, operation)
+    timers.say_timer(turn, operation)
+    for event in operation.events:
+        turn.say(turn.publication(operation, event))
+    if operation.events:  # else it waits for another one's inquiry, and nobody was told anything yet
+        turn.answer_all(operation)

@@ -1,0 +1,53 @@
+"""After a call that positively was not executed: another attempt by the plan, at once or after a pause, or the end.
+
+Called by `outcomes`, and by `order` when the retry timer fires. The order's queue stands still meanwhile, other orders
+do not: the pause is a timer on the log. Never reached while anything is in doubt.
+"""
+
+from dataclasses import replace
+
+from schemas.event_types import Transition
+from schemas.records.gateway import OperationError
+from schemas.records.orders import OperationRow
+from schemas.vocabulary import OperationState, RetryAdvice
+from streams.domain import calls, routing, settlement, timers
+from streams.domain.limits import MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
+from streams.domain.turn import Turn
+
+_HOPELESS = frozenset({RetryAdvice.NEVER, RetryAdvice.AFTER_FIX, RetryAdvice.AFTER_SCA})
+
+
+def not_executed(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:
+    """Decide what follows on an attempt that was not executed.
+
+    Another gateway is tried at once: the pause that this one asks for does not concern it.
+    """
+    if error is None or error.retry in _HOPELESS:
+        _given_up(turn, operation, error)
+        return
+    assert operation.plan is not None
+    following = operation.attempt + 1
+    gateway = routing.gateway_for(operation, operation.plan, turn.payment_of(operation), attempt=following)
+    if gateway is None:
+        _given_up(turn, operation, error)
+        return
+    operation = replace(operation, error=error, updated_at_ms=turn.now_ms)
+    if gateway != operation.gateway:
+        calls.attempted(turn, operation, gateway)
+        return
+    delay_ms = max(error.retry_after_ms or 0, RETRY_BACKOFF_MS[min(operation.attempt, len(RETRY_BACKOFF_MS)) - 1])
+    if delay_ms > MAX_RETRY_DELAY_MS:
+        _given_up(turn, operation, error)
+        return
+    timers.asked(turn, operation, after_ms=delay_ms)
+
+
+def due(turn: Turn, operation: OperationRow) -> None:
+    """The pause is over: make the next attempt. The gateway was chosen by the pinned plan, so it is there."""
+    assert operation.plan is not None
+    assert operation.gateway is not None
+    calls.attempted(turn, replace(operation, timer_due_at_ms=None), operation.gateway)
+
+
+def _given_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:
+    settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, error)

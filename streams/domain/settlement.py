@@ -1,0 +1,44 @@
+"""The end of an operation's way, or a rest on it: its state, its event, its answers, and the order's next operation.
+
+Called by admission (refusals) and by outcomes and reconciliation (what the gateway made of it).
+"""
+
+from dataclasses import replace
+
+from schemas.event_types import Transition
+from schemas.records.gateway import OperationError
+from schemas.records.orders import OperationRow
+from schemas.vocabulary import OperationState, Rejection
+from streams.domain import timers
+from streams.domain.sums import UNANSWERED
+from streams.domain.turn import Turn
+
+
+def settled(
+    turn: Turn, operation: OperationRow, state: OperationState, transition: Transition, error: OperationError | None
+) -> OperationRow:
+    """End the operation in this state: nothing more is owed, no token is kept. The sums must be right before."""
+    operation = timers.let_go(turn, operation)
+    return moved(turn, replace(operation, token=None, call_kind=None, error=error), state, transition)
+
+
+def moved(turn: Turn, operation: OperationRow, state: OperationState, transition: Transition) -> OperationRow:
+    """Bring the operation into this state: publish it, answer who still waits, let the order go on; return it."""
+    waited_for = turn.operations[operation.op_id].state in UNANSWERED
+    operation = turn.put(replace(operation, state=state, updated_at_ms=turn.now_ms))
+    operation = turn.publish(operation, transition)
+    if waited_for:
+        turn.answer_all(operation)
+    turn.release(operation)
+    return operation
+
+
+def refused(turn: Turn, operation: OperationRow, rejection: Rejection) -> OperationRow:
+    """Refuse the operation by the order's own rules; nothing was sent. Returns the operation."""
+    return settled(turn, replace(operation, rejection=rejection), OperationState.REJECTED, Transition.REJECTED, None)
+
+
+def conflicted(turn: Turn, operation: OperationRow) -> OperationRow:
+    """Refuse the operation because its idempotency key stands for another one. Returns the operation."""
+    operation = replace(operation, rejection=Rejection.IDEMPOTENCY_KEY_REUSED)
+    return settled(turn, operation, OperationState.CONFLICT, Transition.REJECTED, None)

@@ -1,0 +1,214 @@
+"""One input's work on one order: the workbench that the modules of this package share.
+
+`order.decide` lays a row on it, the others read and change operations and payments and say things, and `decision` gives
+back the new row and all that was said. Why a mutable bench inside a pure function: rows are frozen, and a decision
+changes several operations in turn; nothing of the bench outlives the call.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from schemas import identifiers
+from schemas.event_types import Transition
+from schemas.identifiers import OpId, OrderId, OriginId, PaymentId
+from schemas.records.claims import RoutePlan
+from schemas.records.commands import Command
+from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
+from schemas.records.payments import OperationReplied, PaymentView, ReplyTo
+from schemas.vocabulary import OperationState
+from streams.domain import views
+from streams.domain.errors import InvariantViolatedError
+from streams.domain.limits import Rules
+from streams.domain.outputs import Output, Publish, Reply
+from streams.domain.sums import UNANSWERED
+
+PlanFor = Callable[[Command], RoutePlan]
+"""The routing policy as it is now: asked once an operation, when its claim is first sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What came of one input.
+
+    `row` is the row to keep; None when there is none: it never was, or it leaves the table (write a tombstone). On a
+    possible replay it is written again even if it is the same. `outputs` leave, in their order, once it is durable.
+    """
+
+    row: OrderRow | None
+    outputs: tuple[Output, ...]
+
+
+class Turn:
+    """The order under change. Reads are of the state as changed so far."""
+
+    __slots__ = (
+        "_payments",
+        "_row",
+        "_sequence",
+        "_touched",
+        "active_op_id",
+        "now_ms",
+        "operations",
+        "order_id",
+        "origin_id",
+        "outputs",
+        "plan_for",
+        "queue",
+        "rules",
+    )
+
+    def __init__(
+        self,
+        row: OrderRow | None,
+        *,
+        origin_id: OriginId,
+        order_id: OrderId,
+        now_ms: int,
+        plan_for: PlanFor,
+        rules: Rules,
+    ) -> None:
+        self._row = row
+        self._touched = False
+        self._sequence = 0 if row is None else row.sequence
+        self._payments = [] if row is None else list(row.payments)
+        self.origin_id = origin_id
+        self.order_id = order_id
+        self.now_ms = now_ms
+        self.plan_for = plan_for
+        self.rules = rules
+        self.active_op_id = None if row is None else row.active_op_id
+        self.queue: list[OpId] = [] if row is None else list(row.queue)
+        self.operations: dict[OpId, OperationRow] = {} if row is None else {op.op_id: op for op in row.operations}
+        self.outputs: list[Output] = []
+
+    def put(self, operation: OperationRow) -> OperationRow:
+        """Keep this version of the operation, and return it."""
+        self.operations[operation.op_id] = operation
+        self._touched = True
+        return operation
+
+    def put_payment(self, payment: PaymentRow) -> None:
+        """Keep this version of the payment, or open it."""
+        self._touched = True
+        for index, known in enumerate(self._payments):
+            if known.payment_id == payment.payment_id:
+                self._payments[index] = payment
+                return
+        self._payments.append(payment)
+
+    @property
+    def payments(self) -> tuple[PaymentRow, ...]:
+        """The order's payments, oldest first."""
+        return tuple(self._payments)
+
+    def payment(self, payment_id: PaymentId) -> PaymentRow | None:
+        """Return the payment, if the order has it."""
+        for payment in self._payments:
+            if payment.payment_id == payment_id:
+                return payment
+        return None
+
+    def payment_of(self, operation: OperationRow) -> PaymentRow:
+        """Return the payment of an operation that was dispatched. Raises: InvariantViolatedError when it has none."""
+        payment = self.payment(operation.payment_id)
+        if payment is None:
+            raise InvariantViolatedError(f"{operation.op_id} was dispatched without a payment")
+        return payment
+
+    def say(self, *outputs: Output) -> None:
+        """Add to what the decision says."""
+        self.outputs.extend(outputs)
+
+    def publish(self, operation: OperationRow, transition: Transition) -> OperationRow:
+        """Record the public fact in the operation, say it, and return the operation."""
+        payment = self.payment(operation.payment_id)
+        self._sequence += 1
+        event = views.event_row(
+            operation, transition, payment, self.operations, sequence=self._sequence, now_ms=self.now_ms
+        )
+        operation = self.put(replace(operation, events=(*operation.events, event)))
+        self.say(self.publication(operation, event))
+        return operation
+
+    def say_unrecorded(self, operation: OperationRow, transition: Transition) -> None:
+        """Say a public fact about an operation that the row does not keep; it takes no sequence number of its own."""
+        payment = self.payment(operation.payment_id)
+        event = views.event_row(
+            operation, transition, payment, self.operations, sequence=self._sequence, now_ms=self.now_ms
+        )
+        self.say(self.publication(operation, event))
+
+    def publication(self, operation: OperationRow, event: EventRow) -> Publish:
+        """Return the event to publish: the same one each time, whatever has happened since."""
+        number = "" if event.number == 1 else f".{event.number}"
+        # The operation's id is part of the name, since two producers may give their commands the same id.
+        name = f"{operation.op_id}.{event.transition}{number}"
+        return Publish(
+            event_id=identifiers.event_id(operation.command_id, name),
+            transition=Transition(event.transition),
+            event=views.payment_event(
+                operation,
+                event,
+                payment=self.payment(operation.payment_id),
+                origin_id=self.origin_id,
+                order_id=self.order_id,
+            ),
+        )
+
+    def answer(self, operation: OperationRow, to: ReplyTo, *, final: bool) -> None:
+        """Say to one waiting request how the operation stands; `final`: there is no need to wait any longer."""
+        payment = self.payment(operation.payment_id)
+        reply = OperationReplied(
+            request_id=to.request_id,
+            origin_id=self.origin_id,
+            order_id=self.order_id,
+            final=final,
+            found=True,
+            replayed=to.request_id != operation.command_id,
+            operation=views.operation_view(operation, self.order_id),
+            payment=None if payment is None else self._view(payment),
+            operations=(),
+            replied_at_ms=self.now_ms,
+        )
+        self.say(Reply(to=to, reply=reply))
+
+    def _view(self, payment: PaymentRow) -> PaymentView:
+        return views.payment_view(payment, self.operations, origin_id=self.origin_id, order_id=self.order_id)
+
+    def answer_all(self, operation: OperationRow) -> None:
+        """Say to all who wait how the operation stands; final unless it is still under way."""
+        for to in operation.waiters:
+            self.answer(operation, to, final=operation.state not in UNANSWERED)
+
+    def release(self, operation: OperationRow) -> None:
+        """Let the next operation of the order go, if this one held it."""
+        if self.active_op_id == operation.op_id:
+            self.active_op_id = None
+            self._touched = True
+
+    def take_next(self) -> OperationRow | None:
+        """Return the operation that is now the active one and was not before, or None."""
+        if self.active_op_id is not None or not self.queue:
+            return None
+        self.active_op_id = self.queue.pop(0)
+        self._touched = True
+        operation = self.operations[self.active_op_id]
+        return self.put(replace(operation, state=OperationState.CLAIMING, updated_at_ms=self.now_ms))
+
+    def decision(self) -> Decision:
+        """Return the row as it is now and all that was said; an untouched row comes back as it was."""
+        if not self._touched:
+            return Decision(row=self._row, outputs=tuple(self.outputs))
+        row = OrderRow(
+            origin_id=self.origin_id,
+            order_id=self.order_id,
+            version=1 if self._row is None else self._row.version + 1,
+            sequence=self._sequence,
+            active_op_id=self.active_op_id,
+            queue=tuple(self.queue),
+            payments=tuple(self._payments),
+            operations=tuple(self.operations.values()),
+            created_at_ms=self.now_ms if self._row is None else self._row.created_at_ms,
+            updated_at_ms=self.now_ms,
+        )
+        return Decision(row=row, outputs=tuple(self.outputs))
