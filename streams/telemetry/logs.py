@@ -2,8 +2,8 @@
 
 Called once by each program's start (`configure`). A field reaches the log only when its name is in `ALLOWED_FIELDS`
 and its value is a plain scalar; anything else shows as `[redacted]`. So a new field is silent until somebody has
-thought about it, and a token, key or body cannot leak by being passed along. Exceptions show their class and where they were
-raised, never their text, which may hold what was being handled.
+thought about it, and a token, key or body cannot leak by being passed along. Exceptions show their class and where
+they were raised, never their text, which may hold what was being handled.
 
 Libraries that use the standard library's logging (aiokafka, Faust, aiohttp) come out in the same form, from WARNING up:
 aiokafka prints keys and values at DEBUG.

@@ -1,7 +1,8 @@
 """The catalogue of metrics, and a thin wrapper over the OpenTelemetry API.
 
 Called by the shells, as `metrics.count("dead_letters", reason=…)`. A name that is not in the catalogue does not
-type-check, so that a dashboard never waits for a metric that is spelled differently. Without an SDK every call is a no-op.
+type-check, so that a dashboard never waits for a metric that is spelled differently. Without an SDK every call is a
+no-op.
 
 Attributes are low in number and never about one payment: no order, no key, no token (a metric is not a log).
 """
