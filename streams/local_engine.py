@@ -42,6 +42,17 @@ def free_port() -> int:
         return port
 
 
+def port_is_free(port: int) -> bool:
+    """Return whether nobody listens on this port of the loopback address now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError:
+            return False
+    return True
+
+
 def _die_with_parent() -> None:
     # Linux only, like the engine's embedded profile: a killed parent must not leave components behind.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -99,7 +110,8 @@ class Component:
         while line := await process.stdout.readline():
             words = line.decode(errors="replace").split()
             if words and words[0] == READY_WORD:
-                return int(words[-1]) if words[-1].isdigit() else 0
+                port = words[-1].rpartition("=")[2]
+                return int(port) if port.isdigit() else 0
         code = await process.wait()
         raise ComponentFailedError(f"{self.name} ended with {code} before it was ready\n{self.log_tail()}")
 

@@ -1,0 +1,60 @@
+"""The way in of every agent: from a raw record to a decoded one that belongs here, or to the reason why not.
+
+Faust would acknowledge a record that it cannot decode and crash the stream, so agents take raw bytes and decode here.
+"""
+
+from dataclasses import dataclass
+
+from schemas import topics
+from schemas.messages import DecodeError, Envelope, MessageCodec, Record
+from schemas.vocabulary import DeadLetterReason
+from streams.kafka.shell import InputEvent
+
+
+class RefusedError(Exception):
+    """The record cannot be taken: `reason` for the machine, `detail` for a person (never the offending value)."""
+
+    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A record that was decoded, and its envelope."""
+
+    envelope: Envelope
+    record: Record
+
+
+class Intake:
+    """Decodes records and checks that they stand in the partition of their key."""
+
+    __slots__ = ("_codec", "_partitions")
+
+    def __init__(self, codec: MessageCodec, *, partitions: int) -> None:
+        self._codec = codec
+        self._partitions = partitions
+
+    def decode(self, event: InputEvent) -> Taken:
+        """Return the decoded record. Raises: RefusedError."""
+        try:
+            envelope, record = self._codec.decode(event.value, event.headers)
+        except DecodeError as error:
+            raise RefusedError(error.reason, error.detail) from error
+        return Taken(envelope=envelope, record=record)
+
+    def require_key(self, event: InputEvent, key: bytes) -> None:
+        """Return when the record has this key and stands in its partition; a row has one writer only then.
+
+        Raises:
+            RefusedError: The producer used another key or another partitioner (librdkafka's default is not murmur2).
+        """
+        if event.key != key:
+            raise RefusedError(DeadLetterReason.WRONG_KEY, "the record's key is not the one its content belongs to")
+        if topics.partition_of(key, self._partitions) != event.partition:
+            raise RefusedError(
+                DeadLetterReason.WRONG_KEY,
+                "the record is in another partition than murmur2 of its key: set partitioner=murmur2_random",
+            )

@@ -1,0 +1,198 @@
+"""The orders agent: every input of an order, in log order, through the pure state machine (DESIGN.md section 5).
+
+Reads the commands, verdicts, results, webhooks, timers and queries of its partitions; keeps the orders table and the
+table of open timers; speaks to claims, executor, events and replies.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from gateway_adapters.contract import Gateway
+from gateway_adapters.errors import UntranslatableError
+from gateway_adapters.policy import plan_for
+from schemas import identifiers, topics
+from schemas.commands_validation import InvalidCommandError, validate
+from schemas.identifiers import GatewayName, InvalidIdentifierError, OrderId, OriginId
+from schemas.messages import Envelope, MessageCodec
+from schemas.records.claims import ClaimDecided, RoutePlan
+from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.gateway import GatewayCallCompleted, WebhookReceived
+from schemas.records.orders import OrderRow
+from schemas.records.payments import PaymentQueried, ReplyTo
+from schemas.records.policies import OriginPolicy
+from schemas.records.timers import OpenTimer, TimerFired
+from schemas.vocabulary import DeadLetterReason
+from streams.agents.intake import Intake, RefusedError, Taken
+from streams.agents.speech import Speech
+from streams.agents.timers import TABLE as TIMERS_TABLE
+from streams.agents.timers import TimerHeap, timer_key
+from streams.domain.inputs import (
+    CommandReceived,
+    NoticeReceived,
+    OrderInput,
+    ResultReceived,
+    TimerReceived,
+    VerdictReceived,
+)
+from streams.domain.limits import Rules
+from streams.domain.order import decide
+from streams.domain.outputs import ClearTimer, Output, SetTimer
+from streams.domain.views import answer_query
+from streams.kafka.shell import InputEvent, Outgoing, RowReader, RowWrite, Step
+
+TABLE = "orders"
+COMPONENT = "orders"
+SOURCE_TOPICS = (
+    topics.COMMANDS,
+    topics.VERDICTS,
+    topics.GATEWAY_RESULTS,
+    topics.WEBHOOKS,
+    topics.TIMERS,
+    topics.QUERIES,
+)
+
+Policies = Callable[[], Mapping[str, OriginPolicy]]
+
+
+class OrdersAgent:
+    """Turns an order's inputs into decisions."""
+
+    def __init__(
+        self,
+        codec: MessageCodec,
+        *,
+        partitions: int,
+        policies: Policies,
+        gateways: Mapping[GatewayName, Gateway],
+        timers: TimerHeap,
+        rules: Rules,
+    ) -> None:
+        """Build the agent.
+
+        Args:
+            codec: The published language.
+            partitions: Of every topic; a record in another partition than its key's is refused.
+            policies: The policies as they are now; read when a claim is made, which pins them.
+            gateways: Those whose webhooks can be translated, and that a plan may name.
+            timers: The open timers of this worker, kept in step with their table.
+            rules: What the deployment sets of the domain's rules.
+        """
+        self._codec = codec
+        self._intake = Intake(codec, partitions=partitions)
+        self._speech = Speech(codec)
+        self._policies = policies
+        self._gateways = gateways
+        self._timers = timers
+        self._rules = rules
+
+    def take(self, event: InputEvent, read: RowReader) -> Step:
+        """Return the rows to keep and the messages to send for one record. Raises: RefusedError."""
+        taken = self._intake.decode(event)
+        if isinstance(taken.record, PaymentQueried):
+            return self._answer(event, taken.record, read)
+        origin, order, inputs = self._inputs(event, taken)
+        self._intake.require_key(event, order.encode())
+        key = identifiers.row_key(origin, order)
+        stored = read(TABLE, key)
+        before = None if stored is None else self._codec.decode_row(OrderRow, stored)
+        row = before
+        outputs: list[Output] = []
+        for each in inputs:
+            decision = decide(row, each, self._plan, self._rules)
+            row = decision.row
+            outputs += decision.outputs
+        return self._step(event, key, before, row, outputs)
+
+    def _inputs(self, event: InputEvent, taken: Taken) -> tuple[OriginId, OrderId, Sequence[OrderInput]]:
+        record = taken.record
+        now_ms, replay = event.timestamp_ms, event.possible_replay
+        each: OrderInput
+        match record:
+            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested():
+                each = self._command(event, taken.envelope, record)
+            case ClaimDecided():
+                each = VerdictReceived(verdict=record, now_ms=now_ms, possible_replay=replay)
+            case GatewayCallCompleted():
+                each = ResultReceived(result=record, now_ms=now_ms, possible_replay=replay)
+            case TimerFired():
+                each = TimerReceived(timer=record, now_ms=now_ms, possible_replay=replay)
+            case WebhookReceived():
+                return self._notices(event, record)
+            case _:
+                detail = f"{taken.envelope.type} does not belong on this topic"
+                raise RefusedError(DeadLetterReason.UNKNOWN_TYPE, detail)
+        return record.origin_id, record.order_id, (each,)
+
+    def _command(self, event: InputEvent, envelope: Envelope, command: Command) -> CommandReceived:
+        try:
+            validate(command)
+            command_id = identifiers.command_id(envelope.id)
+        except (InvalidCommandError, InvalidIdentifierError) as error:
+            raise RefusedError(DeadLetterReason.INVALID, str(error)) from error
+        waits_on = envelope.replypartition
+        return CommandReceived(
+            command=command,
+            command_id=command_id,
+            reply_to=None if waits_on is None else ReplyTo(request_id=envelope.id, partition=waits_on),
+            traceparent=envelope.traceparent,
+            now_ms=event.timestamp_ms,
+            possible_replay=event.possible_replay,
+        )
+
+    def _notices(
+        self, event: InputEvent, webhook: WebhookReceived
+    ) -> tuple[OriginId, OrderId, Sequence[NoticeReceived]]:
+        gateway = self._gateways.get(webhook.gateway)
+        if gateway is None:
+            raise RefusedError(DeadLetterReason.UNKNOWN_GATEWAY, "no such gateway here")
+        try:
+            notices = gateway.parse_webhook({header.name: header.value for header in webhook.headers}, webhook.body)
+        except UntranslatableError as error:
+            raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, str(error)) from error
+        orders = {(notice.origin_id, notice.order_id) for notice in notices}
+        origin, order = orders.pop() if len(orders) == 1 else (None, None)
+        if origin is None or order is None:
+            raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, "does not name exactly one order")
+        inputs = [
+            NoticeReceived(notice=notice, now_ms=event.timestamp_ms, possible_replay=event.possible_replay)
+            for notice in notices
+        ]
+        return origin, order, inputs
+
+    def _plan(self, command: Command) -> RoutePlan:
+        return plan_for(self._policies(), command, self._gateways)
+
+    def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
+        self._intake.require_key(event, query.order_id.encode())
+        stored = read(TABLE, identifiers.row_key(query.origin_id, query.order_id))
+        row = None if stored is None else self._codec.decode_row(OrderRow, stored)
+        reply = answer_query(row, query, event.timestamp_ms)
+        message = self._speech.reply(reply, to_partition=query.reply_partition, now_ms=event.timestamp_ms)
+        return Step(rows=(), speak=(message,))
+
+    def _step(
+        self, event: InputEvent, key: bytes, before: OrderRow | None, row: OrderRow | None, outputs: Iterable[Output]
+    ) -> Step:
+        rows: list[RowWrite] = []
+        if row != before or (event.possible_replay and row is not None):
+            # A replayed input writes its row again: the first write may have been lost with the worker.
+            rows.append(RowWrite(table=TABLE, key=key, value=None if row is None else self._codec.encode_row(row)))
+        speak: list[Outgoing] = []
+        for output in outputs:
+            match output:
+                case SetTimer():
+                    rows.append(self._opened(event.partition, output.timer))
+                case ClearTimer():
+                    rows.append(self._cleared(output.key))
+                case _:
+                    speak.append(
+                        self._speech.message(output, row=row, partition=event.partition, now_ms=event.timestamp_ms)
+                    )
+        return Step(rows=rows, speak=speak)
+
+    def _opened(self, partition: int, timer: OpenTimer) -> RowWrite:
+        self._timers.put(partition, timer)
+        return RowWrite(table=TIMERS_TABLE, key=timer_key(timer), value=self._codec.encode_row(timer))
+
+    def _cleared(self, key: bytes) -> RowWrite:
+        self._timers.clear(key)
+        return RowWrite(table=TIMERS_TABLE, key=key, value=None)

@@ -1,0 +1,60 @@
+"""What all agents have in common: decode, decide, and turn what cannot be taken into a dead letter.
+
+The one place with a broad `except`: a defect of ours must not stop every order of a partition. The record goes to the
+dead letters, to be redriven after the fix, up to a limit; past the limit the worker stops, since a bad deploy must not
+pour the whole log into the dead letters. A broken invariant stops it at once.
+"""
+
+from collections.abc import Callable
+
+import structlog
+
+from schemas.messages import MessageCodec
+from schemas.vocabulary import DeadLetterReason
+from streams.agents.dead_letters import dead_letter_of, letter_message
+from streams.agents.intake import RefusedError
+from streams.domain.errors import InvariantViolatedError
+from streams.kafka.shell import InputEvent, RowReader, Step
+from streams.telemetry import metrics
+
+# Records a worker may dead-letter for our own defects before it stops.
+MAX_HANDLER_FAILURES = 100
+
+log = structlog.get_logger(__name__)
+
+
+class AgentShell:
+    """Wraps an agent's `take` so that every record ends in a step."""
+
+    def __init__(self, take: Callable[[InputEvent, RowReader], Step], *, codec: MessageCodec, component: str) -> None:
+        self._take = take
+        self._codec = codec
+        self._component = component
+        self._failures = 0
+
+    def handle(self, event: InputEvent, read: RowReader) -> Step:
+        """Return the step for one record. Raises: InvariantViolatedError, or our own defect past the limit."""
+        try:
+            return self._take(event, read)
+        except RefusedError as refusal:
+            return self._dead(event, refusal.reason, refusal.detail)
+        except InvariantViolatedError:
+            raise
+        except Exception as defect:
+            self._failures += 1
+            if self._failures > MAX_HANDLER_FAILURES:
+                raise
+            log.exception("handler_failed", topic=event.topic, partition=event.partition, offset=event.offset)
+            return self._dead(event, DeadLetterReason.HANDLER_FAILED, type(defect).__name__)
+
+    def _dead(self, event: InputEvent, reason: DeadLetterReason, detail: str) -> Step:
+        letter = dead_letter_of(event, component=self._component, reason=reason, detail=detail)
+        log.warning(
+            "dead_letter",
+            reason=letter.reason,
+            topic=event.topic,
+            partition=event.partition,
+            offset=event.offset,
+        )
+        metrics.count("dead_letters", reason=letter.reason, component=self._component)
+        return Step(rows=(), speak=(letter_message(self._codec, letter),))

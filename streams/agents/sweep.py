@@ -1,0 +1,147 @@
+"""Rows that are past their life are asked to go, through the log, so that one writer stays one writer.
+
+A sweep reads the tables of the partitions that this worker owns, in small steps so that no payment waits for it, and
+appends a request for each row that is too old: `ClaimExpiryRequested` to the claims topic, `TimerFired` (EXPIRE_ROW) to
+the timers topic. The agent that owns the row decides; asking twice is safe (DESIGN.md section 6).
+"""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from schemas import identifiers, topics
+from schemas.event_types import TYPES
+from schemas.identifiers import IdempotencyKey, OriginId
+from schemas.messages import Envelope, MessageCodec
+from schemas.records.claims import ClaimExpiryRequested, ClaimRow
+from schemas.records.orders import OrderRow
+from schemas.records.timers import TimerFired
+from schemas.vocabulary import TimerKind
+from streams.agents.timers import append_timer
+from streams.domain.claims import claim_expires_at_ms
+from streams.domain.limits import Rules
+from streams.domain.order import order_ends_at_ms
+from streams.kafka.shell import TableRow
+from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.producer import LogWriter
+
+SOURCE = "payment-engine/sweep"
+# Rows looked at before the event loop gets its turn again: about two milliseconds of decoding.
+ROWS_AT_ONCE = 50
+# Requests of one sweep; the rest waits for the next.
+MAX_REQUESTS = 10_000
+APPEND_TIMEOUT_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+Ask = Callable[[TableRow, int], "TimerFired | ClaimExpiryRequested | None"]
+
+
+class Sweeper:
+    """Sweeps one table every `interval_s`, until cancelled."""
+
+    def __init__(
+        self,
+        rows: Callable[[], Iterator[TableRow]],
+        ask: Ask,
+        *,
+        codec: MessageCodec,
+        log_writer: LogWriter,
+        now_ms: Callable[[], int],
+        interval_s: float,
+    ) -> None:
+        """`rows` yields the live rows of the owned partitions; `ask` returns the request for a row that is too old."""
+        self._rows = rows
+        self._ask = ask
+        self._codec = codec
+        self._log_writer = log_writer
+        self._now_ms = now_ms
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Sweep for ever. A broker that cannot be reached leaves the rest to the next sweep."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                asked = await self.sweep()
+            except RetryableError as error:
+                log.warning("sweep_cut_short", error=type(error).__name__)
+            else:
+                log.info("swept", count=asked)
+
+    async def sweep(self) -> int:
+        """Look at every row once; returns how many were asked to go. Raises: RetryableError."""
+        asked = 0
+        rows = self._rows()
+        while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
+            now_ms = self._now_ms()
+            for row in batch:
+                request = self._ask(row, now_ms)
+                if request is not None:
+                    await self._append(request)
+                    asked += 1
+            if asked >= MAX_REQUESTS:
+                break
+            await asyncio.sleep(0)
+        return asked
+
+    async def _append(self, request: TimerFired | ClaimExpiryRequested) -> None:
+        if isinstance(request, TimerFired):
+            await append_timer(self._log_writer, self._codec, request)
+            return
+        key = identifiers.claim_key(request.origin_id, request.idempotency_key)
+        message = self._codec.encode(
+            request,
+            Envelope(
+                id=identifiers.event_id(request.op_id, f"expiry-{request.claimed_at_ms}"),
+                source=SOURCE,
+                type=TYPES[ClaimExpiryRequested],
+                time_ms=self._now_ms(),
+                originid=request.origin_id,
+                idempotencykey=request.idempotency_key,
+            ),
+        )
+        await self._log_writer.append(
+            topics.CLAIMS, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
+        )
+
+
+def old_claims(codec: MessageCodec, rules: Rules) -> Ask:
+    """Return the question for the claims table: is this claim older than its life?"""
+
+    def ask(row: TableRow, now_ms: int) -> ClaimExpiryRequested | None:
+        claim = codec.decode_row(ClaimRow, row.value)
+        if now_ms < claim_expires_at_ms(claim, rules):
+            return None
+        origin, _, key = row.key.decode().partition("|")
+        return ClaimExpiryRequested(
+            origin_id=OriginId(origin),
+            idempotency_key=IdempotencyKey(key),
+            op_id=claim.op_id,
+            claimed_at_ms=claim.claimed_at_ms,
+        )
+
+    return ask
+
+
+def finished_orders(codec: MessageCodec, rules: Rules) -> Ask:
+    """Return the question for the orders table: did this order end longer ago than its life?"""
+
+    def ask(row: TableRow, now_ms: int) -> TimerFired | None:
+        order = codec.decode_row(OrderRow, row.value)
+        ends_at_ms = order_ends_at_ms(order, rules)
+        if ends_at_ms is None or now_ms < ends_at_ms:
+            return None
+        return TimerFired(
+            origin_id=order.origin_id,
+            order_id=order.order_id,
+            op_id=None,
+            kind=TimerKind.EXPIRE_ROW,
+            number=order.version,
+            due_at_ms=ends_at_ms,
+            fired_at_ms=now_ms,
+        )
+
+    return ask

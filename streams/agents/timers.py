@@ -1,0 +1,165 @@
+"""Due timers become records: the domain reads no clock, so someone must tell it the time, on the log.
+
+The orders agent keeps open timers in a table and in this heap; the clock appends a `TimerFired` to
+`payments.timers.v1` when one is due, and the order decides what it means. Firing twice is safe (a timer has a number),
+forgetting one is not: the heap is filled from the table whenever a partition arrives.
+"""
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from schemas import identifiers, topics
+from schemas.event_types import TYPES
+from schemas.messages import Envelope, MessageCodec
+from schemas.records.timers import OpenTimer, TimerFired
+from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.producer import LogWriter
+
+log = structlog.get_logger(__name__)
+
+TABLE = "timers"
+SOURCE = "payment-engine/timers"
+# The clock looks again at least this often, so that a wake-up lost to a suspended machine costs seconds.
+MAX_SLEEP_S = 5.0
+MAX_FIRED_AT_ONCE = 500
+APPEND_TIMEOUT_S = 10.0
+RETRY_AFTER_MS = 1000
+
+
+def timer_key(timer: OpenTimer | TimerFired) -> bytes:
+    """Return the timer's key in its table: one a row and operation, a later wish replaces the earlier."""
+    return identifiers.row_key(timer.origin_id, timer.order_id) + b"|" + (timer.op_id or "").encode()
+
+
+class TimerHeap:
+    """Open timers of the partitions that this worker owns, soonest first. Not thread-safe; no clock of its own."""
+
+    def __init__(self) -> None:
+        self._open: dict[bytes, tuple[int, OpenTimer]] = {}
+        self._due: list[tuple[int, bytes, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def put(self, partition: int, timer: OpenTimer) -> None:
+        """Keep this timer instead of any earlier one of the same operation."""
+        key = timer_key(timer)
+        self._open[key] = (partition, timer)
+        heapq.heappush(self._due, (timer.due_at_ms, key, timer.number))
+
+    def clear(self, key: bytes) -> None:
+        """Forget the timer under this key, if there is one."""
+        self._open.pop(key, None)
+
+    def replace(self, partition: int, timers: Iterable[OpenTimer]) -> None:
+        """Hold exactly these timers for the partition: what its table says after a recovery."""
+        self.drop(partition)
+        for timer in timers:
+            self.put(partition, timer)
+
+    def drop(self, partition: int) -> None:
+        """Forget a partition that went to another worker."""
+        gone = [key for key, (owner, _) in self._open.items() if owner == partition]
+        for key in gone:
+            del self._open[key]
+
+    def take_due(self, now_ms: int) -> list[OpenTimer]:
+        """Return at most `MAX_FIRED_AT_ONCE` due timers; they stay open until the order clears or renews them."""
+        fired: list[OpenTimer] = []
+        while self._due and self._due[0][0] <= now_ms and len(fired) < MAX_FIRED_AT_ONCE:
+            _, key, number = heapq.heappop(self._due)
+            held = self._open.get(key)
+            if held is not None and held[1].number == number:
+                fired.append(held[1])
+        return fired
+
+    def look_again(self, timer: OpenTimer, at_ms: int) -> None:
+        """Take this timer once more at that time: it was due, but nobody has acted on it yet."""
+        heapq.heappush(self._due, (at_ms, timer_key(timer), timer.number))
+
+    def next_due_ms(self) -> int | None:
+        """Return when to look next, or None."""
+        return self._due[0][0] if self._due else None
+
+
+class TimerClock:
+    """Appends a `TimerFired` for each due timer, until it is stopped."""
+
+    def __init__(
+        self,
+        heap: TimerHeap,
+        *,
+        codec: MessageCodec,
+        log_writer: LogWriter,
+        now_ms: Callable[[], int],
+        refire_s: float = 60.0,
+    ) -> None:
+        """`refire_s`: a fired timer that its order has neither cleared nor renewed by then is fired again."""
+        self._heap = heap
+        self._codec = codec
+        self._log_writer = log_writer
+        self._now_ms = now_ms
+        self._refire_ms = round(refire_s * 1000)
+        self._changed = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the heap again: a sooner timer may have come."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Fire timers until cancelled. A broker that cannot be reached only delays them."""
+        while True:
+            self._changed.clear()
+            now_ms = self._now_ms()
+            await asyncio.gather(*(self._fire(timer, now_ms) for timer in self._heap.take_due(now_ms)))
+            await self._sleep()
+
+    async def _sleep(self) -> None:
+        due_ms = self._heap.next_due_ms()
+        wait_s = MAX_SLEEP_S if due_ms is None else min(MAX_SLEEP_S, max(0.0, (due_ms - self._now_ms()) / 1000))
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), wait_s)
+
+    async def _fire(self, timer: OpenTimer, now_ms: int) -> None:
+        fired = TimerFired(
+            origin_id=timer.origin_id,
+            order_id=timer.order_id,
+            op_id=timer.op_id,
+            kind=timer.kind,
+            number=timer.number,
+            due_at_ms=timer.due_at_ms,
+            fired_at_ms=now_ms,
+        )
+        try:
+            await append_timer(self._log_writer, self._codec, fired)
+        except RetryableError as error:
+            log.warning("timer_not_appended", kind=timer.kind, error=type(error).__name__)
+            self._heap.look_again(timer, now_ms + RETRY_AFTER_MS)
+        else:
+            self._heap.look_again(timer, now_ms + self._refire_ms)
+
+
+async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerFired) -> None:
+    """Append the due timer under its order's key. Raises: RetryableError."""
+    message = codec.encode(
+        fired,
+        Envelope(
+            id=identifiers.event_id(timer_key(fired).decode(), f"{fired.kind}-{fired.number}"),
+            source=SOURCE,
+            type=TYPES[TimerFired],
+            time_ms=fired.fired_at_ms,
+            partitionkey=fired.order_id,
+            originid=fired.origin_id,
+        ),
+    )
+    await log_writer.append(
+        topics.TIMERS,
+        key=fired.order_id.encode(),
+        value=message.value,
+        headers=message.headers,
+        timeout_s=APPEND_TIMEOUT_S,
+    )

@@ -1,0 +1,324 @@
+"""The composition root: settings in, running components out. The only file of `streams` that names concrete adapters.
+
+Called by the CLI, one function a component; each runs until it is told to stop (SIGTERM, SIGINT) or fails, prints
+`READY <component>` once it serves, and returns only when everything it started has stopped.
+"""
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from gateway_adapters.contract import Gateway
+from gateway_adapters.policy import ANY_ORIGIN, default_policy
+from gateway_adapters.registry import GatewayOptions, build_gateways
+from schemas import topics
+from schemas.identifiers import GatewayName
+from schemas.messages import MessageCodec
+from schemas.records.policies import OriginPolicy
+from schemas.records.timers import OpenTimer
+from schemas.schema_ids import SchemaIds
+from streams.agents import claims as claims_agent
+from streams.agents import orders as orders_agent
+from streams.agents import timers as timer_table
+from streams.agents.shell import AgentShell
+from streams.agents.sweep import Sweeper, finished_orders, old_claims
+from streams.agents.timers import TimerClock, TimerHeap
+from streams.domain.limits import Rules
+from streams.executor.options import ExecutorOptions
+from streams.executor.worker import GatewayExecutor
+from streams.kafka.shell import TableRow
+from streams.kafka.worker_settings import SaslLogin, WorkerSettings
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.policy_follower import PolicyFollower
+from streams.kafka_clients.producer import LogWriter
+from streams.settings import Settings
+from streams.telemetry import logs
+
+DAY_MS = 24 * 3_600_000
+
+log = structlog.get_logger(__name__)
+
+
+def now_ms() -> int:
+    """The clock of this machine, milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def connection_of(settings: Settings, *, client_id: str) -> KafkaConnection:
+    """Return how the broker is reached."""
+    kafka = settings.kafka
+    return KafkaConnection(
+        bootstrap_servers=kafka.bootstrap_servers,
+        client_id=client_id,
+        security_protocol=kafka.security_protocol,
+        sasl_mechanism=kafka.sasl_mechanism,
+        sasl_username=kafka.sasl_username,
+        sasl_password=None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value(),
+        ssl_cafile=kafka.ssl_cafile,
+        request_timeout_s=kafka.request_timeout_s,
+    )
+
+
+def codec_of(settings: Settings) -> MessageCodec:
+    """Return the codec, with schema ids from the registry when one is configured, else from the packaged lock file."""
+    if settings.registry.url is None:
+        return MessageCodec(SchemaIds.packaged())
+    from schemas.registry_ids import registered_ids
+
+    return MessageCodec(registered_ids(settings.registry.url, timeout_s=settings.registry.timeout_s))
+
+
+def default_gateways(settings: Settings) -> tuple[GatewayName, ...]:
+    """Return the gateways of an origin that has no policy, in order."""
+    return tuple(GatewayName(name.strip()) for name in settings.gateway.default_gateways.split(",") if name.strip())
+
+
+def gateways_of(settings: Settings) -> Mapping[GatewayName, Gateway]:
+    """Return the gateways that are configured, by name; none is connected to yet. Close each when done."""
+    gateway = settings.gateway
+    return build_gateways(
+        GatewayOptions(
+            mock_url=gateway.mock_url,
+            mock_webhook_secret=gateway.mock_webhook_secret.get_secret_value(),
+            connect_timeout_s=gateway.connect_timeout_s,
+            read_timeout_s=gateway.read_timeout_s,
+            max_connections=settings.executor.max_calls_in_flight,
+        )
+    )
+
+
+def worker_settings_of(settings: Settings) -> WorkerSettings:
+    """Return how a Faust worker behaves."""
+    stream, kafka = settings.stream, settings.kafka
+    connection = connection_of(settings, client_id="payment-engine")
+    login = None
+    if kafka.sasl_username is not None and kafka.sasl_password is not None:
+        login = SaslLogin(
+            mechanism=kafka.sasl_mechanism or "PLAIN",
+            username=kafka.sasl_username,
+            password=kafka.sasl_password.get_secret_value(),
+        )
+    return WorkerSettings(
+        data_dir=stream.state_dir,
+        instance_id=stream.instance_id,
+        standby_replicas=stream.standby_replicas,
+        replication_factor=kafka.replication_factor,
+        max_inputs_in_flight=stream.max_inputs_in_flight,
+        session_timeout_s=stream.session_timeout_s,
+        heartbeat_interval_s=stream.heartbeat_interval_s,
+        ssl_context=connection.ssl_context(),
+        sasl=login,
+    )
+
+
+def rules_of(settings: Settings, gateways: Mapping[GatewayName, Gateway]) -> Rules:
+    """Return what the deployment sets of the domain's rules."""
+    return Rules(
+        order_life_ms=settings.stream.order_life_days * DAY_MS,
+        claim_life_ms=settings.stream.claim_life_days * DAY_MS,
+        key_windows_ms={name: gateway.capabilities.key_window_ms for name, gateway in gateways.items()},
+    )
+
+
+def policies_from(follower: PolicyFollower, gateways: tuple[GatewayName, ...]) -> orders_agent.Policies:
+    """Return the policies as they are now; `*` is the configured default until `policies.v1` brings another."""
+    fallback: Mapping[str, OriginPolicy] = {ANY_ORIGIN: default_policy(gateways)}
+
+    def current() -> Mapping[str, OriginPolicy]:
+        known = follower.current()
+        return known if ANY_ORIGIN in known else {**fallback, **known}
+
+    return current
+
+
+async def run_orders(settings: Settings) -> None:
+    """Run one worker of the orders app."""
+    codec = await asyncio.to_thread(codec_of, settings)
+    connection = connection_of(settings, client_id="payment-engine-orders")
+    gateways = gateways_of(settings)
+    rules = rules_of(settings, gateways)
+    from streams.kafka.worker import build_worker  # Faust: half a second that the ingress need not wait for
+
+    heap = TimerHeap()
+    writer = LogWriter(connection)
+    clock = TimerClock(heap, codec=codec, log_writer=writer, now_ms=now_ms)
+    follower = PolicyFollower(connection, codec)
+    agent = orders_agent.OrdersAgent(
+        codec,
+        partitions=settings.kafka.partitions,
+        policies=policies_from(follower, default_gateways(settings)),
+        gateways=gateways,
+        timers=heap,
+        rules=rules,
+    )
+
+    def partitions_ready(numbers: frozenset[int], rows: Iterator[TableRow]) -> None:
+        found: dict[int, list[OpenTimer]] = {number: [] for number in numbers}
+        for row in rows:
+            if row.table == timer_table.TABLE:
+                found[row.partition].append(codec.decode_row(OpenTimer, row.value))
+        for number, timers in found.items():
+            heap.replace(number, timers)
+        clock.wake()
+
+    def partitions_revoked(numbers: frozenset[int]) -> None:
+        for number in numbers:
+            heap.drop(number)
+
+    worker = build_worker(
+        app_id=orders_agent.COMPONENT,
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        source_topics=orders_agent.SOURCE_TOPICS,
+        tables=[orders_agent.TABLE, timer_table.TABLE],
+        partitions=settings.kafka.partitions,
+        handler=AgentShell(agent.take, codec=codec, component=orders_agent.COMPONENT).handle,
+        settings=worker_settings_of(settings),
+        on_partitions_ready=partitions_ready,
+        on_partitions_revoked=partitions_revoked,
+    )
+    sweeper = Sweeper(
+        lambda: worker.live_rows(orders_agent.TABLE),
+        finished_orders(codec, rules),
+        codec=codec,
+        log_writer=writer,
+        now_ms=now_ms,
+        interval_s=settings.stream.sweep_interval_s,
+    )
+    async with _started(writer), _started(follower):
+        await _serve("orders", worker, background=[clock.run, sweeper.run])
+
+
+async def run_claims(settings: Settings) -> None:
+    """Run one worker of the claims app."""
+    codec = await asyncio.to_thread(codec_of, settings)
+    writer = LogWriter(connection_of(settings, client_id="payment-engine-claims"))
+    from streams.kafka.worker import build_worker
+
+    agent = claims_agent.ClaimsAgent(codec, partitions=settings.kafka.partitions)
+    worker = build_worker(
+        app_id=claims_agent.COMPONENT,
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        source_topics=[topics.CLAIMS],
+        tables=[claims_agent.TABLE],
+        partitions=settings.kafka.partitions,
+        handler=AgentShell(agent.take, codec=codec, component=claims_agent.COMPONENT).handle,
+        settings=worker_settings_of(settings),
+    )
+    sweeper = Sweeper(
+        lambda: worker.live_rows(claims_agent.TABLE),
+        old_claims(codec, rules_of(settings, {})),
+        codec=codec,
+        log_writer=writer,
+        now_ms=now_ms,
+        interval_s=settings.stream.sweep_interval_s,
+    )
+    async with _started(writer):
+        await _serve("claims", worker, background=[sweeper.run])
+
+
+async def run_executor(settings: Settings) -> None:
+    """Run one gateway executor."""
+    codec = await asyncio.to_thread(codec_of, settings)
+    options = settings.executor
+    gateways = gateways_of(settings)
+    executor = GatewayExecutor(
+        connection_of(settings, client_id="payment-engine-executor"),
+        codec,
+        gateways,
+        ExecutorOptions(
+            max_calls_in_flight=options.max_calls_in_flight,
+            call_timeout_s=options.call_timeout_s,
+            drain_timeout_s=options.drain_timeout_s,
+            session_timeout_s=options.session_timeout_s,
+            instance_id=options.instance_id,
+        ),
+    )
+    try:
+        await _serve("executor", executor)
+    finally:
+        await asyncio.gather(*(gateway.close() for gateway in gateways.values()))
+
+
+class _Service(Protocol):
+    """What a writer and a follower have in common."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+@contextlib.asynccontextmanager
+async def _started(service: _Service) -> AsyncIterator[None]:
+    await service.start()
+    try:
+        yield
+    finally:
+        await service.stop()
+
+
+class _Runnable(Protocol):
+    """A worker: runs until it is asked to stop, or raises what crashed it."""
+
+    ready: asyncio.Event
+
+    async def run(self) -> None: ...
+
+    def request_stop(self) -> None: ...
+
+
+async def _serve(
+    component: str, worker: _Runnable, *, background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+) -> None:
+    """Run the worker until a signal; a background task that fails stops it too. Raises: what failed."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.request_stop)
+    tasks = [loop.create_task(each()) for each in background]
+    for task in tasks:
+        task.add_done_callback(lambda done: None if done.cancelled() else worker.request_stop())
+    announcer = loop.create_task(_announce(component, worker.ready))
+    try:
+        await worker.run()
+    finally:
+        for task in (announcer, *tasks):
+            task.cancel()
+        ended = await asyncio.gather(announcer, *tasks, return_exceptions=True)
+    for each in ended:
+        if isinstance(each, Exception):
+            raise each
+
+
+async def _announce(component: str, ready: asyncio.Event) -> None:
+    await ready.wait()
+    log.info("ready", component=component)
+    sys.stdout.write(f"READY {component}\n")
+    sys.stdout.flush()
+
+
+def run(component: str, settings: Settings) -> None:
+    """Run one component of `COMPONENTS` on its own event loop until it ends. Raises: what it failed with."""
+    logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(COMPONENTS[component](settings))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not on every platform
+        return None
+    return uvloop.new_event_loop
+
+
+COMPONENTS: Mapping[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
+    "orders": run_orders,
+    "claims": run_claims,
+    "executor": run_executor,
+}
+"""The components that this file composes. The ingress composes itself: `http_ingress` imports `streams`."""

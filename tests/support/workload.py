@@ -1,0 +1,184 @@
+"""A seeded workload of mixed operations over HTTP, and the record of every request and answer.
+
+Used by the acceptance tests and the fault tests; `tests/support/checker.py` decides whether the history was right.
+"""
+
+import asyncio
+import random
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+REQUEST_TIMEOUT_S = 60.0
+MAX_TRIES = 40
+RETRY_DELAY_S = 0.25
+DECLINES = ("tok_chargeDeclined", "tok_chargeDeclinedInsufficientFunds", "tok_chargeDeclinedExpiredCard")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One HTTP answer. `status` 0: the connection broke, nobody knows what became of the request."""
+
+    status: int
+    body: dict[str, Any]
+    replayed: bool
+    seconds: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Request:
+    """One wish of a client: sent with one key until it is answered."""
+
+    number: int
+    origin_id: str
+    order_id: str
+    key: str
+    path: str
+    body: dict[str, Any]
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def last(self) -> Answer:
+        return self.answers[-1]
+
+
+class History:
+    """Everything that clients asked and were told, in the order of asking."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    def new(self, *, origin_id: str, order_id: str, key: str, path: str, body: dict[str, Any]) -> Request:
+        request = Request(
+            number=len(self.requests), origin_id=origin_id, order_id=order_id, key=key, path=path, body=body
+        )
+        self.requests.append(request)
+        return request
+
+
+class Client:
+    """Sends requests as a careful merchant does: the same key again until there is a final answer."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, history: History) -> None:
+        self._session = session
+        self._url = url
+        self._history = history
+
+    async def ask(
+        self, *, origin_id: str, order_id: str, key: str, path: str, body: dict[str, Any], tries: int = MAX_TRIES
+    ) -> Request:
+        request = self._history.new(origin_id=origin_id, order_id=order_id, key=key, path=path, body=body)
+        for _ in range(tries):
+            answer = await self._once(request)
+            request.answers.append(answer)
+            if answer.status not in (0, 202, 429, 500, 502, 503, 504):
+                break
+            await asyncio.sleep(RETRY_DELAY_S)  # a client's back-off, not a test's wait
+        return request
+
+    async def _once(self, request: Request) -> Answer:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        try:
+            async with self._session.post(
+                self._url + request.path,
+                json=request.body,
+                headers={"Idempotency-Key": request.key, "X-Origin-Id": request.origin_id},
+                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
+            ) as response:
+                body = await response.json(content_type=None)
+                return Answer(
+                    status=response.status,
+                    body=body,
+                    replayed=response.headers.get("Idempotent-Replayed") == "true",
+                    seconds=loop.time() - began,
+                )
+        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+            return Answer(status=0, body={}, replayed=False, seconds=loop.time() - began)
+
+
+class Shopper:
+    """One client's life on orders of its own: pay, capture, refund, void, repeat itself, and contradict itself."""
+
+    def __init__(self, client: Client, *, seed: int, run: str, name: str, origins: Sequence[str]) -> None:
+        self._client = client
+        self._random = random.Random(seed)
+        self._run = run
+        self._name = name
+        self._origins = origins
+        self._orders = 0
+        self.sent = 0
+
+    def _key(self) -> str:
+        return f"{self._run}-{uuid.UUID(int=self._random.getrandbits(128))}"
+
+    async def live(self, operations: int) -> None:
+        """Send about this many operations."""
+        while self.sent < operations:
+            await self._order()
+
+    async def _order(self) -> None:
+        self._orders += 1
+        order = f"{self._run}-{self._name}-{self._orders}"
+        origin = self._random.choice(self._origins)
+        amount = self._random.randrange(100, 100_000)
+        capture = self._random.random() < 0.5
+        token = self._random.choice(DECLINES) if self._random.random() < 0.1 else f"tok_{self._random.randrange(10**6)}"
+        body = {
+            "originId": origin,
+            "orderId": order,
+            "amount": amount,
+            "currency": "USD",
+            "token": token,
+            "capture": capture,
+        }
+        key = self._key()
+        paid = await self._ask(origin, order, key, "/payments?mode=sync", body)
+        if self._random.random() < 0.15:
+            await self._ask(origin, order, key, "/payments?mode=sync", body)
+        if self._random.random() < 0.05:
+            await self._ask(origin, order, key, "/payments?mode=sync", {**body, "amount": amount + 1})
+        if self._random.random() < 0.05:
+            await self._ask(origin, order + "-x", key, "/payments?mode=sync", {**body, "orderId": order + "-x"})
+        if paid.last.status == 201:
+            await self._after(origin, order, str(paid.last.body["paymentId"]), amount, captured=capture)
+
+    async def _after(self, origin: str, order: str, payment: str, amount: int, *, captured: bool) -> None:
+        if not captured:
+            if self._random.random() < 0.2:
+                await self._ask(origin, order, self._key(), f"/payments/{payment}/void?mode=sync", {})
+                return
+            part = self._random.randrange(1, amount + 1)
+            for some in {part, amount - part} - {0}:
+                await self._ask(
+                    origin, order, self._key(), f"/payments/{payment}/capture?mode=sync", {"amount": some, "final": False}
+                )
+        wishes = [self._random.randrange(1, amount + 1) for _ in range(self._random.randrange(3))]
+        refunds = [
+            self._ask(origin, order, self._key(), "/refunds?mode=sync", {"paymentId": payment, "amount": wish})
+            for wish in wishes
+        ]
+        await asyncio.gather(*refunds)
+
+    async def _ask(self, origin: str, order: str, key: str, path: str, body: dict[str, Any]) -> Request:
+        self.sent += 1
+        return await self._client.ask(origin_id=origin, order_id=order, key=key, path=path, body=body)
+
+
+async def run_workload(
+    url: str, *, seed: int, clients: int, operations: int, run: str, origins: Sequence[str] = ("originA", "originB")
+) -> History:
+    """Run the workload to its end and return its history."""
+    history = History()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        client = Client(session, url, history)
+        shoppers = [
+            Shopper(client, seed=seed * 1000 + number, run=run, name=f"c{number}", origins=origins)
+            for number in range(clients)
+        ]
+        await asyncio.gather(*(shopper.live(operations // clients) for shopper in shoppers))
+    return history
