@@ -46,7 +46,7 @@ def connection_of(settings: KafkaSettings) -> KafkaConnection:
 
 @contextmanager
 def open_log(settings: KafkaSettings) -> Iterator["KafkaLog"]:
-    """Yield the log once a broker answers; close it after. Raises: UnreachableError, within seconds and with a cause."""
+    """Yield the log once a broker answers; close it after. Raises: UnreachableError, soon and with a cause."""
     require_broker(settings)
     with KafkaLog(connection_of(settings)) as log:
         yield log

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without saying so
 
 from streams.kafka_clients.connection import KafkaConnection
 from streams.operations.doctor.clock_check import judge_probe

@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
 from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init__ re-exports without saying so
     AdminClient,
     ConfigResource,
     ConsumerGroupDescription,
@@ -84,7 +84,7 @@ def gather_groups(
 
 def _ends_of(admin: AdminClient, cluster: ClusterState, topics: Iterable[str]) -> Mapping[TopicPartition, int]:
     wanted = {
-        TopicPartition(name, partition): OffsetSpec.latest()
+        TopicPartition(name, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library left this one bare
         for name in topics
         if name in cluster.topics
         for partition in range(cluster.topics[name].partitions)

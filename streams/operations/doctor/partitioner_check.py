@@ -1,6 +1,6 @@
 """Does every producer put an order where the engine looks for it? Called by `examination`.
 
-Two looks: the murmur2 of the engine, of librdkafka and of aiokafka on the same keys; and the newest commands on the log,
+Two looks: the murmur2 of the engine, of librdkafka and of aiokafka on the same keys; and the newest commands,
 keys against partitions. The second finds the foreign producer that kept librdkafka's default partitioner (it agreed
 with Java's on 54 of 200 keys): its commands become dead letters with `wrong_key`.
 """
