@@ -1,0 +1,188 @@
+"""API keys: how one is made, kept and checked.
+
+A key is `pek_<id>_<secret>`: the id finds the record, the secret proves it. Only a keyed hash of the secret is kept
+(HMAC-SHA256 under the pepper, a secret that is not in the key file), so a stolen key file is worth nothing. The secret
+has 256 random bits, hence no slow password hash is needed. `create_key` is for the command line; the ingress calls
+`KeyRing.origin_of` for each request.
+"""
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, NewType, Protocol
+
+from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S, MAX_API_KEY_CHARS, MAX_API_KEYS, MAX_KEY_FILE_BYTES
+from schemas import identifiers
+from schemas.identifiers import InvalidIdentifierError, OriginId
+from streams.settings import MisconfiguredError
+
+ApiKey = NewType("ApiKey", str)
+
+MIN_PEPPER_BYTES: Final = 16
+_ID_BYTES = 8
+_SECRET_BYTES = 32
+_KEY = re.compile(r"pek_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NOBODY = "0" * 64  # compared against when the id is unknown, so that this takes as long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRecord:
+    """What is kept of a key: one line of the key file, as JSON."""
+
+    key_id: str
+    origin_id: str
+    digest: str  # HMAC-SHA256(pepper, id and secret), hex
+    created_at_ms: int
+
+
+class KeyStore(Protocol):
+    """Where key records are."""
+
+    def find(self, key_id: str) -> KeyRecord | None:
+        """Return the record of this id, if there is one that holds now."""
+        ...
+
+
+def create_key(origin: OriginId, *, pepper: bytes, now_ms: int) -> tuple[ApiKey, KeyRecord]:
+    """Return a new key, to be shown once, and the record to keep. Calling it twice makes two keys.
+
+    Raises:
+        MisconfiguredError: The pepper is shorter than MIN_PEPPER_BYTES.
+    """
+    check_pepper(pepper)
+    key_id = secrets.token_hex(_ID_BYTES)
+    secret = secrets.token_urlsafe(_SECRET_BYTES)
+    record = KeyRecord(key_id=key_id, origin_id=origin, digest=_digest(pepper, key_id, secret), created_at_ms=now_ms)
+    return ApiKey(f"pek_{key_id}_{secret}"), record
+
+
+def append_record(path: Path, record: KeyRecord) -> None:
+    """Add the record to the key file, which only its owner may read. To revoke a key, delete its line."""
+    path.touch(mode=0o600, exist_ok=True)
+    with path.open("a", encoding="utf-8") as lines:
+        lines.write(json.dumps(asdict(record), sort_keys=True) + "\n")
+
+
+def check_pepper(pepper: bytes) -> None:
+    """Return if the pepper is long enough to be a secret. Raises: MisconfiguredError."""
+    if len(pepper) < MIN_PEPPER_BYTES:
+        raise MisconfiguredError(f"the pepper of API keys must have at least {MIN_PEPPER_BYTES} bytes")
+
+
+def _digest(pepper: bytes, key_id: str, secret: str) -> str:
+    return hmac.new(pepper, f"{key_id}.{secret}".encode(), hashlib.sha256).hexdigest()
+
+
+class KeyRing:
+    """Checks keys against a store."""
+
+    def __init__(self, store: KeyStore, *, pepper: bytes) -> None:
+        """Raises: MisconfiguredError when the pepper is too short."""
+        check_pepper(pepper)
+        self._store = store
+        self._pepper = pepper
+
+    def origin_of(self, key: str) -> OriginId | None:
+        """Return whose key this is, or None. The time it takes tells nothing about the secret."""
+        match = _KEY.fullmatch(key) if len(key) <= MAX_API_KEY_CHARS else None
+        if match is None:
+            return None
+        record = self._store.find(match[1])
+        proof = _digest(self._pepper, match[1], match[2])
+        genuine = hmac.compare_digest(proof, record.digest if record is not None else _NOBODY)
+        return OriginId(record.origin_id) if genuine and record is not None else None
+
+
+class MemoryKeyStore:
+    """A store for tests and for callers that hold the records themselves."""
+
+    def __init__(self, records: Iterable[KeyRecord]) -> None:
+        self._records: Mapping[str, KeyRecord] = {record.key_id: record for record in records}
+
+    def find(self, key_id: str) -> KeyRecord | None:
+        """Return the record of this id."""
+        return self._records.get(key_id)
+
+
+class Clock(Protocol):
+    """A monotonic clock, in seconds."""
+
+    def __call__(self) -> float:
+        """Return the time that has gone by since some moment."""
+        ...
+
+
+class FileKeyStore:
+    """The key file, read again when it changes: a new or a revoked key holds within KEY_FILE_CHECK_INTERVAL_S.
+
+    A file that cannot be read later on leaves the last good records in force: a slip in an editor must not lock every
+    merchant out. The fault is in `last_fault`, which the readiness page shows.
+    """
+
+    def __init__(self, path: Path, *, monotonic: Clock) -> None:
+        """Read the file. Raises: MisconfiguredError."""
+        self._path = path
+        self._monotonic = monotonic
+        self._stamp = self._stamp_now()
+        self._records = read_key_file(path)
+        self._checked_at_s = monotonic()
+        self.last_fault: str | None = None
+
+    def find(self, key_id: str) -> KeyRecord | None:
+        """Return the record of this id in the file."""
+        self._reread_if_changed()
+        return self._records.get(key_id)
+
+    def _reread_if_changed(self) -> None:
+        now_s = self._monotonic()
+        if now_s - self._checked_at_s < KEY_FILE_CHECK_INTERVAL_S:
+            return
+        self._checked_at_s = now_s
+        try:
+            stamp = self._stamp_now()
+            if stamp != self._stamp:
+                self._records = read_key_file(self._path)
+                self._stamp = stamp
+            self.last_fault = None
+        except MisconfiguredError as error:
+            self.last_fault = str(error)
+
+    def _stamp_now(self) -> tuple[int, int, int]:
+        try:
+            status = self._path.stat()
+        except OSError as error:
+            raise MisconfiguredError(f"the key file cannot be read: {error.strerror}") from error
+        return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read_key_file(path: Path) -> dict[str, KeyRecord]:
+    """Return the records of a key file by id. Raises: MisconfiguredError, which names the line and shows no value."""
+    try:
+        if path.stat().st_size > MAX_KEY_FILE_BYTES:
+            raise MisconfiguredError(f"the key file has more than {MAX_KEY_FILE_BYTES} bytes")
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisconfiguredError(f"the key file cannot be read: {type(error).__name__}") from error
+    numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if len(numbered) > MAX_API_KEYS:
+        raise MisconfiguredError(f"the key file has more than {MAX_API_KEYS} keys")
+    records = (_record(number, line) for number, line in numbered)
+    return {record.key_id: record for record in records}
+
+
+def _record(number: int, line: str) -> KeyRecord:
+    try:
+        record = KeyRecord(**json.loads(line))
+        identifiers.origin_id(record.origin_id)
+        whole = bool(_DIGEST.fullmatch(record.digest)) and isinstance(record.key_id, str)
+    except (TypeError, ValueError, InvalidIdentifierError):
+        whole = False
+    if not whole:
+        raise MisconfiguredError(f"line {number} of the key file is not a key record")
+    return record

@@ -1,0 +1,199 @@
+"""The aiohttp application: the table of routes on a router, and the one place where errors become problems.
+
+Built by `http_ingress.server` and by the tests, with an `Ingress` that holds everything with I/O. Every answer of every
+path goes through `_outermost`: it gives each request its id, turns what was raised into a problem, counts and logs. The
+log line has the route's template, never the path, the query, a header or a body.
+"""
+
+from importlib.metadata import version
+from typing import Final
+from uuid import uuid4
+
+import structlog
+from aiohttp import HttpVersion11, web
+from aiohttp.typedefs import Handler as HttpHandler
+from aiohttp.typedefs import Middleware
+
+from http_ingress import openapi, request_headers, service_pages
+from http_ingress.answers import JSON_TYPE, Answer, of_error
+from http_ingress.callers import Caller, caller_of
+from http_ingress.command_log import LogUnavailableError
+from http_ingress.ingress import Ingress
+from http_ingress.limits import MAX_BODY_BYTES, RETRY_AFTER_DRAIN_S
+from http_ingress.operations import Call
+from http_ingress.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
+from http_ingress.routes import API_ROUTES, ApiRoute
+from http_ingress.tracing import request_span
+from schemas.identifiers import CommandId
+
+_DISTRIBUTION: Final = "payment-engine-lite"
+_REQUEST_ID: Final = web.RequestKey("request_id", str)
+_PROBLEM: Final = web.RequestKey("problem", str)
+_SAFE_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Server": "payment-engine",
+}
+_HTTP_PROBLEMS: Final = {
+    400: ProblemCode.BAD_REQUEST,
+    404: ProblemCode.NOT_FOUND,
+    405: ProblemCode.METHOD_NOT_ALLOWED,
+    413: ProblemCode.TOO_LARGE,
+    415: ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+    417: ProblemCode.EXPECTATION_FAILED,
+}
+_SERVER_ERRORS: Final = 500
+_KEPT_HEADERS: Final = ("Allow",)
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_NO_CALLER: Final = Caller(key_origin=None, header_origin=None)
+_log = structlog.get_logger(__name__)
+
+
+def build_app(ingress: Ingress) -> web.Application:
+    """Return the application, not yet served."""
+    app = web.Application(middlewares=[_outermost(ingress)], client_max_size=MAX_BODY_BYTES)
+    for route in API_ROUTES:
+        app.router.add_route(
+            route.method, route.path, _endpoint(route, ingress), name=route.name, expect_handler=_expect
+        )
+    _add_service_pages(app, ingress)
+    return app
+
+
+def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
+    described = openapi.document(version=version(_DISTRIBUTION), dev=ingress.settings.dev)
+
+    async def healthz(request: web.Request) -> web.StreamResponse:
+        return respond(request, await service_pages.health(ingress))
+
+    async def readyz(request: web.Request) -> web.StreamResponse:
+        return respond(request, await service_pages.readiness(ingress))
+
+    async def metrics(_: web.Request) -> web.StreamResponse:
+        return service_pages.metrics_page(ingress)
+
+    async def description(_: web.Request) -> web.StreamResponse:
+        return service_pages.description_page(described)
+
+    async def docs(_: web.Request) -> web.StreamResponse:
+        return service_pages.asset_page("docs.html")
+
+    async def asset(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["asset"]
+        if name not in service_pages.ASSETS:
+            raise ProblemError(ProblemCode.NOT_FOUND)
+        return service_pages.asset_page(name)
+
+    pages: dict[str, HttpHandler] = {
+        "/healthz": healthz,
+        "/readyz": readyz,
+        "/metrics": metrics,
+        "/openapi.json": description,
+        "/docs": docs,
+        "/docs/{asset}": asset,
+    }
+    for path, page in pages.items():
+        app.router.add_get(path, page)
+
+
+def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
+    async def endpoint(request: web.Request) -> web.StreamResponse:
+        if ingress.stopping.begun:
+            raise retry_later(ProblemCode.SHUTTING_DOWN, after_s=RETRY_AFTER_DRAIN_S)
+        if route.authenticated and not request_headers.accepts(request.headers, (JSON_TYPE, CONTENT_TYPE)):
+            raise ProblemError(ProblemCode.NOT_ACCEPTABLE, f"answers are {JSON_TYPE} or {CONTENT_TYPE}")
+        caller = caller_of(request, ingress) if route.authenticated else _NO_CALLER
+        with request_span(request, route.name) as trace:
+            call = Call(
+                request=request,
+                ingress=ingress,
+                caller=caller,
+                request_id=CommandId(request[_REQUEST_ID]),
+                trace=trace,
+            )
+            return respond(request, await route.handler(call))
+
+    return endpoint
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    # aiohttp calls this outside of the middlewares, so it must answer by itself.
+    if request.version < HttpVersion11:
+        return None  # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+        return None
+    return respond(request, of_error(ProblemError(ProblemCode.EXPECTATION_FAILED)))
+
+
+def respond(request: web.Request, answer: Answer) -> web.Response:
+    """Return the answer as aiohttp sends it."""
+    code = getattr(answer.body, "code", None)
+    if code is not None:
+        request[_PROBLEM] = code
+    return web.Response(
+        status=answer.status,
+        body=answer.encoded(),
+        headers={**_SAFE_HEADERS, **answer.headers, "Content-Type": answer.content_type},
+    )
+
+
+def _outermost(ingress: Ingress) -> Middleware:
+    @web.middleware
+    async def outermost(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+        started_s = ingress.monotonic_s()
+        request_id = request[_REQUEST_ID] = uuid4().hex  # also the command id, so that a log line finds its command
+        response = await _answered(request, handler)
+        for name, value in _SAFE_HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers["X-Request-Id"] = request_id
+        _account(ingress, request, response.status, ingress.monotonic_s() - started_s)
+        return response
+
+    return outermost
+
+
+async def _answered(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ProblemError as error:
+        return respond(request, of_error(error))
+    except LogUnavailableError as error:
+        _log.warning("log_unavailable", request_id=request[_REQUEST_ID], reason=str(error))
+        return respond(request, of_error(retry_later(ProblemCode.LOG_UNAVAILABLE, after_s=error.retry_after_s)))
+    except web.HTTPException as error:
+        return respond(request, of_error(_of_http(error)))
+    except Exception:  # noqa: BLE001 -- the shell of all requests: a defect is one 500, logged, not a lost connection
+        _log.exception("request_failed", request_id=request[_REQUEST_ID], route=_route_of(request))
+        return respond(request, of_error(ProblemError(ProblemCode.INTERNAL)))
+
+
+def _of_http(error: web.HTTPException) -> ProblemError:
+    code = _HTTP_PROBLEMS.get(
+        error.status, ProblemCode.BAD_REQUEST if error.status < _SERVER_ERRORS else ProblemCode.INTERNAL
+    )
+    kept = {name: error.headers[name] for name in _KEPT_HEADERS if name in error.headers}
+    return ProblemError(code, headers=kept)
+
+
+def _route_of(request: web.Request) -> str:
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unmatched"
+
+
+def _account(ingress: Ingress, request: web.Request, status: int, duration_s: float) -> None:
+    route = _route_of(request)
+    method = request.method if request.method in _METHODS else "other"
+    code = request.get(_PROBLEM)
+    ingress.metrics.answered(route=route, method=method, status=status, duration_s=duration_s, problem=code)
+    _log.info(
+        "request",
+        route=route,
+        method=method,
+        http_status=status,
+        duration_ms=round(duration_s * 1000, 1),
+        request_id=request[_REQUEST_ID],
+        code=code,
+    )

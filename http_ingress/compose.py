@@ -1,0 +1,126 @@
+"""Puts a real instance together from the settings: the only file here that names concrete parts.
+
+Called by `http_ingress.__main__`. What is started in `IngressProgram.start` is stopped in reverse in `stop`.
+"""
+
+import time
+from collections.abc import Mapping
+
+from http_ingress.api_keys import FileKeyStore, KeyRing
+from http_ingress.command_log import KafkaCommandLog
+from http_ingress.ingress import Ingress, WebhookGateway
+from http_ingress.kafka_replies import KafkaReplyFeed
+from http_ingress.metrics import Gauge, IngressMetrics
+from http_ingress.rate_limit import RateLimiter
+from http_ingress.replies import ReplyPump, Waiters
+from http_ingress.server import HttpServer
+from http_ingress.settings import IngressSettings, reply_partition_of
+from schemas.identifiers import GatewayName
+from schemas.messages import MessageCodec
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.producer import LogWriter
+from streams.settings import HttpSettings, MisconfiguredError, Settings
+
+_NS_PER_MS = 1_000_000
+
+
+class IngressProgram:
+    """One instance of the ingress and all it holds open."""
+
+    def __init__(self, *, http: HttpSettings, ingress: Ingress, writer: LogWriter, pump: ReplyPump) -> None:
+        self._http = http
+        self._writer = writer
+        self._pump = pump
+        self._server = HttpServer(ingress)
+
+    async def start(self) -> int:
+        """Connect to the log, read replies, then open HTTP. Returns the port.
+
+        Raises:
+            FeedLostError, RetryableError, MisconfiguredError: The log cannot be reached or used.
+            OSError: The address cannot be had.
+        """
+        await self._writer.start()
+        await self._pump.start()
+        return await self._server.start(host=self._http.host, port=self._http.port)
+
+    async def stop(self) -> None:
+        """Answer what waits, then close: HTTP, replies, the writer (which flushes). Safe to call twice."""
+        await self._server.stop()
+        await self._pump.stop()
+        await self._writer.stop()
+
+
+def compose(
+    settings: Settings,
+    *,
+    connection: KafkaConnection,
+    codec: MessageCodec,
+    webhooks: Mapping[GatewayName, WebhookGateway],
+) -> IngressProgram:
+    """Return an instance that is not yet started.
+
+    Args:
+        settings: The engine's settings.
+        connection: How the broker is reached (`streams.bootstrap`).
+        codec: The message codec, with the schema ids in force (`streams.bootstrap`).
+        webhooks: The gateways whose notices are taken (`streams.bootstrap`).
+
+    Raises:
+        MisconfiguredError: There are no API keys and it is not dev mode, or the key file cannot be read.
+    """
+    http = settings.http
+    own = IngressSettings(
+        dev=http.dev,
+        sync_timeout_s=http.sync_timeout_s,
+        requests_per_second=http.requests_per_second,
+        max_waiting=http.max_waiting,
+        reply_partition=reply_partition_of(http.instance, settings.kafka.partitions),
+    )
+    metrics = IngressMetrics()
+    waiters = Waiters(limit=own.max_waiting)
+    metrics.gauges.append(Gauge("payment_ingress_waiting", "Requests waiting for a reply.", lambda: len(waiters)))
+    writer = LogWriter(connection)
+    feed = KafkaReplyFeed(connection=connection, partition=own.reply_partition)
+    pump = ReplyPump(feed=feed, waiters=waiters, codec=codec, metrics=metrics)
+    store = _key_store(http)
+
+    def faults() -> tuple[str, ...]:
+        # Whether the log takes records is not asked: all instances share the broker, so taking them out of the balancer
+        # would help nobody, and only a request tries the log again. A request is told 503 by itself.
+        return () if pump.live else ("replies are not read",)
+
+    ingress = Ingress(
+        settings=own,
+        log=KafkaCommandLog(writer=writer, codec=codec),
+        waiters=waiters,
+        limiter=RateLimiter(requests_per_second=own.requests_per_second),
+        keys=KeyRing(store, pepper=_pepper(http)) if store is not None else None,
+        webhooks=webhooks,
+        metrics=metrics,
+        now_ms=now_ms,
+        monotonic_s=time.monotonic,
+        faults=faults,
+    )
+    return IngressProgram(http=http, ingress=ingress, writer=writer, pump=pump)
+
+
+def now_ms() -> int:
+    """Return the wall clock, milliseconds since the epoch."""
+    return time.time_ns() // _NS_PER_MS
+
+
+def _key_store(http: HttpSettings) -> FileKeyStore | None:
+    if http.dev:
+        return None
+    if http.keys_file is None:
+        raise MisconfiguredError(
+            "PAYMENT_ENGINE_HTTP_KEYS_FILE: needed, unless PAYMENT_ENGINE_HTTP_DEV says that this is development"
+        )
+    return FileKeyStore(http.keys_file, monotonic=time.monotonic)
+
+
+def _pepper(http: HttpSettings) -> bytes:
+    if http.keys_pepper is None:
+        raise MisconfiguredError("PAYMENT_ENGINE_HTTP_KEYS_PEPPER: needed with API keys")
+    return http.keys_pepper.get_secret_value().encode()

@@ -1,0 +1,118 @@
+"""Serves the application: the socket, the limits of connections, and the orderly stop.
+
+Called by `http_ingress.__main__`, and by the tests in the same way. The order of a start: replies are read before HTTP
+opens, so that the first command can be answered. The order of a stop: no new requests, those that wait get
+DRAIN_TIMEOUT_S for their answers, the rest is told 202 (their commands are durable), then everything is closed.
+"""
+
+import asyncio
+import socket
+from typing import Final
+
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from http_ingress.answers import of_error
+from http_ingress.app import build_app
+from http_ingress.ingress import Ingress
+from http_ingress.limits import (
+    DRAIN_TIMEOUT_S,
+    KEEP_ALIVE_TIMEOUT_S,
+    LINGERING_TIME_S,
+    MAX_BACKLOG,
+    MAX_HEADER_BYTES,
+    MAX_HEADERS,
+    MAX_REQUEST_LINE_BYTES,
+    RELEASED_ANSWER_TIMEOUT_S,
+)
+from http_ingress.problems import CONTENT_TYPE, ProblemCode, ProblemError
+
+_log = structlog.get_logger(__name__)
+_BAD_REQUEST: Final = 400
+
+
+class _Connection(RequestHandler):
+    """aiohttp's connection, with problems where it answers by itself: bytes that are not a request."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 -- aiohttp's text quotes what came: not passed on
+    ) -> web.StreamResponse:
+        """Return the problem, and close the connection: where its next request starts is unknown."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun; no other can be sent")
+        code = ProblemCode.BAD_REQUEST if status == _BAD_REQUEST else ProblemCode.INTERNAL
+        _log.info("request_malformed", http_status=status, error_type=type(exc).__name__)
+        answer = of_error(ProblemError(code))
+        response = web.Response(status=answer.status, body=answer.encoded(), content_type=CONTENT_TYPE)
+        response.force_close()
+        return response
+
+
+class _Connections(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    """aiohttp's runner, making our connections; `test_http_protocol.py` fails when aiohttp changes here."""
+
+    __slots__ = ()
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        made.__class__ = _Connections
+        return made
+
+
+class HttpServer:
+    """One instance, serving."""
+
+    def __init__(self, ingress: Ingress) -> None:
+        self._ingress = ingress
+        self._runner = _Runner(
+            build_app(ingress),
+            access_log=None,  # the outermost middleware logs
+            keepalive_timeout=KEEP_ALIVE_TIMEOUT_S,
+            lingering_time=LINGERING_TIME_S,
+            max_line_size=MAX_REQUEST_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
+            shutdown_timeout=RELEASED_ANSWER_TIMEOUT_S,
+        )
+        self._sites: list[web.BaseSite] = []
+
+    async def start(self, *, host: str, port: int) -> int:
+        """Listen. Returns the port. Raises: OSError when the address cannot be had."""
+        await self._runner.setup()
+        listener = socket.create_server((host, port), backlog=MAX_BACKLOG, reuse_port=False)
+        site = web.SockSite(self._runner, listener, backlog=MAX_BACKLOG)
+        await site.start()
+        self._sites.append(site)
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    async def stop(self, *, drain_timeout_s: float = DRAIN_TIMEOUT_S) -> None:
+        """Refuse new requests, let those that wait be answered, release the rest with a 202, close. Idempotent."""
+        self._ingress.stopping.begun = True
+        for site in self._sites:
+            await site.stop()
+        self._sites.clear()
+        if not await self._drained(drain_timeout_s):
+            _log.warning("drain_ended", abandoned=len(self._ingress.waiters))
+        self._ingress.waiters.release_all()
+        await self._runner.cleanup()
+
+    async def _drained(self, timeout_s: float) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._ingress.waiters.none_left()
+        except TimeoutError:
+            return False
+        return True
