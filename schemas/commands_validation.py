@@ -1,0 +1,85 @@
+"""The rules of a command's values that its types cannot say.
+
+Called by the ingress and, for direct producers, by the orders agent, so that both refuse the same. Calls
+`schemas.identifiers`, `schemas.money` and `schemas.card_numbers`. What depends on the order (amounts against sums,
+states) is the domain's, not this module's.
+"""
+
+from typing import assert_never
+
+from schemas import identifiers
+from schemas.card_numbers import holds_card_number
+from schemas.identifiers import InvalidIdentifierError, OrderId, PaymentId
+from schemas.money import MAX_AMOUNT_MINOR, is_payable
+from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+
+_PAYMENT_PREFIX = "pay_"
+
+
+class InvalidCommandError(ValueError):
+    """A command breaks a rule. `field` is the record's field; the message never holds the value."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+def validate(command: Command) -> None:
+    """Return if the command keeps every rule. Raises: InvalidCommandError with the first field that does not."""
+    _check_identity(command)
+    match command:
+        case PaymentRequested():
+            _check_amount(command.amount_minor)
+            _check_currency(command.currency)
+            _check_token(command.token)
+        case CaptureRequested() | RefundRequested():
+            _check_payment_id(command.payment_id, command.order_id)
+            if command.amount_minor is not None:
+                _check_amount(command.amount_minor)
+            if command.currency is not None:
+                _check_currency(command.currency)
+        case VoidRequested():
+            _check_payment_id(command.payment_id, command.order_id)
+        case _:
+            assert_never(command)
+
+
+def _check_identity(command: Command) -> None:
+    field = "origin_id"
+    try:
+        identifiers.origin_id(command.origin_id)
+        field = "order_id"
+        identifiers.order_id(command.order_id)
+        field = "idempotency_key"
+        identifiers.idempotency_key(command.idempotency_key)
+    except InvalidIdentifierError as error:
+        raise InvalidCommandError(field, str(error)) from None
+
+
+def _check_amount(amount_minor: int) -> None:
+    if not 0 < amount_minor <= MAX_AMOUNT_MINOR:
+        raise InvalidCommandError("amount_minor", f"must be from 1 to {MAX_AMOUNT_MINOR} minor units")
+
+
+def _check_currency(currency: str) -> None:
+    if not is_payable(currency):
+        raise InvalidCommandError("currency", "must be an ISO 4217 code, in upper case, that can be paid in")
+
+
+def _check_token(token: str) -> None:
+    try:
+        identifiers.gateway_token(token)
+    except InvalidIdentifierError as error:
+        raise InvalidCommandError("token", str(error)) from None
+    if holds_card_number(token):
+        raise InvalidCommandError("token", "must be a gateway's token, and this looks like a card number")
+
+
+def _check_payment_id(payment: PaymentId, order: OrderId) -> None:
+    try:
+        carried = identifiers.order_of(payment)
+    except InvalidIdentifierError:
+        raise InvalidCommandError("payment_id", "is not a payment id of this engine") from None
+    if not payment.startswith(_PAYMENT_PREFIX) or carried != order:
+        raise InvalidCommandError("payment_id", "is not the id of a payment of this order")
