@@ -1,0 +1,123 @@
+"""What one gateway call comes to, whatever the gateway does."""
+
+import asyncio
+
+import pytest
+
+from gateway_adapters import errors
+from gateway_adapters.contract import WINDOW_MARGIN_MS, CallResult
+from gateway_adapters.errors import Signal
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from schemas.vocabulary import CallKind, Outcome
+from streams.executor.calls import inquiry_for, perform
+from tests.support.gateway_calls import NOW_MS, Behaviour, TellableGateway, capabilities_with, request_of, succeeds
+
+DAY_MS = 86_400_000
+
+
+async def performed(
+    gateway: TellableGateway,
+    request: GatewayCallRequested,
+    *,
+    maybe_sent_before: bool = False,
+    now_ms: int = NOW_MS,
+    timeout_s: float = 5.0,
+) -> GatewayCallCompleted:
+    return await perform(
+        gateway, request, maybe_sent_before=maybe_sent_before, timeout_s=timeout_s, clock_ms=lambda: now_ms
+    )
+
+
+def answering(outcome: Outcome, signal: Signal | None = None) -> Behaviour:
+    async def behave(_: GatewayCallRequested) -> CallResult:
+        return CallResult(outcome=outcome, error=None if signal is None else errors.error_for(signal))
+
+    return behave
+
+
+async def test_call_brings_the_gateways_result_when_all_goes_well() -> None:
+    request = request_of(1)
+    result = await performed(TellableGateway(), request)
+    assert (result.outcome, result.kind, result.op_id) == (Outcome.SUCCEEDED, CallKind.SALE, request.op_id)
+    assert (result.confirmed_amount_minor, result.completed_at_ms) == (request.amount_minor, NOW_MS)
+
+
+async def test_call_is_unknown_when_the_gateway_does_not_answer_in_time() -> None:
+    async def never(_: GatewayCallRequested) -> CallResult:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    result = await performed(TellableGateway(never), request_of(1), timeout_s=0.01)
+    assert result.outcome is Outcome.UNKNOWN
+    assert result.error is not None
+    assert result.error.code == "gateway_timeout"
+
+
+async def test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_raises() -> None:
+    async def broken(_: GatewayCallRequested) -> CallResult:
+        raise KeyError("tok_visa")
+
+    result = await performed(TellableGateway(broken), request_of(1))
+    assert result.outcome is Outcome.UNKNOWN
+    assert result.error is not None
+    assert "KeyError" in result.error.message
+    assert "tok_visa" not in repr(result)
+
+
+async def test_call_is_an_inquiry_and_never_sent_when_the_key_window_is_over() -> None:
+    gateway = TellableGateway(capabilities=capabilities_with(DAY_MS))
+    request = request_of(1)
+    result = await performed(gateway, request, now_ms=NOW_MS + DAY_MS)
+    assert set(gateway.calls) == {(CallKind.INQUIRE, request.gateway_key)}
+    assert (result.kind, result.outcome) == (CallKind.SALE, Outcome.SUCCEEDED)
+
+
+@pytest.mark.parametrize("late_ms", [0, 1])
+async def test_call_window_closes_a_margin_early_when_clocks_differ(late_ms: int) -> None:
+    gateway = TellableGateway(capabilities=capabilities_with(DAY_MS))
+    await performed(gateway, request_of(1), now_ms=NOW_MS + DAY_MS - WINDOW_MARGIN_MS - 1 + late_ms)
+    (kind, _), *_ = gateway.calls
+    assert kind is (CallKind.INQUIRE if late_ms else CallKind.SALE)
+
+
+async def test_call_past_the_window_is_unknown_when_the_inquiry_proves_nothing() -> None:
+    gateway = TellableGateway(answering(Outcome.UNKNOWN), capabilities=capabilities_with(DAY_MS))
+    assert (await performed(gateway, request_of(1), now_ms=NOW_MS + DAY_MS)).outcome is Outcome.UNKNOWN
+
+
+async def test_call_past_the_window_is_unknown_and_not_sent_when_the_gateway_cannot_be_asked() -> None:
+    gateway = TellableGateway(capabilities=capabilities_with(DAY_MS, without=frozenset({CallKind.INQUIRE})))
+    result = await performed(gateway, request_of(1), now_ms=NOW_MS + DAY_MS)
+    assert result.outcome is Outcome.UNKNOWN
+    assert not gateway.calls
+
+
+async def test_inquiry_is_unknown_and_no_proof_when_the_gateway_cannot_be_asked() -> None:
+    gateway = TellableGateway(capabilities=capabilities_with(None, without=frozenset({CallKind.INQUIRE})))
+    assert (await performed(gateway, inquiry_for(request_of(1)))).outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize(("maybe_sent_before", "outcome"), [(False, Outcome.NOT_EXECUTED), (True, Outcome.UNKNOWN)])
+async def test_refusal_proves_nothing_when_the_request_may_have_been_sent_before(
+    *, maybe_sent_before: bool, outcome: Outcome
+) -> None:
+    gateway = TellableGateway(answering(Outcome.NOT_EXECUTED, Signal.NOT_SENT))
+    result = await performed(gateway, request_of(1), maybe_sent_before=maybe_sent_before)
+    assert result.outcome is outcome
+
+
+async def test_call_is_sent_only_once_when_the_gateway_keeps_no_keys() -> None:
+    capabilities = capabilities_with(None)
+    no_keys = type(capabilities)(
+        **{name: getattr(capabilities, name) for name in type(capabilities).__slots__ if name != "key_window_ms"},
+        key_window_ms={},
+    )
+    gateway = TellableGateway(succeeds, capabilities=no_keys)
+    await performed(gateway, request_of(1), maybe_sent_before=False)
+    await performed(gateway, request_of(2), maybe_sent_before=True)
+    assert [kind for kind, _ in gateway.calls] == [CallKind.SALE, CallKind.INQUIRE]
+
+
+def test_inquiry_carries_no_token_when_it_stands_for_a_sale() -> None:
+    inquiry = inquiry_for(request_of(1))
+    assert (inquiry.kind, inquiry.inquired_kind, inquiry.token) == (CallKind.INQUIRE, CallKind.SALE, None)
