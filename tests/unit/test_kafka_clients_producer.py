@@ -1,0 +1,226 @@
+"""The log writer, on a producer that settles records when the test says so."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiokafka.errors import (
+    KafkaConnectionError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
+    TopicAuthorizationFailedError,
+)
+
+from streams.kafka_clients import producer as producer_module
+from streams.kafka_clients.circuit import FAILURES_TO_OPEN, CircuitState
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.errors import (
+    BackpressureError,
+    MisconfiguredError,
+    RejectedError,
+    RetryableError,
+    UnconfirmedError,
+)
+from streams.kafka_clients.producer import AppendedRecord, LogWriter
+
+CONNECTION = KafkaConnection(bootstrap_servers="nowhere", request_timeout_s=0.2)
+
+
+@dataclass
+class Metadata:
+    partition: int
+    offset: int
+    timestamp: int
+
+
+class FakeClient:
+    closed = False
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeProducer:
+    """Keeps deliveries until the test settles them; or settles them at once, with `answer`."""
+
+    def __init__(self, answer: Callable[[], Metadata | Exception] | None = None) -> None:
+        self.answer = answer
+        self.deliveries: list[asyncio.Future[Any]] = []
+        self.client = FakeClient()
+        self.sent = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self.stop_hangs = False
+        self.start_error: Exception | None = None
+
+    async def start(self) -> None:
+        if self.start_error is not None:
+            raise self.start_error
+
+    async def stop(self) -> None:
+        if self.stop_hangs:
+            await asyncio.Event().wait()
+        self.stopped.set()
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        return {0, 1}
+
+    async def send(self, topic: str, **_: object) -> asyncio.Future[Any]:
+        delivery: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.deliveries.append(delivery)
+        self.sent.set()
+        if self.answer is not None:
+            asyncio.get_running_loop().call_soon(settle, delivery, self.answer())
+        return delivery
+
+
+def settle(delivery: asyncio.Future[Any], answer: Metadata | Exception) -> None:
+    if isinstance(answer, Exception):
+        delivery.set_exception(answer)
+    else:
+        delivery.set_result(answer)
+
+
+def written() -> Metadata:
+    return Metadata(partition=1, offset=42, timestamp=7)
+
+
+@asynccontextmanager
+async def writing(*producers: FakeProducer, max_in_flight: int = 100) -> AsyncIterator[LogWriter]:
+    left = list(producers)
+    writer = LogWriter(CONNECTION, max_in_flight=max_in_flight, build=lambda _: left.pop(0))
+    try:
+        yield writer
+    finally:
+        await writer.stop()
+
+
+async def append(writer: LogWriter, *, timeout_s: float = 0.05, partition: int | None = None) -> AppendedRecord:
+    return await writer.append("t", key=b"k", value=b"v", timeout_s=timeout_s, partition=partition)
+
+
+async def append_later(writer: LogWriter, fake: FakeProducer) -> AppendedRecord:
+    """An append that the producer settles by itself."""
+    fake.answer = written
+    return await append(writer, timeout_s=5.0)
+
+
+async def test_append_says_where_the_record_stands_when_it_is_acknowledged() -> None:
+    async with writing(FakeProducer(written)) as writer:
+        assert await append(writer) == AppendedRecord(topic="t", partition=1, offset=42, timestamp_ms=7)
+        assert writer.in_flight == 0
+
+
+async def test_append_is_unconfirmed_and_still_counts_when_nobody_acknowledges_in_time() -> None:
+    fake = FakeProducer()
+    async with writing(fake) as writer:
+        with pytest.raises(UnconfirmedError):
+            await append(writer)
+        assert writer.in_flight == 1  # it may yet be written, and it takes memory until then
+        settle(fake.deliveries[0], written())
+        await asyncio.sleep(0)
+        assert writer.in_flight == 0
+
+
+async def test_append_still_counts_when_its_caller_was_cancelled() -> None:
+    fake = FakeProducer()
+    async with writing(fake) as writer:
+        caller = asyncio.ensure_future(append(writer, timeout_s=5.0))
+        await fake.sent.wait()
+        await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        assert writer.in_flight == 1
+        settle(fake.deliveries[0], KafkaConnectionError())
+        await asyncio.sleep(0)
+        assert writer.in_flight == 0
+
+
+async def test_append_is_refused_at_once_when_too_many_are_under_way() -> None:
+    async with writing(FakeProducer(), max_in_flight=1) as writer:
+        with pytest.raises(UnconfirmedError):
+            await append(writer)
+        with pytest.raises(BackpressureError) as refused:
+            await append(writer)
+        assert refused.value.retry_after_s > 0
+
+
+async def test_append_fails_at_once_when_the_log_did_not_answer_several_times() -> None:
+    fake = FakeProducer()
+    async with writing(fake) as writer:
+        for _ in range(FAILURES_TO_OPEN):
+            with pytest.raises(UnconfirmedError):
+                await append(writer, timeout_s=0.01)
+        assert writer.state is CircuitState.OPEN
+        with pytest.raises(BackpressureError, match="does not answer"):
+            await append(writer)
+        assert len(fake.deliveries) == FAILURES_TO_OPEN  # nothing more was sent
+        settle(fake.deliveries[0], written())  # the broker is back
+        await asyncio.sleep(0)
+        assert (await append_later(writer, fake)).offset == 42
+
+
+@pytest.mark.parametrize(
+    ("foreign", "meaning"),
+    [(MessageSizeTooLargeError(), RejectedError), (TopicAuthorizationFailedError(), MisconfiguredError)],
+)
+async def test_append_keeps_its_producer_when_only_this_record_was_refused(
+    foreign: Exception, meaning: type[Exception]
+) -> None:
+    fake = FakeProducer(lambda: foreign)
+    async with writing(fake) as writer:
+        for _ in range(FAILURES_TO_OPEN + 1):
+            with pytest.raises(meaning):
+                await append(writer)
+        assert writer.state is CircuitState.CLOSED
+        assert not fake.stopped.is_set()
+
+
+async def test_append_goes_on_with_a_fresh_producer_when_the_old_one_lost_its_sequence() -> None:
+    broken, fresh = FakeProducer(OutOfOrderSequenceNumber), FakeProducer(written)
+    async with writing(broken, fresh) as writer:
+        with pytest.raises(RetryableError):
+            await append(writer)
+        assert (await append(writer)).offset == 42
+        await asyncio.wait_for(broken.stopped.wait(), 5.0)
+
+
+async def test_append_names_the_partition_when_the_topic_does_not_have_it() -> None:
+    async with writing(FakeProducer(written)) as writer:
+        assert (await append(writer, partition=1)).partition == 1
+        with pytest.raises(RejectedError, match="no partition 9"):
+            await append(writer, partition=9)
+        assert writer.in_flight == 0
+
+
+async def test_append_is_retryable_and_certainly_not_written_when_the_broker_cannot_be_reached() -> None:
+    away, back = FakeProducer(), FakeProducer(written)
+    away.start_error = KafkaConnectionError()
+    async with writing(away, back) as writer:
+        with pytest.raises(RetryableError) as refused:
+            await append(writer)
+        assert not isinstance(refused.value, UnconfirmedError)
+        assert (await append(writer)).offset == 42
+
+
+async def test_start_says_so_when_the_broker_cannot_be_reached() -> None:
+    away = FakeProducer()
+    away.start_error = KafkaConnectionError()
+    async with writing(away) as writer:
+        with pytest.raises(RetryableError):
+            await writer.start()
+
+
+async def test_stop_ends_by_force_when_the_producer_cannot_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_module, "STOP_TIMEOUT_S", 0.02)
+    fake = FakeProducer(written)
+    fake.stop_hangs = True
+    async with writing(fake) as writer:
+        await append(writer)
+        await asyncio.wait_for(writer.stop(), 5.0)
+        assert fake.client.closed
+        with pytest.raises(BackpressureError, match="stopped"):
+            await append(writer)
