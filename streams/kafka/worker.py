@@ -58,7 +58,8 @@ class Worker:
         on_partitions_revoked: PartitionsRevoked,
         now_ms: Callable[[], int],
     ):
-        self._app = app
+        self.app = app
+        """The Faust app, for tests and diagnosis."""
         self._bootstrap_servers = bootstrap_servers
         self._partitions = partitions
         self._settings = settings
@@ -109,11 +110,11 @@ class Worker:
         await check_topics(
             bootstrap_servers=self._bootstrap_servers,
             partitions=self._partitions,
-            topics=[*self._app.source_topics, *self._changelogs.values()],
+            topics=[*self.app.source_topics, *self._changelogs.values()],
             security=credentials_to_aiokafka_auth(credentials_of(self._settings), self._settings.ssl_context),
         )
         self._watch = asyncio.create_task(self._watch_app(), name="worker-watch")
-        await self._app.start()
+        await self.app.start()
 
     async def run(self) -> None:
         """Start, serve until `request_stop` or a failure, stop.
@@ -138,9 +139,9 @@ class Worker:
         timeout_s = self._settings.stop_timeout_s if self.crashed is None else FAILED_STOP_TIMEOUT_S
         try:
             async with asyncio.timeout(timeout_s):
-                await self._app.stop()
+                await self.app.stop()
         except TimeoutError:
-            log.warning("stop_timed_out", app=self._app.conf.id, timeout_s=timeout_s)
+            log.warning("stop_timed_out", app=self.app.conf.id, timeout_s=timeout_s)
         finally:
             self.pipeline.close_lanes()
             for table in self._tables.values():
@@ -165,7 +166,7 @@ class Worker:
         self, topic: str, value: bytes | None, *, key: bytes | None, partition: int | None, headers: Headers
     ) -> asyncio.Future[Acknowledged]:
         # The typed signature is aiokafka's; Faust wraps that producer only to start and stop it.
-        producer: Any = self._app.producer
+        producer: Any = self.app.producer
         future: asyncio.Future[Acknowledged] = await producer._producer.send(
             topic, value, key=key, partition=partition, headers=list(headers)
         )
@@ -187,20 +188,20 @@ class Worker:
         )
 
     async def _lanes_ready(self, generation: int) -> None:
-        sources = [TP(*tp) for tp in self._app.consumer.assignment() if tp.topic in self._app.source_topics]
+        sources = [TP(*tp) for tp in self.app.consumer.assignment() if tp.topic in self.app.source_topics]
         numbers = self._copartitioned(sources)
-        self._replay_ends = await self._app.consumer.log_ends(sources) if sources else {}
-        if self._app.consumer_generation_id != generation:
+        self._replay_ends = await self.app.consumer.log_ends(sources) if sources else {}
+        if self.app.consumer_generation_id != generation:
             return  # the next assignment is under way
         self.pipeline.open_lanes({number: self._write_generation(number, generation) for number in numbers})
         await self.pipeline.rewrite_regressed()
         self._owned = numbers
         self._on_partitions_ready(numbers, self._rows_of(numbers))
-        log.info("partitions_ready", app=self._app.conf.id, generation=generation, partitions=sorted(numbers))
+        log.info("partitions_ready", app=self.app.conf.id, generation=generation, partitions=sorted(numbers))
 
     def _copartitioned(self, sources: Sequence[TP]) -> frozenset[int]:
         numbers = frozenset(tp.partition for tp in sources)
-        if len(sources) != len(numbers) * len(self._app.source_topics):
+        if len(sources) != len(numbers) * len(self.app.source_topics):
             raise NotCopartitionedError(f"assigned unevenly: {sorted(sources)}")
         return numbers
 
@@ -208,6 +209,10 @@ class Worker:
         """Higher than any in the partition: the group's own begins anew when the group was forgotten, or its member is static."""
         seen = max(table.partition(number).highest_generation for table in self._tables.values())
         return max(generation, seen + 1)
+
+    def live_rows(self, table: str) -> Iterator[TableRow]:
+        """The acknowledged rows of one table in the owned partitions, lazily; rows may change while it is read."""
+        return chain.from_iterable(self._tables[table].live_rows(number) for number in sorted(self._owned))
 
     def _rows_of(self, numbers: frozenset[int]) -> Iterator[TableRow]:
         return chain.from_iterable(table.live_rows(n) for table in self._tables.values() for n in sorted(numbers))
@@ -221,14 +226,14 @@ class Worker:
     def _crash(self, failure: BaseException) -> None:
         if self.crashed is None:
             self.crashed = failure
-            log.error("worker_crashed", app=self._app.conf.id, error=repr(failure), exc_info=failure)
-            self._app.flow_control.suspend()
+            log.error("worker_crashed", app=self.app.conf.id, error=repr(failure), exc_info=failure)
+            self.app.flow_control.suspend()
             self._ended.set()
 
     async def _watch_app(self) -> None:
         """Faust's own services crash their root; that is the app."""
-        await self._app._crashed.wait()
-        self.pipeline.fail(self._app.crash_reason or WorkerError("Faust crashed without a reason"))
+        await self.app._crashed.wait()
+        self.pipeline.fail(self.app.crash_reason or WorkerError("Faust crashed without a reason"))
 
 
 def build_worker(
@@ -294,7 +299,15 @@ def build_worker(
 
 
 def _attach_agent(app: WorkerApp, worker: Worker, source_topics: Sequence[str]) -> None:
-    topic = app.topic(*source_topics, key_type=bytes, value_type=bytes, allow_empty=True)
+    # "raw" beside the types: Faust takes a source topic that is also consumed as JSON otherwise, and crashes on Avro (6).
+    topic = app.topic(
+        *source_topics,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        allow_empty=True,
+    )
 
     async def read(stream: Any) -> None:
         app.source_queue = stream.channel.queue

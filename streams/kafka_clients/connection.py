@@ -39,6 +39,12 @@ class KafkaConnection:
         """The request time-out, milliseconds."""
         return round(self.request_timeout_s * 1000)
 
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context, or None when connections are not encrypted."""
+        if not self.security_protocol.endswith("SSL"):
+            return None
+        return ssl.create_default_context(cafile=None if self.ssl_cafile is None else str(self.ssl_cafile))
+
     def aiokafka_options(self) -> dict[str, object]:
         """Return the options that every aiokafka client takes."""
         options: dict[str, object] = {
@@ -49,9 +55,9 @@ class KafkaConnection:
             "retry_backoff_ms": RETRY_BACKOFF_MS,
             "metadata_max_age_ms": METADATA_MAX_AGE_MS,
         }
-        if self.security_protocol.endswith("SSL"):
-            cafile = None if self.ssl_cafile is None else str(self.ssl_cafile)
-            options["ssl_context"] = ssl.create_default_context(cafile=cafile)
+        context = self.ssl_context()
+        if context is not None:
+            options["ssl_context"] = context
         if self.security_protocol.startswith("SASL"):
             options["sasl_mechanism"] = self.sasl_mechanism or "PLAIN"
             options["sasl_plain_username"] = self.sasl_username
