@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
+PIPE_COLUMNS = 240
+
+
 class ExitCode(IntEnum):
     """What a command ends with. 2 is the shell's and typer's own for a wrong command line."""
 
@@ -44,7 +47,8 @@ def console() -> "Console":
     """Return the console that answers go to."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    # A pipe has no width: what folds a table there breaks whoever reads it line by line.
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS)
 
 
 def error_console() -> "Console":

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from schemas.messages import MessageCodec, SchemaIds
+from schemas.messages import MessageCodec
 from streams.operations.kafka_log import KafkaLog, open_log
+from streams.operations.schema_files import ids_of
 from streams.settings import Settings, load
 from streams.telemetry import logs
 
@@ -27,15 +28,6 @@ def opened() -> Iterator[Tools]:
     """Yield the tools, and close them after. Raises: MisconfiguredError, UnreachableError."""
     settings = load()
     logs.configure(component="operator", level="ERROR", form="console")
-    codec = codec_of(settings)
+    codec = MessageCodec(ids_of(settings.registry))
     with open_log(settings.kafka) as log:
         yield Tools(settings=settings, log=log, codec=codec)
-
-
-def codec_of(settings: Settings) -> MessageCodec:
-    """Return the codec, with the registry's ids when one is configured. Raises: UnreachableError."""
-    if settings.registry.url is None:
-        return MessageCodec(SchemaIds.packaged())
-    from schemas.schema_registry import registered_ids
-
-    return MessageCodec(registered_ids(settings.registry.url, timeout_s=settings.registry.timeout_s))
