@@ -30,7 +30,7 @@ def create_topics(
         created.result(ADMIN_TIMEOUT_S)
 
 
-def delete_records_of(bootstrap_servers: str, names: Sequence[str]) -> None:
+def delete_topics(bootstrap_servers: str, names: Sequence[str]) -> None:
     """Delete topics with all that is in them."""
     admin = AdminClient({"bootstrap.servers": bootstrap_servers})
     for deleted in admin.delete_topics(list(names), request_timeout=ADMIN_TIMEOUT_S).values():

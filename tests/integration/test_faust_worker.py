@@ -1,0 +1,301 @@
+"""A worker on a real Apache Kafka: start, recovery, clean stop, refusal, and the races that Faust loses."""
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
+
+from streams.kafka import stamps
+from streams.kafka.errors import DeliveryGapError, TopicsNotReadyError
+from streams.kafka.faust_app import FaustParts
+from streams.kafka.faust_recovery import OrderedRecovery, OrderedTableManager
+from streams.kafka.faust_transport import LedgerConsumer, WorkerTransport
+from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
+from streams.kafka.stamps import Stamp
+from streams.kafka.worker import Worker, build_worker
+from tests.kafka_cluster import FoundKafka
+from tests.support.kafka_topics import (
+    COMPACTED,
+    committed_offsets,
+    create_topics,
+    delete_topics,
+    producing,
+    read_to_end,
+    unique,
+)
+from tests.support.tally_worker import TABLE, Tally, TallyTopics, build_tally, ids_of, make_topics, quick_settings
+
+pytestmark = pytest.mark.kafka
+
+WAIT_S = 30.0
+KEYS = 25
+
+
+async def _until(condition: Callable[[], bool], worker: Worker | None = None) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition() and (worker is None or worker.crashed is None):
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def _running(worker: Worker) -> AsyncIterator[Worker]:
+    """The worker serves; afterwards it is stopped cleanly, whatever it ended with."""
+    serving = asyncio.create_task(worker.run())
+    started = asyncio.create_task(worker.ready.wait())
+    try:
+        await asyncio.wait([serving, started], timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+        assert started.done() or serving.done(), "the worker was not ready in time"
+        yield worker
+    finally:
+        started.cancel()
+        worker.request_stop()
+        async with asyncio.timeout(WAIT_S):
+            with contextlib.suppress(Exception):  # noqa: BLE001 -- tests look at `worker.crashed`
+                await serving
+
+
+async def _produce(kafka: FoundKafka, topics: TallyTopics, numbers: range) -> None:
+    async with producing(kafka.bootstrap_servers) as producer:
+        sent = [
+            await producer.send(topics.inputs, str(number).encode(), key=b"key-%d" % (number % KEYS))
+            for number in numbers
+        ]
+        await asyncio.gather(*sent)
+
+
+async def _work_off(kafka: FoundKafka, topics: TallyTopics, count: int, *, data_dir: Path | None = None) -> Tally:
+    """A worker that handles `count` inputs, stops cleanly and is gone."""
+    tally = Tally(topics.outputs)
+    worker = build_tally(
+        kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=data_dir), handler=tally
+    )
+    async with _running(worker):
+        await _until(lambda: worker.pipeline.done_count >= count, worker)
+    assert worker.crashed is None
+    return tally
+
+
+async def test_worker_has_committed_everything_when_it_was_stopped(kafka: FoundKafka) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    await _produce(kafka, topics, range(400))
+    await _work_off(kafka, topics, 400)
+    committed = committed_offsets(kafka.bootstrap_servers, topics.app_id, topics.inputs, topics.partitions)
+    assert sum(offset for offset in committed.values() if offset > 0) == 400
+    assert len(await read_to_end(kafka.bootstrap_servers, topics.outputs)) == 400
+    again = await _work_off(kafka, topics, 0)
+    assert again.events == []
+
+
+@pytest.mark.parametrize("local", ["memory", "disk", "disk deleted"])
+async def test_worker_reads_its_rows_back_when_started_again(kafka: FoundKafka, tmp_path: Path, local: str) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    data_dir = None if local == "memory" else tmp_path / "rows"
+    await _produce(kafka, topics, range(200))
+    await _work_off(kafka, topics, 200, data_dir=data_dir)
+    handed_over: list[TableRow] = []
+    worker = build_worker(
+        app_id=topics.app_id,
+        bootstrap_servers=kafka.bootstrap_servers,
+        source_topics=[topics.inputs],
+        tables=[TABLE],
+        partitions=topics.partitions,
+        handler=Tally(topics.outputs),
+        settings=quick_settings(data_dir=tmp_path / "others" if local == "disk deleted" else data_dir),
+        on_partitions_ready=lambda _numbers, rows: handed_over.extend(rows),
+    )
+    async with _running(worker):
+        assert worker.owned_partitions == frozenset(range(topics.partitions))
+    rows = {row.key: ids_of(row.value) for row in handed_over}
+    assert rows == {b"key-%d" % key: list(range(key, 200, KEYS)) for key in range(KEYS)}
+
+
+async def test_worker_throws_local_rows_away_when_they_are_ahead_of_the_changelog(
+    kafka: FoundKafka, tmp_path: Path
+) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    await _produce(kafka, topics, range(100))
+    await _work_off(kafka, topics, 100, data_dir=tmp_path)
+    delete_topics(kafka.bootstrap_servers, [topics.changelog])
+    create_topics(kafka.bootstrap_servers, [topics.changelog], partitions=topics.partitions, config=COMPACTED)
+    worker = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=tmp_path))
+    async with _running(worker):
+        await _produce(kafka, topics, range(100, 125))
+        await _until(lambda: worker.pipeline.done_count == 25, worker)
+    changelog = await read_to_end(kafka.bootstrap_servers, topics.changelog)
+    assert sorted(ids_of(record.value) for record in changelog) == [[number] for number in range(100, 125)]
+
+
+async def test_worker_marks_inputs_as_possible_replays_when_they_were_there_before_it(kafka: FoundKafka) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    await _produce(kafka, topics, range(50))
+    tally = Tally(topics.outputs)
+    worker = build_tally(kafka.bootstrap_servers, topics, handler=tally)
+    async with _running(worker):
+        await _until(lambda: worker.pipeline.done_count == 50, worker)
+        await _produce(kafka, topics, range(50, 100))
+        await _until(lambda: worker.pipeline.done_count == 100, worker)
+    assert {int(event.value or b""): event.possible_replay for event in tally.events} == {
+        number: number < 50 for number in range(100)
+    }
+
+
+async def test_worker_refuses_to_start_when_a_topic_is_missing_or_has_other_partitions(kafka: FoundKafka) -> None:
+    app_id = unique("tally")
+    topics = TallyTopics(app_id=app_id, inputs=f"{app_id}-in", outputs=f"{app_id}-out", partitions=4)
+    create_topics(kafka.bootstrap_servers, [topics.inputs], partitions=3)
+    worker = build_tally(kafka.bootstrap_servers, topics)
+    with pytest.raises(TopicsNotReadyError) as refused:
+        await worker.run()
+    assert f"{topics.inputs} has 3 partitions, not 4" in str(refused.value)
+    assert f"{topics.changelog} is missing" in str(refused.value)
+
+
+async def test_worker_stops_and_commits_nothing_of_an_input_when_its_handler_raises(kafka: FoundKafka) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    await _produce(kafka, topics, range(20))
+
+    class Poisoned(Tally):
+        def __call__(self, event: InputEvent, read: RowReader) -> Step:
+            if event.value == b"13":
+                raise ZeroDivisionError
+            return super().__call__(event, read)
+
+    worker = build_tally(kafka.bootstrap_servers, topics, handler=Poisoned(topics.outputs))
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(worker.run(), WAIT_S)
+    committed = committed_offsets(kafka.bootstrap_servers, topics.app_id, topics.inputs, 1)
+    assert committed[0] <= 13
+    await _work_off(kafka, topics, 20 - max(committed[0], 0))
+    answers = {record.value for record in await read_to_end(kafka.bootstrap_servers, topics.outputs)}
+    assert {int(answer.split(b":")[0]) for answer in answers} == set(range(20))
+
+
+async def test_worker_keeps_the_newest_row_and_writes_it_again_when_a_frozen_owner_wrote_last(
+    kafka: FoundKafka,
+) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    await _produce(kafka, topics, range(KEYS * 2))
+    await _work_off(kafka, topics, KEYS * 2)
+    async with producing(kafka.bootstrap_servers) as producer:
+        late = [stamps.to_header(Stamp(0, 99))]
+        await producer.send_and_wait(topics.changelog, b"999", key=b"key-7", partition=0, headers=late)
+    worker = build_tally(kafka.bootstrap_servers, topics)
+    async with _running(worker):
+        assert worker.regress_count == 1
+    of_key = [r for r in await read_to_end(kafka.bootstrap_servers, topics.changelog) if r.key == b"key-7"]
+    assert [ids_of(record.value) for record in of_key[-2:]] == [[999], [7, 7 + KEYS]]
+    rows = [stamps.from_headers(record.headers) for record in of_key]
+    assert rows[-1] == max(rows)
+
+
+async def test_worker_recovers_when_the_changelog_ends_in_a_transaction_marker(kafka: FoundKafka) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    await _end_changelog_in_a_marker(kafka, topics)
+    worker = build_tally(kafka.bootstrap_servers, topics)
+    async with _running(worker):
+        assert worker.ready.is_set()
+
+
+class _StockEnd(OrderedRecovery):
+    """Waits for a record at the last offset, as upstream does."""
+
+    async def _pass_over_empty_ends(self, behind: object) -> None:
+        self.looked = True
+
+
+class _StockEndManager(OrderedTableManager):
+    recovery_type: type[Recovery] = _StockEnd
+
+
+async def test_recovery_hangs_when_nobody_passes_over_a_transaction_marker(kafka: FoundKafka) -> None:
+    """What the override is for: without it the same worker is not ready when it has long looked at the end."""
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    await _end_changelog_in_a_marker(kafka, topics)
+    worker = build_tally(kafka.bootstrap_servers, topics, parts=FaustParts(table_manager=_StockEndManager))
+    serving = asyncio.create_task(worker.run())
+    recovery = worker.app.tables.recovery
+    await _until(lambda: getattr(recovery, "looked", False), worker)
+    assert not worker.ready.is_set()
+    worker.request_stop()
+    await worker.stop()
+    serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _end_changelog_in_a_marker(kafka: FoundKafka, topics: TallyTopics) -> None:
+    async with AIOKafkaProducer(
+        bootstrap_servers=kafka.bootstrap_servers, transactional_id=unique("transaction")
+    ) as producer:
+        async with producer.transaction():
+            await producer.send(topics.changelog, b"1", key=b"key-1", partition=0)
+
+
+class _SlowSeekConsumer(LedgerConsumer):
+    """A broker that is slow to answer OffsetFetch, so that records may arrive before the answer."""
+
+    async def perform_seek(self) -> None:
+        deadline = asyncio.get_running_loop().time() + 0.3
+        await super().perform_seek()
+        await _elapsed(deadline)
+
+
+async def _elapsed(deadline_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    reached = loop.create_future()
+    loop.call_at(deadline_s, reached.set_result, None)
+    await reached
+
+
+class _SlowSeekTransport(WorkerTransport):
+    Consumer = _SlowSeekConsumer
+
+
+class _StockOrder(OrderedRecovery):
+    """Un-pauses the sources before it seeks, and clears the queues after, as upstream does."""
+
+    async def on_recovery_completed(self, generation_id: int = 0) -> None:
+        consumer = self.app.consumer
+        self._set_recovery_ended()
+        await self.app.on_lanes_ready(generation_id)
+        consumer.resume_partitions({tp for tp in consumer.assignment() if not self._is_changelog_tp(tp)})
+        await consumer.perform_seek()
+        self.completed.set()
+        self.app.flow_control.resume()
+        consumer.resume_flow()
+        await self.app._fetcher.maybe_start()
+        self.app.on_worker_ready()
+
+
+class _StockOrderManager(OrderedTableManager):
+    recovery_type: type[Recovery] = _StockOrder
+
+
+@pytest.mark.parametrize(
+    ("table_manager", "survives"), [(OrderedTableManager, True), (_StockOrderManager, False)], ids=["ours", "stock"]
+)
+async def test_worker_drops_no_record_when_the_committed_offsets_come_late(
+    kafka: FoundKafka, table_manager: type[TableManager], survives: bool
+) -> None:
+    """With upstream's order records are dropped; the ledger notices, and the worker stops instead of losing them."""
+    topics = make_topics(kafka.bootstrap_servers)
+    await _produce(kafka, topics, range(KEYS))
+    await _work_off(kafka, topics, KEYS)  # there must be rows to recover, or nothing is fetched before the end of it
+    await _produce(kafka, topics, range(KEYS, 600))
+    parts = FaustParts(transport=_SlowSeekTransport, table_manager=table_manager)
+    slow = dataclasses.replace(quick_settings(), max_inputs_in_flight=1)  # so that records wait in Faust's queue
+    worker = build_tally(kafka.bootstrap_servers, topics, settings=slow, parts=parts)
+    async with _running(worker):
+        await _until(lambda: worker.pipeline.done_count >= 600 - KEYS, worker)
+    if survives:
+        assert worker.crashed is None
+        answers = await read_to_end(kafka.bootstrap_servers, topics.outputs)
+        assert len({record.value for record in answers}) == 600
+    else:
+        assert isinstance(worker.crashed, DeliveryGapError)

@@ -1,0 +1,213 @@
+"""Each override of Faust, beside what Faust does without it. When one of the `stock` halves fails, upstream has moved."""
+
+from collections.abc import AsyncIterator, Mapping
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.transport.drivers.aiokafka import Consumer, Producer
+from faust.tables.recovery import Recovery
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from streams.kafka.faust_app import FaustParts, WorkerApp, build_app
+from streams.kafka.faust_recovery import OrderedRecovery
+from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer
+from streams.kafka.offset_ledger import OffsetLedger
+from streams.kafka.worker_settings import WorkerSettings
+
+SOURCE = TP("orders", 0)
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[WorkerApp]:
+    built = build_app(
+        app_id="unit",
+        bootstrap_servers="127.0.0.1:1",
+        partitions=1,
+        settings=WorkerSettings(),
+        parts=FaustParts(),
+    )
+    built.ledger = OffsetLedger()
+    built.source_topics = frozenset({SOURCE.topic})
+    built.topics._acking_topics.add(SOURCE.topic)
+    yield built
+    consumer: Any = built._consumer
+    if consumer is not None:
+        consumer._thread.thread_loop.close()  # a consumer that never starts leaves its thread's loop behind
+
+
+def _consumer(app: WorkerApp, kind: type[Consumer]) -> Any:
+    consumer = kind(
+        app.transport,
+        callback=app.topics.on_message,
+        on_partitions_revoked=app._on_partitions_revoked,
+        on_partitions_assigned=app._on_partitions_assigned,
+    )
+    app.consumer = consumer
+    return consumer
+
+
+def _message(offset: int) -> ConsumerMessage:
+    return ConsumerMessage(
+        SOURCE.topic,
+        SOURCE.partition,
+        offset,
+        timestamp=0.0,
+        timestamp_type=0,
+        headers=[],
+        key=b"k",
+        value=b"v",
+        checksum=None,
+    )
+
+
+async def test_stock_consumer_commits_past_an_input_in_flight_when_a_later_one_is_acked(app: WorkerApp) -> None:
+    stock = _consumer(app, Consumer)
+    stock._committed_offset[SOURCE] = 10
+    stock.ack(_message(11))  # 10 is still in flight
+    assert stock._new_offset(SOURCE) == 12
+
+
+async def test_ledger_consumer_commits_nothing_past_an_input_in_flight_when_a_later_one_is_done(
+    app: WorkerApp,
+) -> None:
+    consumer = _consumer(app, LedgerConsumer)
+    app.ledger.note_fetched(SOURCE, [10, 11])
+    for offset in (10, 11):
+        assert app.ledger.note_arrival(SOURCE, offset)
+    app.ledger.note_done(SOURCE, 11)
+    assert consumer._new_offset(SOURCE) is None
+    app.ledger.note_done(SOURCE, 10)
+    assert consumer._new_offset(SOURCE) == 12
+
+
+async def test_ledger_consumer_commits_nothing_when_faust_alone_acks_a_message(app: WorkerApp) -> None:
+    consumer = _consumer(app, LedgerConsumer)
+    assert consumer.ack(_message(10))
+    assert consumer._new_offset(SOURCE) is None
+
+
+class _RefusedCommit:
+    """The broker says no; `flush` has nothing to do."""
+
+    @staticmethod
+    def assignment() -> set[TP]:
+        return {SOURCE}
+
+    @staticmethod
+    async def commit(_offsets: Mapping[TP, int]) -> bool:
+        return False
+
+
+def _refuse_commits(consumer: Any, app: WorkerApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer, "assignment", _RefusedCommit.assignment)
+    monkeypatch.setattr(consumer, "_commit", _RefusedCommit.commit)
+    monkeypatch.setattr(app.producer, "flush", _nothing)
+
+
+async def _nothing() -> None:
+    return None
+
+
+async def test_stock_consumer_believes_in_a_commit_when_it_failed(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stock = _consumer(app, Consumer)
+    _refuse_commits(stock, app, monkeypatch)
+    assert not await stock._commit_offsets({SOURCE: 12})
+    assert stock._committed_offset[SOURCE] == 12
+
+
+async def test_ledger_consumer_tries_a_commit_again_when_it_failed(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    consumer = _consumer(app, LedgerConsumer)
+    _refuse_commits(consumer, app, monkeypatch)
+    assert not await consumer._commit_offsets({SOURCE: 12})
+    assert consumer._committed_offset[SOURCE] is None
+    assert consumer._should_commit(SOURCE, 12)
+
+
+async def test_idempotent_producer_asks_for_idempotence_when_stock_does_not(app: WorkerApp) -> None:
+    assert "enable_idempotence" not in cast("Producer", Producer(app.transport))._settings_extra()
+    assert IdempotentProducer(app.transport)._settings_extra() == {"acks": "all", "enable_idempotence": True}
+
+
+async def test_consumer_of_the_app_is_the_ledger_consumer(app: WorkerApp) -> None:
+    assert isinstance(app.consumer, LedgerConsumer)
+    assert isinstance(app.producer, IdempotentProducer)
+    assert isinstance(app.tables.recovery, OrderedRecovery)
+
+
+class _RecordingConsumer:
+    """Notes in which order a recovery does what."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def assignment(self) -> set[TP]:
+        return {SOURCE}
+
+    def resume_flow(self) -> None:
+        self.calls.append("resume_flow")
+
+    def resume_partitions(self, _partitions: set[TP]) -> None:
+        self.calls.append("resume_partitions")
+
+    async def perform_seek(self) -> None:
+        self.calls.append("perform_seek")
+
+
+class _QuietApp:
+    """As much of an app as the end of a recovery touches."""
+
+    def __init__(self, consumer: _RecordingConsumer):
+        self.consumer = consumer
+        self.consumer_generation_id = 7
+        self.conf = SimpleNamespace(stream_recovery_delay=0.0, broker_request_timeout=1.0)
+        self.flow_control = SimpleNamespace(resume=lambda: consumer.calls.append("clear_queues"))
+        self.on_rebalance_complete = SimpleNamespace(send=_nothing)
+        self._fetcher = SimpleNamespace(maybe_start=_nothing)
+        self.assignor = SimpleNamespace(assigned_standbys=lambda: {SOURCE})
+
+    async def on_lanes_ready(self, _generation: int) -> None:
+        self.consumer.calls.append("lanes_ready")
+
+    def on_worker_ready(self) -> None:
+        self.consumer.calls.append("worker_ready")
+
+    def on_rebalance_end(self) -> None:
+        """Faust's span."""
+
+
+class _NoTables(dict[str, Any]):
+    changelog_topics = frozenset[str]()
+
+    def on_actives_ready(self) -> None:
+        """Faust's flag."""
+
+
+async def _end_of_recovery(kind: type[Recovery]) -> list[str]:
+    consumer = _RecordingConsumer()
+    recovery = kind(cast("Any", _QuietApp(consumer)), cast("Any", _NoTables()))
+    await recovery.on_recovery_completed(7)
+    return consumer.calls
+
+
+async def test_stock_recovery_lets_records_flow_before_it_clears_the_queues() -> None:
+    """What is fetched in between is lost (FAUST.md 10)."""
+    calls = await _end_of_recovery(Recovery)
+    assert calls == ["resume_partitions", "perform_seek", "clear_queues", "resume_flow"]
+
+
+async def test_ordered_recovery_clears_the_queues_before_records_may_flow() -> None:
+    calls = await _end_of_recovery(OrderedRecovery)
+    assert calls == [
+        "perform_seek",
+        "lanes_ready",
+        "clear_queues",
+        "resume_flow",
+        "resume_partitions",
+        "worker_ready",
+    ]

@@ -1,0 +1,331 @@
+"""Persist, then speak, then commit: proven step by step with a log whose acknowledgements the test gives by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from streams.kafka import stamps
+from streams.kafka.errors import DeliveryGapError, StalledError, TooLargeError
+from streams.kafka.offset_ledger import OffsetLedger
+from streams.kafka.partition_rows import ChangelogRecord, StoredRow
+from streams.kafka.pipeline import Acknowledged, Pipeline
+from streams.kafka.row_tables import RowTable
+from streams.kafka.shell import Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
+from streams.kafka.stamps import Stamp
+from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
+
+NOW_MS = 1_800_000_000_000
+SOURCE = ("in", 0)
+WAIT_S = 5.0
+
+
+@dataclass(frozen=True)
+class _At:
+    offset: int
+
+
+@dataclass(eq=False)
+class _Sent:
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    partition: int | None
+    headers: Headers
+    acknowledged: asyncio.Future[Acknowledged]
+
+    def acknowledge(self, offset: int) -> None:
+        self.acknowledged.set_result(_At(offset))
+
+
+@dataclass
+class _HandLog:
+    """A log on which nothing is acknowledged until the test says so."""
+
+    sent: list[_Sent] = field(default_factory=list)
+
+    async def send(
+        self, topic: str, value: bytes | None, *, key: bytes | None, partition: int | None, headers: Headers
+    ) -> asyncio.Future[Acknowledged]:
+        future: asyncio.Future[Acknowledged] = asyncio.get_running_loop().create_future()
+        self.sent.append(_Sent(topic, key, value, partition, headers, future))
+        return future
+
+    def on(self, topic: str) -> list[_Sent]:
+        return [sent for sent in self.sent if sent.topic == topic]
+
+
+def _echo(event: InputEvent, read: RowReader) -> Step:
+    """Appends the input to its row, and says what the row is now."""
+    assert event.key is not None
+    row = (read("t", event.key) or b"") + (event.value or b"")
+    return Step(rows=[RowWrite(table="t", key=event.key, value=row)], speak=[Outgoing(topic="out", key=event.key, value=row)])
+
+
+@dataclass
+class _Bench:
+    log: _HandLog
+    table: RowTable
+    ledger: OffsetLedger[tuple[str, int]]
+    pipeline: Pipeline
+    failures: list[BaseException]
+
+    async def take(self, offset: int, *, key: bytes = b"k", value: bytes = b"x") -> None:
+        self.ledger.note_fetched(SOURCE, [offset])
+        await self.pipeline.take(
+            InputEvent(
+                topic=SOURCE[0],
+                partition=SOURCE[1],
+                offset=offset,
+                timestamp_ms=NOW_MS,
+                key=key,
+                value=value,
+                headers=(),
+                possible_replay=False,
+            )
+        )
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+async def _settled() -> None:
+    """Everything that can happen without the test has happened."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+Make = Callable[..., _Bench]
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[_Bench] = []
+
+    def build(
+        handler: Callable[[InputEvent, RowReader], Step] = _echo,
+        *,
+        max_inputs_in_flight: int = 16,
+        drain_timeout_s: float = WAIT_S,
+        generation: int = 3,
+        records: tuple[ChangelogRecord, ...] = (),
+    ) -> _Bench:
+        log, failures = _HandLog(), list[BaseException]()
+        table = RowTable("t", data_dir=None, now_ms=lambda: NOW_MS)
+        table.merge(0, records)
+        ledger: OffsetLedger[tuple[str, int]] = OffsetLedger()
+        pipeline = Pipeline(
+            tables={"t": table},
+            changelogs={"t": "changelog"},
+            handler=handler,
+            ledger=ledger,
+            send=log.send,
+            now_ms=lambda: NOW_MS,
+            on_failure=failures.append,
+            max_inputs_in_flight=max_inputs_in_flight,
+            drain_timeout_s=drain_timeout_s,
+            ack_timeout_s=WAIT_S,
+        )
+        pipeline.open_lanes({0: generation})
+        made.append(_Bench(log, table, ledger, pipeline, failures))
+        return made[-1]
+
+    yield build
+    for bench in made:
+        bench.pipeline.close_lanes()
+        await _settled()
+
+
+async def test_pipeline_speaks_only_when_the_row_is_acknowledged(make: Make) -> None:
+    bench = make()
+    await bench.take(0)
+    await _settled()
+    assert [sent.topic for sent in bench.log.sent] == ["changelog"]
+    bench.log.sent[0].acknowledge(40)
+    await _until(lambda: bool(bench.log.on("out")))
+    assert bench.log.on("out")[0].value == b"x"
+
+
+async def test_pipeline_offers_the_offset_only_when_the_message_is_acknowledged(make: Make) -> None:
+    bench = make()
+    await bench.take(0)
+    bench.log.sent[0].acknowledge(40)
+    await _until(lambda: bool(bench.log.on("out")))
+    assert bench.ledger.committable(SOURCE) is None
+    bench.log.on("out")[0].acknowledge(0)
+    await _until(lambda: bench.ledger.committable(SOURCE) == 1)
+    assert bench.pipeline.in_flight == 0
+
+
+async def test_pipeline_changes_the_local_row_only_when_it_is_acknowledged(make: Make) -> None:
+    """So the local rows never run ahead of the changelog (FAUST.md 8)."""
+    bench = make()
+    await bench.take(0)
+    await _settled()
+    assert bench.table.partition(0).get(b"k") is None
+    bench.log.sent[0].acknowledge(40)
+    await _until(lambda: bench.table.partition(0).get(b"k") is not None)
+    assert bench.table.partition(0).applied_offset == 40
+
+
+async def test_pipeline_lets_a_later_input_see_the_row_when_it_is_still_in_flight(make: Make) -> None:
+    bench = make()
+    await bench.take(0, value=b"a")
+    await bench.take(1, value=b"b")
+    assert [sent.value for sent in bench.log.on("changelog")] == [b"a", b"ab"]
+    assert [stamps.from_headers(sent.headers) for sent in bench.log.on("changelog")] == [Stamp(3, 1), Stamp(3, 2)]
+    assert {sent.partition for sent in bench.log.on("changelog")} == {0}
+
+
+async def test_pipeline_keeps_the_order_of_messages_when_rows_are_acknowledged_out_of_order(make: Make) -> None:
+    bench = make()
+    await bench.take(0, key=b"k1", value=b"a")
+    await bench.take(1, key=b"k2", value=b"b")
+    bench.log.on("changelog")[1].acknowledge(41)
+    await _settled()
+    assert bench.log.on("out") == []
+    bench.log.on("changelog")[0].acknowledge(40)
+    await _until(lambda: len(bench.log.on("out")) == 2)
+    assert [sent.value for sent in bench.log.on("out")] == [b"a", b"b"]
+
+
+async def test_pipeline_offers_no_later_offset_when_an_earlier_message_is_unacknowledged(make: Make) -> None:
+    bench = make()
+    for offset in (0, 1):
+        await bench.take(offset)
+        bench.log.on("changelog")[offset].acknowledge(40 + offset)
+    await _until(lambda: len(bench.log.on("out")) == 2)
+    bench.log.on("out")[1].acknowledge(1)
+    await _settled()
+    assert bench.ledger.committable(SOURCE) is None
+    bench.log.on("out")[0].acknowledge(0)
+    await _until(lambda: bench.ledger.committable(SOURCE) == 2)
+
+
+async def test_pipeline_fails_and_offers_nothing_when_the_changelog_write_fails(make: Make) -> None:
+    """Faust logs a warning and commits all the same (FAUST.md 2)."""
+    bench = make()
+    await bench.take(0)
+    bench.log.sent[0].acknowledged.set_exception(ConnectionError("gone"))
+    await _until(lambda: bool(bench.failures))
+    assert isinstance(bench.failures[0], ConnectionError)
+    assert bench.log.on("out") == []
+    assert bench.ledger.committable(SOURCE) is None
+    assert bench.table.partition(0).get(b"k") is None
+
+
+async def test_pipeline_fails_and_offers_nothing_when_a_message_fails(make: Make) -> None:
+    bench = make()
+    await bench.take(0)
+    bench.log.sent[0].acknowledge(40)
+    await _until(lambda: bool(bench.log.on("out")))
+    bench.log.on("out")[0].acknowledged.set_exception(ConnectionError("gone"))
+    await _until(lambda: bool(bench.failures))
+    assert bench.ledger.committable(SOURCE) is None
+
+
+async def test_pipeline_takes_nothing_more_when_it_has_failed(make: Make) -> None:
+    bench = make()
+    bench.pipeline.fail(ConnectionError("gone"))
+    await bench.take(0)
+    assert bench.log.sent == []
+
+
+async def test_pipeline_fails_when_the_handler_raises(make: Make) -> None:
+    def broken(_event: InputEvent, _read: RowReader) -> Step:
+        raise ZeroDivisionError
+
+    bench = make(broken)
+    with pytest.raises(ZeroDivisionError):
+        await bench.take(0)
+    assert isinstance(bench.failures[0], ZeroDivisionError)
+    assert bench.ledger.committable(SOURCE) is None
+
+
+@pytest.mark.parametrize("too_large", ["row", "message"])
+async def test_pipeline_writes_nothing_of_a_step_when_a_part_is_too_large(make: Make, too_large: str) -> None:
+    row = b"r" * (MAX_ROW_BYTES + (1 if too_large == "row" else 0))
+    message = b"m" * (MAX_MESSAGE_BYTES if too_large == "message" else 1)
+
+    def step(_event: InputEvent, _read: RowReader) -> Step:
+        small = RowWrite(table="t", key=b"small", value=b"x")
+        large = RowWrite(table="t", key=b"large", value=row)
+        return Step(rows=[small, large], speak=[Outgoing(topic="out", key=b"k", value=message)])
+
+    bench = make(step)
+    with pytest.raises(TooLargeError):
+        await bench.take(0)
+    assert bench.log.sent == []
+
+
+async def test_pipeline_takes_no_further_input_when_too_many_are_in_flight(make: Make) -> None:
+    bench = make(max_inputs_in_flight=2)
+    await bench.take(0)
+    await bench.take(1)
+    third = asyncio.create_task(bench.take(2))
+    await _settled()
+    assert len(bench.log.on("changelog")) == 2
+    bench.log.on("changelog")[0].acknowledge(40)
+    await _until(lambda: bool(bench.log.on("out")))
+    bench.log.on("out")[0].acknowledge(0)
+    await asyncio.wait_for(third, WAIT_S)
+    assert len(bench.log.on("changelog")) == 3
+
+
+async def test_drain_returns_when_the_last_input_is_done(make: Make) -> None:
+    bench = make()
+    await bench.take(0)
+    draining = asyncio.create_task(bench.pipeline.drain())
+    await _settled()
+    assert not draining.done()
+    bench.log.sent[0].acknowledge(40)
+    await _until(lambda: bool(bench.log.on("out")))
+    bench.log.on("out")[0].acknowledge(0)
+    await asyncio.wait_for(draining, WAIT_S)
+    assert bench.failures == []
+
+
+async def test_drain_fails_the_worker_when_an_input_does_not_end(make: Make) -> None:
+    bench = make(drain_timeout_s=0.01)
+    await bench.take(0)
+    await asyncio.wait_for(bench.pipeline.drain(), WAIT_S)
+    assert isinstance(bench.failures[0], StalledError)
+
+
+async def test_pipeline_fails_when_a_fetched_record_never_arrives(make: Make) -> None:
+    """Upstream would take the hole for a gap in the log and commit over it (FAUST.md 10)."""
+    bench = make()
+    bench.ledger.note_fetched(SOURCE, [0])
+    with pytest.raises(DeliveryGapError):
+        await bench.take(1)
+    assert isinstance(bench.failures[0], DeliveryGapError)
+
+
+async def test_pipeline_writes_a_regressed_row_again_before_any_input(make: Make) -> None:
+    newest = StoredRow(Stamp(5, 2), b"new", NOW_MS)
+    late = StoredRow(Stamp(4, 9), b"late", NOW_MS)
+    bench = make(records=(ChangelogRecord(b"k", newest, 0), ChangelogRecord(b"k", late, 1)), generation=6)
+    rewriting = asyncio.create_task(bench.pipeline.rewrite_regressed())
+    await _until(lambda: bool(bench.log.sent))
+    assert bench.log.sent[0].value == b"new"
+    assert stamps.from_headers(bench.log.sent[0].headers) == Stamp(6, 3)
+    bench.log.sent[0].acknowledge(2)
+    await asyncio.wait_for(rewriting, WAIT_S)
+
+
+async def test_pipeline_deletes_a_row_by_a_stamped_tombstone(make: Make) -> None:
+    def delete(event: InputEvent, _read: RowReader) -> Step:
+        return Step(rows=[RowWrite(table="t", key=event.key or b"", value=None)], speak=[])
+
+    bench = make(delete, records=(ChangelogRecord(b"k", StoredRow(Stamp(1, 7), b"x", NOW_MS), 0),))
+    await bench.take(0)
+    assert (bench.log.sent[0].value, stamps.from_headers(bench.log.sent[0].headers)) == (None, Stamp(3, 8))
+    bench.log.sent[0].acknowledge(1)
+    await _until(lambda: bench.ledger.committable(SOURCE) == 1)
+    assert list(bench.table.live_rows(0)) == []
+
+

@@ -1,0 +1,199 @@
+"""Local rows: the same contract in memory and on disk, and what only a disk can get wrong."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.kafka.errors import LocalRowsLockedError
+from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog
+from streams.kafka.rocks_rows import TRUSTED_MS, RocksRows
+from streams.kafka.row_tables import TOMBSTONE_KEPT_MS, RowTable
+from streams.kafka.shell import TableRow
+from streams.kafka.stamps import UNSTAMPED, Stamp, from_headers, to_header
+
+NOW_MS = 1_800_000_000_000
+
+
+def _row(generation: int, version: int, value: bytes | None, written_ms: int = NOW_MS) -> StoredRow:
+    return StoredRow(Stamp(generation, version), value, written_ms)
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PartitionRows]:
+    kind: Literal["memory", "rocks"] = request.param
+    opened: PartitionRows = MemoryRows() if kind == "memory" else RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    yield opened
+    opened.close()
+
+
+def test_rows_return_what_was_put(rows: PartitionRows) -> None:
+    assert rows.applied_offset is None
+    rows.put({b"a": _row(3, 1, b"x"), b"b": _row(3, 1, None), b"": _row(3, 2, b"")}, 7)
+    assert rows.get(b"a") == _row(3, 1, b"x")
+    assert rows.get(b"b") == _row(3, 1, None)
+    assert rows.get(b"") == _row(3, 2, b"")
+    assert rows.get(b"c") is None
+    assert rows.applied_offset == 7
+    assert rows.highest_generation == 3
+    assert dict(rows.items()) == {b"a": _row(3, 1, b"x"), b"b": _row(3, 1, None), b"": _row(3, 2, b"")}
+
+
+def test_rows_keep_the_highest_offset_and_generation_when_a_put_has_lower_ones(rows: PartitionRows) -> None:
+    rows.put({b"a": _row(3, 1, b"x")}, 7)
+    rows.put({b"a": _row(2, 1, b"y")}, 5)
+    assert rows.applied_offset == 7
+    assert rows.highest_generation == 3
+
+
+def test_rows_forget_without_a_trace(rows: PartitionRows) -> None:
+    rows.put({b"a": _row(3, 1, b"x")}, 7)
+    rows.forget([b"a"])
+    assert rows.get(b"a") is None
+    assert rows.applied_offset == 7
+
+
+def test_merge_keeps_the_highest_stamp_when_a_frozen_owner_writes_last(rows: PartitionRows) -> None:
+    late = ChangelogRecord(b"a", _row(4, 9, b"late"), 2)
+    regressed = merge_changelog(rows, [ChangelogRecord(b"a", _row(5, 3, b"new"), 1), late])
+    assert regressed == {b"a"}
+    assert rows.get(b"a") == _row(5, 3, b"new")
+    assert rows.applied_offset == 2
+
+
+def test_merge_keeps_a_deleted_row_deleted_when_a_frozen_owner_writes_it_last(rows: PartitionRows) -> None:
+    merge_changelog(rows, [ChangelogRecord(b"a", _row(5, 3, None), 1)])
+    assert merge_changelog(rows, [ChangelogRecord(b"a", _row(4, 9, b"late"), 2)]) == {b"a"}
+    found = rows.get(b"a")
+    assert found is not None
+    assert found.value is None
+
+
+def test_merge_sees_no_regress_when_our_own_record_is_read_back(rows: PartitionRows) -> None:
+    rows.put({b"a": _row(5, 3, b"x")}, 9)
+    assert merge_changelog(rows, [ChangelogRecord(b"a", _row(5, 3, b"x"), 9)]) == frozenset()
+
+
+def test_merge_follows_the_log_when_records_have_no_stamp(rows: PartitionRows) -> None:
+    records = [ChangelogRecord(b"a", StoredRow(UNSTAMPED, value, NOW_MS), n) for n, value in enumerate([b"1", b"2"])]
+    assert merge_changelog(rows, records) == frozenset()
+    found = rows.get(b"a")
+    assert found is not None
+    assert found.value == b"2"
+
+
+@given(
+    stamps=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=12),
+    cut=st.integers(0, 12),
+)
+def test_merge_ends_in_the_highest_stamp_whatever_the_order_and_the_batches(
+    stamps: list[tuple[int, int]], cut: int
+) -> None:
+    rows = MemoryRows()
+    records = [ChangelogRecord(b"k", _row(g, v, b"%d.%d" % (g, v)), n) for n, (g, v) in enumerate(stamps)]
+    merge_changelog(rows, records[:cut])
+    merge_changelog(rows, records[cut:])
+    found = rows.get(b"k")
+    assert found is not None
+    assert found.stamp == max(stamps)
+    assert found.value == b"%d.%d" % max(stamps)
+
+
+@given(generation=st.integers(0, 2**32 - 1), version=st.integers(0, 2**64 - 1))
+def test_stamp_survives_its_header(generation: int, version: int) -> None:
+    stamp = Stamp(generation, version)
+    assert from_headers([("other", b""), to_header(stamp)]) == stamp
+
+
+def test_stamp_is_none_when_the_header_cannot_be_read() -> None:
+    assert from_headers([("row-stamp", b"short")]) == UNSTAMPED
+
+
+@given(
+    seen=st.tuples(st.integers(0, 100), st.integers(0, 100)),
+    generation=st.integers(0, 100),
+)
+def test_next_stamp_is_higher_whatever_the_generation(seen: tuple[int, int], generation: int) -> None:
+    assert Stamp(*seen).next(generation) > Stamp(*seen)
+
+
+def test_rocks_rows_are_there_when_opened_again(tmp_path: Path) -> None:
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    first.put({b"a": _row(3, 1, b"x")}, 7)
+    first.close()
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS + TRUSTED_MS)
+    assert again.get(b"a") == _row(3, 1, b"x")
+    assert (again.applied_offset, again.highest_generation) == (7, 3)
+    again.close()
+
+
+def test_rocks_rows_start_empty_when_older_than_tombstones_are_kept(tmp_path: Path) -> None:
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    first.put({b"a": _row(3, 1, b"x")}, 7)
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS + TRUSTED_MS + 1)
+    assert again.get(b"a") is None
+    assert again.applied_offset is None
+    again.close()
+
+
+def test_rocks_rows_start_empty_when_the_files_are_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "0.rocksdb"
+    first = RocksRows(folder, lambda: NOW_MS)
+    first.put({b"a": _row(3, 1, b"x")}, 7)
+    first.close()
+    (folder / "CURRENT").write_bytes(b"not a manifest\n")
+    again = RocksRows(folder, lambda: NOW_MS)
+    assert again.applied_offset is None
+    again.close()
+
+
+def test_rocks_rows_refuse_when_open_elsewhere(tmp_path: Path) -> None:
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    with pytest.raises(LocalRowsLockedError):
+        RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    first.close()
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_table_hands_out_live_rows_and_forgets_old_tombstones(tmp_path: Path, on_disk: bool) -> None:
+    table = RowTable("orders", data_dir=tmp_path if on_disk else None, now_ms=lambda: NOW_MS)
+    old_ms = NOW_MS - TOMBSTONE_KEPT_MS - 1
+    table.merge(
+        2,
+        [
+            ChangelogRecord(b"live", _row(1, 1, b"x"), 0),
+            ChangelogRecord(b"deleted", _row(1, 1, None), 1),
+            ChangelogRecord(b"long ago", _row(1, 1, None, old_ms), 2),
+        ],
+    )
+    assert list(table.live_rows(2)) == [TableRow("orders", 2, b"live", b"x")]
+    assert table.partition(2).get(b"deleted") is not None
+    assert table.partition(2).get(b"long ago") is None
+    table.keep_only([])
+
+
+def test_table_names_regressed_rows_once_when_they_must_be_written_again() -> None:
+    table = RowTable("orders", data_dir=None, now_ms=lambda: NOW_MS)
+    table.merge(0, [ChangelogRecord(b"a", _row(5, 1, b"new"), 0), ChangelogRecord(b"a", _row(4, 1, b"late"), 1)])
+    assert table.regress_count == 1
+    assert table.take_regressed(0) == {b"a": _row(5, 1, b"new")}
+    assert table.take_regressed(0) == {}
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_table_has_nothing_when_a_partition_was_wiped(tmp_path: Path, on_disk: bool) -> None:
+    table = RowTable("orders", data_dir=tmp_path if on_disk else None, now_ms=lambda: NOW_MS)
+    table.merge(0, [ChangelogRecord(b"a", _row(5, 1, b"x"), 0)])
+    table.wipe(0)
+    assert table.partition(0).applied_offset is None
+    table.keep_only([])
+
+
+def test_table_refuses_a_name_that_could_leave_its_folder() -> None:
+    with pytest.raises(ValueError, match="table name"):
+        RowTable("../orders", data_dir=None, now_ms=lambda: NOW_MS)
