@@ -7,14 +7,13 @@ An operation on a payment in doubt first has an inquiry made about the doubtful 
 operation is refused with `payment_in_doubt`, which is final for its idempotency key: a later try needs a new key.
 """
 
-from dataclasses import replace
-
 from schemas.event_types import Transition
 from schemas.identifiers import GatewayName
 from schemas.records.claims import RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationKind, OperationState, PaymentStatus, Rejection
 from streams.domain import calls, reconciliation, routing, settlement
+from streams.domain.rows import replace
 from streams.domain.sums import IN_DOUBT, OPEN, OPENING, room_to_capture, room_to_refund, status_of
 from streams.domain.turn import Turn
 

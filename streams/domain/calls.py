@@ -5,8 +5,6 @@ the row before the request leaves, and the gateway's key is made of the operatio
 sent twice is one call.
 """
 
-from dataclasses import replace
-
 from schemas import identifiers
 from schemas.identifiers import GatewayName
 from schemas.records.gateway import GatewayCallRequested
@@ -14,6 +12,7 @@ from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind
 from streams.domain.errors import InvariantViolatedError
 from streams.domain.outputs import CallGateway
+from streams.domain.rows import replace
 from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
 
@@ -35,14 +34,31 @@ def attempted(turn: Turn, operation: OperationRow, gateway: GatewayName) -> Oper
 def called(turn: Turn, operation: OperationRow, kind: CallKind) -> OperationRow:
     """Ask for one more call of the current attempt, an inquiry or the attempt itself; return the operation."""
     operation = turn.put(
-        replace(operation, call_number=operation.call_number + 1, call_kind=kind, called_at_ms=turn.now_ms)
+        replace(
+            operation,
+            call_number=operation.call_number + 1,
+            call_kind=kind,
+            called_at_ms=turn.now_ms,
+            call_repeated=False,
+        )
     )
     say_call(turn, operation)
     return operation
 
 
+def repeated(turn: Turn, operation: OperationRow) -> None:
+    """Say once more, after a crash, the call that the operation waits for, if it waits for one.
+
+    The executor may get both copies, and the gateway may refuse the one and carry out the other. So the row remembers,
+    before the second copy leaves, that a refusal is no evidence any more.
+    """
+    if operation.call_kind not in {None, CallKind.INQUIRE} and not operation.call_repeated:
+        operation = turn.put(replace(operation, call_repeated=True))
+    say_call(turn, operation)
+
+
 def say_call(turn: Turn, operation: OperationRow) -> None:
-    """Say the call that the operation waits for, if it waits for one. Twice is safe: it is the same request."""
+    """Say the call that the operation waits for, if it waits for one."""
     if operation.call_kind is None:
         return
     if operation.gateway is None:

@@ -19,7 +19,6 @@ each operation the same verdict, results and timers, end in the same row and the
 * `order_end`: the sweep's end of a settled order against a new command, which then finds an empty order.
 """
 
-from dataclasses import replace
 from typing import assert_never
 
 from schemas.event_types import Transition
@@ -43,6 +42,7 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS, MAX_WAITERS, Rules
 from streams.domain.outputs import ClearTimer
+from streams.domain.rows import replace
 from streams.domain.sums import OPEN, UNANSWERED
 from streams.domain.turn import Decision, PlanFor, Turn
 

@@ -3,14 +3,13 @@
 Called by `order` with each piece of evidence. The rules, from DESIGN.md sections 5, 7 and 8:
 
 * While it is open, a success or a refusal ends it, from whichever call or notice of the current attempt it comes.
-* Only positive evidence ends it as not executed: the answer to the very call it waits for, an inquiry, a notice. A
-  second sending that was refused says nothing about the first.
+* Only positive evidence ends it as not executed: the answer to the very call it waits for, if that was asked for once,
+  an inquiry, a notice. Of two sendings of one call, that one was refused says nothing about the other.
 * In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
 * A confirmed amount or currency other than asked for is a success, and a review.
 * After its end: a success may be taken back; a success of what we held to be refused or given up asks for a person.
 """
 
-from dataclasses import replace
 from typing import Final, assert_never
 
 from schemas.event_types import Transition
@@ -19,6 +18,7 @@ from schemas.vocabulary import OperationKind, OperationState, Outcome
 from streams.domain import reconciliation, retry, settlement, sums
 from streams.domain.evidence import Evidence
 from streams.domain.limits import MAX_EVENTS
+from streams.domain.rows import replace
 from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
 
@@ -99,8 +99,10 @@ def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
 
 def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     if operation.state is OperationState.DISPATCHED:
-        if answered:
+        if answered and (evidence.inquiry or not operation.call_repeated):
             retry.not_executed(turn, operation, evidence.error)
+        elif answered:
+            _unsettled(turn, operation, replace(evidence, outcome=Outcome.UNKNOWN), answered=True)
         return
     told_unasked = evidence.call_number is None
     if told_unasked or (answered and evidence.inquiry):

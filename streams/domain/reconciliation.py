@@ -2,18 +2,17 @@
 
 Called by `outcomes` (a word that left it open), by `order` (the timer fired) and by `admission` (another operation
 wants to know). An operation in doubt is never sent to another gateway. The first scheduled look is an inquiry; where
-that proved nothing and the gateway advises the same key, the same call is made again while the gateway still honours that
-key (it answers what it did, or does it once), and past that window only inquiries are made. After the last look a
+that proved nothing and the gateway advises the same key, the same call is made again while the gateway still honours
+that key (it answers what it did, or does it once), and past that window only inquiries are made. After the last look a
 person decides.
 """
-
-from dataclasses import replace
 
 from schemas.event_types import Transition
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind, OperationState, RetryAdvice
 from streams.domain import calls, settlement, timers
 from streams.domain.limits import RECONCILE_AFTER_MS
+from streams.domain.rows import replace
 from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
 

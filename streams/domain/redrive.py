@@ -12,16 +12,17 @@ from schemas.records.claims import ClaimRequested
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState
 from streams.domain import calls, timers
-from streams.domain.outputs import SendClaim
+from streams.domain.outputs import CallGateway, SendClaim
 from streams.domain.turn import Turn
 
 
 def say_again(turn: Turn, op_id: OpId | None) -> None:
     """Say all that is owed by the operation and by those connected with it; what was just said is not repeated."""
     said = list(turn.outputs)
+    called = {output.request.op_id for output in said if isinstance(output, CallGateway)}
     turn.outputs.clear()
     for each in _connected(turn, op_id):
-        _say_owed(turn, turn.operations[each])
+        _say_owed(turn, turn.operations[each], newly_called=each in called)
     said.extend(output for output in turn.outputs if output not in said)
     turn.outputs[:] = said
 
@@ -51,13 +52,14 @@ def _connected(turn: Turn, op_id: OpId | None) -> list[OpId]:
     return list(dict.fromkeys(connected))
 
 
-def _say_owed(turn: Turn, operation: OperationRow) -> None:
+def _say_owed(turn: Turn, operation: OperationRow, *, newly_called: bool) -> None:
     if operation.state is OperationState.QUEUED:
         return
     if operation.state is OperationState.CLAIMING:
         say_claim(turn, operation)
         return
-    calls.say_call(turn, operation)
+    if not newly_called:
+        calls.repeated(turn, operation)
     timers.say_timer(turn, operation)
     for event in operation.events:
         turn.say(turn.publication(operation, event))

@@ -4,14 +4,13 @@ Called by `outcomes`, and by `order` when the retry timer fires. The order's que
 do not: the pause is a timer on the log. Never reached while anything is in doubt.
 """
 
-from dataclasses import replace
-
 from schemas.event_types import Transition
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState, RetryAdvice
 from streams.domain import calls, routing, settlement, timers
 from streams.domain.limits import MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
+from streams.domain.rows import replace
 from streams.domain.turn import Turn
 
 _HOPELESS = frozenset({RetryAdvice.NEVER, RetryAdvice.AFTER_FIX, RetryAdvice.AFTER_SCA})

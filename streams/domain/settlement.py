@@ -3,13 +3,12 @@
 Called by admission (refusals) and by outcomes and reconciliation (what the gateway made of it).
 """
 
-from dataclasses import replace
-
 from schemas.event_types import Transition
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState, Rejection
 from streams.domain import timers
+from streams.domain.rows import replace
 from streams.domain.sums import UNANSWERED
 from streams.domain.turn import Turn
 

@@ -5,12 +5,12 @@ from the payment's sums and from its open operations, whose amounts count as tak
 """
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import Final, assert_never
 
 from schemas.identifiers import PaymentId
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationKind, OperationState, Overlay, PaymentStatus
+from streams.domain.rows import replace
 
 OPENING: Final = frozenset({OperationKind.AUTHORIZE, OperationKind.SALE})
 """The kinds that open a payment."""

@@ -3,12 +3,11 @@
 Called by `retry` and `reconciliation` to ask for one, by `settlement` to let go of it, by `redrive` to ask again.
 """
 
-from dataclasses import replace
-
 from schemas.records.orders import OperationRow
 from schemas.records.timers import OpenTimer
 from schemas.vocabulary import OperationState, TimerKind
 from streams.domain.outputs import ClearTimer, SetTimer
+from streams.domain.rows import replace
 from streams.domain.turn import Turn
 
 

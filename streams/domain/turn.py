@@ -6,7 +6,7 @@ changes several operations in turn; nothing of the bench outlives the call.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from schemas import identifiers
 from schemas.event_types import Transition
@@ -20,6 +20,7 @@ from streams.domain import views
 from streams.domain.errors import InvariantViolatedError
 from streams.domain.limits import Rules
 from streams.domain.outputs import Output, Publish, Reply
+from streams.domain.rows import replace
 from streams.domain.sums import UNANSWERED
 
 PlanFor = Callable[[Command], RoutePlan]
