@@ -1,7 +1,8 @@
 """Whether two Avro schemas can read each other's records, and whether every version of ours can: `schemas check`.
 
 Called by the command line and by a test. Calls nothing. fastavro resolves schemas but does not check them, so the rules
-stand here, few as they are; property tests hold every verdict against fastavro reading what each version wrote. FULL_TRANSITIVE: each version reads, and is read by, every other version of its record.
+stand here, few as they are; property tests hold every verdict against fastavro reading what each version wrote.
+FULL_TRANSITIVE: each version reads, and is read by, every other version of its record.
 Source: Avro 1.12, "Schema Resolution"; Confluent's names of compatibility levels.
 """
 

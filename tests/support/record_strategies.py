@@ -1,0 +1,121 @@
+"""Hypothesis strategies for everything that stands on the log: any record, valid commands, envelopes that agree.
+
+Used by the property tests of every room. `records(cls)` follows the class's declared types and nothing else, so it also
+makes records that break the domain's rules; `commands()` makes only those that `schemas.commands_validation` takes.
+"""
+
+from typing import Any, TypeVar, cast
+
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+from schemas import identifiers
+from schemas.avro_binary import MAX_LONG, MIN_LONG
+from schemas.card_numbers import holds_card_number
+from schemas.cloud_event import MAX_INTEGER, Envelope
+from schemas.event_types import EVENT_TYPES, TYPES
+from schemas.money import MAX_AMOUNT_MINOR, exponents
+from schemas.record_shapes import FieldShape, Record, fields_of
+from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+
+T = TypeVar("T")
+
+MAX_ITEMS = 3
+MIN_TIME_MS = -62_135_596_800_000  # 0001-01-01T00:00:00Z
+MAX_TIME_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+
+texts = st.text(st.characters(codec="utf-8"), max_size=80)
+longs = st.integers(MIN_LONG, MAX_LONG) | st.integers(-1, 200)
+visible = st.text(
+    st.characters(min_codepoint=0x21, max_codepoint=0x7E, blacklist_characters="|"), min_size=1, max_size=40
+)
+attribute_texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"]), min_size=1, max_size=40)
+times_ms = st.integers(MIN_TIME_MS, MAX_TIME_MS)
+amounts_minor = st.integers(1, MAX_AMOUNT_MINOR)
+currencies = st.sampled_from(sorted(exponents()))
+
+
+def _item(shape: FieldShape) -> SearchStrategy[object]:
+    if shape.nested is not None:
+        return records(shape.nested)
+    if shape.symbols is not None:
+        return st.sampled_from(list(shape.symbols))
+    scalars: dict[str, SearchStrategy[Any]] = {
+        "string": texts,
+        "long": longs,
+        "boolean": st.booleans(),
+        "bytes": st.binary(max_size=80),
+    }
+    return scalars[str(shape.scalar)]
+
+
+def _field(shape: FieldShape) -> SearchStrategy[object]:
+    if shape.repeated:
+        return st.lists(_item(shape), max_size=MAX_ITEMS).map(tuple)
+    return st.none() | _item(shape) if shape.nullable else _item(shape)
+
+
+def records(cls: type[T]) -> SearchStrategy[T]:
+    """Any record of the class that its declared types allow."""
+    fields: dict[str, SearchStrategy[Any]] = {shape.name: _field(shape) for shape in fields_of(cls)}
+    return st.builds(cls, **fields)
+
+
+@st.composite
+def commands(draw: st.DrawFn) -> Command:
+    """A command that keeps every rule of a command's values."""
+    cls = draw(st.sampled_from([PaymentRequested, CaptureRequested, VoidRequested, RefundRequested]))
+    order = identifiers.order_id(draw(visible))
+    fields: dict[str, Any] = {
+        "origin_id": identifiers.origin_id(draw(visible)),
+        "order_id": order,
+        "idempotency_key": identifiers.idempotency_key(draw(visible)),
+    }
+    if cls is PaymentRequested:
+        token = draw(visible.filter(lambda text: not holds_card_number(text)))
+        fields |= {"amount_minor": draw(amounts_minor), "currency": draw(currencies), "token": token}
+        fields |= {"capture": draw(st.booleans())}
+        return PaymentRequested(**fields)
+    fields["payment_id"] = identifiers.payment_id(order, identifiers.OpId(draw(visible)))
+    if cls is VoidRequested:
+        return VoidRequested(**fields)
+    fields |= {"amount_minor": draw(st.none() | amounts_minor), "currency": draw(st.none() | currencies)}
+    if cls is CaptureRequested:
+        return CaptureRequested(**fields, final=draw(st.booleans()))
+    return RefundRequested(**fields)
+
+
+@st.composite
+def envelopes(draw: st.DrawFn, record: Record) -> Envelope:
+    """An envelope that may stand around the record: its type is right and it contradicts nothing."""
+    trace = st.from_regex(r"00-[1-9a-f]{32}-[1-9a-f]{16}-0[01]", fullmatch=True)
+    traceparent = draw(st.none() | trace)
+    return Envelope(
+        id=draw(visible),
+        source=draw(attribute_texts),
+        type=draw(st.sampled_from(sorted(EVENT_TYPES))) if type(record) not in TYPES else TYPES[type(record)],
+        time_ms=draw(st.none() | times_ms),
+        subject=draw(st.none() | attribute_texts),
+        partitionkey=draw(_repeated(record, "order_id")),
+        originid=draw(_repeated(record, "origin_id")),
+        idempotencykey=draw(_repeated(record, "idempotency_key")),
+        sequence=draw(st.none() | st.integers(0, MAX_INTEGER)),
+        traceparent=traceparent,
+        tracestate=None if traceparent is None else draw(st.none() | attribute_texts),
+        replypartition=draw(st.none() | st.integers(0, MAX_INTEGER)),
+    )
+
+
+def _repeated(record: Record, field: str) -> SearchStrategy[str | None]:
+    said = getattr(record, field, None)
+    if isinstance(said, str) and said and said.isascii() and said.isprintable():
+        return st.sampled_from([None, said])
+    return st.none()
+
+
+def messages(cls: type[Record]) -> SearchStrategy[tuple[Record, Envelope]]:
+    """A record of the class, with an envelope around it."""
+    return cast(
+        "SearchStrategy[tuple[Record, Envelope]]",
+        records(cls).flatmap(lambda record: st.tuples(st.just(record), envelopes(record))),
+    )
