@@ -21,7 +21,7 @@ BODY_READ_TIMEOUT_S = 10.0  # a client that sends 64 KiB slower than this is bro
 KEEP_ALIVE_TIMEOUT_S = (
     75.0  # above the usual 60 s of load balancers, so that they close first; also bounds slow headers
 )
-LINGERING_TIME_S = 5.0  # a refused body is read this long, so that the client sees the answer
+LINGERING_TIME_S = 2.0  # a refused body is read this long, so that the client sees the answer
 APPEND_TIMEOUT_S = 5.0  # then 503: the client retries with its key
 QUERY_TIMEOUT_S = 5.0  # a read through the log takes milliseconds
 MAX_SYNC_WAIT_S = 30  # cap of `Prefer: wait=N`; below the usual idle time-outs of proxies

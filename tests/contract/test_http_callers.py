@@ -1,0 +1,206 @@
+"""Who may do what: API keys, origins, rates; and gateways, by their signatures."""
+
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway_adapters.contract import GatewayNotice, RawHeaders
+from gateway_adapters.errors import UnauthenticError, UntranslatableError
+from http_ingress.api_keys import ApiKey, KeyRing, MemoryKeyStore, create_key
+from http_ingress.settings import IngressSettings
+from schemas.identifiers import GatewayName, OrderId, OriginId
+from schemas.records.gateway import WebhookReceived
+from schemas.vocabulary import CallKind, Outcome
+from tests.support.ingress_under_test import Running, running_ingress
+
+PROBLEM = "application/problem+json"
+PEPPER = b"a pepper of more than sixteen bytes"
+BODY = {"amount": 1, "currency": "USD", "token": "tok_1", "orderId": "o"}
+GATEWAY = GatewayName("fakeway")
+
+
+class Keyed:
+    """A running ingress and one key of `originA`."""
+
+    def __init__(self, running: Running, key: ApiKey) -> None:
+        self.running = running
+        self.key = key
+
+
+@pytest.fixture
+async def keyed() -> AsyncIterator[Keyed]:
+    key, record = create_key(OriginId("originA"), pepper=PEPPER, now_ms=1)
+    ring = KeyRing(MemoryKeyStore([record]), pepper=PEPPER)
+    async with running_ingress(keys=ring) as running:
+        yield Keyed(running, key)
+
+
+async def pay(running: Running, headers: dict[str, str], **changes: object) -> tuple[int, dict[str, object]]:
+    sent = {"Idempotency-Key": "k"} | headers
+    async with running.http.post("/payments", json=BODY | changes, headers=sent) as response:
+        return response.status, await response.json(content_type=None)
+
+
+async def test_key_names_the_origin_when_nothing_else_does(keyed: Keyed) -> None:
+    status, body = await pay(keyed.running, {"X-Api-Key": keyed.key})
+    assert (status, body["originId"]) == (201, "originA")
+    status, _ = await pay(keyed.running, {"Authorization": f"Bearer {keyed.key}"})
+    assert status == 201
+
+
+@pytest.mark.parametrize("credentials", ["", "nonsense", "pek_0123456789abcdef_" + "A" * 43, "x" * 10_00])
+async def test_caller_is_refused_when_the_key_does_not_hold(keyed: Keyed, credentials: str) -> None:
+    status, problem = await pay(keyed.running, {"X-Api-Key": credentials} if credentials else {})
+    assert (status, problem["code"]) == (401, "unauthenticated")
+    assert keyed.running.engine.appended == []
+
+
+async def test_caller_is_told_how_to_authenticate_and_never_what_was_wrong_inside(keyed: Keyed) -> None:
+    forged = keyed.key[:-1] + ("A" if keyed.key[-1] != "A" else "B")
+    async with keyed.running.http.get("/payments/x", headers={"X-Api-Key": forged}) as response:
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+        assert forged not in await response.text()
+
+
+async def test_two_keys_in_one_request_are_refused(keyed: Keyed) -> None:
+    status, _ = await pay(keyed.running, {"X-Api-Key": keyed.key, "Authorization": f"Bearer {keyed.key}"})
+    assert status == 401
+
+
+async def test_key_is_forbidden_when_the_request_names_another_origin(keyed: Keyed) -> None:
+    status, problem = await pay(keyed.running, {"X-Api-Key": keyed.key, "X-Origin-Id": "originB"})
+    assert (status, problem["code"]) == (403, "forbidden")
+    status, problem = await pay(keyed.running, {"X-Api-Key": keyed.key}, originId="originB")
+    assert (status, problem["code"]) == (403, "forbidden")
+    assert keyed.running.engine.appended == []
+
+
+async def test_origin_is_slowed_down_when_it_sends_too_much_and_others_are_not() -> None:
+    settings = IngressSettings(dev=True, requests_per_second=1)
+    async with running_ingress(settings=settings) as running:
+        statuses = [(await pay(running, {"X-Origin-Id": "busy"}))[0] for _ in range(4)]
+        assert statuses.count(429) >= 1
+        async with running.http.get("/payments/pay_b3JkZXI_AAAAAAAAAAAAAAAA", headers={"X-Origin-Id": "busy"}) as told:
+            assert told.status == 429
+            assert told.headers["Retry-After"] == "1"
+        assert (await pay(running, {"X-Origin-Id": "calm"}))[0] == 201
+
+
+def test_ingress_is_not_built_when_there_are_neither_keys_nor_dev_mode() -> None:
+    from tests.support.fake_engine import FakeEngine
+    from tests.support.ingress_under_test import CODEC, build_ingress
+
+    with pytest.raises(ValueError, match="API keys"):
+        build_ingress(FakeEngine(CODEC), settings=IngressSettings(dev=False))
+
+
+class Fakeway:
+    """A gateway whose webhooks are JSON lists of orders, signed with one secret."""
+
+    SECRET = b"whsec"
+
+    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+        if not hmac.compare_digest(headers.get("x-signature", ""), self.sign(body)):
+            raise UnauthenticError("no")
+
+    def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
+        try:
+            orders = json.loads(body)
+        except ValueError:
+            raise UntranslatableError("not JSON") from None
+        return tuple(_notice(order) for order in orders)
+
+    @classmethod
+    def sign(cls, body: bytes) -> str:
+        return hmac.new(cls.SECRET, body, hashlib.sha256).hexdigest()
+
+
+def _notice(order: str) -> GatewayNotice:
+    return GatewayNotice(
+        gateway=GATEWAY,
+        notice_id="n",
+        origin_id=OriginId("originA"),
+        order_id=OrderId(order),
+        op_id=None,
+        kind=CallKind.SALE,
+        outcome=Outcome.SUCCEEDED,
+        gateway_reference="ref",
+        payment_reference=None,
+        confirmed_amount_minor=None,
+        confirmed_currency=None,
+        error=None,
+        occurred_at_ms=1,
+    )
+
+
+@pytest.fixture
+async def hooked() -> AsyncIterator[Running]:
+    async with running_ingress(webhooks={GATEWAY: Fakeway()}) as running:
+        yield running
+
+
+async def notify(running: Running, body: bytes, signature: str | None = None) -> int:
+    headers = {"X-Signature": signature or Fakeway.sign(body), "Authorization": "secret", "Content-Type": "text/weird"}
+    async with running.http.post(f"/webhooks/{GATEWAY}", data=body, headers=headers) as response:
+        return response.status
+
+
+def webhooks(running: Running) -> list[WebhookReceived]:
+    return [record for record, _ in running.engine.appended if isinstance(record, WebhookReceived)]
+
+
+async def test_webhook_is_kept_raw_when_its_signature_holds(hooked: Running) -> None:
+    body = b' [ "order-1" ] \xc3\xa9'[:15]
+    assert await notify(hooked, body) == 200
+    (kept,) = webhooks(hooked)
+    assert kept.body == body
+    assert (kept.origin_id, kept.order_id) == ("originA", "order-1")
+    names = {header.name for header in kept.headers}
+    assert "x-signature" in names
+    assert "authorization" not in names
+
+
+async def test_webhook_is_a_401_that_stores_nothing_when_its_signature_does_not_hold(hooked: Running) -> None:
+    assert await notify(hooked, b'["order-1"]', signature="forged") == 401
+    assert hooked.engine.appended == []
+
+
+async def test_webhook_is_kept_once_an_order_when_it_speaks_of_several(hooked: Running) -> None:
+    assert await notify(hooked, b'["o1","o2","o1"]') == 200
+    assert [kept.order_id for kept in webhooks(hooked)] == ["o1", "o2"]
+    assert len({envelope.id for _, envelope in hooked.engine.appended}) == 2
+
+
+async def test_webhook_is_kept_for_the_dead_letters_when_it_cannot_be_read(hooked: Running) -> None:
+    assert await notify(hooked, b"\x00\x01") == 200
+    (kept,) = webhooks(hooked)
+    assert (kept.order_id, kept.body) == (None, b"\x00\x01")
+
+
+async def test_webhook_is_a_503_when_the_log_cannot_be_written_so_that_it_comes_again(hooked: Running) -> None:
+    hooked.engine.break_log()
+    assert await notify(hooked, b'["o1"]') == 503
+
+
+async def test_webhook_of_an_unknown_gateway_is_a_404(hooked: Running) -> None:
+    async with hooked.http.post("/webhooks/other", data=b"{}") as response:
+        assert response.status == 404
+        assert response.content_type == PROBLEM
+
+
+async def test_webhook_is_a_413_when_it_is_too_large(hooked: Running) -> None:
+    assert await notify(hooked, b" " * (64 * 1024 + 1)) == 413
+
+
+def test_key_file_is_for_its_owner_only(tmp_path: Path) -> None:
+    from http_ingress.api_keys import append_record
+
+    _, record = create_key(OriginId("o"), pepper=PEPPER, now_ms=1)
+    path = tmp_path / "keys"
+    append_record(path, record)
+    assert path.stat().st_mode & 0o077 == 0
