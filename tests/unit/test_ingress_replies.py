@@ -1,0 +1,211 @@
+"""Waiting for replies: what wakes a request, what does not, and what happens when the feed is lost."""
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+import pytest
+
+from http_ingress.metrics import IngressMetrics
+from http_ingress.replies import FeedLostError, ReplyPump, TooManyWaitingError, Waiters
+from schemas.event_types import TYPES
+from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
+from schemas.messages import Envelope, Headers
+from schemas.records.payments import OperationReplied, OperationView
+from schemas.vocabulary import OperationKind, OperationState
+from tests.support.ingress_under_test import CODEC
+
+OPERATION = OperationView(
+    op_id=OpId("op_1"),
+    kind=OperationKind.SALE,
+    state=OperationState.DISPATCHED,
+    idempotency_key=IdempotencyKey("k"),
+    amount_minor=1,
+    currency="USD",
+    refund_id=None,
+    gateway=None,
+    gateway_reference=None,
+    attempts=1,
+    error=None,
+    rejection=None,
+    action_url=None,
+    requested_at_ms=1,
+    updated_at_ms=1,
+)
+ACCEPTED = OperationReplied(
+    request_id="r1",
+    origin_id=OriginId("o"),
+    order_id=OrderId("order"),
+    final=False,
+    found=True,
+    replayed=False,
+    operation=OPERATION,
+    payment=None,
+    operations=(),
+    replied_at_ms=1,
+)
+FINAL = dataclasses.replace(
+    ACCEPTED, final=True, operation=dataclasses.replace(OPERATION, state=OperationState.SUCCEEDED)
+)
+DOUBTED = dataclasses.replace(ACCEPTED, operation=dataclasses.replace(OPERATION, state=OperationState.UNKNOWN))
+
+
+async def test_waiter_is_settled_by_the_final_reply_and_not_by_the_first() -> None:
+    waiters = Waiters(limit=1)
+    with waiters.expect("r1") as waiter:
+        waiting = asyncio.create_task(waiter.settled(timeout_s=5))
+        waiters.deliver(ACCEPTED)
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        waiters.deliver(FINAL)
+        assert await waiting == FINAL
+
+
+async def test_waiter_takes_the_first_reply_when_that_is_enough() -> None:
+    waiters = Waiters(limit=1)
+    with waiters.expect("r1") as waiter:
+        waiters.deliver(ACCEPTED)
+        assert await waiter.first(timeout_s=5) == ACCEPTED
+
+
+async def test_waiter_is_settled_by_doubt_because_nothing_better_comes_soon() -> None:
+    waiters = Waiters(limit=1)
+    with waiters.expect("r1") as waiter:
+        waiters.deliver(DOUBTED)
+        assert await waiter.settled(timeout_s=5) == DOUBTED
+
+
+async def test_waiter_keeps_the_outcome_when_a_late_acceptance_follows_it() -> None:
+    waiters = Waiters(limit=1)
+    with waiters.expect("r1") as waiter:
+        waiters.deliver(FINAL)
+        waiters.deliver(ACCEPTED)
+        assert await waiter.settled(timeout_s=5) == FINAL
+
+
+async def test_waiter_gives_what_it_has_when_time_is_over() -> None:
+    waiters = Waiters(limit=1)
+    with waiters.expect("r1") as waiter:
+        assert await waiter.settled(timeout_s=0) is None
+        waiters.deliver(ACCEPTED)
+        assert await waiter.settled(timeout_s=0.01) == ACCEPTED
+
+
+async def test_table_refuses_when_it_is_full_and_has_room_again_when_one_leaves() -> None:
+    waiters = Waiters(limit=1)
+    with waiters.expect("r1"), pytest.raises(TooManyWaitingError):
+        waiters.expect("r2")
+    with waiters.expect("r2"):
+        assert len(waiters) == 1
+    assert len(waiters) == 0
+
+
+async def test_reply_is_ignored_when_nobody_waits_for_it() -> None:
+    waiters = Waiters(limit=1)
+    assert not waiters.deliver(FINAL)
+    with waiters.expect("r1"):
+        pass
+    assert not waiters.deliver(FINAL)
+
+
+async def test_release_wakes_all_who_wait_and_all_who_come_later() -> None:
+    waiters = Waiters(limit=2)
+    with waiters.expect("r1") as early:
+        waiting = asyncio.create_task(early.settled(timeout_s=60))
+        await asyncio.sleep(0)
+        waiters.release_all()
+        assert await asyncio.wait_for(waiting, 1) is None
+        with waiters.expect("r2") as late:
+            assert await asyncio.wait_for(late.settled(timeout_s=60), 1) is None
+
+
+async def test_drain_ends_when_the_last_waiter_leaves() -> None:
+    waiters = Waiters(limit=2)
+    await asyncio.wait_for(waiters.none_left(), 1)
+    with waiters.expect("r1"):
+        drained = asyncio.create_task(waiters.none_left())
+        await asyncio.sleep(0)
+        assert not drained.done()
+    await asyncio.wait_for(drained, 1)
+
+
+def encoded(reply: OperationReplied) -> tuple[bytes, Headers]:
+    envelope = Envelope(id="e", source="test", type=TYPES[OperationReplied], subject=reply.request_id, time_ms=1)
+    message = CODEC.encode(reply, envelope)
+    return message.value, message.headers
+
+
+class ScriptedFeed:
+    """A feed that gives what the test says, or raises it."""
+
+    def __init__(self, *, openings: Sequence[bool] = ()) -> None:
+        self.script: asyncio.Queue[tuple[bytes | None, Headers] | FeedLostError] = asyncio.Queue()
+        self._openings = list(openings)
+        self.opened = 0
+        self.closed = 0
+
+    async def open(self) -> None:
+        if self._openings and not self._openings.pop(0):
+            raise FeedLostError("no broker")
+        self.opened += 1
+
+    async def read(self) -> Sequence[tuple[bytes | None, Headers]]:
+        step = await self.script.get()
+        if isinstance(step, FeedLostError):
+            raise step
+        return [step]
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def is_live(pump: ReplyPump) -> bool:
+    return pump.live  # through a call: the type checker takes a property for a constant
+
+
+def pump_of(feed: ScriptedFeed, waiters: Waiters) -> tuple[ReplyPump, IngressMetrics]:
+    metrics = IngressMetrics()
+    return ReplyPump(feed=feed, waiters=waiters, codec=CODEC, metrics=metrics), metrics
+
+
+async def test_pump_delivers_what_is_waited_for_and_does_not_decode_the_rest() -> None:
+    waiters = Waiters(limit=1)
+    pump, metrics = pump_of(ScriptedFeed(), waiters)
+    value, headers = encoded(FINAL)
+    pump.deliver(value, headers)
+    pump.deliver(b"garbage that nobody decodes", headers)
+    pump.deliver(value, ())
+    assert metrics.replies.value("ignored") == 3
+    with waiters.expect("r1") as waiter:
+        pump.deliver(b"garbage", headers)
+        pump.deliver(None, headers)
+        assert metrics.replies.value("undecodable") == 2
+        pump.deliver(value, headers)
+        assert await waiter.settled(timeout_s=1) == FINAL
+    assert metrics.replies.value("delivered") == 1
+
+
+async def test_pump_opens_the_feed_again_when_it_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("http_ingress.replies.REPLY_FEED_BACKOFF_S", (0.001,))
+    waiters = Waiters(limit=1)
+    feed = ScriptedFeed(openings=[True, False, True])
+    pump, _ = pump_of(feed, waiters)
+    assert not is_live(pump)
+    await pump.start()
+    assert is_live(pump)
+    with waiters.expect("r1") as waiter:
+        feed.script.put_nowait(FeedLostError("gone"))
+        feed.script.put_nowait(encoded(FINAL))
+        assert await waiter.settled(timeout_s=5) == FINAL
+    assert feed.opened == 2
+    await pump.stop()
+    await pump.stop()
+    assert not is_live(pump)
+    assert feed.closed >= 1
+
+
+async def test_pump_does_not_start_when_the_feed_cannot_be_opened() -> None:
+    pump, _ = pump_of(ScriptedFeed(openings=[False]), Waiters(limit=1))
+    with pytest.raises(FeedLostError):
+        await pump.start()
+    assert not is_live(pump)
