@@ -166,14 +166,17 @@ class Gateway(WebhookTranslator, Protocol):
         """Carry out the request by its kind: what the executor uses.
 
         Returns:
-            The result; NOT_EXECUTED with `unsupported` and nothing sent when the gateway has no such operation.
+            The result. When the gateway has no such operation: nothing is sent, NOT_EXECUTED with `unsupported`
+            (UNKNOWN of an inquiry).
 
         Raises:
             InvariantViolatedError: the request itself breaks the port's rules.
         """
         check_request(request)
         if not self.capabilities.supports(request.kind, request.currency):
-            return CallResult(outcome=Outcome.NOT_EXECUTED, error=errors.error_for(Signal.UNSUPPORTED))
+            # That an inquiry cannot be made is no proof that the operation never was.
+            outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
+            return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))
         match request.kind:
             case CallKind.AUTHORIZE:
                 return await self.authorize(request)

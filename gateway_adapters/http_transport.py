@@ -10,7 +10,6 @@ is harmless; a POST it never repeats, so a reset on a stale keep-alive connectio
 one cannot see whether the gateway closed the connection before or after it read the request.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +17,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 import aiohttp
+import orjson
 from aiohttp import http_exceptions
 
 from gateway_adapters.errors import CallFailedError, InDoubtError, NotSentError, Signal
@@ -57,8 +57,9 @@ class Answer:
             InDoubtError: it is not one: HTML from a proxy, cut, or another kind of JSON.
         """
         try:
-            parsed: object = json.loads(self.body)
-        except (ValueError, RecursionError) as error:
+            # orjson also refuses what other parsers let through: NaN, and half of a surrogate pair.
+            parsed: object = orjson.loads(self.body)
+        except orjson.JSONDecodeError as error:
             raise InDoubtError(Signal.UNREADABLE, f"HTTP {self.status}, not JSON") from error
         if not isinstance(parsed, dict):
             raise InDoubtError(Signal.UNREADABLE, f"HTTP {self.status}, not a JSON object")

@@ -99,8 +99,8 @@ class Server:
     async def _called(self, request: web.Request, kind: CallKind) -> web.StreamResponse:
         self.calls += 1
         key = request.headers.get(KEY_HEADER, "")
-        if not 1 <= len(key) <= MAX_KEY_CHARS:
-            return refusal(400, ErrorCode.INVALID, f"{KEY_HEADER} must have 1 to {MAX_KEY_CHARS} characters.")
+        if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii():
+            return refusal(400, ErrorCode.INVALID, f"{KEY_HEADER} must have 1 to {MAX_KEY_CHARS} ASCII characters.")
         try:
             call = decode_call(
                 await request.read(), kind=kind, gateway_key=key, payment=request.match_info.get("payment")

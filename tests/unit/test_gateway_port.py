@@ -1,0 +1,148 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from gateway_adapters.contract import (
+    MAX_RAW_CHARS,
+    WINDOW_MARGIN_MS,
+    CallResult,
+    check_request,
+    completed,
+    redacted,
+    weakened_for_resend,
+    window_open,
+)
+from gateway_adapters.errors import InvariantViolatedError, MisconfiguredError, Signal, error_for
+from gateway_adapters.mock.client import CAPABILITIES, MockGateway, MockSettings
+from gateway_adapters.registry import CAPABILITIES as KNOWN
+from gateway_adapters.registry import FACTORIES, GatewayOptions, build_gateways
+from schemas.identifiers import GatewayName
+from schemas.vocabulary import CallKind, Outcome
+from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
+
+REFUSED = CallResult(outcome=Outcome.NOT_EXECUTED, error=error_for(Signal.NOT_SENT))
+
+
+def test_completed_record_is_the_requests_identity_and_the_results_content() -> None:
+    request = payment_request(fresh_order())
+    result = CallResult(outcome=Outcome.SUCCEEDED, gateway_reference="ref", confirmed_amount_minor=5, raw="{}")
+    record = completed(request, result, completed_at_ms=7)
+    assert (record.op_id, record.attempt, record.kind) == (request.op_id, request.attempt, request.kind)
+    assert (record.outcome, record.gateway_reference, record.confirmed_amount_minor) == (Outcome.SUCCEEDED, "ref", 5)
+    assert record.completed_at_ms == 7
+
+
+def test_refused_resend_proves_nothing_about_the_first_sending() -> None:
+    weakened = weakened_for_resend(payment_request(fresh_order()), REFUSED)
+    assert weakened == replace(REFUSED, outcome=Outcome.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        CallResult(outcome=Outcome.SUCCEEDED),
+        CallResult(outcome=Outcome.DECLINED),
+        replace(REFUSED, replayed=True),  # the gateway's word about the key itself
+    ],
+)
+def test_resend_keeps_what_the_gateway_said_about_the_key(result: CallResult) -> None:
+    assert weakened_for_resend(payment_request(fresh_order()), result) == result
+
+
+def test_inquiry_is_never_weakened() -> None:
+    assert weakened_for_resend(inquiry_about(payment_request(fresh_order())), REFUSED) == REFUSED
+
+
+def test_key_window_closes_a_margin_early() -> None:
+    request = payment_request(fresh_order())
+    able = replace(CAPABILITIES, key_window_ms={CallKind.AUTHORIZE: 10 * WINDOW_MARGIN_MS})
+    last_ms = request.first_requested_at_ms + 9 * WINDOW_MARGIN_MS - 1
+    assert window_open(able, request, now_ms=last_ms)
+    assert not window_open(able, request, now_ms=last_ms + 1)
+
+
+def test_key_window_without_end_stays_open_and_an_absent_one_is_closed() -> None:
+    request = payment_request(fresh_order())
+    assert window_open(CAPABILITIES, request, now_ms=10**15)
+    assert not window_open(replace(CAPABILITIES, key_window_ms={}), request, now_ms=request.first_requested_at_ms)
+
+
+def test_capabilities_support_a_kind_in_a_currency() -> None:
+    able = replace(CAPABILITIES, operations=frozenset({CallKind.SALE}), currencies=frozenset({"EUR"}))
+    assert able.supports(CallKind.SALE, "EUR")
+    assert able.supports(CallKind.SALE, None)
+    assert not able.supports(CallKind.SALE, "USD")
+    assert not able.supports(CallKind.VOID, "EUR")
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [
+        ({"token": None}, "token"),
+        ({"gateway_key": ""}, "gateway_key"),
+        ({"amount_minor": 0}, "amount_minor"),
+        ({"kind": CallKind.CAPTURE, "token": None}, "payment_reference"),
+        ({"kind": CallKind.INQUIRE}, "inquired_kind"),
+    ],
+)
+def test_request_is_refused_when_its_kind_needs_more(change: dict[str, object], missing: str) -> None:
+    request = replace(payment_request(fresh_order()), **change)  # type: ignore[arg-type] # one of the cases above
+    with pytest.raises(InvariantViolatedError, match=missing):
+        check_request(request)
+
+
+def test_void_needs_no_amount() -> None:
+    check_request(follow_up(payment_request(fresh_order()), CallKind.VOID, reference="ref", amount_minor=0))
+
+
+def test_redaction_leaves_no_half_of_a_secret_at_the_cut() -> None:
+    secret = "tok_very_secret"
+    text = "x" * (MAX_RAW_CHARS - 5) + secret + "tail"
+    safe = redacted(text, secrets=["", secret])
+    assert len(safe) == MAX_RAW_CHARS
+    assert "tok" not in safe
+
+
+class WithoutRefunds(MockGateway):
+    """A gateway that can be asked for nothing but authorizations."""
+
+    @property
+    def capabilities(self):  # type: ignore[no-untyped-def] # the base's type
+        return replace(CAPABILITIES, operations=frozenset({CallKind.AUTHORIZE}))
+
+
+async def test_unsupported_operation_is_not_sent_and_an_unsupported_inquiry_proves_nothing() -> None:
+    gateway = WithoutRefunds(MockSettings(base_url="http://127.0.0.1:1", webhook_secret="s"))
+    first = payment_request(fresh_order())
+    refund = follow_up(first, CallKind.REFUND, reference="ref", amount_minor=1)
+    result, inquired = await asyncio.gather(gateway.call(refund), gateway.call(inquiry_about(first)))
+    assert (result.outcome, inquired.outcome) == (Outcome.NOT_EXECUTED, Outcome.UNKNOWN)
+    assert result.error == error_for(Signal.UNSUPPORTED)
+
+
+def test_registry_knows_the_capabilities_of_every_gateway_it_can_build() -> None:
+    assert FACTORIES.keys() == KNOWN.keys()
+
+
+def test_registry_builds_only_what_is_configured() -> None:
+    assert build_gateways(GatewayOptions()) == {}
+    built = build_gateways(GatewayOptions(mock_url="http://127.0.0.1:1", mock_webhook_secret="s"))
+    assert {name: gateway.name for name, gateway in built.items()} == {GatewayName("mock"): "mock"}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (GatewayOptions(mock_url="http://127.0.0.1:1"), "webhook secret"),
+        (GatewayOptions(mock_url="http://127.0.0.1:1", mock_webhook_secret="s", read_timeout_s=-9), "time-outs"),
+    ],
+)
+def test_registry_refuses_options_that_cannot_work(options: GatewayOptions, why: str) -> None:
+    with pytest.raises(MisconfiguredError, match=why):
+        build_gateways(options)
+
+
+def test_settings_do_not_show_their_secret() -> None:
+    assert "hush" not in repr(MockSettings(base_url="http://127.0.0.1:1", webhook_secret="hush"))
+    assert "hush" not in repr(GatewayOptions(mock_webhook_secret="hush"))

@@ -1,0 +1,138 @@
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_adapters.contract import Capabilities
+from gateway_adapters.errors import MisconfiguredError
+from gateway_adapters.mock.client import CAPABILITIES
+from gateway_adapters.policy import ANY_ORIGIN, DEFAULT_POLICY, default_policy, plan_for, policy_for, validate
+from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId, PaymentId
+from schemas.records.commands import PaymentRequested, RefundRequested
+from schemas.records.policies import AmountLimit, OriginPolicy
+from schemas.vocabulary import CallKind, Rejection
+
+A, B, MOCK = GatewayName("a"), GatewayName("b"), GatewayName("mock")
+
+
+@dataclass(frozen=True)
+class Able:
+    capabilities: Capabilities = CAPABILITIES
+
+
+PAYMENT = PaymentRequested(
+    origin_id=OriginId("shop"),
+    order_id=OrderId("1"),
+    idempotency_key=IdempotencyKey("k"),
+    amount_minor=5_000,
+    currency="EUR",
+    token="tok_visa",
+    capture=True,
+)
+REFUND = RefundRequested(
+    origin_id=OriginId("shop"),
+    order_id=OrderId("1"),
+    idempotency_key=IdempotencyKey("k2"),
+    payment_id=PaymentId("pay_x"),
+    amount_minor=None,
+    currency=None,
+)
+POLICY = OriginPolicy(
+    origin_id="shop", version=4, gateways=(A, B), fallback=True, max_attempts=3, limits=(), updated_at_ms=0
+)
+BOTH = {A: Able(), B: Able()}
+
+
+def test_plan_is_the_attempts_in_order_and_begins_again_when_there_are_more_attempts_than_gateways() -> None:
+    plan = plan_for({"shop": POLICY}, PAYMENT, BOTH)
+    assert (plan.policy_version, plan.gateways, plan.refusal) == (4, (A, B, A), None)
+
+
+def test_plan_stays_with_the_first_gateway_when_there_is_no_fallback() -> None:
+    assert plan_for({"shop": replace(POLICY, fallback=False)}, PAYMENT, BOTH).gateways == (A, A, A)
+
+
+def test_origin_without_a_policy_follows_the_one_for_all() -> None:
+    for_all = replace(POLICY, origin_id=ANY_ORIGIN, version=9)
+    assert plan_for({ANY_ORIGIN: for_all}, PAYMENT, BOTH).policy_version == 9
+    assert policy_for({ANY_ORIGIN: for_all, "shop": POLICY}, OriginId("shop")) is POLICY
+
+
+def test_mock_serves_when_there_is_no_policy_at_all() -> None:
+    assert plan_for({}, PAYMENT, {MOCK: Able()}).gateways == (MOCK,) * DEFAULT_POLICY.max_attempts
+
+
+def test_gateway_is_passed_over_when_it_is_not_here_or_not_able() -> None:
+    no_euro = replace(CAPABILITIES, currencies=frozenset({"USD"}))
+    no_sale = replace(CAPABILITIES, operations=frozenset({CallKind.AUTHORIZE}))
+    assert plan_for({"shop": POLICY}, PAYMENT, {B: Able()}).gateways == (B, B, B)
+    assert plan_for({"shop": POLICY}, PAYMENT, {A: Able(no_euro), B: Able()}).gateways == (B, B, B)
+    assert plan_for({"shop": POLICY}, PAYMENT, {A: Able(no_sale), B: Able()}).gateways == (B, B, B)
+
+
+def test_payment_is_refused_when_no_gateway_is_left() -> None:
+    plan = plan_for({"shop": POLICY}, PAYMENT, {})
+    assert (plan.gateways, plan.refusal) == ((), Rejection.NO_GATEWAY)
+    assert plan_for({ANY_ORIGIN: default_policy(())}, PAYMENT, BOTH).refusal is Rejection.NO_GATEWAY
+
+
+@pytest.mark.parametrize(
+    ("limit_minor", "currency", "refusal"),
+    [(4_999, "EUR", Rejection.LIMIT_EXCEEDED), (5_000, "EUR", None), (1, "USD", None)],
+)
+def test_payment_above_its_currencys_limit_is_refused(
+    limit_minor: int, currency: str, refusal: Rejection | None
+) -> None:
+    limited = replace(POLICY, limits=(AmountLimit(currency=currency, max_amount_minor=limit_minor),))
+    assert plan_for({"shop": limited}, PAYMENT, BOTH).refusal is refusal
+
+
+def test_refund_is_never_refused_by_a_policy() -> None:
+    limited = replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=1),))
+    for policy in (limited, replace(POLICY, gateways=())):
+        assert plan_for({"shop": policy}, REFUND, {}).refusal is None
+
+
+@given(
+    gateways=st.lists(st.sampled_from([A, B, MOCK]), unique=True, max_size=3),
+    fallback=st.booleans(),
+    max_attempts=st.integers(1, 10),
+)
+def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
+    gateways: list[GatewayName], fallback: bool, max_attempts: int
+) -> None:
+    policy = replace(POLICY, gateways=tuple(gateways), fallback=fallback, max_attempts=max_attempts)
+    validate(policy)
+    plan = plan_for({"shop": policy}, PAYMENT, {**BOTH, MOCK: Able()})
+    assert len(plan.gateways) == (max_attempts if gateways else 0)
+    assert set(plan.gateways) <= set(gateways)
+    assert plan.gateways[:1] == tuple(gateways[:1])
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        (replace(POLICY, origin_id=""), "origin_id"),
+        (replace(POLICY, origin_id="a|b"), "origin_id"),
+        (replace(POLICY, version=-1), "version"),
+        (replace(POLICY, max_attempts=0), "max_attempts"),
+        (replace(POLICY, max_attempts=11), "max_attempts"),
+        (replace(POLICY, gateways=(A, A)), "repeat"),
+        (replace(POLICY, gateways=tuple(GatewayName(str(n)) for n in range(11))), "at most"),
+        (replace(POLICY, limits=(AmountLimit(currency="eur", max_amount_minor=1),)), "ISO 4217"),
+        (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=0),)), "positive"),
+        (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=1),) * 2), "repeat a currency"),
+        (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=1),) * 201), "at most"),
+        (replace(POLICY, gateways=(A, GatewayName("z"))), "names z"),
+    ],
+)
+def test_policy_that_cannot_work_is_refused_with_its_reason(policy: OriginPolicy, why: str) -> None:
+    with pytest.raises(MisconfiguredError, match=why):
+        validate(policy, known=frozenset({A, B, *(GatewayName(str(n)) for n in range(11))}))
+
+
+def test_policy_that_can_work_is_taken() -> None:
+    validate(POLICY)
+    validate(replace(POLICY, origin_id=ANY_ORIGIN), known=frozenset({A, B}))
+    validate(DEFAULT_POLICY)
