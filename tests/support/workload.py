@@ -144,7 +144,7 @@ class Shopper:
         if self._random.random() < 0.05:
             await self._ask(origin, order + "-x", key, "/payments?mode=sync", {**body, "orderId": order + "-x"})
         if paid.last.status == 201:
-            await self._after(origin, order, str(paid.last.body["paymentId"]), amount, captured=capture)
+            await self._after(origin, order, str(paid.last.body["id"]), amount, captured=capture)
 
     async def _after(self, origin: str, order: str, payment: str, amount: int, *, captured: bool) -> None:
         if not captured:
@@ -154,7 +154,11 @@ class Shopper:
             part = self._random.randrange(1, amount + 1)
             for some in {part, amount - part} - {0}:
                 await self._ask(
-                    origin, order, self._key(), f"/payments/{payment}/capture?mode=sync", {"amount": some, "final": False}
+                    origin,
+                    order,
+                    self._key(),
+                    f"/payments/{payment}/capture?mode=sync",
+                    {"amount": some, "final": False},
                 )
         wishes = [self._random.randrange(1, amount + 1) for _ in range(self._random.randrange(3))]
         refunds = [
