@@ -16,7 +16,7 @@ import typer
 from streams.cli.terminal import expected_failures
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-_OWN_PROGRAMS = {
+OWN_PROGRAMS = {
     "ingress": ("http_ingress", "The HTTP ingress."),
     "mock-gateway": ("gateway_adapters.mock", "The Mock gateway, a server with a ledger of its own."),
     "broker": ("streams.embedded_broker", "The embedded broker: development only, in memory, loopback only."),
@@ -31,7 +31,7 @@ _WORKERS = {
 def register(app: typer.Typer) -> None:
     """Add the programs to the command line."""
     app.command(name="dev", help="The whole engine on this machine, nothing else needed. Ctrl-C stops it.")(dev)
-    for name, (module, text) in _OWN_PROGRAMS.items():
+    for name, (module, text) in OWN_PROGRAMS.items():
         app.command(name=name, help=text, context_settings=PASS_ON, add_help_option=False)(_own_program(module))
     for name, text in _WORKERS.items():
         app.command(name=name, help=text)(_worker(name))

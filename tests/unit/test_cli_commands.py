@@ -1,0 +1,179 @@
+"""The command line without a broker: what it offers, how it fails, and how fast it says so."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from streams.cli import programs
+from streams.cli.application import build
+from streams.cli.terminal import ExitCode
+from streams.cli.times import parse_when, shown_time
+
+HELP_LIMIT_S = 0.5
+HELP_TRIES = 10
+NOBODY = "127.0.0.1:1"
+HEAVY = ("faust", "aiokafka", "confluent_kafka", "aiohttp", "pydantic", "fastavro", "schemas", "http_ingress")
+
+
+def _run(*words: str, environment: dict[str, str] | None = None) -> Result:
+    merged = {"PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": NOBODY, **(environment or {})}
+    return CliRunner().invoke(build(), list(words), env=merged)
+
+
+def test_help_names_every_command_when_asked() -> None:
+    printed = _run("--help").stdout
+    for command in ("dev", "ingress", "orders", "claims", "executor", "mock-gateway", "broker", "topics", "schemas"):
+        assert f"  {command} " in printed
+    for command in ("dlq", "payments", "policy", "keys", "settings", "doctor"):
+        assert f"  {command} " in printed
+
+
+def test_help_answers_within_half_a_second_when_the_machine_is_not_overloaded() -> None:
+    took_s = min(_timed_help() for _ in range(HELP_TRIES))
+    assert took_s < HELP_LIMIT_S
+
+
+def _timed_help() -> float:
+    started_s = time.monotonic()
+    subprocess.run([sys.executable, "-m", "streams.cli", "--help"], check=True, capture_output=True)
+    return time.monotonic() - started_s
+
+
+def test_help_imports_nothing_heavy_when_it_is_printed() -> None:
+    script = (
+        "import sys; sys.argv = ['payment-engine', '--help']\n"
+        "from streams.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"print('imported:', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "imported: []"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["dlq", "list"],
+        ["dlq", "show", "0:0"],
+        ["dlq", "redrive", "--all", "--yes"],
+        ["payments", "show", "order-1", "--origin", "m1"],
+        ["policy", "show"],
+        ["policy", "set", "m1", "--gateways", "mock"],
+        ["topics", "plan"],
+        ["topics", "apply", "--yes"],
+    ],
+)
+def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequence[str]) -> None:
+    result = _run(*words)
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert result.stderr == f"error: no broker answers ({NOBODY}: connection refused)\n"
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "words", [["orders"], ["claims"], ["executor"], ["ingress"], ["dlq", "list"], ["doctor"], ["topics", "plan"]]
+)
+def test_command_refuses_to_start_and_names_the_setting_when_one_is_wrong(words: Sequence[str]) -> None:
+    result = _run(*words, environment={"PAYMENT_ENGINE_KAFKA_PARTITIONS": "zero"})
+    assert result.exit_code == ExitCode.MISCONFIGURED
+    assert result.stderr.startswith("error: refusing to start: PAYMENT_ENGINE_KAFKA_PARTITIONS")
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["dlq", "redrive"], "--all"),
+        (["dlq", "discard", "--note", "x"], "--all"),
+        (["dlq", "discard", "--all"], "--note"),
+        (["dlq", "list", "--reason", "bored"], "undecodable"),
+        (["dlq", "list", "--state", "lost"], "redriven"),
+        (["dlq", "list", "--at", "nowhere"], "partition:offset"),
+        (["dlq", "list", "--since", "yesterday"], "2h"),
+        (["dlq", "redrive", "--all", "--rate", "0"], "0.01"),
+        (["dlq", "redrive", "--all", "--limit", "0"], "--limit"),
+        (["policy", "set", "m1", "--gateways", "mock", "--limit", "USD"], "MINOR_UNITS"),
+        (["policy", "set", "m1", "--gateways", "mock", "--max-attempts", "11"], "10"),
+        (["topics", "apply", "-o", "json"], "--yes"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_command_explains_its_use_when_the_command_line_is_wrong(words: Sequence[str], told: str) -> None:
+    result = _run(*words)
+    assert result.exit_code == ExitCode.USAGE
+    assert told in " ".join(result.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["policy", "set", "m1", "--gateways", "nobody"], "nobody"),
+        (["policy", "set", "m|1", "--gateways", "mock"], "origin_id"),
+        (["policy", "set", "m1", "--gateways", "mock,mock"], "repeat"),
+        (["policy", "set", "m1", "--gateways", "mock", "--limit", "DOLLAR=1"], "ISO 4217"),
+        (["payments", "show", "order-1"], "--origin"),
+        (["schemas", "register"], "PAYMENT_ENGINE_REGISTRY_URL"),
+    ],
+)
+def test_command_says_refused_when_the_rules_forbid_it(words: Sequence[str], told: str) -> None:
+    result = _run(*words)
+    assert result.exit_code == ExitCode.REFUSED
+    assert told in result.stderr
+
+
+def test_schemas_check_passes_when_the_package_is_as_released() -> None:
+    result = _run("schemas", "check")
+    assert result.exit_code == ExitCode.OK
+    assert "0 faults" in result.stdout
+
+
+def test_schemas_register_says_unreachable_when_no_registry_answers() -> None:
+    result = _run("schemas", "register", environment={"PAYMENT_ENGINE_REGISTRY_URL": f"http://{NOBODY}"})
+    assert result.exit_code == ExitCode.UNREACHABLE
+    assert "registry" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "module", "arguments"),
+    [
+        (["ingress"], "http_ingress", []),
+        (["mock-gateway", "--port", "0", "--ledger", "x.sqlite"], "gateway_adapters.mock", None),
+        (["broker", "--help"], "streams.embedded_broker", ["--help"]),
+        (["keys", "create", "m1", "--file", "k"], "http_ingress.keys", ["create", "m1", "--file", "k"]),
+    ],
+)
+def test_command_becomes_its_own_program_when_it_is_one(
+    monkeypatch: pytest.MonkeyPatch, words: Sequence[str], module: str, arguments: Sequence[str] | None
+) -> None:
+    became: list[Sequence[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _path, command: became.append(command))
+    assert _run(*words).exit_code == ExitCode.OK
+    wanted = words[1:] if arguments is None else arguments
+    assert became == [[sys.executable, "-m", module, *wanted]]
+
+
+def test_program_modules_exist_when_the_command_line_names_them() -> None:
+    root = Path(programs.__file__).parents[2]
+    for module, _ in programs.OWN_PROGRAMS.values():
+        assert (root / module.replace(".", "/") / "__main__.py").is_file()
+
+
+@pytest.mark.parametrize("text", ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00", "2026-11-22T12:00:00+02:00"])
+def test_parse_when_takes_utc_when_no_offset_is_named(text: str) -> None:
+    at_ms = parse_when(text)
+    assert at_ms is not None
+    assert shown_time(at_ms) == "2026-11-22T10:00:00.000Z"
+
+
+def test_parse_when_counts_back_when_told_how_long_ago() -> None:
+    two_hours, now = parse_when("2h"), parse_when("0s")
+    assert two_hours is not None
+    assert now is not None
+    assert 7_200_000 <= now - two_hours < 7_260_000

@@ -1,0 +1,54 @@
+"""Settings: read once, every fault named, no value shown, and a child process reads the same ones."""
+
+from pathlib import Path
+
+import pytest
+
+from streams.settings import MisconfiguredError, environment_of, load, variables
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, _ in variables():
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_load_returns_the_defaults_when_nothing_is_set() -> None:
+    settings = load()
+    assert settings.kafka.bootstrap_servers == "localhost:9092"
+    assert settings.registry.url is None
+
+
+def test_load_returns_what_is_set_when_it_is_well_formed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_PARTITIONS", "12")
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_STATE_DIR", "/var/lib/engine")
+    settings = load()
+    assert settings.kafka.partitions == 12
+    assert settings.stream.state_dir == Path("/var/lib/engine")
+
+
+def test_load_names_every_fault_and_no_value_when_several_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_PARTITIONS", "many-secret")
+    monkeypatch.setenv("PAYMENT_ENGINE_HTTP_PORT", "99999")
+    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_PARTITION", "4")
+    with pytest.raises(MisconfiguredError) as caught:
+        load()
+    told = str(caught.value)
+    assert "PAYMENT_ENGINE_KAFKA_PARTITIONS:" in told
+    assert "PAYMENT_ENGINE_HTTP_PORT:" in told
+    assert "PAYMENT_ENGINE_KAFKA_PARTITION: no such setting" in told
+    assert "many-secret" not in told
+
+
+def test_settings_show_no_secret_when_they_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_SASL_PASSWORD", "hunter2")
+    assert "hunter2" not in repr(load())
+
+
+def test_environment_makes_a_child_read_the_same_settings_when_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_SASL_PASSWORD", "hunter2")
+    monkeypatch.setenv("PAYMENT_ENGINE_HTTP_DEV", "true")
+    before = load()
+    for name, value in environment_of(before).items():
+        monkeypatch.setenv(name, value)
+    assert load() == before

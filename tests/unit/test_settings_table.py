@@ -1,0 +1,66 @@
+"""The generated table of settings: every variable with a meaning, and the README's copy up to date."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from streams.cli.application import build
+from streams.cli.settings import README_END, README_START, markdown
+from streams.cli.terminal import ExitCode
+from streams.settings import variables
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def _run(*words: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
+    result = CliRunner().invoke(build(), ["settings", *words], env=environment)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_readme_holds_the_generated_table_when_it_has_the_markers() -> None:
+    text = README.read_text(encoding="utf-8")
+    if README_START not in text:
+        pytest.skip("the README has no place for the table yet")
+    table = text.partition(README_START)[2].partition(README_END)[0].strip()
+    assert table == markdown(), "run `payment-engine settings -o markdown` and put it between the README's markers"
+
+
+def test_every_setting_has_a_meaning_when_the_table_is_printed() -> None:
+    code, printed, _ = _run("-o", "json")
+    rows = json.loads(printed)
+    assert code == ExitCode.OK
+    assert [row["variable"] for row in rows] == [name for name, _ in variables()]
+    assert [row["variable"] for row in rows if not row["meaning"] or not row["values"]] == []
+
+
+def test_table_says_unit_and_bounds_when_a_setting_has_them() -> None:
+    rows = {row["variable"]: row for row in json.loads(_run("-o", "json")[1])}
+    assert rows["PAYMENT_ENGINE_HTTP_PORT"]["values"] == "integer, 0 to 65535"
+    assert rows["PAYMENT_ENGINE_KAFKA_SECURITY_PROTOCOL"]["values"].startswith("PLAINTEXT, SSL")
+    assert rows["PAYMENT_ENGINE_REGISTRY_TIMEOUT_S"]["values"] == "number, above 0 to 86400"
+    assert rows["PAYMENT_ENGINE_STREAM_STATE_DIR"]["values"] == "path"
+    assert rows["PAYMENT_ENGINE_HTTP_DEV"]["default"] == "false"
+
+
+def test_table_hides_secrets_when_they_have_defaults_or_values() -> None:
+    secret = {"PAYMENT_ENGINE_HTTP_KEYS_PEPPER": "do-not-print-me", "PAYMENT_ENGINE_KAFKA_SASL_PASSWORD": "nor-me"}
+    for form in ("text", "json", "markdown"):
+        printed = "".join(map(str, _run("-o", form, environment=secret)))
+        assert "whsec_mock" not in printed
+        assert "do-not-print-me" not in printed
+        assert "nor-me" not in printed
+
+
+def test_text_table_names_every_variable_when_printed_for_a_person() -> None:
+    _, printed, _ = _run()
+    assert [name for name, _ in variables() if name not in printed] == []
+
+
+def test_settings_command_names_the_fault_when_the_environment_is_wrong() -> None:
+    code, printed, error = _run(environment={"PAYMENT_ENGINE_HTTP_PORT": "eighty"})
+    assert code == ExitCode.MISCONFIGURED
+    assert "PAYMENT_ENGINE_HTTP_PORT" in error
+    assert "eighty" not in error
+    assert "PAYMENT_ENGINE_KAFKA_PARTITIONS" in printed
