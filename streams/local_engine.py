@@ -173,6 +173,7 @@ class LocalEngine:
         orders_workers: int = 1,
         claims_workers: int = 1,
         executors: int = 1,
+        mock_arguments: Sequence[str] = (),
     ) -> None:
         """Describe an engine that is not yet started.
 
@@ -184,12 +185,14 @@ class LocalEngine:
             orders_workers: Processes of the orders app.
             claims_workers: Processes of the claims app.
             executors: Processes of the gateway executor.
+            mock_arguments: Further arguments of the Mock gateway, such as `--latency fixed:500`.
         """
         self.folder = folder
         self.http_port = http_port or free_port()
         self._bootstrap_servers = bootstrap_servers
         self._environment = dict(environment or {})
         self._counts = {"orders": orders_workers, "claims": claims_workers, "executor": executors}
+        self._mock_arguments = tuple(mock_arguments)
         self.components: dict[str, Component] = {}
 
     @property
@@ -254,6 +257,7 @@ class LocalEngine:
                 *("--port", "0"),
                 *("--ledger", str(self.ledger_path)),
                 *("--webhook-url", f"{self.url}/webhooks/mock"),
+                *self._mock_arguments,
             ],
         )
         self._environment.setdefault("PAYMENT_ENGINE_GATEWAY_MOCK_URL", f"http://{LOOPBACK}:{mock.port}")

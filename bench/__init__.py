@@ -1,0 +1,1 @@
+"""`python -m bench`: what the engine does on this machine, on a real Apache Kafka. Not part of the product."""
