@@ -37,7 +37,8 @@ class Answer:
 
     def encoded(self) -> bytes:
         """Return the body as JSON. Members of a problem that say nothing are left out."""
-        return self.body.model_dump_json(exclude_none=isinstance(self.body, views.Problem)).encode()
+        silent = {name for name, said in self.body if said is None} if isinstance(self.body, views.Problem) else None
+        return self.body.model_dump_json(exclude=silent).encode()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

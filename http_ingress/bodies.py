@@ -30,7 +30,7 @@ OriginField = Annotated[
     ),
 ]
 AmountField = Annotated[
-    int, Field(ge=1, le=MAX_AMOUNT_MINOR, description="Integer of the currency's minor units: 1999 is 19.99 USD.")
+    int, Field(ge=1, le=MAX_AMOUNT_MINOR, description="Minor units, written as an integer: 1999 is 19.99 USD.")
 ]
 CurrencyField = Annotated[
     str,
