@@ -1,0 +1,338 @@
+"""What the doctor makes of facts: each fault found, with why and how, and nothing said when all is well."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import pytest
+from pydantic import SecretStr
+
+from schemas.schema_ids import SchemaIds, packaged_schemas
+from schemas.topics import CATALOGUE, COMMANDS, EVENTS, ORDERS_CHANGELOG, PartitionRule, partition_of
+from streams.operations.doctor import (
+    broker_check,
+    clock_check,
+    partitioner_check,
+    registry_check,
+    settings_check,
+    topics_check,
+    workers_check,
+)
+from streams.operations.doctor.cluster import ClusterState, GroupState, TopicState
+from streams.operations.doctor.findings import Finding, Severity
+from streams.operations.log import NewRecord
+from streams.operations.reachability import Answer
+from streams.settings import (
+    ExecutorSettings,
+    GatewaySettings,
+    HttpSettings,
+    KafkaSettings,
+    RegistrySettings,
+    Settings,
+    StreamSettings,
+    TelemetrySettings,
+)
+from tests.support.operator_log import PARTITIONS, memory_log
+
+KAFKA = KafkaSettings(partitions=PARTITIONS, replication_factor=3, min_insync_replicas=2)
+
+
+def _settings(
+    *,
+    kafka: KafkaSettings = KAFKA,
+    stream: StreamSettings | None = None,
+    executor: ExecutorSettings | None = None,
+    gateway: GatewaySettings | None = None,
+    http: HttpSettings | None = None,
+) -> Settings:
+    return Settings(
+        kafka=kafka,
+        stream=stream or StreamSettings(),
+        executor=executor or ExecutorSettings(),
+        gateway=gateway or GatewaySettings(default_gateways=""),
+        http=http or HttpSettings(dev=True),
+        registry=RegistrySettings(),
+        telemetry=TelemetrySettings(),
+    )
+
+
+def _topic(**changes: object) -> TopicState:
+    state: dict[str, object] = {
+        "partitions": PARTITIONS,
+        "fewest_copies": 3,
+        "fewest_in_sync": 3,
+        "without_leader": (),
+        "settings": {"min.insync.replicas": "2"},
+    }
+    return TopicState(**(state | changes))  # type: ignore[arg-type]  # the names above are the fields'
+
+
+def _cluster(
+    *, brokers: int = 3, controller: bool = True, told: Mapping[str, str] | None = None, **topics: TopicState | None
+) -> ClusterState:
+    there = {
+        topic.name: _topic(partitions=1) if topic.partition_rule is PartitionRule.SINGLE else _topic()
+        for topic in CATALOGUE
+    }
+    changed = {name: state for name, state in topics.items() if state is not None}
+    return ClusterState(
+        cluster_id="test",
+        brokers=tuple(f"kafka-{number}:9092" for number in range(brokers)),
+        controller=controller,
+        topics={name: state for name, state in (there | changed).items() if name not in topics or topics[name]},
+        broker_settings=told or {},
+    )
+
+
+def _worst(findings: Iterable[Finding]) -> Severity:
+    severities = {finding.severity for finding in findings}
+    return next(each for each in (Severity.FAILURE, Severity.WARNING, Severity.OK) if each in severities)
+
+
+def _assert_told(findings: Iterable[Finding], severity: Severity, told: str) -> None:
+    found = [finding for finding in findings if told in finding.finding]
+    assert [finding.severity for finding in found] == [severity]
+    assert found[0].why
+    assert found[0].fix
+
+
+def test_settings_are_well_when_they_fit_together() -> None:
+    assert [finding.severity for finding in settings_check.judge(_settings())] == [Severity.OK]
+
+
+@pytest.mark.parametrize(
+    ("settings", "severity", "told"),
+    [
+        (
+            _settings(kafka=KafkaSettings(replication_factor=1, min_insync_replicas=2)),
+            Severity.FAILURE,
+            "above replication_factor",
+        ),
+        (
+            _settings(kafka=KafkaSettings(replication_factor=3, min_insync_replicas=3)),
+            Severity.WARNING,
+            "equals replication_factor",
+        ),
+        (
+            _settings(kafka=KafkaSettings(security_protocol="SASL_SSL", sasl_username="u")),
+            Severity.FAILURE,
+            "password is missing",
+        ),
+        (
+            _settings(
+                kafka=KafkaSettings(
+                    security_protocol="SASL_PLAINTEXT",
+                    sasl_mechanism="PLAIN",
+                    sasl_username="u",
+                    sasl_password=SecretStr("p"),
+                )
+            ),
+            Severity.WARNING,
+            "unencrypted",
+        ),
+        (
+            _settings(stream=StreamSettings(session_timeout_s=6, heartbeat_interval_s=3)),
+            Severity.WARNING,
+            "a heartbeat every 3 s",
+        ),
+        (_settings(executor=ExecutorSettings(drain_timeout_s=5, call_timeout_s=30)), Severity.WARNING, "drain"),
+        (_settings(gateway=GatewaySettings(default_gateways="mock")), Severity.WARNING, "mock_url"),
+        (_settings(http=HttpSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "dev mode on 0.0.0.0"),
+        (_settings(http=HttpSettings(dev=False)), Severity.WARNING, "no API keys"),
+    ],
+)
+def test_settings_fault_is_told_when_two_settings_contradict(settings: Settings, severity: Severity, told: str) -> None:
+    _assert_told(settings_check.judge(settings), severity, told)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_dev_mode_is_well_when_it_listens_on_loopback(host: str) -> None:
+    assert _worst(settings_check.judge(_settings(http=HttpSettings(dev=True, host=host)))) is Severity.OK
+
+
+SPEAKS = dict.fromkeys(broker_check.NEEDED_APIS, (0, 99))
+
+
+def test_broker_is_well_when_it_speaks_all_that_is_needed() -> None:
+    answers = [Answer(address="a:1", apis=SPEAKS, fault=None)]
+    assert _worst(broker_check.judge_answers(answers)) is Severity.OK
+
+
+@pytest.mark.parametrize(
+    ("answers", "severity", "told"),
+    [
+        ([Answer(address="a:1", apis={}, fault="connection refused")], Severity.FAILURE, "connection refused"),
+        (
+            [Answer(address="a:1", apis={}, fault="refused"), Answer(address="b:1", apis=SPEAKS, fault=None)],
+            Severity.WARNING,
+            "a:1: refused",
+        ),
+        ([Answer(address="a:1", apis={**SPEAKS, 0: (0, 2)}, fault=None)], Severity.FAILURE, "Produce version 3"),
+        (
+            [Answer(address="a:1", apis={key: SPEAKS[key] for key in SPEAKS if key != 22}, fault=None)],
+            Severity.FAILURE,
+            "InitProducerId",
+        ),
+    ],
+)
+def test_broker_fault_is_told_when_an_address_does_not_serve(
+    answers: list[Answer], severity: Severity, told: str
+) -> None:
+    _assert_told(broker_check.judge_answers(answers), severity, told)
+
+
+def test_cluster_is_well_when_it_is_as_production_should_be() -> None:
+    assert _worst(broker_check.judge_cluster(_cluster(), KAFKA)) is Severity.OK
+
+
+@pytest.mark.parametrize(
+    ("cluster", "severity", "told"),
+    [
+        (_cluster(controller=False), Severity.FAILURE, "no controller"),
+        (_cluster(brokers=2), Severity.FAILURE, "2 brokers, but replication_factor is 3"),
+        (_cluster(brokers=1), Severity.WARNING, "for development only"),
+        (_cluster(told={"auto.create.topics.enable": "true"}), Severity.WARNING, "auto.create"),
+        (_cluster(told={"unclean.leader.election.enable": "true"}), Severity.FAILURE, "unclean"),
+        (_cluster(told={"message.max.bytes": "1000"}), Severity.FAILURE, "message.max.bytes"),
+    ],
+)
+def test_cluster_fault_is_told_when_it_is_not_safe(cluster: ClusterState, severity: Severity, told: str) -> None:
+    _assert_told(broker_check.judge_cluster(cluster, KAFKA), severity, told)
+
+
+def test_topics_are_well_when_they_are_as_the_catalogue_has_them() -> None:
+    assert [finding.severity for finding in topics_check.judge(_cluster(), KAFKA)] == [Severity.OK]
+
+
+@pytest.mark.parametrize(
+    ("name", "state", "severity", "told"),
+    [
+        (COMMANDS, None, Severity.FAILURE, f"missing: {COMMANDS}"),
+        (COMMANDS, _topic(partitions=3), Severity.FAILURE, "has 3 partitions, not 4"),
+        (COMMANDS, _topic(without_leader=(2,)), Severity.FAILURE, "without a leader: 2"),
+        (COMMANDS, _topic(fewest_in_sync=1), Severity.FAILURE, "1 copies in sync, 2 are needed"),
+        (COMMANDS, _topic(fewest_in_sync=2), Severity.WARNING, "2 of 3 copies in sync"),
+        (COMMANDS, _topic(fewest_copies=1, fewest_in_sync=1), Severity.WARNING, "has 1 copies, not 3"),
+        (COMMANDS, _topic(settings={"min.insync.replicas": "1"}), Severity.WARNING, "min.insync.replicas is 1"),
+        (COMMANDS, _topic(settings={"cleanup.policy": "compact"}), Severity.FAILURE, "not delete"),
+        (ORDERS_CHANGELOG, _topic(settings={"cleanup.policy": "compact,delete"}), Severity.FAILURE, "not compact"),
+        (EVENTS, _topic(settings={"retention.ms": "3600000"}), Severity.WARNING, "keeps 1 h"),
+    ],
+)
+def test_topic_fault_is_told_when_it_differs_from_the_catalogue(
+    name: str, state: TopicState | None, severity: Severity, told: str
+) -> None:
+    _assert_told(topics_check.judge(_cluster(**{name: state}), KAFKA), severity, told)
+
+
+def test_topic_is_well_when_it_keeps_records_longer_or_for_ever() -> None:
+    for kept in ("-1", "99999999999"):
+        cluster = _cluster(**{EVENTS: _topic(settings={"retention.ms": kept})})
+        assert _worst(topics_check.judge(cluster, KAFKA)) is Severity.OK
+
+
+def test_partitioners_agree_when_the_installed_clients_are_asked() -> None:
+    installed = partitioner_check.installed_partitioners()
+    assert set(installed) == {"engine", "librdkafka", "aiokafka"}
+    assert _worst(partitioner_check.judge_computed(installed)) is Severity.OK
+
+
+def test_partitioner_fault_is_told_when_one_hashes_otherwise() -> None:
+    def librdkafkas_default(key: bytes, partitions: int) -> int:
+        import zlib
+
+        return zlib.crc32(key) % partitions
+
+    partitioners: dict[str, Callable[[bytes, int], int]] = {"engine": partition_of, "foreign": librdkafkas_default}
+    _assert_told(partitioner_check.judge_computed(partitioners), Severity.FAILURE, "gives: foreign")
+
+
+def test_log_is_well_when_commands_stand_where_their_keys_belong() -> None:
+    log = memory_log()
+    for number in range(50):
+        log.append([NewRecord(topic=COMMANDS, key=b"order-%d" % number, value=b"", headers=())])
+    (finding,) = partitioner_check.judge_log(log)
+    assert (finding.severity, "newest 50 commands" in finding.finding) == (Severity.OK, True)
+
+
+def test_log_fault_names_the_producer_when_commands_stand_elsewhere() -> None:
+    log = memory_log()
+    wrong = (partition_of(b"order-1", PARTITIONS) + 1) % PARTITIONS
+    headers = (("ce_source", b"shop/checkout"),)
+    log.append([NewRecord(topic=COMMANDS, key=b"order-1", value=b"", headers=headers, partition=wrong)] * 2)
+    log.append([NewRecord(topic=COMMANDS, key=None, value=b"", headers=(), partition=0)])
+    findings = list(partitioner_check.judge_log(log))
+    _assert_told(findings, Severity.FAILURE, "shop/checkout (2), unknown source (1)")
+    assert "murmur2_random" in findings[0].fix
+
+
+@pytest.mark.parametrize(
+    ("behind_ms", "severity"),
+    [(None, Severity.OK), (500, Severity.OK), (5_000, Severity.WARNING), (60_000, Severity.FAILURE)],
+)
+def test_clock_is_judged_by_the_newest_record_when_nothing_may_be_written(
+    behind_ms: int | None, severity: Severity
+) -> None:
+    log = memory_log(lambda: 1_700_000_000_000)
+    if behind_ms is not None:
+        log.append([NewRecord(topic=EVENTS, key=b"k", value=b"", headers=())])
+    findings = list(clock_check.judge_log(log, now_ms=1_700_000_000_000 - (behind_ms or 0)))
+    assert [finding.severity for finding in findings] == [severity]
+
+
+@pytest.mark.parametrize(
+    ("stamped_ms", "severity", "told"),
+    [
+        (1_005, Severity.OK, "agree"),
+        (9_000, Severity.WARNING, "8.0 s behind the broker's"),
+        (-9_000, Severity.WARNING, "10.0 s ahead of the broker's"),
+        (99_000, Severity.FAILURE, "behind"),
+    ],
+)
+def test_clock_is_judged_by_the_brokers_stamp_when_it_was_probed(
+    stamped_ms: int, severity: Severity, told: str
+) -> None:
+    finding = clock_check.judge_probe(sent_ms=1_000, stamped_ms=stamped_ms, acknowledged_ms=1_010)
+    assert finding.severity is severity
+    assert told in finding.finding
+
+
+def _group(members: int = 1, lag: int = 0, state: str = "STABLE") -> GroupState:
+    return GroupState(state=state, members=members, lag={COMMANDS: lag}, behind_by={COMMANDS: lag})
+
+
+@pytest.mark.parametrize(
+    ("orders", "severity", "told"),
+    [
+        (None, Severity.WARNING, "no orders worker runs"),
+        (_group(members=0), Severity.WARNING, "no orders worker runs"),
+        (_group(lag=50_000), Severity.WARNING, "orders: 50000 records behind"),
+        (_group(state="PREPARING_REBALANCING"), Severity.FAILURE, "orders: the group is in state"),
+    ],
+)
+def test_worker_fault_is_told_when_a_group_is_absent_or_behind(
+    orders: GroupState | None, severity: Severity, told: str
+) -> None:
+    groups = {"claims": _group(), "executor": _group()} | ({} if orders is None else {"orders": orders})
+    _assert_told(workers_check.judge(groups), severity, told)
+
+
+def test_workers_are_well_when_they_keep_up() -> None:
+    assert _worst(workers_check.judge(dict.fromkeys(workers_check.GROUPS, _group()))) is Severity.OK
+
+
+def test_registry_is_well_when_none_is_configured() -> None:
+    assert _worst(registry_check.examine(RegistrySettings())) is Severity.OK
+
+
+def test_registry_fault_is_told_when_none_answers() -> None:
+    unanswered = RegistrySettings(url="http://127.0.0.1:1", timeout_s=1)
+    _assert_told(registry_check.examine(unanswered), Severity.FAILURE, "the schema registry")
+
+
+def test_registry_fault_is_told_when_its_ids_mean_other_records_in_the_lock_file() -> None:
+    packaged = packaged_schemas()
+    own = SchemaIds.packaged()
+    assert _worst(registry_check.judge_ids(own, packaged)) is Severity.OK
+    first, second = packaged[0], packaged[1]
+    writers = {first.schema_id: own.writer(second.schema_id), second.schema_id: own.writer(second.schema_id)}
+    swapped = SchemaIds(own_ids={}, writers={number: each for number, each in writers.items() if each is not None})
+    _assert_told(registry_check.judge_ids(swapped, packaged), Severity.WARNING, f"({first.record})")
