@@ -89,10 +89,9 @@ def _read_bytes(raw: bytes, at: int) -> tuple[bytes, int]:
 def _read_string(raw: bytes, at: int) -> tuple[str, int]:
     size = raw[at]
     if size < _MORE and not size & 1:  # as nearly always: up to 63 bytes
-        at += 1
-        end = at + (size >> 1)
+        end = at + 1 + (size >> 1)
         if end <= len(raw):
-            return raw[at:end].decode(), end
+            return raw[at + 1 : end].decode(), end
     found, end = _read_bytes(raw, at)
     return found.decode(), end
 

@@ -6,7 +6,6 @@ released record never changes its bytes.
 
 import json
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -32,7 +31,7 @@ def _value(shape: FieldShape) -> object:
     if shape.nested is not None:
         item = example(shape.nested)
     elif shape.symbols is not None:
-        item = list(cast("type[StrEnum]", shape.symbols))[-1]
+        item = list(shape.symbols)[-1]
     else:
         item = _SCALARS.get(str(shape.scalar), f"{shape.name}-é")
     return (item,) if shape.repeated else item

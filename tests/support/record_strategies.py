@@ -20,11 +20,11 @@ from schemas.records.commands import CaptureRequested, Command, PaymentRequested
 
 T = TypeVar("T")
 
-MAX_ITEMS = 3
+MAX_ITEMS = 2
 MIN_TIME_MS = -62_135_596_800_000  # 0001-01-01T00:00:00Z
 MAX_TIME_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
-texts = st.text(st.characters(codec="utf-8"), max_size=80)
+texts = st.text(st.characters(codec="utf-8"), max_size=20)
 longs = st.integers(MIN_LONG, MAX_LONG) | st.integers(-1, 200)
 visible = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0x7E, blacklist_characters="|"), min_size=1, max_size=40
@@ -44,7 +44,7 @@ def _item(shape: FieldShape) -> SearchStrategy[object]:
         "string": texts,
         "long": longs,
         "boolean": st.booleans(),
-        "bytes": st.binary(max_size=80),
+        "bytes": st.binary(max_size=20),
     }
     return scalars[str(shape.scalar)]
 
@@ -55,10 +55,15 @@ def _field(shape: FieldShape) -> SearchStrategy[object]:
     return st.none() | _item(shape) if shape.nullable else _item(shape)
 
 
+_MADE: dict[type, SearchStrategy[Any]] = {}
+
+
 def records(cls: type[T]) -> SearchStrategy[T]:
     """Any record of the class that its declared types allow."""
-    fields: dict[str, SearchStrategy[Any]] = {shape.name: _field(shape) for shape in fields_of(cls)}
-    return st.builds(cls, **fields)
+    if cls not in _MADE:  # made once: putting together the strategy of an order row takes milliseconds
+        fields: dict[str, SearchStrategy[Any]] = {shape.name: _field(shape) for shape in fields_of(cls)}
+        _MADE[cls] = st.builds(cls, **fields)
+    return cast("SearchStrategy[T]", _MADE[cls])
 
 
 @st.composite
