@@ -36,20 +36,28 @@ class KafkaSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
 
-    bootstrap_servers: str = Field("localhost:9092", description="Brokers to start from, `host:port` with commas.")
+    bootstrap_servers: str = Field(
+        default="localhost:9092", description="Brokers to start from, `host:port` with commas."
+    )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How connections are secured."
+        default="PLAINTEXT", description="How connections are secured."
     )
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
-        None, description="SASL mechanism, with a SASL protocol."
+        default=None, description="SASL mechanism, with a SASL protocol."
     )
-    sasl_username: str | None = Field(None, description="SASL user.")
-    sasl_password: SecretStr | None = Field(None, description="SASL password.")
-    ssl_cafile: Path | None = Field(None, description="CA certificates (PEM) that the brokers' are checked against.")
-    partitions: int = Field(8, ge=1, le=1000, description="Partitions of every topic. Never changes under a system.")
-    replication_factor: int = Field(1, ge=1, le=9, description="Copies of every topic; 3 in production.")
-    min_insync_replicas: int = Field(1, ge=1, le=9, description="Copies that must have a write; 2 in production.")
-    request_timeout_s: Seconds = Field(10.0, description="Longest wait for one answer of a broker, seconds.")
+    sasl_username: str | None = Field(default=None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
+    ssl_cafile: Path | None = Field(
+        default=None, description="CA certificates (PEM) that the brokers' are checked against."
+    )
+    partitions: int = Field(
+        default=8, ge=1, le=1000, description="Partitions of every topic. Never changes under a system."
+    )
+    replication_factor: int = Field(default=1, ge=1, le=9, description="Copies of every topic; 3 in production.")
+    min_insync_replicas: int = Field(
+        default=1, ge=1, le=9, description="Copies that must have a write; 2 in production."
+    )
+    request_timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of a broker, seconds.")
 
 
 class StreamSettings(_Group):
@@ -58,20 +66,31 @@ class StreamSettings(_Group):
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STREAM_")
 
     state_dir: Path | None = Field(
-        None, description="Folder of the RocksDB tables. None: tables in memory, recovered from the changelog at start."
+        default=None,
+        description="Folder of the RocksDB tables. None: tables in memory, recovered from the changelog at start.",
     )
     instance_id: str | None = Field(
-        None, description="Stable id of this worker (static membership): a restart within the session is no rebalance."
+        default=None,
+        description="Stable id of this worker (static membership): a restart within the session is no rebalance.",
     )
-    standby_replicas: int = Field(0, ge=0, le=3, description="Warm copies of each table on other workers.")
+    standby_replicas: int = Field(default=0, ge=0, le=3, description="Warm copies of each table on other workers.")
     max_inputs_in_flight: int = Field(
-        1024, ge=1, le=65_536, description="Inputs decided but not yet committed, a worker: bounds memory and replay."
+        default=1024,
+        ge=1,
+        le=65_536,
+        description="Inputs decided but not yet committed, a worker: bounds memory and replay.",
     )
-    session_timeout_s: Seconds = Field(10.0, description="A silent worker loses its partitions after this, seconds.")
-    heartbeat_interval_s: Seconds = Field(1.0, description="Between heartbeats, seconds; well below the session.")
-    claim_life_days: int = Field(30, ge=1, le=3650, description="Days an idempotency key is remembered.")
-    order_life_days: int = Field(180, ge=1, le=3650, description="Days a finished order stays in the table.")
-    sweep_interval_s: Seconds = Field(3600.0, description="Between sweeps for expired claims and orders, seconds.")
+    session_timeout_s: Seconds = Field(
+        default=10.0, description="A silent worker loses its partitions after this, seconds."
+    )
+    heartbeat_interval_s: Seconds = Field(
+        default=1.0, description="Between heartbeats, seconds; well below the session."
+    )
+    claim_life_days: int = Field(default=30, ge=1, le=3650, description="Days an idempotency key is remembered.")
+    order_life_days: int = Field(default=180, ge=1, le=3650, description="Days a finished order stays in the table.")
+    sweep_interval_s: Seconds = Field(
+        default=3600.0, description="Between sweeps for expired claims and orders, seconds."
+    )
 
 
 class ExecutorSettings(_Group):
@@ -79,11 +98,15 @@ class ExecutorSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}EXECUTOR_")
 
-    max_calls_in_flight: int = Field(512, ge=1, le=10_000, description="Gateway calls under way at once, a worker.")
-    call_timeout_s: Seconds = Field(30.0, description="Longest wait for one gateway call, seconds.")
-    drain_timeout_s: Seconds = Field(35.0, description="Longest wait for calls under way at a stop, seconds.")
-    instance_id: str | None = Field(None, description="Stable id of this worker (static membership).")
-    session_timeout_s: Seconds = Field(10.0, description="A silent worker loses its partitions after this, seconds.")
+    max_calls_in_flight: int = Field(
+        default=512, ge=1, le=10_000, description="Gateway calls under way at once, a worker."
+    )
+    call_timeout_s: Seconds = Field(default=30.0, description="Longest wait for one gateway call, seconds.")
+    drain_timeout_s: Seconds = Field(default=35.0, description="Longest wait for calls under way at a stop, seconds.")
+    instance_id: str | None = Field(default=None, description="Stable id of this worker (static membership).")
+    session_timeout_s: Seconds = Field(
+        default=10.0, description="A silent worker loses its partitions after this, seconds."
+    )
 
 
 class GatewaySettings(_Group):
@@ -91,14 +114,19 @@ class GatewaySettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}GATEWAY_")
 
-    mock_url: str | None = Field(None, description="Base URL of the Mock gateway. None: there is no Mock gateway.")
-    mock_webhook_secret: SecretStr = Field(
-        SecretStr("whsec_mock"), description="Secret that the Mock's webhooks are signed with. The Mock moves no money."
+    mock_url: str | None = Field(
+        default=None, description="Base URL of the Mock gateway. None: there is no Mock gateway."
     )
-    connect_timeout_s: Seconds = Field(3.0, description="Longest wait for a connection to a gateway, seconds.")
-    read_timeout_s: Seconds = Field(20.0, description="Longest wait for a gateway's answer, seconds; then in doubt.")
+    mock_webhook_secret: SecretStr = Field(
+        default=SecretStr("whsec_mock"),
+        description="Secret that the Mock's webhooks are signed with. The Mock moves no money.",
+    )
+    connect_timeout_s: Seconds = Field(default=3.0, description="Longest wait for a connection to a gateway, seconds.")
+    read_timeout_s: Seconds = Field(
+        default=20.0, description="Longest wait for a gateway's answer, seconds; then in doubt."
+    )
     default_gateways: str = Field(
-        "mock", description="Gateways, with commas and in order, of an origin that has no policy. Empty: none."
+        default="mock", description="Gateways, with commas and in order, of an origin that has no policy. Empty: none."
     )
 
 
@@ -107,20 +135,20 @@ class HttpSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: Port = Field(8080, description="Port to listen on; 0 takes a free one.")
-    dev: bool = Field(False, description="Serve without API keys. For development only, and said so at start.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: Port = Field(default=8080, description="Port to listen on; 0 takes a free one.")
+    dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
     keys_file: Path | None = Field(
-        None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
+        default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
     )
-    keys_pepper: SecretStr | None = Field(None, description="Secret that API keys are hashed with.")
+    keys_pepper: SecretStr | None = Field(default=None, description="Secret that API keys are hashed with.")
     instance: int = Field(
-        0, ge=0, le=999, description="Number of this instance: it waits on this partition of replies."
+        default=0, ge=0, le=999, description="Number of this instance: it waits on this partition of replies."
     )
-    sync_timeout_s: Seconds = Field(10.0, description="Longest wait of a sync request, seconds; then 202.")
-    requests_per_second: int = Field(1000, ge=1, le=100_000, description="Requests a second allowed an origin.")
+    sync_timeout_s: Seconds = Field(default=10.0, description="Longest wait of a sync request, seconds; then 202.")
+    requests_per_second: int = Field(default=1000, ge=1, le=100_000, description="Requests a second allowed an origin.")
     max_waiting: int = Field(
-        10_000, ge=1, le=100_000, description="Requests that may wait for a reply at once; then 503."
+        default=10_000, ge=1, le=100_000, description="Requests that may wait for a reply at once; then 503."
     )
 
 
@@ -129,8 +157,10 @@ class RegistrySettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REGISTRY_")
 
-    url: str | None = Field(None, description="Confluent-compatible schema registry. None: the packaged lock file.")
-    timeout_s: Seconds = Field(10.0, description="Longest wait for the registry, seconds.")
+    url: str | None = Field(
+        default=None, description="Confluent-compatible schema registry. None: the packaged lock file."
+    )
+    timeout_s: Seconds = Field(default=10.0, description="Longest wait for the registry, seconds.")
 
 
 class TelemetrySettings(_Group):
@@ -138,8 +168,10 @@ class TelemetrySettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TELEMETRY_")
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
-    log_format: Literal["json", "console"] = Field("json", description="JSON lines, or lines for a person.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Least level that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(default="json", description="JSON lines, or lines for a person.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

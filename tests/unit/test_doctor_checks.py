@@ -66,18 +66,22 @@ def _topic(**changes: object) -> TopicState:
 
 
 def _cluster(
-    *, brokers: int = 3, controller: bool = True, told: Mapping[str, str] | None = None, **topics: TopicState | None
+    *,
+    brokers: int = 3,
+    controller: bool = True,
+    told: Mapping[str, str] | None = None,
+    topics: Mapping[str, TopicState | None] | None = None,
 ) -> ClusterState:
     there = {
         topic.name: _topic(partitions=1) if topic.partition_rule is PartitionRule.SINGLE else _topic()
         for topic in CATALOGUE
     }
-    changed = {name: state for name, state in topics.items() if state is not None}
+    changed = topics or {}
     return ClusterState(
         cluster_id="test",
         brokers=tuple(f"kafka-{number}:9092" for number in range(brokers)),
         controller=controller,
-        topics={name: state for name, state in (there | changed).items() if name not in topics or topics[name]},
+        topics={name: state for name, state in (there | dict(changed)).items() if state is not None},
         broker_settings=told or {},
     )
 
@@ -220,12 +224,12 @@ def test_topics_are_well_when_they_are_as_the_catalogue_has_them() -> None:
 def test_topic_fault_is_told_when_it_differs_from_the_catalogue(
     name: str, state: TopicState | None, severity: Severity, told: str
 ) -> None:
-    _assert_told(topics_check.judge(_cluster(**{name: state}), KAFKA), severity, told)
+    _assert_told(topics_check.judge(_cluster(topics={name: state}), KAFKA), severity, told)
 
 
 def test_topic_is_well_when_it_keeps_records_longer_or_for_ever() -> None:
     for kept in ("-1", "99999999999"):
-        cluster = _cluster(**{EVENTS: _topic(settings={"retention.ms": kept})})
+        cluster = _cluster(topics={EVENTS: _topic(settings={"retention.ms": kept})})
         assert _worst(topics_check.judge(cluster, KAFKA)) is Severity.OK
 
 
