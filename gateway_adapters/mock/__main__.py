@@ -39,7 +39,7 @@ async def serve(settings: ServerSettings) -> None:
     try:
         await runner.setup()
         await listener.open()
-        server.action_base = f"http://{settings.host}:{listener.port}/actions"
+        server.action_base = f"{settings.public_url or f'http://{settings.host}:{listener.port}'}/actions"
         server.clockwork.start()
         sys.stdout.write(f"READY mock-gateway {listener.port}\n")
         sys.stdout.flush()
@@ -57,6 +57,7 @@ def parsed(arguments: Sequence[str]) -> ServerSettings:
     parser = argparse.ArgumentParser(prog="mock-gateway", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=0, help="0 (default): a free one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--public-url", default=None, help="what payers reach it by (default: by host and port)")
     parser.add_argument("--ledger", type=Path, required=True, help="SQLite file; made when absent, else continued")
     parser.add_argument("--webhook-url", default=None, help="where notices are posted (default: nowhere)")
     parser.add_argument("--webhook-secret", default=ServerSettings.__dataclass_fields__["webhook_secret"].default)
@@ -71,6 +72,7 @@ def parsed(arguments: Sequence[str]) -> ServerSettings:
         ledger=chosen.ledger,
         host=chosen.host,
         port=chosen.port,
+        public_url=chosen.public_url,
         webhook_url=chosen.webhook_url,
         webhook_secret=chosen.webhook_secret,
         latency=chosen.latency,

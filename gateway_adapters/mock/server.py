@@ -55,6 +55,7 @@ class ServerSettings:
     ledger: Path
     host: str = "127.0.0.1"
     port: int = 0  # 0: a free one
+    public_url: str | None = None  # what payers reach it by; None: by host and port
     webhook_url: str | None = None
     webhook_secret: str = "whsec_mock"  # noqa: S105 - the Mock moves no money; tests and the embedded profile share it
     latency: Latency = field(default_factory=lambda: Fixed(ms=0))
