@@ -66,6 +66,7 @@ def dead_letter(
     origin: str | None = "m1",
     headers: tuple[tuple[str, bytes], ...] = (("x-custom", b"\xff\x00"),),
     withheld: bool = False,
+    timestamp_ms: int = 1_699_999_999_000,
 ) -> DeadLetter:
     """A command that could not be decoded."""
     named = () if origin is None else (("ce_originid", origin.encode()),)
@@ -76,12 +77,12 @@ def dead_letter(
         topic=topic,
         partition=1,
         offset=offset,
-        timestamp_ms=1_699_999_999_000,
+        timestamp_ms=timestamp_ms,
         key=key,
         value=value,
         headers=tuple(RawHeader(name=name, value=text) for name, text in (*named, *headers)),
         withheld=withheld,
-        failed_at_ms=1_699_999_999_000,
+        failed_at_ms=timestamp_ms,
     )
 
 

@@ -4,18 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from streams.cli.application import build
 from streams.cli.settings import README_END, README_START, markdown
 from streams.cli.terminal import ExitCode
 from streams.settings import variables
+from tests.support.command_line import run_command
 
 README = Path(__file__).parents[2] / "README.md"
 
 
 def _run(*words: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
-    result = CliRunner().invoke(build(), ["settings", *words], env=environment)
+    result = run_command("settings", *words, environment=environment)
     return result.exit_code, result.stdout, result.stderr
 
 
