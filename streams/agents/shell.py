@@ -14,6 +14,7 @@ from schemas.vocabulary import DeadLetterReason
 from streams.agents.dead_letters import dead_letter_of, letter_message
 from streams.agents.intake import RefusedError
 from streams.domain.errors import InvariantViolatedError
+from streams.kafka.pipeline import oversize
 from streams.kafka.shell import InputEvent, RowReader, Step
 from streams.telemetry import metrics
 
@@ -35,7 +36,7 @@ class AgentShell:
     def handle(self, event: InputEvent, read: RowReader) -> Step:
         """Return the step for one record. Raises: InvariantViolatedError, or our own defect past the limit."""
         try:
-            return self._take(event, read)
+            step = self._take(event, read)
         except RefusedError as refusal:
             return self._dead(event, refusal.reason, refusal.detail)
         except InvariantViolatedError:
@@ -46,6 +47,9 @@ class AgentShell:
                 raise
             log.exception("handler_failed", topic=event.topic, partition=event.partition, offset=event.offset)
             return self._dead(event, DeadLetterReason.HANDLER_FAILED, type(defect).__name__)
+        # Nothing of it was written yet, so the order stays as it was, and the worker does not stop at this record for ever.
+        fault = oversize(step)
+        return step if fault is None else self._dead(event, DeadLetterReason.TOO_LARGE, fault)
 
     def _dead(self, event: InputEvent, reason: DeadLetterReason, detail: str) -> Step:
         letter = dead_letter_of(event, component=self._component, reason=reason, detail=detail)

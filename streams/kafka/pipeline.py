@@ -32,7 +32,7 @@ HEADER_OVERHEAD_BYTES = 16
 """Counted for each header beside name and value; generous."""
 
 WATCH_INTERVAL_S = 1.0
-"""Between two looks at the age of the oldest input in flight."""
+"""Between two looks whether anything moves."""
 
 log = structlog.get_logger(__name__)
 
@@ -185,7 +185,7 @@ class Pipeline:
         self._drain_timeout_s = drain_timeout_s
         self._ack_timeout_s = ack_timeout_s
         self._lanes: dict[int, _Lane] = {}
-        self._in_flight: dict[tuple[str, int, int], float] = {}
+        self._in_flight: set[tuple[str, int, int]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._watch: asyncio.Task[None] | None = None
@@ -233,7 +233,7 @@ class Pipeline:
         try:
             if not self._ledger.note_arrival((event.topic, event.partition), event.offset):
                 return
-            self._in_flight[identity] = asyncio.get_running_loop().time()
+            self._in_flight.add(identity)
             self._idle.clear()
             await self._slots.acquire()
             lane = self._lanes[event.partition]
@@ -246,12 +246,9 @@ class Pipeline:
 
     def _refuse_too_large(self, step: Step) -> None:
         """Before anything is written: a half-written step would be a decision nobody made (FAUST.md 13)."""
-        for row in step.rows:
-            if row.value is not None and len(row.value) > MAX_ROW_BYTES:
-                raise TooLargeError(f"row of table {row.table}: {len(row.value)} bytes, at most {MAX_ROW_BYTES}")
-        for message in step.speak:
-            if (size := _message_bytes(message)) > MAX_MESSAGE_BYTES:
-                raise TooLargeError(f"message for {message.topic}: {size} bytes, at most {MAX_MESSAGE_BYTES}")
+        fault = oversize(step)
+        if fault is not None:
+            raise TooLargeError(fault)
 
     def send_row(self, write: RowWrite, stamp: Stamp, partition: int) -> Awaitable[asyncio.Future[Acknowledged]]:
         """One changelog record, in the partition of the input: a row lives where its order's events are."""
@@ -268,7 +265,7 @@ class Pipeline:
     def finish(self, partition: int, topic: str, offset: int) -> None:
         """Everything that this input caused is acknowledged."""
         self._ledger.note_done((topic, partition), offset)
-        self._in_flight.pop((topic, partition, offset), None)
+        self._in_flight.discard((topic, partition, offset))
         self._slots.release()
         self.done_count += 1
         if not self._in_flight:
@@ -289,14 +286,30 @@ class Pipeline:
             self._on_failure(failure)
 
     async def _watch_age(self) -> None:
-        """The producer has its own time-outs; this one holds whatever becomes of them."""
+        """The producer has its own time-outs; this one holds whatever becomes of them, and of what was fetched."""
+        loop = asyncio.get_running_loop()
+        done_count, moved_at_s = self.done_count, loop.time()
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            oldest = next(iter(self._in_flight.items()), None)
-            if oldest is not None:
-                age_s = asyncio.get_running_loop().time() - oldest[1]
-                if age_s > self._ack_timeout_s:
-                    self.fail(StalledError(f"{oldest[0]} is in flight for {age_s:.0f} s"))
+            if self.done_count != done_count or not (self._in_flight or self._ledger.waiting()):
+                done_count, moved_at_s = self.done_count, loop.time()
+            elif loop.time() - moved_at_s > self._ack_timeout_s:
+                waiting = self._ledger.waiting()
+                self.fail(StalledError(f"{self.in_flight} inputs in flight and {waiting} fetched, and none is done"))
+
+
+def oversize(step: Step) -> str | None:
+    """Return what of the step the broker would refuse for its size, or None. Who decides should ask first.
+
+    A worker that is given such a step stops, and would stop again at the same record after every restart.
+    """
+    for row in step.rows:
+        if row.value is not None and len(row.value) > MAX_ROW_BYTES:
+            return f"row of table {row.table}: {len(row.value)} bytes, at most {MAX_ROW_BYTES}"
+    for message in step.speak:
+        if (size := _message_bytes(message)) > MAX_MESSAGE_BYTES:
+            return f"message for {message.topic}: {size} bytes, at most {MAX_MESSAGE_BYTES}"
+    return None
 
 
 def _message_bytes(message: Outgoing) -> int:
