@@ -47,7 +47,7 @@ class AgentShell:
                 raise
             log.exception("handler_failed", topic=event.topic, partition=event.partition, offset=event.offset)
             return self._dead(event, DeadLetterReason.HANDLER_FAILED, type(defect).__name__)
-        # Nothing of it was written yet, so the order stays as it was, and the worker does not stop at this record for ever.
+        # Nothing of it was written yet: the order stays as it was, and the worker need not stop here for ever.
         fault = oversize(step)
         return step if fault is None else self._dead(event, DeadLetterReason.TOO_LARGE, fault)
 
