@@ -1,7 +1,7 @@
 """The aiohttp application: the table of routes on a router, and the one place where errors become problems.
 
 Built by `http_ingress.server` and by the tests, with an `Ingress` that holds everything with I/O. Every answer of every
-path goes through `_outermost`: it gives each request its id, turns what was raised into a problem, counts and logs. The
+path goes through `_outermost`: it gives each request its id, turns what was raised into a problem, counts and logs. A
 log line has the route's template, never the path, the query, a header or a body.
 """
 
@@ -44,6 +44,7 @@ _HTTP_PROBLEMS: Final = {
     417: ProblemCode.EXPECTATION_FAILED,
 }
 _SERVER_ERRORS: Final = 500
+_MS_PER_S: Final = 1000
 _KEPT_HEADERS: Final = ("Allow",)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _NO_CALLER: Final = Caller(key_origin=None, header_origin=None)
@@ -136,7 +137,7 @@ def respond(request: web.Request, answer: Answer) -> web.Response:
     return web.Response(
         status=answer.status,
         body=answer.encoded(),
-        headers={**_SAFE_HEADERS, **answer.headers, "Content-Type": answer.content_type},
+        headers={**answer.headers, "Content-Type": answer.content_type},
     )
 
 
@@ -188,12 +189,15 @@ def _account(ingress: Ingress, request: web.Request, status: int, duration_s: fl
     method = request.method if request.method in _METHODS else "other"
     code = request.get(_PROBLEM)
     ingress.metrics.answered(route=route, method=method, status=status, duration_s=duration_s, problem=code)
-    _log.info(
+    # A line for each payment would cost more than its validation, and its facts are on the log; so what went well is
+    # told at DEBUG, and counted above in any case.
+    say = _log.debug if code is None else _log.info
+    say(
         "request",
         route=route,
         method=method,
         http_status=status,
-        duration_ms=round(duration_s * 1000, 1),
+        duration_ms=round(duration_s * _MS_PER_S, 1),
         request_id=request[_REQUEST_ID],
         code=code,
     )

@@ -1,16 +1,18 @@
 """The OpenAPI description is true: whatever is sent to what it describes, the answers are the ones it promises.
 
 Schemathesis makes requests that fit the description and requests that do not, for every operation, and sends them to an
-ingress over a real socket. No answer may be a 5xx; status, media type, headers and body must be as described; what does not
-fit must be refused, and what fits must be taken. `tests/support/ingress_thread.py` says how the ingress runs beside it.
+ingress over a real socket. No answer may be a 5xx; status, media type, headers and body must be as described; what does
+not fit must be refused, and what fits must be taken.
 """
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
 from http_ingress import openapi
@@ -18,8 +20,8 @@ from tests.support.ingress_thread import IngressThread
 
 MAX_EXAMPLES = 60
 
-# A request that fits can still be refused for what the description cannot say: a declined payment (402), card-like digits
-# or a sum that is too large (422).
+# A request that fits can still be refused for what the description cannot say: a declined payment (402), digits that
+# look like a card's or a sum that is too large (422).
 CONFIG = SchemathesisConfig.from_dict(
     {
         "checks": {
@@ -43,23 +45,24 @@ schema = schemathesis.openapi.from_dict(json.loads(openapi.document(version="tes
 @pytest.mark.slow
 @schema.parametrize()
 @settings(max_examples=MAX_EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
-def test_operation_answers_as_described_whatever_is_sent(case: schemathesis.Case, ingress: IngressThread) -> None:
+def test_operation_answers_as_described_whatever_is_sent(case: Case[Any], ingress: IngressThread) -> None:
     _say_what_a_schema_cannot(case)
     response = case.call_and_validate(base_url=ingress.url)
     assert response.status_code < 500
 
 
-def _say_what_a_schema_cannot(case: schemathesis.Case) -> None:
+def _say_what_a_schema_cannot(case: Case[Any]) -> None:
     """Let a fitting request keep the two rules that JSON Schema has no words for.
 
-    The header and the body must name the same origin; and an amount is written without a fraction, while for JSON Schema
-    388.0 is an integer.
+    The header and the body must name the same origin; and an amount is written without a fraction, while for JSON
+    Schema 388.0 is an integer.
     """
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
     if isinstance(case.body, dict):
         case.body.pop("originId", None)
-        if isinstance(case.body.get("amount"), float):
-            case.body["amount"] = int(case.body["amount"])
+        amount = case.body.get("amount")
+        if isinstance(amount, float):
+            case.body["amount"] = int(amount)
     if "X-Origin-Id" not in case.headers:
         case.headers["X-Origin-Id"] = "originA"
