@@ -41,6 +41,7 @@ class GatewayCallRequested:
     final: bool  # of a capture: release the rest
     first_requested_at_ms: int  # of this attempt: the gateway's idempotency window runs from here
     requested_at_ms: int
+    repeated: bool = False  # asked for again after a crash: the first copy may be on its way, made, or lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

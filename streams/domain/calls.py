@@ -1,8 +1,7 @@
 """What the executor is asked: an attempt, the same attempt again, or an inquiry about it.
 
 Called by `admission`, `retry` and `reconciliation`; `redrive` asks again for a call that is owed. The intent stands in
-the row before the request leaves, and the gateway's key is made of the operation and the attempt, so that a request
-sent twice is one call.
+the row before the request leaves, and the gateway's key is made of the operation and the attempt.
 """
 
 from schemas import identifiers
@@ -39,26 +38,19 @@ def called(turn: Turn, operation: OperationRow, kind: CallKind) -> OperationRow:
             call_number=operation.call_number + 1,
             call_kind=kind,
             called_at_ms=turn.now_ms,
-            call_repeated=False,
         )
     )
     say_call(turn, operation)
     return operation
 
 
-def repeated(turn: Turn, operation: OperationRow) -> None:
-    """Say once more, after a crash, the call that the operation waits for, if it waits for one.
+def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> None:
+    """Say the call that the operation waits for, if it waits for one.
 
-    The executor may get both copies, and the gateway may refuse the one and carry out the other. So the row remembers,
-    before the second copy leaves, that a refusal is no evidence any more.
+    `repeated` marks a copy after a crash. If the first copy was refused and the second carried out, the first one's
+    refusal would send the operation to another gateway: so the executor inquires about a marked copy, and does not make
+    it.
     """
-    if operation.call_kind not in {None, CallKind.INQUIRE} and not operation.call_repeated:
-        operation = turn.put(replace(operation, call_repeated=True))
-    say_call(turn, operation)
-
-
-def say_call(turn: Turn, operation: OperationRow) -> None:
-    """Say the call that the operation waits for, if it waits for one."""
     if operation.call_kind is None:
         return
     if operation.gateway is None:
@@ -84,5 +76,6 @@ def say_call(turn: Turn, operation: OperationRow) -> None:
         final=operation.final,
         first_requested_at_ms=operation.first_requested_at_ms,
         requested_at_ms=operation.called_at_ms,
+        repeated=repeated,
     )
     turn.say(CallGateway(request=request))

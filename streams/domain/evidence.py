@@ -33,6 +33,10 @@ class Evidence:
         """Return whether this is the word on the call that the operation waits for."""
         return operation.call_kind is not None and self.call_number == operation.call_number
 
+    def is_ahead_of(self, operation: OperationRow) -> bool:
+        """Return whether this answers a later attempt than the operation knows of."""
+        return self.attempt is not None and self.attempt > operation.attempt
+
     def concerns(self, operation: OperationRow) -> bool:
         """Return whether this is about the operation's current attempt, and not about one that was given up."""
         return self.gateway == operation.gateway and self.attempt in {None, operation.attempt}

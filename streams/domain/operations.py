@@ -46,7 +46,6 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
         call_number=0,
         call_kind=None,
         called_at_ms=0,
-        call_repeated=False,
         inquiries=0,
         doubted_op_id=None,
         gateway=None,

@@ -3,8 +3,8 @@
 Called by `order` with each piece of evidence. The rules, from DESIGN.md sections 5, 7 and 8:
 
 * While it is open, a success or a refusal ends it, from whichever call or notice of the current attempt it comes.
-* Only positive evidence ends it as not executed: the answer to the very call it waits for, if that was asked for once,
-  an inquiry, a notice. Of two sendings of one call, that one was refused says nothing about the other.
+* Only positive evidence ends it as not executed: the answer to the very call it waits for, an inquiry, a notice. In
+  doubt, that a second sending was refused says nothing about the first.
 * In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
 * A confirmed amount or currency other than asked for is a success, and a review.
 * After its end: a success may be taken back; a success of what we held to be refused or given up asks for a person.
@@ -14,8 +14,8 @@ from typing import Final, assert_never
 
 from schemas.event_types import Transition
 from schemas.records.orders import OperationRow, PaymentRow
-from schemas.vocabulary import OperationKind, OperationState, Outcome
-from streams.domain import reconciliation, retry, settlement, sums
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome
+from streams.domain import reconciliation, retry, settlement, sums, timers
 from streams.domain.evidence import Evidence
 from streams.domain.limits import MAX_EVENTS
 from streams.domain.rows import replace
@@ -38,12 +38,37 @@ _RESTS: Final = {
 def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     """Apply the evidence to an operation that is past its claim. The same evidence twice changes nothing."""
     called = operation.attempt > 0 and operation.state in OPEN
+    if operation.state is OperationState.DISPATCHED and called and evidence.is_ahead_of(operation):
+        operation = _caught_up(turn, operation, evidence)
     if called and evidence.concerns(operation):
         _judge_open(turn, operation, evidence)
     elif evidence.outcome is Outcome.SUCCEEDED and (called or operation.state in _REFUSED):
         _contradicted(turn, operation)
     elif evidence.outcome is Outcome.REVERSED and operation.state is OperationState.SUCCEEDED:
         _taken_back(turn, operation, evidence)
+
+
+def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> OperationRow:
+    """Take over that a later attempt was made: by an owner of this order that was ahead, under the same pinned plan.
+
+    A paused owner that wakes up sees this, and so does one whose row was lost. Making the earlier attempts again would
+    be wrong: the later one was made because they positively were not executed.
+    """
+    assert evidence.attempt is not None
+    assert evidence.call_number is not None
+    operation = replace(
+        timers.let_go(turn, operation),
+        attempt=evidence.attempt,
+        gateway=evidence.gateway,
+        gateway_reference=None,
+        call_number=evidence.call_number,
+        call_kind=CallKind(operation.kind.value),
+        called_at_ms=turn.now_ms,
+        first_requested_at_ms=turn.now_ms,
+    )
+    if operation.kind in OPENING:
+        turn.put_payment(replace(turn.payment_of(operation), gateway=evidence.gateway))
+    return turn.put(operation)
 
 
 def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
@@ -54,8 +79,9 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
             _succeeded(turn, operation, evidence)
         case Outcome.DECLINED:
             settlement.settled(turn, operation, OperationState.DECLINED, Transition.DECLINED, evidence.error)
-        case Outcome.REVERSED:
-            settlement.settled(turn, operation, OperationState.REVERSED, Transition.REVERSED, evidence.error)
+        case Outcome.REVERSED:  # then it had succeeded: both facts are told, whichever came first
+            _succeeded(turn, operation, evidence)
+            _taken_back(turn, turn.operations[operation.op_id], evidence)
         case Outcome.NOT_EXECUTED:
             _not_executed(turn, operation, evidence, answered=answered)
         case Outcome.PENDING | Outcome.REQUIRES_ACTION | Outcome.UNKNOWN:
@@ -99,10 +125,8 @@ def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
 
 def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     if operation.state is OperationState.DISPATCHED:
-        if answered and (evidence.inquiry or not operation.call_repeated):
+        if answered:
             retry.not_executed(turn, operation, evidence.error)
-        elif answered:
-            _unsettled(turn, operation, replace(evidence, outcome=Outcome.UNKNOWN), answered=True)
         return
     told_unasked = evidence.call_number is None
     if told_unasked or (answered and evidence.inquiry):

@@ -59,7 +59,7 @@ def _say_owed(turn: Turn, operation: OperationRow, *, newly_called: bool) -> Non
         say_claim(turn, operation)
         return
     if not newly_called:
-        calls.repeated(turn, operation)
+        calls.say_call(turn, operation, repeated=True)
     timers.say_timer(turn, operation)
     for event in operation.events:
         turn.say(turn.publication(operation, event))

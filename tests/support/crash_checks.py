@@ -1,0 +1,146 @@
+"""What must hold at the end of every run of the crash model, whatever crashed: `violations` returns what does not."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Final
+
+from schemas.event_types import Transition
+from schemas.identifiers import OpId, PaymentId
+from schemas.records.commands import op_id_of
+from schemas.records.payments import OperationReplied
+from schemas.vocabulary import CallKind, OperationState, Outcome
+from streams.domain.outputs import Publish
+from streams.domain.sums import UNANSWERED, UNSETTLED
+from tests.support.crash_world import EVENTS, REPLIES, World, request_id
+
+ENDS: Final = frozenset({Transition.SUCCEEDED, Transition.DECLINED, Transition.FAILED, Transition.REJECTED})
+Sums = defaultdict[PaymentId, list[int]]  # authorized, captured, refunded
+
+
+def violations(world: World, *, same_content: bool) -> list[str]:
+    """Return what was broken, one line each. `same_content`: an event id must stand for one content, to the byte."""
+    return [
+        *_unanswered(world),
+        *_answered_twice_differently(world),
+        *_effects(world),
+        *_unfinished(world),
+        *_events(world, same_content=same_content),
+        *_sums(world),
+    ]
+
+
+def _final_replies(world: World) -> dict[str, list[OperationReplied]]:
+    replies: dict[str, list[OperationReplied]] = defaultdict(list)
+    for entry in world.logs.topics[REPLIES]:
+        if entry.value.final:
+            replies[entry.value.request_id].append(entry.value)
+    return replies
+
+
+def _unanswered(world: World) -> Iterator[str]:
+    replies = _final_replies(world)
+    for number, command in enumerate(world.sent):
+        if not replies[request_id(number)]:
+            yield f"unanswered {request_id(number)} {op_id_of(command)}"
+
+
+def _answered_twice_differently(world: World) -> Iterator[str]:
+    """A request may hear that the last word is still to come, and then the last word, but not two last words."""
+    first: dict[OpId, str] = {}
+    for number, command in enumerate(world.sent):
+        first.setdefault(op_id_of(command), request_id(number))
+    for request, replies in _final_replies(world).items():
+        answers = set()
+        for reply in replies:
+            assert reply.operation is not None
+            answers.add((reply.operation.op_id, reply.operation.state, reply.operation.rejection))
+            if reply.replayed is (first[reply.operation.op_id] == request):
+                yield f"wrongly replayed {request}"
+        last = {answer for answer in answers if answer[1] not in UNSETTLED | {OperationState.REVERSED}}
+        if len(last) > 1 or len({answer[0] for answer in answers}) > 1:
+            yield f"two answers {request} {sorted(answers, key=str)}"
+
+
+def _effects(world: World) -> Iterator[str]:
+    """At most one effect an operation, one operation a key, and each order's effects in the order of its commands."""
+    by_op: dict[OpId, int] = defaultdict(int)
+    in_order: dict[str, list[OpId]] = defaultdict(list)
+    for effect in world.gateways.effects:
+        by_op[effect.request.op_id] += 1
+        in_order[effect.request.order_id].append(effect.request.op_id)
+    yield from (f"effect twice {op_id}" for op_id, count in by_op.items() if count > 1)
+    asked: dict[str, list[OpId]] = defaultdict(list)
+    keys: dict[str, set[OpId]] = defaultdict(set)
+    for command in world.sent:
+        op_id = op_id_of(command)
+        if op_id not in asked[command.order_id]:
+            asked[command.order_id].append(op_id)
+        if op_id in by_op:
+            keys[command.idempotency_key].add(op_id)
+    yield from (f"key {key} granted twice" for key, ops in keys.items() if len(ops) > 1)
+    for order, ops in in_order.items():
+        once = list(dict.fromkeys(ops))
+        if once != [op_id for op_id in asked[order] if op_id in by_op]:
+            yield f"order broken {order}"
+
+
+def _unfinished(world: World) -> Iterator[str]:
+    states = {each.op_id: each.state for row in world.orders.orders for each in row.operations}
+    for command in world.sent:
+        state = states.get(op_id_of(command))
+        if state is None or state in UNANSWERED | UNSETTLED:
+            yield f"unfinished {command.order_id} {op_id_of(command)} {state}"
+
+
+def _published(world: World) -> dict[str, list[Publish]]:
+    published: dict[str, list[Publish]] = defaultdict(list)
+    for entry in world.logs.topics[EVENTS]:
+        published[entry.value.event_id].append(entry.value)
+    return published
+
+
+def _events(world: World, *, same_content: bool) -> Iterator[str]:
+    ends: dict[OpId, list[Transition]] = defaultdict(list)
+    for event_id, copies in _published(world).items():
+        op_id, transition = copies[0].event.operation.op_id, copies[0].transition
+        if transition in ENDS:
+            ends[op_id].append(transition)
+        if transition is Transition.REVIEWED:
+            yield f"reviewed {op_id}"
+        if same_content and any(copy != copies[0] for copy in copies):
+            yield f"two contents {event_id} {transition}"
+        if any(copy.event.operation.state != copies[0].event.operation.state for copy in copies):
+            yield f"two states {event_id} {transition}"
+    for row in world.orders.orders:
+        for operation in row.operations:
+            if len(ends[operation.op_id]) != 1:
+                yield f"outcomes {operation.op_id} {operation.state} {ends[operation.op_id]}"
+
+
+def _moved(sums: Sums, payment: PaymentId, kind: CallKind, amount_minor: int) -> None:
+    if kind in {CallKind.AUTHORIZE, CallKind.SALE}:
+        sums[payment][0] += amount_minor
+    if kind in {CallKind.CAPTURE, CallKind.SALE}:
+        sums[payment][1] += amount_minor
+    if kind is CallKind.REFUND:
+        sums[payment][2] += amount_minor
+
+
+def _sums(world: World) -> Iterator[str]:
+    """The gateways' ledger, the rows and the events tell the same, to the cent."""
+    ledger: Sums = defaultdict(lambda: [0, 0, 0])
+    for effect in world.gateways.effects:
+        if effect.outcome is Outcome.SUCCEEDED:
+            _moved(ledger, effect.request.payment_id, effect.request.kind, effect.request.amount_minor)
+    told: Sums = defaultdict(lambda: [0, 0, 0])
+    for copies in _published(world).values():
+        event = copies[0].event
+        sign = {Transition.SUCCEEDED: 1, Transition.REVERSED: -1}.get(copies[0].transition, 0)
+        if event.payment_id is not None:
+            _moved(told, event.payment_id, CallKind(event.operation.kind.value), sign * event.operation.amount_minor)
+    for row in world.orders.orders:
+        for payment in row.payments:
+            kept = [payment.authorized_minor, payment.captured_minor, payment.refunded_minor]
+            for name, sums in (("ledger", ledger), ("events", told)):
+                if sums[payment.payment_id] != kept:
+                    yield f"{name} {payment.payment_id} {sums[payment.payment_id]} row {kept}"

@@ -1,0 +1,173 @@
+"""The executor and the gateways of the crash model.
+
+A gateway keeps what it did under each idempotency key, for ever, as real ones do inside their window. Its whims: it may
+be unreachable, break off before or after it did what it was asked, decline, or let the final word wait for a webhook.
+"""
+
+import random
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from gateway_adapters.contract import GatewayNotice
+from schemas.identifiers import GatewayName, OpId
+from schemas.records.gateway import GatewayCallRequested
+from schemas.vocabulary import CallKind, Outcome, RetryAdvice
+from tests.support.crash_log import Entry, Faults, Logs, Worker, Write
+from tests.support.order_desk import Said, completed, error
+
+REQUESTS: Final = "gateway.requests"
+RESULTS: Final = "gateway.results"
+WEBHOOKS: Final = "gateway.webhooks"
+
+UNREACHABLE = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.OTHER_GATEWAY), reference=None)
+BROKE_OFF = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW), reference=None)
+DECLINED = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"), reference=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whims:
+    """How the gateways behave, in percent of calls.
+
+    `by_key`: whether a gateway is unreachable follows from the key, so that every copy of a call meets the same fate.
+    """
+
+    unreachable: int = 0
+    broken_off: int = 0
+    declined: int = 0
+    pending: int = 0
+    taken_back: int = 0
+    by_key: bool = False
+
+
+@dataclass(slots=True)
+class Effect:
+    """What a gateway did: the witness that the engine's own view is held against."""
+
+    request: GatewayCallRequested
+    outcome: Outcome  # SUCCEEDED, PENDING or REVERSED
+
+
+@dataclass(slots=True)
+class Gateways:
+    """All gateways: their memory by name and key, and what they did in the order they did it."""
+
+    chance: random.Random
+    whims: Whims
+    answers: dict[tuple[str, str], Said] = field(default_factory=dict)
+    effects: list[Effect] = field(default_factory=list)
+    by_key: dict[str, Effect] = field(default_factory=dict)
+    calls: int = 0
+
+    def _is(self, percent: int, salt: str, key: str) -> bool:
+        """Return whether a fate that follows from the key strikes."""
+        return zlib.crc32(f"{salt}{key}".encode()) % 100 < percent
+
+    def call(self, request: GatewayCallRequested) -> Said:
+        self.calls += 1
+        if request.kind is CallKind.INQUIRE:
+            return self._found(request)
+        key = f"{request.gateway}{request.gateway_key}"
+        strikes = self.whims.unreachable
+        if self._is(strikes, "u", key) if self.whims.by_key else self.chance.randrange(100) < strikes:
+            return UNREACHABLE
+        breaks = self.chance.randrange(100) < self.whims.broken_off
+        if breaks and self.chance.random() < 0.5:
+            return BROKE_OFF
+        said = self._answer(request, key)
+        return BROKE_OFF if breaks else said
+
+    def _answer(self, request: GatewayCallRequested, key: str) -> Said:
+        place = (request.gateway, request.gateway_key)
+        if place in self.answers:
+            return self.answers[place]
+        if self._is(self.whims.declined, "d", request.op_id):
+            said = DECLINED
+        else:
+            pends = self._is(self.whims.pending, "p", key)
+            outcome = Outcome.PENDING if pends else Outcome.SUCCEEDED
+            said = Said(outcome=outcome, reference=f"{request.gateway}-{request.gateway_key}")
+            effect = Effect(request, outcome)
+            self.effects.append(effect)
+            self.by_key[request.gateway_key] = effect
+        self.answers[place] = said
+        return said
+
+    def _found(self, request: GatewayCallRequested) -> Said:
+        said = self.answers.get((request.gateway, request.gateway_key))
+        return said or UNREACHABLE  # an inquiry that finds nothing is proof here
+
+    def notice(self) -> GatewayNotice | None:
+        """Let one pending effect find its end, or take one success back; return the webhook about it."""
+        pending = [effect for effect in self.effects if effect.outcome is Outcome.PENDING]
+        done = [effect for effect in self.effects if effect.outcome is Outcome.SUCCEEDED]
+        if pending:
+            effect = self.chance.choice(pending)
+            effect.outcome = Outcome.SUCCEEDED
+        elif done and self.chance.randrange(100) < self.whims.taken_back:
+            effect = self.chance.choice(done)
+            if effect.request.kind in {CallKind.VOID, CallKind.AUTHORIZE}:
+                return None  # a hold that is gone by itself changes no ledger
+            effect.outcome = Outcome.REVERSED
+        else:
+            return None
+        place = (effect.request.gateway, effect.request.gateway_key)
+        self.answers[place] = replace(self.answers[place], outcome=effect.outcome)
+        return _notice(effect, number=len(self.effects))
+
+
+def _notice(effect: Effect, *, number: int) -> GatewayNotice:
+    request = effect.request
+    return GatewayNotice(
+        gateway=request.gateway,
+        notice_id=f"n{number}-{request.gateway_key}-{effect.outcome}",
+        origin_id=request.origin_id,
+        order_id=request.order_id,
+        op_id=request.op_id,
+        kind=request.kind,
+        outcome=effect.outcome,
+        gateway_reference=f"{request.gateway}-{request.gateway_key}",
+        payment_reference=None,
+        confirmed_amount_minor=request.amount_minor,
+        confirmed_currency=request.currency,
+        error=None,
+        occurred_at_ms=0,
+    )
+
+
+class Executor(Worker[None]):
+    """Makes each call once.
+
+    A request that may have been made before (it is redelivered after a crash, or marked as a second copy) is never made
+    afresh: an inquiry answers for it. A copy of a request answered in this life gets that answer again.
+    """
+
+    name = "executor"
+    inputs = (REQUESTS,)
+
+    def __init__(self, logs: Logs, chance: random.Random, faults: Faults, gateways: Gateways, *, resends: bool) -> None:
+        self._gateways = gateways
+        self._resends = resends
+        super().__init__(logs, chance, faults)
+
+    def start(self) -> None:
+        super().start()
+        self._answered: dict[tuple[OpId, int, GatewayName], Said] = {}
+
+    def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
+        request: GatewayCallRequested = entry.value
+        said = self._resent(request, possible_replay) if self._resends else self._once(request, possible_replay)
+        yield Write(RESULTS, request.order_id, completed(request, said, now_ms=entry.at_ms))
+
+    def _once(self, request: GatewayCallRequested, possible_replay: bool) -> Said:
+        call = (request.op_id, request.call_number, request.gateway)
+        if call not in self._answered:
+            asked = replace(request, kind=CallKind.INQUIRE) if possible_replay or request.repeated else request
+            self._answered[call] = self._gateways.call(asked)
+        return self._answered[call]
+
+    def _resent(self, request: GatewayCallRequested, possible_replay: bool) -> Said:
+        said = self._gateways.call(request)
+        weak = possible_replay and request.kind is not CallKind.INQUIRE and said.outcome is Outcome.NOT_EXECUTED
+        return replace(said, outcome=Outcome.UNKNOWN) if weak else said

@@ -1,0 +1,306 @@
+"""The crash model of the claim-after-order protocol, around the real state machines of `streams.domain`.
+
+`run` plays one seeded history: clients send commands and retries, reuse keys within and across orders; workers read,
+decide, flush, commit, crash and are paused in random turns; the policy changes in between; then everything comes to
+rest and `crash_checks.violations` says what was broken. A flaw is a wrapper around the code or a fault of a worker, so
+that the model proves it would notice.
+"""
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from gateway_adapters.contract import GatewayNotice
+from schemas.identifiers import CommandId, GatewayName
+from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, RoutePlan
+from schemas.records.commands import Command
+from schemas.records.gateway import GatewayCallCompleted
+from schemas.records.orders import OrderRow
+from schemas.records.payments import ReplyTo
+from schemas.records.timers import OpenTimer, TimerFired
+from streams.domain.claims import decide_claim
+from streams.domain.inputs import (
+    CommandReceived,
+    NoticeReceived,
+    OrderInput,
+    ResultReceived,
+    TimerReceived,
+    VerdictReceived,
+)
+from streams.domain.order import decide
+from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
+from tests.support.crash_commands import client_commands
+from tests.support.crash_gateways import REQUESTS, RESULTS, WEBHOOKS, Executor, Gateways, Whims
+from tests.support.crash_log import Entry, Faults, Logs, Worker, Write, paused
+
+COMMANDS: Final = "commands"
+CLAIMS: Final = "claims"
+VERDICTS: Final = "verdicts"
+TIMERS: Final = "timers"
+EVENTS: Final = "events"
+REPLIES: Final = "replies"
+
+MAX_STEPS: Final = 30_000
+MAX_ZOMBIES: Final = 3
+ZOMBIE_STEPS: Final = 60
+
+PLANS: Final = (("alpha", "beta", "alpha"), ("beta", "alpha", "beta"), ("beta",), ("alpha", "alpha"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """What may happen in a run, and what is wrong on purpose."""
+
+    commands: int = 10
+    crashes: int = 10  # at most, pauses included
+    crash_percent: float = 1.0  # of turns
+    zombies: bool = False
+    faults: Faults = field(default_factory=Faults)
+    whims: Whims = field(default_factory=Whims)
+    plan_not_pinned: bool = False  # an operation is dispatched by the policy of the moment, not by the claim's plan
+    executor_resends: bool = False  # a request that may have been made before is made again, and forgotten at once
+
+
+@dataclass(slots=True)
+class Policy:
+    """The routing policy of the moment: each version has its own order of gateways."""
+
+    version: int = 1
+
+    def plan_for(self, command: Command) -> RoutePlan:
+        return self.plan
+
+    @property
+    def plan(self) -> RoutePlan:
+        gateways = PLANS[self.version % len(PLANS)]
+        return RoutePlan(
+            policy_version=self.version, gateways=tuple(GatewayName(each) for each in gateways), refusal=None
+        )
+
+
+class Orders(Worker[OrderRow]):
+    """The shell around `decide`: what the orders agent does, without codec."""
+
+    name = "orders"
+    inputs = (COMMANDS, VERDICTS, RESULTS, WEBHOOKS, TIMERS)
+
+    def __init__(
+        self, logs: Logs, chance: random.Random, faults: Faults, policy: Policy, *, plan_not_pinned: bool
+    ) -> None:
+        self._policy = policy
+        self._plan_not_pinned = plan_not_pinned
+        self.decisions = 0
+        super().__init__(logs, chance, faults)
+
+    def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
+        before: OrderRow | None = self.rows.get(entry.key)
+        self.decisions += 1
+        event = _input(entry, possible_replay=possible_replay)
+        if self._plan_not_pinned and isinstance(event, VerdictReceived):
+            event = replace(event, verdict=replace(event.verdict, plan=self._policy.plan))
+        decision = decide(before, event, self._policy.plan_for)
+        row = decision.row
+        if row is None:
+            return []
+        self.rows[entry.key] = row
+        writes = []
+        if row != before or possible_replay:
+            writes.append(self._table(entry.key, row, row))
+        writes.extend(self._write(entry.key, row, output) for output in decision.outputs)
+        return writes
+
+    def _table(self, key: str, value: object, row: OrderRow) -> Write:
+        return Write("changelog:orders", key, value, table=True, version=row.version)
+
+    def _write(self, key: str, row: OrderRow, output: Output) -> Write:
+        match output:
+            case SendClaim():
+                return Write(CLAIMS, output.claim.idempotency_key, output.claim)
+            case CallGateway():
+                return Write(REQUESTS, key, output.request)
+            case Publish():
+                return Write(EVENTS, key, output)
+            case Reply():
+                return Write(REPLIES, key, output.reply)
+            case SetTimer():
+                name = f"timer|{output.timer.op_id}"
+                self.rows[name] = output.timer
+                return self._table(name, output.timer, row)
+            case ClearTimer():
+                name = f"timer|{output.op_id}"
+                self.rows[name] = None
+                return self._table(name, None, row)
+
+    @property
+    def timers(self) -> list[OpenTimer]:
+        return [row for row in self.rows.values() if isinstance(row, OpenTimer)]
+
+    @property
+    def orders(self) -> list[OrderRow]:
+        return [row for row in self.rows.values() if isinstance(row, OrderRow)]
+
+
+def _input(entry: Entry, *, possible_replay: bool) -> OrderInput:
+    when: dict[str, Any] = {"now_ms": entry.at_ms, "possible_replay": possible_replay}
+    match entry.value:
+        case ClaimDecided() as verdict:
+            return VerdictReceived(verdict=verdict, **when)
+        case GatewayCallCompleted() as result:
+            return ResultReceived(result=result, **when)
+        case GatewayNotice() as notice:
+            return NoticeReceived(notice=notice, **when)
+        case TimerFired() as timer:
+            return TimerReceived(timer=timer, **when)
+        case (command, str(command_id)):
+            reply_to = ReplyTo(request_id=command_id, partition=0)
+            return CommandReceived(
+                command=command, command_id=CommandId(command_id), reply_to=reply_to, traceparent=None, **when
+            )
+        case _:
+            raise AssertionError(entry.value)
+
+
+class Claims(Worker[ClaimRow]):
+    """The shell around `decide_claim`."""
+
+    name = "claims"
+    inputs = (CLAIMS,)
+
+    def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
+        claim: ClaimRequested = entry.value
+        before = self.rows.get(entry.key)
+        row, verdict = decide_claim(before, claim, entry.at_ms)
+        assert verdict is not None
+        self.rows[entry.key] = row
+        if row != before or possible_replay:
+            yield Write("changelog:claims", entry.key, row, table=True)
+        yield Write(VERDICTS, claim.order_id, verdict)
+
+
+class World:
+    """All workers and what is around them."""
+
+    def __init__(self, scenario: Scenario, seed: int) -> None:
+        self.scenario = scenario
+        self.chance = random.Random(seed)
+        self.logs = Logs()
+        self.policy = Policy()
+        self.gateways = Gateways(self.chance, scenario.whims)
+        self.sent = client_commands(self.chance, scenario.commands)
+        self._unsent = list(reversed(list(enumerate(self.sent))))
+        self.crashes = 0
+        self.steps = 0
+        self._zombies: list[tuple[Worker[Any], int]] = []
+        self.orders = self._new_orders()
+        self.claims = self._new_claims()
+        self.executor = Executor(
+            self.logs, self.chance, scenario.faults, self.gateways, resends=scenario.executor_resends
+        )
+
+    def _new_orders(self) -> Orders:
+        flaw = self.scenario.plan_not_pinned
+        return Orders(self.logs, self.chance, self.scenario.faults, self.policy, plan_not_pinned=flaw)
+
+    def _new_claims(self) -> Claims:
+        return Claims(self.logs, self.chance, self.scenario.faults)
+
+    def play(self) -> None:
+        """Let everything happen, in random turns, until nothing is left to do."""
+        while self.steps < MAX_STEPS:
+            self.steps += 1
+            self._misfortune()
+            if not self._turn() and not self._busy and not self._outside():
+                return
+        raise AssertionError("the world never came to rest")
+
+    @property
+    def _busy(self) -> bool:
+        return self.orders.busy or self.claims.busy or self.executor.busy
+
+    def _turn(self) -> bool:
+        """One turn of one worker, or of a zombie, or of the world outside; return whether anything happened."""
+        draw = self.chance.random()
+        if draw < 0.08 and self._outside():
+            return True
+        if self._zombies and draw < 0.3:
+            return self._zombie_turn()
+        worker: Worker[Any] = self.chance.choice((self.orders, self.orders, self.claims, self.executor))
+        return self._work(worker)
+
+    def _work(self, worker: Worker[Any]) -> bool:
+        draw = self.chance.random()
+        if draw < 0.5:
+            return worker.step()
+        if draw < 0.92:
+            return worker.flush()
+        worker.commit()
+        return False
+
+    def _zombie_turn(self) -> bool:
+        index = self.chance.randrange(len(self._zombies))
+        zombie, left = self._zombies.pop(index)
+        if left > 1:
+            self._zombies.append((zombie, left - 1))
+        return self._work(zombie)
+
+    def _misfortune(self) -> None:
+        """Perhaps a worker crashes or is paused, perhaps the policy changes."""
+        if self.crashes >= self.scenario.crashes:
+            return
+        draw = self.chance.random()
+        if draw < self.scenario.crash_percent / 100:
+            self.crashes += 1
+            self.chance.choice((self.orders, self.orders, self.claims, self.executor)).start()
+        elif draw > 0.996 and self.scenario.zombies and len(self._zombies) < MAX_ZOMBIES:
+            self.crashes += 1
+            if self.chance.random() < 0.7:
+                self._zombies.append((self.orders, ZOMBIE_STEPS))
+                self.orders = paused(self.orders, self._new_orders)
+            else:
+                self._zombies.append((self.claims, ZOMBIE_STEPS))
+                self.claims = paused(self.claims, self._new_claims)
+        elif draw > 0.98:
+            self.policy.version += 1
+
+    def _outside(self) -> bool:
+        """A client sends, a webhook comes, or a timer fires; return whether there was anything left to happen."""
+        if self._unsent:
+            number, command = self._unsent.pop()
+            self.logs.append(COMMANDS, command.order_id, (command, request_id(number)))
+            return True
+        notice = self.gateways.notice()
+        if notice is not None:
+            assert notice.order_id is not None
+            for _ in range(self.chance.choice((1, 1, 2))):
+                self.logs.append(WEBHOOKS, notice.order_id, notice)
+            return True
+        if self.orders.timers:
+            self._fire(min(self.orders.timers, key=lambda timer: timer.due_at_ms))
+            return True
+        return False
+
+    def _fire(self, timer: OpenTimer) -> None:
+        self.logs.now_ms = max(self.logs.now_ms, timer.due_at_ms)
+        fired = TimerFired(
+            origin_id=timer.origin_id,
+            order_id=timer.order_id,
+            op_id=timer.op_id,
+            kind=timer.kind,
+            number=timer.number,
+            due_at_ms=timer.due_at_ms,
+            fired_at_ms=self.logs.now_ms,
+        )
+        self.logs.append(TIMERS, timer.order_id, fired)
+
+
+def request_id(number: int) -> str:
+    """Return the command id of the n-th command sent."""
+    return f"c{number}"
+
+
+def run(scenario: Scenario, seed: int) -> World:
+    """Play one history to its end and return the world as it is then."""
+    world = World(scenario, seed)
+    world.play()
+    return world

@@ -1,0 +1,353 @@
+"""One order on a desk: the state machines with a claims table and a scripted gateway around them, and no log.
+
+Unit and property tests of `streams.domain` give commands and evidence by hand and look at what the order says.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from gateway_adapters.contract import GatewayNotice
+from schemas.identifiers import CommandId, GatewayName, IdempotencyKey, OpId, OrderId, OriginId, PaymentId
+from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, RoutePlan
+from schemas.records.commands import (
+    CaptureRequested,
+    Command,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+    op_id_of,
+)
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError
+from schemas.records.orders import OperationRow, OrderRow, PaymentRow
+from schemas.records.payments import OperationReplied, PaymentView, ReplyTo
+from schemas.records.timers import OpenTimer, TimerFired
+from schemas.vocabulary import CallKind, OperationState, Outcome, RetryAdvice, TimerKind
+from streams.domain.claims import decide_claim
+from streams.domain.inputs import (
+    CommandReceived,
+    NoticeReceived,
+    OrderInput,
+    ResultReceived,
+    TimerReceived,
+    VerdictReceived,
+)
+from streams.domain.limits import DEFAULT_RULES, Rules
+from streams.domain.order import Decision, decide
+from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
+
+ORIGIN = OriginId("origin")
+ORDER = OrderId("order-1")
+MOCK = GatewayName("mock")
+OTHER = GatewayName("other")
+MAX_STEPS = 2_000
+
+
+def plan(*gateways: str, version: int = 1) -> RoutePlan:
+    return RoutePlan(policy_version=version, gateways=tuple(GatewayName(each) for each in gateways), refusal=None)
+
+
+def error(
+    retry: RetryAdvice, *, retry_after_ms: int | None = None, code: str = "gateway_unreachable"
+) -> OperationError:
+    return OperationError(
+        code=code,
+        decline_class=None,
+        gateway_code=None,
+        message="said by a test",
+        advice=None,
+        retry=retry,
+        retry_after_ms=retry_after_ms,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """What the scripted gateway answers."""
+
+    outcome: Outcome = Outcome.SUCCEEDED
+    error: OperationError | None = None
+    reference: str | None = "ref"
+    confirmed_minor: int | None = None
+    confirmed_currency: str | None = None
+    action_url: str | None = None
+
+
+SUCCESS = Said()
+DECLINE = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"))
+UNKNOWN = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.NEVER, code="gateway_timeout"), reference=None)
+PENDING = Said(outcome=Outcome.PENDING)
+ACTION = Said(outcome=Outcome.REQUIRES_ACTION, action_url="https://bank.example/3ds")
+NOT_FOUND = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.OTHER_GATEWAY), reference=None)
+
+
+def refusal(retry: RetryAdvice, *, retry_after_ms: int | None = None) -> Said:
+    return Said(outcome=Outcome.NOT_EXECUTED, error=error(retry, retry_after_ms=retry_after_ms), reference=None)
+
+
+@dataclass(slots=True, kw_only=True)
+class Desk:
+    """The order, and everything it has said so far."""
+
+    plan: RoutePlan = field(default_factory=lambda: plan("mock", "mock", "mock"))
+    rules: Rules = DEFAULT_RULES
+    row: OrderRow | None = None
+    now_ms: int = 1_000
+    replay: bool = False
+    script: deque[Said] = field(default_factory=deque)  # the gateway's next answers; then it succeeds
+    claim_rows: dict[IdempotencyKey, ClaimRow] = field(default_factory=dict)
+    claims: deque[ClaimRequested] = field(default_factory=deque)
+    requests: deque[GatewayCallRequested] = field(default_factory=deque)
+    timers: dict[OpId | None, OpenTimer] = field(default_factory=dict)
+    said: list[Output] = field(default_factory=list)
+    planned: list[Command] = field(default_factory=list)  # what a route plan was asked for
+    commands: int = 0
+
+    def take(self, event: OrderInput) -> Decision:
+        """Give the order this input and keep what it says."""
+        decision = decide(self.row, event, self._plan_for, self.rules)
+        self.row = decision.row
+        for output in decision.outputs:
+            self._keep(output)
+        return decision
+
+    def _plan_for(self, command: Command) -> RoutePlan:
+        self.planned.append(command)
+        return self.plan
+
+    def _keep(self, output: Output) -> None:
+        self.said.append(output)
+        match output:
+            case SendClaim():
+                self.claims.append(output.claim)
+            case CallGateway():
+                self.requests.append(output.request)
+            case SetTimer():
+                self.timers[output.timer.op_id] = output.timer
+            case ClearTimer():
+                self.timers.pop(output.op_id, None)
+            case Publish() | Reply():
+                pass
+
+    # Commands
+
+    def send(self, command: Command, *, command_id: str | None = None, waits: bool = True) -> OpId:
+        """Give the command; return its operation's id. The claim and the call wait until `settle`."""
+        self.commands += 1
+        name = command_id or f"c{self.commands}"
+        self.take(
+            CommandReceived(
+                command=command,
+                command_id=CommandId(name),
+                reply_to=ReplyTo(request_id=name, partition=0) if waits else None,
+                traceparent=None,
+                now_ms=self.now_ms,
+                possible_replay=self.replay,
+            )
+        )
+        return op_id_of(command)
+
+    def do(self, command: Command, *answers: Said) -> OpId:
+        """Give the command, let the gateway answer so, and settle; return its operation's id."""
+        self.script.extend(answers)
+        op_id = self.send(command)
+        self.settle()
+        return op_id
+
+    # What others do with what the order said
+
+    def settle(self) -> None:
+        """Let claims and gateway answer until nothing is owed to the order."""
+        for _ in range(MAX_STEPS):
+            if self.claims:
+                self.grant()
+            elif self.requests:
+                self.call()
+            else:
+                return
+        raise AssertionError("the order never came to rest")
+
+    def grant(self) -> ClaimDecided:
+        """Let the claims agent decide the oldest claim."""
+        claim = self.claims.popleft()
+        row, verdict = decide_claim(self.claim_rows.get(claim.idempotency_key), claim, self.now_ms)
+        assert row is not None
+        assert verdict is not None
+        self.claim_rows[claim.idempotency_key] = row
+        self.verdict(verdict)
+        return verdict
+
+    def verdict(self, verdict: ClaimDecided) -> Decision:
+        return self.take(VerdictReceived(verdict=verdict, now_ms=self.now_ms, possible_replay=self.replay))
+
+    def call(self, said: Said | None = None) -> GatewayCallCompleted:
+        """Let the gateway answer the oldest request: so, or by the script, or with a success."""
+        answer = said or (self.script.popleft() if self.script else SUCCESS)
+        result = completed(self.requests.popleft(), answer, now_ms=self.now_ms)
+        self.result(result)
+        return result
+
+    def result(self, result: GatewayCallCompleted) -> Decision:
+        return self.take(ResultReceived(result=result, now_ms=self.now_ms, possible_replay=self.replay))
+
+    def notice(self, op_id: OpId | None, said: Said, **fields: object) -> Decision:
+        """Let a webhook say this; `fields` replace those of the notice."""
+        notice = GatewayNotice(
+            gateway=MOCK,
+            notice_id="n1",
+            origin_id=ORIGIN,
+            order_id=ORDER,
+            op_id=op_id,
+            kind=None,
+            outcome=said.outcome,
+            gateway_reference=said.reference,
+            payment_reference=None,
+            confirmed_amount_minor=said.confirmed_minor,
+            confirmed_currency=said.confirmed_currency,
+            error=said.error,
+            occurred_at_ms=self.now_ms,
+        )
+        notice = replace(notice, **fields)  # type: ignore[arg-type]  # a test names any field of the notice
+        return self.take(NoticeReceived(notice=notice, now_ms=self.now_ms, possible_replay=self.replay))
+
+    def fire(self, op_id: OpId, *, number: int | None = None) -> Decision:
+        """Let the operation's timer fire, at its time; or one of another number."""
+        timer = self.timers[op_id]
+        self.now_ms = max(self.now_ms, timer.due_at_ms)
+        return self.fire_timer(timer if number is None else replace(timer, number=number))
+
+    def fire_timer(self, timer: OpenTimer) -> Decision:
+        fired = TimerFired(
+            origin_id=timer.origin_id,
+            order_id=timer.order_id,
+            op_id=timer.op_id,
+            kind=timer.kind,
+            number=timer.number,
+            due_at_ms=timer.due_at_ms,
+            fired_at_ms=self.now_ms,
+        )
+        return self.take(TimerReceived(timer=fired, now_ms=self.now_ms, possible_replay=self.replay))
+
+    def end(self) -> Decision:
+        """Let the sweep of the orders table ask for the end of the row."""
+        return self.fire_timer(
+            OpenTimer(
+                origin_id=ORIGIN, order_id=ORDER, op_id=None, kind=TimerKind.EXPIRE_ROW, number=0, due_at_ms=self.now_ms
+            )
+        )
+
+    # What there is to see
+
+    def operation(self, op_id: OpId) -> OperationRow:
+        assert self.row is not None
+        return next(each for each in self.row.operations if each.op_id == op_id)
+
+    def state(self, op_id: OpId) -> OperationState:
+        return self.operation(op_id).state
+
+    @property
+    def payment(self) -> PaymentRow:
+        assert self.row is not None
+        return self.row.payments[-1]
+
+    @property
+    def events(self) -> list[Publish]:
+        return [output for output in self.said if isinstance(output, Publish)]
+
+    @property
+    def transitions(self) -> list[str]:
+        return [each.transition.value for each in self.events]
+
+    @property
+    def replies(self) -> list[OperationReplied]:
+        return [output.reply for output in self.said if isinstance(output, Reply)]
+
+    def replies_to(self, request_id: str) -> list[OperationReplied]:
+        return [reply for reply in self.replies if reply.request_id == request_id]
+
+    @property
+    def view(self) -> PaymentView:
+        """The payment as the last event shows it."""
+        payment = self.events[-1].event.payment
+        assert payment is not None
+        return payment
+
+
+def completed(request: GatewayCallRequested, said: Said, *, now_ms: int) -> GatewayCallCompleted:
+    """Return the executor's record of this answer; a success confirms what was asked unless it says otherwise."""
+    succeeded = said.outcome is Outcome.SUCCEEDED
+    return GatewayCallCompleted(
+        origin_id=request.origin_id,
+        order_id=request.order_id,
+        op_id=request.op_id,
+        kind=request.kind,
+        attempt=request.attempt,
+        call_number=request.call_number,
+        gateway=request.gateway,
+        outcome=said.outcome,
+        gateway_reference=said.reference,
+        confirmed_amount_minor=said.confirmed_minor or (request.amount_minor if succeeded else None),
+        confirmed_currency=said.confirmed_currency or (request.currency if succeeded else None),
+        action_url=said.action_url,
+        error=said.error,
+        raw=None,
+        completed_at_ms=now_ms,
+    )
+
+
+# Commands, short
+
+MakeCommand = Callable[..., Command]
+
+
+def authorize(amount: int = 10_000, *, key: str = "auth", token: str = "tok_1", order: OrderId = ORDER) -> Command:
+    return _payment(amount, key=key, token=token, order=order, capture=False)
+
+
+def sale(amount: int = 10_000, *, key: str = "sale", token: str = "tok_1", order: OrderId = ORDER) -> Command:
+    return _payment(amount, key=key, token=token, order=order, capture=True)
+
+
+def _payment(amount: int, *, key: str, token: str, order: OrderId, capture: bool) -> PaymentRequested:
+    return PaymentRequested(
+        origin_id=ORIGIN,
+        order_id=order,
+        idempotency_key=IdempotencyKey(key),
+        amount_minor=amount,
+        currency="USD",
+        token=token,
+        capture=capture,
+    )
+
+
+def capture(
+    payment: PaymentId, amount: int | None = None, *, key: str = "cap", final: bool = False, currency: str | None = None
+) -> Command:
+    return CaptureRequested(
+        origin_id=ORIGIN,
+        order_id=ORDER,
+        idempotency_key=IdempotencyKey(key),
+        payment_id=payment,
+        amount_minor=amount,
+        currency=currency,
+        final=final,
+    )
+
+
+def void(payment: PaymentId, *, key: str = "void") -> Command:
+    return VoidRequested(origin_id=ORIGIN, order_id=ORDER, idempotency_key=IdempotencyKey(key), payment_id=payment)
+
+
+def refund(payment: PaymentId, amount: int | None = None, *, key: str = "ref", currency: str | None = None) -> Command:
+    return RefundRequested(
+        origin_id=ORIGIN,
+        order_id=ORDER,
+        idempotency_key=IdempotencyKey(key),
+        payment_id=payment,
+        amount_minor=amount,
+        currency=currency,
+    )
+
+
+def inquiry(request: GatewayCallRequested) -> bool:
+    return request.kind is CallKind.INQUIRE
