@@ -7,13 +7,14 @@ ingress must be, since `streams` never imports `http_ingress`.
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from streams.cli.terminal import expected_failures
+from streams.cli.terminal import ExitCode, expected_failures, fail
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 OWN_PROGRAMS = {
@@ -46,21 +47,45 @@ def dev(
     """Run everything on the embedded broker with the Mock gateway."""
     with expected_failures():
         from streams.development import run_dev
+        from streams.local_engine import ComponentFailedError
 
-        run_dev(port=port, folder=folder)
+        try:
+            run_dev(port=port, folder=folder)
+        except ComponentFailedError as error:
+            fail(str(error), ExitCode.FAILED)
 
 
 def _worker(component: str) -> Callable[[], None]:
     def start() -> None:
         with expected_failures():
             from streams import settings
+            from streams.operations.reachability import require_broker
 
             configured = settings.load()
-            from streams import bootstrap  # after the settings: a wrong one is said without waiting for Faust's import
+            require_broker(configured.kafka)
+            with _worker_failures():
+                from streams import bootstrap  # late: what is wrong above is said without waiting for Faust's import
 
-            bootstrap.run(component, configured)
+                bootstrap.run(component, configured)
 
     return start
+
+
+@contextmanager
+def _worker_failures() -> Iterator[None]:
+    """Say in one line what whoever runs a worker can mend; a defect keeps its trace, for the worker's supervisor."""
+    from gateway_adapters.errors import MisconfiguredError as GatewayMisconfiguredError
+    from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
+    from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+
+    try:
+        yield
+    except TopicsNotReadyError as error:
+        fail(f"refusing to start: {error}; `payment-engine topics plan` tells more", ExitCode.MISCONFIGURED)
+    except (GatewayMisconfiguredError, LocalRowsLockedError, MisconfiguredError) as error:
+        fail(f"refusing to start: {error}", ExitCode.MISCONFIGURED)
+    except RetryableError as error:
+        fail(f"the log does not answer as it must: {error}; `payment-engine doctor` tells more", ExitCode.UNREACHABLE)
 
 
 def _own_program(module: str) -> Callable[[typer.Context], None]:

@@ -285,3 +285,20 @@ def test_log_reads_from_where_it_is_told_when_it_is_told(log: KafkaLog, origin: 
 def test_log_says_not_found_when_a_topic_does_not_exist(log: KafkaLog) -> None:
     with pytest.raises(NotFoundError, match="topics apply"):
         list(log.read("nobody.made.this"))
+
+
+@pytest.mark.parametrize("component", ["orders", "claims", "executor"])
+def test_worker_refuses_to_start_and_says_what_to_do_when_there_are_no_topics(component: str) -> None:
+    with embedded_broker_process() as address:
+        done = subprocess.run(
+            [sys.executable, "-m", "streams.cli", component],
+            env={**os.environ, "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": address},
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+    assert done.returncode in {ExitCode.MISCONFIGURED, ExitCode.UNREACHABLE}
+    told = done.stderr.splitlines()[-1]
+    assert told.startswith("error: ")
+    assert "`payment-engine " in told

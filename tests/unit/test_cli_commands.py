@@ -67,6 +67,9 @@ def test_help_imports_nothing_heavy_when_it_is_printed() -> None:
         ["policy", "set", "m1", "--gateways", "mock"],
         ["topics", "plan"],
         ["topics", "apply", "--yes"],
+        ["orders"],
+        ["claims"],
+        ["executor"],
     ],
 )
 def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequence[str]) -> None:
