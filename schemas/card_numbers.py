@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
-MAX_NODES: Final = 200_000
+MAX_NODES: Final = 50_000
 """Values and items looked at; a body of 64 KiB has fewer."""
 MAX_PATH_PARTS: Final = 16
 MAX_PATH_PART_CHARS: Final = 40
@@ -24,6 +24,8 @@ MAX_DIGITS: Final = 19
 MAX_GROUPS: Final = 5_000
 """Groups of digits with nothing but separators between them; nothing of ours has a dozen."""
 _PREFIX_DIGITS: Final = 4
+_LEAST: Final = 10 ** (MIN_DIGITS - 1)
+_BEYOND: Final = 10**MAX_DIGITS
 _DOUBLED: Final = {
     str(digit): sum(divmod(digit * 2, 10)) for digit in range(10)
 }  # Luhn: the digits of the double, added
@@ -165,7 +167,7 @@ def _is_card_number(node: object) -> bool:
 
 def _is_number_like(number: int) -> bool:
     # Python refuses to print integers of thousands of digits, and no card number is that long.
-    return abs(number) < 10**MAX_DIGITS and holds_card_number(str(abs(number)))
+    return _LEAST <= abs(number) < _BEYOND and holds_card_number(str(abs(number)))
 
 
 def _is_secret_key(key: str) -> bool:

@@ -21,12 +21,12 @@ _Schema: TypeAlias = Any
 _Names: TypeAlias = dict[str, AvroSchema]
 
 _NAMED: Final = frozenset({"record", "error", "enum", "fixed"})
-# What a reader's primitive type also reads, besides itself.
+# What a reader's primitive type also reads, besides itself. Avro lets a string read bytes too, but not all bytes are
+# UTF-8, so some record would not be readable.
 _PROMOTED: Final[Mapping[str, frozenset[str]]] = {
     "long": frozenset({"int"}),
     "float": frozenset({"int", "long"}),
     "double": frozenset({"int", "long", "float"}),
-    "string": frozenset({"bytes"}),
     "bytes": frozenset({"string"}),
 }
 

@@ -5,7 +5,6 @@ Called by the ingress (payment ids, operation ids), the domain (event ids) and t
 """
 
 import base64
-import binascii
 import hashlib
 import re
 import uuid
@@ -126,7 +125,7 @@ def _decoded_order(encoded: str) -> OrderId:
     try:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
         order = order_id(raw.decode("ascii"))
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:  # base64's, the decoder's or our own
         raise InvalidIdentifierError("not an id of this engine") from error
     if _base64url(raw) != encoded:
         raise InvalidIdentifierError("not an id of this engine")  # a second spelling of the same order

@@ -15,6 +15,10 @@ MAX_AMOUNT_MINOR = 10**12
 """The largest amount of one operation; every sum an order can reach then stays far inside 64 bits."""
 
 
+MAX_EXPONENT = 3
+"""More decimals have only units of account (CLF, UYW), and the agency marks not all of them as funds."""
+
+
 class UnknownCurrencyError(ValueError):
     """Not an ISO 4217 code that a payer can pay in."""
 
@@ -34,15 +38,15 @@ def _funds() -> frozenset[str]:
 def exponents() -> Mapping[str, int]:
     """Return the decimal places of every currency that can be paid in.
 
-    Left out are codes without minor units (gold, SDR, test codes, no currency) and funds (such as CLF), in which
-    accounts are kept but nobody pays.
+    Left out are codes without minor units (gold, SDR, test codes, no currency), and funds and units of account (such as
+    CLF), in which accounts are kept but nobody pays.
     """
     funds = _funds()
     return MappingProxyType(
         {
             currency.code: currency.exponent
             for currency in iso4217.Currency
-            if currency.exponent is not None and currency.code not in funds
+            if currency.exponent is not None and currency.exponent <= MAX_EXPONENT and currency.code not in funds
         }
     )
 

@@ -96,7 +96,7 @@ def register(client: RegistryClient, schemas: Iterable[PackagedSchema]) -> dict[
         with _one_error(f"register {subject} v{schema.version}"):
             if subject not in ids:
                 client.set_compatibility(subject, COMPATIBILITY)
-            ids[subject] = client.register_schema(subject, Schema(schema.text, SCHEMA_TYPE))
+            ids[subject] = _checked_id(client.register_schema(subject, Schema(schema.text, SCHEMA_TYPE)))
     return ids
 
 
@@ -119,9 +119,14 @@ def look_up(client: RegistryClient) -> SchemaIds:
 
 
 def _id_of(registered: RegisteredSchema) -> int:
-    if not isinstance(registered.schema_id, int):
+    return _checked_id(registered.schema_id)
+
+
+def _checked_id(schema_id: object) -> int:
+    # The client hands on whatever JSON says.
+    if not isinstance(schema_id, int):
         raise TypeError("an answer without an id")
-    return registered.schema_id
+    return schema_id
 
 
 def _writer(record: str, registered: RegisteredSchema) -> WriterSchema:
