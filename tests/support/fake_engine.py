@@ -135,6 +135,10 @@ class FakeEngine:
             self.reply(reply)
         self._held.clear()
 
+    def taken_replies(self) -> list[Delivered]:
+        """Return the replies that nobody has read, and forget them."""
+        return [self._replies.get_nowait() for _ in range(self._replies.qsize())]
+
     def reply(self, reply: OperationReplied) -> None:
         """Put a reply on the feed, encoded."""
         if self.silent:

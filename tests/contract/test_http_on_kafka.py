@@ -1,0 +1,126 @@
+"""The composed ingress on a real broker: commands out, replies in by an explicit partition, on both brokers."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+import pytest
+from confluent_kafka import KafkaException
+
+from http_ingress.__main__ import EXIT_UNABLE
+from http_ingress.compose import compose
+from schemas import topics
+from schemas.messages import MessageCodec, SchemaIds
+from streams import settings as engine_settings
+from streams.kafka_clients.connection import KafkaConnection
+from streams.local_engine import Component
+from streams.settings import MisconfiguredError
+from tests.support.kafka_responder import responding
+from tests.support.kafka_topics import create_topics
+
+PARTITIONS = 8
+INSTANCE = 5
+CODEC = MessageCodec(SchemaIds.packaged())
+PAYMENT = {"originId": "o", "amount": 1999, "currency": "USD", "token": "tok_1", "orderId": "order-1"}
+
+
+@pytest.fixture
+def topics_ready(broker_address: str) -> str:
+    for name in (topics.COMMANDS, topics.QUERIES, topics.REPLIES):
+        with contextlib.suppress(KafkaException):  # made by an earlier test on the shared broker
+            create_topics(broker_address, [name], partitions=PARTITIONS)
+    return broker_address
+
+
+def variables(broker: str, **more: str) -> dict[str, str]:
+    return {
+        "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": broker,
+        "PAYMENT_ENGINE_KAFKA_PARTITIONS": str(PARTITIONS),
+        "PAYMENT_ENGINE_HTTP_PORT": "0",
+        "PAYMENT_ENGINE_HTTP_DEV": "true",
+        "PAYMENT_ENGINE_HTTP_INSTANCE": str(INSTANCE),
+        **more,
+    }
+
+
+def loaded(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> engine_settings.Settings:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return engine_settings.load()
+
+
+@contextlib.asynccontextmanager
+async def composed(broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """The instance as `python -m http_ingress` composes it, in this process. Yields its URL."""
+    settings = loaded(monkeypatch, variables(broker))
+    connection = KafkaConnection(bootstrap_servers=broker)
+    program = compose(settings, connection=connection, codec=CODEC, webhooks={})
+    try:
+        yield f"http://127.0.0.1:{await program.start()}"
+    finally:
+        await program.stop()
+        await program.stop()
+
+
+async def test_payment_goes_through_the_log_and_its_reply_comes_back(
+    topics_ready: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with (
+        composed(topics_ready, monkeypatch) as url,
+        responding(topics_ready, CODEC, partitions=PARTITIONS) as engine,
+        aiohttp.ClientSession(url) as http,
+    ):
+        for replayed in (None, "true"):
+            response = await http.post("/payments", json=PAYMENT, headers={"Idempotency-Key": "k"})
+            assert response.status == 201
+            assert response.headers.get("Idempotent-Replayed") == replayed
+        assert {envelope.replypartition for _, envelope in engine.appended} == {INSTANCE}
+        read = await http.get(response.headers["Location"], headers={"X-Origin-Id": "o"})
+        assert (await read.json())["status"] == "captured"
+        assert (await http.get("/readyz")).status == 200
+
+
+async def test_program_says_that_it_is_ready_and_stops_on_a_signal(topics_ready: str, tmp_path: Path) -> None:
+    component = Component(
+        name="ingress",
+        arguments=["-m", "http_ingress"],
+        environment=variables(topics_ready),
+        log_path=tmp_path / "ingress.log",
+    )
+    await component.start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{component.port}") as http:
+            assert (await http.get("/readyz")).status == 200
+            prefer = {"Idempotency-Key": "k", "Prefer": "wait=0"}
+            assert (await http.post("/payments", json=PAYMENT, headers=prefer)).status == 202
+    finally:
+        code = await component.stop()
+    assert code == 0, component.log_tail()
+    assert '"event": "dev_mode"' in component.log_tail()
+    assert "tok_1" not in component.log_tail()
+
+
+async def test_program_ends_with_one_line_when_a_setting_is_wrong(tmp_path: Path) -> None:
+    component = Component(
+        name="ingress",
+        arguments=["-m", "http_ingress"],
+        environment={"PAYMENT_ENGINE_HTTP_DEV": "false"},
+        log_path=tmp_path / "ingress.log",
+    )
+    with pytest.raises(Exception, match="PAYMENT_ENGINE_HTTP_KEYS_FILE"):
+        await component.start()
+    assert component.process is not None
+    assert component.process.returncode == EXIT_UNABLE
+    assert "Traceback" not in component.log_tail()
+
+
+def test_instance_is_not_composed_without_keys_or_pepper(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    connection = KafkaConnection(bootstrap_servers="127.0.0.1:1")
+    (tmp_path / "keys").touch()
+    wrong = loaded(
+        monkeypatch,
+        {"PAYMENT_ENGINE_HTTP_DEV": "false", "PAYMENT_ENGINE_HTTP_KEYS_FILE": str(tmp_path / "keys")},
+    )
+    with pytest.raises(MisconfiguredError, match="PEPPER"):
+        compose(wrong, connection=connection, codec=CODEC, webhooks={})

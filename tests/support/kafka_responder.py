@@ -1,0 +1,53 @@
+"""A stand-in for the stream processors: it reads commands and queries off a real broker and replies as they would.
+
+The rules are those of `tests.support.fake_engine`; only the way in and out is Kafka.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from schemas import topics
+from schemas.messages import MessageCodec
+from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.payments import PaymentQueried
+from tests.support.fake_engine import FakeEngine
+
+READ_TIMEOUT_MS = 200
+
+
+@contextlib.asynccontextmanager
+async def responding(bootstrap_servers: str, codec: MessageCodec, *, partitions: int) -> AsyncIterator[FakeEngine]:
+    """Answer every command and query appended from now on, while the block lasts."""
+    engine = FakeEngine(codec)
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=None, enable_auto_commit=False)
+    async with consumer, AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
+        sources = [TopicPartition(name, n) for name in (topics.COMMANDS, topics.QUERIES) for n in range(partitions)]
+        ends = await consumer.end_offsets(sources)
+        consumer.assign(sources)
+        for source in sources:
+            consumer.seek(source, ends[source])
+        task = asyncio.create_task(_respond(engine, consumer, producer))
+        try:
+            yield engine
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _respond(engine: FakeEngine, consumer: "AIOKafkaConsumer[bytes, bytes]", producer: AIOKafkaProducer) -> None:
+    while True:  # until the block ends
+        batches = await consumer.getmany(timeout_ms=READ_TIMEOUT_MS)
+        for record in (record for batch in batches.values() for record in batch):
+            envelope, said = engine.codec.decode(record.value, tuple(record.headers))
+            assert isinstance(
+                said, PaymentRequested | CaptureRequested | VoidRequested | RefundRequested | PaymentQueried
+            )
+            await engine.append(said, envelope)
+            assert envelope.replypartition is not None
+            for value, headers in engine.taken_replies():
+                await producer.send_and_wait(
+                    topics.REPLIES, value=value, headers=list(headers), partition=envelope.replypartition
+                )
