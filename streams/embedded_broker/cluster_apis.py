@@ -12,8 +12,8 @@ from kio.schema.describe_cluster.v1.response import DescribeClusterBroker, Descr
 from kio.schema.errors import ErrorCode
 from kio.schema.find_coordinator.v3.request import FindCoordinatorRequest
 from kio.schema.find_coordinator.v3.response import FindCoordinatorResponse
-from kio.schema.metadata.v9.request import MetadataRequest
-from kio.schema.metadata.v9.response import (
+from kio.schema.metadata.v8.request import MetadataRequest
+from kio.schema.metadata.v8.response import (
     MetadataResponse,
     MetadataResponseBroker,
     MetadataResponsePartition,

@@ -19,6 +19,7 @@ from kio.schema.errors import ErrorCode
 
 from streams.embedded_broker.apis import ApiKey
 from streams.embedded_broker.limits import MAX_ARMED_FAULTS, MAX_FAULT_DELAY_S
+from streams.embedded_broker.refusals import REFUSABLE
 from streams.embedded_broker.wire import Request
 
 _GROUP_FIELDS: Final = ("group_id", "key")
@@ -67,6 +68,8 @@ class Fault:
             object.__setattr__(self, "effect", Effect.ERROR)
         if (self.effect is Effect.ERROR) != (self.error is not None):
             raise ValueError(f"an error code and Effect.ERROR go together: {self}")
+        if self.error is not None and self.api not in REFUSABLE:
+            raise ValueError(f"no error answer is known for {self.api.name}")
 
     def matches(self, request: Request) -> bool:
         """Whether this fault is meant for such a request, counts aside."""

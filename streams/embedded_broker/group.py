@@ -197,7 +197,10 @@ class Group:
     def _prepare_rebalance(self) -> None:
         is_first = self.state is GroupState.EMPTY
         for member in self.members.values():
-            member.answer_sync(SyncOutcome(error=ErrorCode.rebalance_in_progress))
+            if member.sync is not None:
+                # It waited for us: its session starts now, or it would end in the instant in which we answer.
+                member.answer_sync(SyncOutcome(error=ErrorCode.rebalance_in_progress))
+                self.touch(member)
         self.state = GroupState.PREPARING_REBALANCE
         self._in_initial_delay = is_first
         timeout_s = self._initial_delay_s if is_first else self._rebalance_timeout_s

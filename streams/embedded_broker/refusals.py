@@ -19,8 +19,8 @@ from kio.schema.list_offsets.v7.response import (
     ListOffsetsResponse,
     ListOffsetsTopicResponse,
 )
-from kio.schema.metadata.v9.request import MetadataRequest
-from kio.schema.metadata.v9.response import MetadataResponse, MetadataResponseBroker, MetadataResponseTopic
+from kio.schema.metadata.v8.request import MetadataRequest
+from kio.schema.metadata.v8.response import MetadataResponse, MetadataResponseBroker, MetadataResponseTopic
 from kio.schema.offset_commit.v8.request import OffsetCommitRequest
 from kio.schema.offset_commit.v8.response import (
     OffsetCommitResponse,
@@ -43,20 +43,13 @@ from streams.embedded_broker.wire import NOT_THROTTLED, HotAnswer, Request
 Answer = ResponsePayload | HotAnswer
 
 
-class CannotRefuseError(ValueError):
-    """No error answer is known for that API."""
-
-
 def refusal(node: Node, request: Request, code: ErrorCode) -> Answer:
     """The answer to `request` that says `code` wherever the answer has room for it.
 
     Raises:
-        CannotRefuseError: for an API that is not in `REFUSABLE`.
+        KeyError: for an API that is not in `REFUSABLE`; `faults` refuses to arm such a fault.
     """
-    refuse = _REFUSALS.get(request.api)
-    if refuse is None:
-        raise CannotRefuseError(f"no error answer is known for {request.api.name}")
-    return refuse(node, request.payload, code)
+    return _REFUSALS[request.api](node, request.payload, code)
 
 
 def _list_offsets(_node: Node, request: ListOffsetsRequest, code: ErrorCode) -> Answer:

@@ -203,6 +203,12 @@ def test_admin_changes_a_topics_config_and_shows_where_values_come_from(broker_a
     assert refused.value.args[0].code() == KafkaError.INVALID_CONFIG
 
 
+def test_admin_lists_every_topic_with_its_partitions(broker_address: str) -> None:
+    topic = make_topic(broker_address, partitions=3)
+    listed = AdminClient({"bootstrap.servers": broker_address}).list_topics(timeout=LIMIT_S)
+    assert len(listed.topics[topic].partitions) == 3
+
+
 def test_admin_adds_partitions_and_deletes_the_topic(broker_address: str) -> None:
     topic = make_topic(broker_address, partitions=2)
     admin = AdminClient({"bootstrap.servers": broker_address})

@@ -41,6 +41,7 @@ class Counters:
         self._consumer.assign([TopicPartition(self.output, n, OFFSET_BEGINNING) for n in range(PARTITIONS)])
         self.highest: dict[str, int] = {}
         self.answered_by: dict[str, str] = {}
+        self.first_answer: dict[tuple[str, str], int] = {}
 
     def start(self, instance: str) -> None:
         with (self._log_folder / f"{instance}-{uuid.uuid4().hex[:6]}.log").open("wb") as log:
@@ -84,6 +85,7 @@ class Counters:
                 key, _, count = counted.partition("=")
                 self.highest[key] = max(self.highest.get(key, 0), int(count))
                 self.answered_by[key] = instance
+                self.first_answer.setdefault((instance, key), int(count))
 
     def feed_until(self, condition: Callable[[], bool], what: str) -> None:
         """Feeds a round a second until it is so."""
@@ -111,38 +113,32 @@ def counters(broker_address: str, tmp_path: Path) -> Iterator[Counters]:
         yield running
 
 
+# Faust as it comes may lose or repeat an event around a restart (streams/kafka has the overrides, with tests of their
+# own). That is not the broker's contract. The broker's is: partitions and committed offsets come back, and so does
+# every acknowledged row. A table that was not read back would answer with a count of 1 again.
+
+
 @pytest.mark.slow
 def test_faust_table_goes_on_where_it_was_when_the_worker_restarts(counters: Counters) -> None:
     counters.start("first")
-    counters.feed(3)
-    counters.read_until(lambda: counters.have_counted(3), "the first worker counts")
+    counters.feed_until(lambda: counters.have_counted(3), "the first worker counts")
     counters.stop("first")
+    before = dict(counters.highest)
     counters.start("second")
-    counters.feed(2)
-    counters.read_until(lambda: counters.have_counted(5), "the second worker recovers and counts on")
-    assert set(counters.highest.values()) == {5}
-    assert set(counters.answered_by.values()) == {"second"}
+    counters.feed_until(lambda: set(counters.answered_by.values()) == {"second"}, "the second worker counts on")
+    assert all(counters.first_answer["second", key] > 1 for key in KEYS)
+    assert all(counters.highest[key] > before[key] for key in KEYS)
 
 
 @pytest.mark.slow
 def test_faust_worker_takes_over_after_the_session_time_out_when_its_peer_is_killed(counters: Counters) -> None:
     counters.start("survivor")
-    counters.feed(1)
-    counters.read_until(lambda: counters.have_counted(1), "one worker counts")
+    counters.feed_until(lambda: counters.have_counted(1), "one worker counts")
     counters.start("victim")
-    counters.feed_until(
-        lambda: set(counters.answered_by.values()) == {"survivor", "victim"} and len(counters.answered_by) == len(KEYS),
-        "both workers answer",
-    )
+    counters.feed_until(lambda: set(counters.answered_by.values()) == {"survivor", "victim"}, "both workers answer")
+    victims = [key for key, instance in counters.answered_by.items() if instance == "victim"]
     counters.kill("victim")
-    before = dict(counters.highest)
-    # Counting on above what was answered shows both: the partitions moved, and their rows were read back. Whether
-    # Faust as it comes loses an event meanwhile is not the broker's contract (it may: see streams/kafka and its
-    # overrides).
-    counters.feed_until(
-        lambda: (
-            all(counters.highest[key] > before[key] for key in KEYS)
-            and set(counters.answered_by.values()) == {"survivor"}
-        ),
-        "the survivor counts every key on",
-    )
+    counters.feed_until(lambda: set(counters.answered_by.values()) == {"survivor"}, "the survivor answers for all")
+    assert victims
+    assert all(counters.first_answer["victim", key] > 1 for key in victims)
+    assert all(counters.highest[key] > counters.first_answer["victim", key] for key in victims)
