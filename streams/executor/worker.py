@@ -115,7 +115,7 @@ class GatewayExecutor:
             self._consumer.subscribe(topics=[self._options.requests_topic], listener=_Rebalances(self))
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._consumer.start()
-        except (KafkaError, TimeoutError, OSError) as error:
+        except (KafkaError, LogError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
         self._loops = [self._watched(self._take_requests()), self._watched(self._committer.run())]

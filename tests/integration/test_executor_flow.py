@@ -1,26 +1,31 @@
 """The executor on a real log: many calls in flight, nothing lost, whatever comes and goes."""
 
 import asyncio
+import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 
 from gateway_adapters.contract import CallResult
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallRequested
-from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
+from schemas.vocabulary import CallKind
 from streams.executor.worker import GatewayExecutor
+from streams.kafka_clients.errors import RetryableError
+from streams.telemetry import logs
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.gateway_calls import (
     CODEC,
     GATEWAY,
     NOW_MS,
+    WAIT_LIMIT_S,
     OwnTopics,
     TellableGateway,
     append_request,
-    message_of,
+    capabilities_with,
     request_of,
     succeeds,
     writing,
@@ -36,6 +41,17 @@ def broker(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     with embedded_broker_process() as address:
         yield address
+
+
+@pytest.fixture(autouse=True)
+def logs_as_in_production() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    logs.configure(component="executor", level="WARNING")
+    yield
+    root.handlers, root.level = before, level
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture
@@ -60,6 +76,13 @@ def orders(count: int) -> set[str]:
     return {f"order-{number}" for number in range(count)}
 
 
+async def wait_until(condition: Callable[[], bool], what: str, *, limit_s: float = WAIT_LIMIT_S) -> None:
+    deadline_s = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline_s, f"never came: {what}"
+        await asyncio.sleep(0.01)
+
+
 async def assert_all_committed(topics: OwnTopics) -> None:
     ends = await end_offsets(topics.bootstrap_servers, topics.requests)
     committed = await asyncio.to_thread(
@@ -76,11 +99,62 @@ async def test_executor_answers_every_request_with_512_in_flight_when_the_gatewa
     count = 2_000
     await topics.append_requests([request_of(number) for number in range(count)])
     gateway = TellableGateway(slow)
-    started_s = time.monotonic()
-    async with running(topics, gateway):
-        seen = await topics.wait_for_orders(orders(count))
-        took_s = time.monotonic() - started_s
+    cpu_before_s = time.process_time()
+    async with running(topics, gateway) as executor:
+        await wait_until(lambda: gateway.calls.total() == count and executor.in_flight == 0, "all are done")
+        cpu_s = time.process_time() - cpu_before_s
+    seen = await topics.wait_for_orders(orders(count))
     assert set(seen.values()) == {1}
     assert gateway.most_at_once == 512
-    assert count / took_s >= 300, f"{count / took_s:.0f} calls/s"
+    # 512 calls of 0.5 s each at once are 1,024 a second; so what is left to show is that one core can keep that up. Its
+    # own time is measured, since the machine may be shared.
+    assert count / cpu_s >= 300, f"{count / cpu_s:.0f} calls per second of processor time"
     await assert_all_committed(topics)
+
+
+async def test_executor_flows_on_when_a_record_cannot_be_read(topics: OwnTopics) -> None:
+    async with writing(topics.connection) as writer, running(topics, TellableGateway()):
+        await writer.append(topics.requests, key=b"order-0", value=b"\x00no avro", headers=[("x", b"1")])
+        await append_request(writer, topics.requests, request_of(0))
+        await topics.wait_for_orders({"order-0"})
+    (stored,) = await topics.read_dead_letters()
+    _, letter = CODEC.decode(stored.value, stored.headers)
+    assert isinstance(letter, DeadLetter)
+    assert (stored.key, letter.value, letter.topic) == (b"order-0", b"\x00no avro", topics.requests)
+    assert [(header.name, header.value) for header in letter.headers] == [("x", b"1")]
+    await assert_all_committed(topics)
+
+
+async def test_executor_loses_and_repeats_nothing_when_a_second_worker_comes_and_goes(topics: OwnTopics) -> None:
+    async def short(request: GatewayCallRequested) -> CallResult:
+        await asyncio.sleep(0.05)
+        return await succeeds(request)
+
+    count = 1_200
+    first, second = TellableGateway(short), TellableGateway(short)
+    async with running(topics, first, max_calls_in_flight=16):
+        await topics.append_requests([request_of(number) for number in range(count // 2)])
+        await wait_until(lambda: first.calls.total() >= 50, "the first worker works")
+        async with running(topics, second, max_calls_in_flight=16):
+            await topics.append_requests([request_of(number) for number in range(count // 2, count)])
+            await wait_until(lambda: second.calls.total() >= 50, "the second worker works")
+        seen = await topics.wait_for_orders(orders(count))
+    assert set(seen.values()) == {1}
+    assert set((first.calls + second.calls).values()) == {1}  # each was drained before it was given away
+    await assert_all_committed(topics)
+
+
+async def test_executor_inquires_instead_of_charging_when_a_request_is_older_than_its_key(topics: OwnTopics) -> None:
+    gateway = TellableGateway(capabilities=capabilities_with(window_ms=86_400_000))
+    fresh, old = request_of(0), request_of(1, now_ms=NOW_MS - 2 * 86_400_000)
+    await topics.append_requests([fresh, old])
+    async with running(topics, gateway):
+        await topics.wait_for_orders({"order-0", "order-1"})
+    assert set(gateway.calls) == {(CallKind.SALE, fresh.gateway_key), (CallKind.INQUIRE, old.gateway_key)}
+    assert {result.kind for result in await topics.read_results()} == {CallKind.SALE}
+
+
+async def test_executor_refuses_to_start_when_the_broker_is_not_there() -> None:
+    nowhere = OwnTopics(bootstrap_servers="127.0.0.1:1")
+    with pytest.raises(RetryableError):
+        await GatewayExecutor(nowhere.connection, CODEC, {}, nowhere.options()).run()

@@ -1,0 +1,114 @@
+"""The catalogue against a broker: planned, applied, compared."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from schemas.topics import CATALOGUE, DAY_MS, Cleanup, PartitionRule, Topic
+from streams.kafka_clients.admin import Action, TopicAdmin, TopicRow, TopicSizes
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from tests.support.embedded_process import embedded_broker_process
+from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, unique
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
+def connection(request: pytest.FixtureRequest) -> Iterator[KafkaConnection]:
+    """The embedded broker, then Apache Kafka."""
+    if request.param == "kafka":
+        yield KafkaConnection(bootstrap_servers=str(request.getfixturevalue("kafka").bootstrap_servers))
+        return
+    with embedded_broker_process() as address:
+        yield KafkaConnection(bootstrap_servers=address)
+
+
+def log_topic(name: str, *, retention_ms: int = DAY_MS) -> Topic:
+    return Topic(
+        name=unique(name),
+        key="k",
+        records=(),
+        cleanup=Cleanup.DELETE,
+        retention_ms=retention_ms,
+        partition_rule=PartitionRule.MURMUR2,
+    )
+
+
+def table_topic(name: str) -> Topic:
+    return Topic(
+        name=unique(name),
+        key="k",
+        records=(),
+        cleanup=Cleanup.COMPACT,
+        retention_ms=None,
+        partition_rule=PartitionRule.SINGLE,
+    )
+
+
+def actions(rows: tuple[TopicRow, ...]) -> dict[tuple[str, str], Action]:
+    return {(row.topic, row.aspect): row.action for row in rows}
+
+
+def test_topics_are_made_as_the_catalogue_says_when_they_are_missing(connection: KafkaConnection) -> None:
+    log, table = log_topic("log"), table_topic("table")
+    admin = TopicAdmin(connection, TopicSizes(partitions=3), catalogue=[log, table])
+    assert actions(admin.plan()) == {(log.name, "topic"): Action.CREATE, (table.name, "topic"): Action.CREATE}
+    admin.apply()
+    rows = admin.plan()
+    assert {row.action for row in rows} == {Action.NONE}
+    assert [row.actual for row in rows] == ["3 partitions, 1 replicas, delete", "1 partitions, 1 replicas, compact"]
+    admin.apply()  # twice is safe
+
+
+def test_topics_are_altered_in_place_when_only_a_config_differs(connection: KafkaConnection) -> None:
+    log = log_topic("log")
+    create_topics(
+        connection.bootstrap_servers,
+        [log.name],
+        partitions=2,
+        config={"retention.ms": "1000", "min.insync.replicas": "1", "segment.bytes": "1048576"},
+    )
+    admin = TopicAdmin(connection, TopicSizes(partitions=2), catalogue=[log])
+    (row,) = admin.plan()
+    assert (row.aspect, row.wanted, row.actual) == ("retention.ms", str(DAY_MS), "1000")
+    admin.apply()
+    assert {row.action for row in admin.plan()} == {Action.NONE}
+
+
+def test_topics_are_left_alone_when_their_partition_count_differs(connection: KafkaConnection) -> None:
+    log, other = log_topic("log"), log_topic("other")
+    create_topics(connection.bootstrap_servers, [log.name], partitions=2)
+    admin = TopicAdmin(connection, TopicSizes(partitions=4), catalogue=[log, other])
+    refused = {(row.aspect, row.wanted, row.actual) for row in admin.apply() if row.action is Action.REFUSE}
+    assert refused == {("partitions", "4", "2")}
+    found = AdminClient(connection.confluent_options()).list_topics(timeout=ADMIN_TIMEOUT_S).topics
+    assert (len(found[log.name].partitions), len(found[other.name].partitions)) == (2, 4)
+
+
+async def test_topics_are_made_once_when_two_apply_at_the_same_time(connection: KafkaConnection) -> None:
+    catalogue = [log_topic(str(number)) for number in range(5)]
+    admins = [TopicAdmin(connection, TopicSizes(partitions=2), catalogue=catalogue) for _ in range(3)]
+    await asyncio.gather(*(asyncio.to_thread(admin.apply) for admin in admins))
+    assert {row.action for row in admins[0].plan()} == {Action.NONE}
+
+
+def test_whole_catalogue_can_be_applied(connection: KafkaConnection) -> None:
+    admin = TopicAdmin(connection, TopicSizes(partitions=4))
+    admin.apply()
+    rows = admin.plan()
+    assert {row.topic for row in rows} == {entry.name for entry in CATALOGUE}
+    assert {row.action for row in rows} == {Action.NONE}
+
+
+def test_topics_say_what_is_wrong_when_there_are_too_few_brokers(connection: KafkaConnection) -> None:
+    admin = TopicAdmin(connection, TopicSizes(partitions=1, replication_factor=3), catalogue=[log_topic("log")])
+    with pytest.raises(MisconfiguredError):
+        admin.apply()
+
+
+def test_topics_cannot_be_planned_when_no_broker_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka_clients.admin.ADMIN_TIMEOUT_S", 0.5)
+    admin = TopicAdmin(KafkaConnection(bootstrap_servers="127.0.0.1:1"), TopicSizes(partitions=1))
+    with pytest.raises(RetryableError):
+        admin.plan()
