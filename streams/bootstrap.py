@@ -37,7 +37,7 @@ from streams.kafka.worker_settings import SaslLogin, WorkerSettings
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import Settings
+from streams.settings import MisconfiguredError, Settings
 from streams.telemetry import logs
 
 DAY_MS = 24 * 3_600_000
@@ -66,12 +66,20 @@ def connection_of(settings: Settings, *, client_id: str) -> KafkaConnection:
 
 
 def codec_of(settings: Settings) -> MessageCodec:
-    """Return the codec, with schema ids from the registry when one is configured, else from the packaged lock file."""
+    """Return the codec, with schema ids from the registry when one is configured, else from the packaged lock file.
+
+    Raises:
+        MisconfiguredError: the registry does not answer, or does not know a schema that this program writes.
+    """
     if settings.registry.url is None:
         return MessageCodec(SchemaIds.packaged())
-    from schemas.registry_ids import registered_ids
+    from schemas import schema_registry  # its client is an HTTP stack that most deployments never load
 
-    return MessageCodec(registered_ids(settings.registry.url, timeout_s=settings.registry.timeout_s))
+    try:
+        client = schema_registry.connect(settings.registry.url, timeout_s=settings.registry.timeout_s)
+        return MessageCodec(schema_registry.look_up(client))
+    except schema_registry.RegistryError as error:
+        raise MisconfiguredError(f"schema registry: {error}") from error
 
 
 def default_gateways(settings: Settings) -> tuple[GatewayName, ...]:
