@@ -1,15 +1,13 @@
 """Puts the command modules together. Called by the console script, `python -m streams.cli` and the tests."""
 
-import sys
 from importlib import import_module
 
 import typer
 
-from streams.cli.terminal import ExitCode
-
 # The order of `--help`. A new group of commands is a new module with `register(app)`, named here.
 COMMAND_MODULES = (
     "programs",
+    "demo",
     "topics",
     "schemas",
     "payments",
@@ -38,7 +36,4 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
-    try:
-        build()()
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+    build()()

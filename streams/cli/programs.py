@@ -63,7 +63,7 @@ def _worker(component: str) -> Callable[[], None]:
 
             configured = settings.load()
             require_broker(configured.kafka)
-            with _worker_failures():
+            with worker_failures():
                 from streams import bootstrap  # late: what is wrong above is said without waiting for Faust's import
 
                 bootstrap.run(component, configured)
@@ -72,7 +72,7 @@ def _worker(component: str) -> Callable[[], None]:
 
 
 @contextmanager
-def _worker_failures() -> Iterator[None]:
+def worker_failures() -> Iterator[None]:
     """Say in one line what whoever runs a worker can mend; a defect keeps its trace, for the worker's supervisor."""
     from gateway_adapters.errors import MisconfiguredError as GatewayMisconfiguredError
     from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError

@@ -30,7 +30,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 4  # a broker, registry or gateway does not answer; trying again may help
     REFUSED = 5  # the engine's rules forbid it
     NOT_FOUND = 6  # what was asked for is not on the log
-    INTERRUPTED = 130
+    INTERRUPTED = 130  # Ctrl-C: typer's own
 
 
 class Output(StrEnum):

@@ -2,6 +2,7 @@
 
 Called by `timelines`. A field that is not named here is not shown, so that a new field is hidden until somebody
 decides; tokens are never shown, not even shortened: whoever holds one can charge it at some gateways.
+Free text is masked as in the logs.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError, WebhookReceived
 from schemas.records.payments import OperationView, PaymentEvent, PaymentView
 from schemas.records.timers import TimerFired
+from streams.telemetry.logs import masked
 
 REDACTED = "[redacted]"
 
@@ -135,7 +137,7 @@ def _of_error(error: OperationError | None) -> tuple[Fact, ...]:
         error=error.code,
         decline_class=error.decline_class,
         gateway_code=error.gateway_code,
-        message=error.message,
+        message=masked(error.message),
         retry=error.retry.value,
         retry_after_ms=error.retry_after_ms,
     )
@@ -176,11 +178,13 @@ def _of_notice(record: DeadLetter | DeadLetterHandled | WebhookReceived | TimerF
     match record:
         case DeadLetter():
             where = f"{record.topic}:{record.partition}:{record.offset}"
-            facts = _facts(reason=record.reason.value, detail=record.detail, component=record.component, original=where)
+            facts = _facts(
+                reason=record.reason.value, detail=masked(record.detail), component=record.component, original=where
+            )
             return Shown(kind="dead letter", op_id=None, facts=facts)
         case DeadLetterHandled():
             letter = f"{record.partition}:{record.offset}"
-            facts = _facts(action=record.action, letter=letter, operator=record.operator, note=record.note)
+            facts = _facts(action=record.action, letter=letter, operator=record.operator, note=masked(record.note))
             return Shown(kind="dead letter handled", op_id=None, facts=facts)
         case WebhookReceived():
             facts = _facts(gateway=record.gateway, gateway_reference=record.gateway_reference)

@@ -2,17 +2,23 @@
 
 import os
 import resource
+import runpy
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import Result
 
+from gateway_adapters.errors import MisconfiguredError as GatewayMisconfiguredError
 from streams.cli import programs
 from streams.cli.terminal import ExitCode
 from streams.cli.times import parse_when, shown_time
+from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
+from streams.kafka_clients.errors import MisconfiguredError, UnconfirmedError
 from tests.support.command_line import run_command
 
 HELP_LIMIT_S = 0.5
@@ -179,3 +185,42 @@ def test_parse_when_counts_back_when_told_how_long_ago() -> None:
     assert two_hours is not None
     assert now is not None
     assert 7_200_000 <= now - two_hours < 7_260_000
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (TopicsNotReadyError("x is missing"), ExitCode.MISCONFIGURED),
+        (LocalRowsLockedError("in use"), ExitCode.MISCONFIGURED),
+        (MisconfiguredError("no such user"), ExitCode.MISCONFIGURED),
+        (GatewayMisconfiguredError("no url"), ExitCode.MISCONFIGURED),
+        (UnconfirmedError("silence"), ExitCode.UNREACHABLE),
+    ],
+)
+def test_worker_ends_in_one_line_when_its_operator_can_mend_it(
+    error: Exception, code: ExitCode, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as ended, programs.worker_failures():
+        raise error
+    assert ended.value.exit_code == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(error) in line
+
+
+def test_worker_keeps_its_trace_when_it_fails_by_a_defect() -> None:
+    with pytest.raises(ZeroDivisionError), programs.worker_failures():
+        raise ZeroDivisionError
+
+
+def test_dev_says_so_in_one_line_when_its_port_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        result = run_command("dev", "--port", str(taken.getsockname()[1]))
+    assert result.exit_code == ExitCode.MISCONFIGURED
+    assert "is taken" in result.stderr
+
+
+def test_main_ends_the_process_with_the_commands_exit_code_when_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["payment-engine", "nonsense"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("streams.cli", run_name="__main__")
+    assert ended.value.code == ExitCode.USAGE
