@@ -29,6 +29,7 @@ from schemas.json_form import read_record
 from schemas.record_shapes import RECORD_CLASSES, Record, Row, fields_of, name_of
 from schemas.records.claims import ClaimExpiryRequested, ClaimRequested
 from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.row_cache import RowCache
 from schemas.schema_ids import SchemaIds, newest_schemas
 from schemas.structured_event import read_event
 from schemas.vocabulary import DeadLetterReason
@@ -81,10 +82,11 @@ _REPEATS: Mapping[type[Record], tuple[tuple[str, str], ...]] = {cls: _repeats_of
 
 
 class MessageCodec:
-    """Encodes and decodes every message and every table row. Holds no state that changes: share one."""
+    """Encodes and decodes every message and every table row. Share one: all it remembers is the last rows."""
 
     def __init__(self, schema_ids: SchemaIds) -> None:
         self._avro = AvroCodec(schema_ids)
+        self._rows = RowCache()
         self._fixed = {cls: _fixed_headers(cls) for cls in RECORD_CLASSES}
 
     def encode(self, record: Record, envelope: Envelope) -> EncodedMessage:
@@ -123,11 +125,18 @@ class MessageCodec:
 
     def encode_row(self, row: Row) -> bytes:
         """Return the framed Avro of a table row; equal rows give equal bytes."""
-        return self._avro.encode(row)
+        value = self._avro.encode(row)
+        self._rows.put(value, row)
+        return value
 
     def decode_row(self, cls: type[R], value: bytes) -> R:
         """Return the row of that class, written with any schema version known. Raises: DecodeError."""
-        return self._avro.decode(cls, value)
+        known = self._rows.get(value)
+        if isinstance(known, cls):
+            return known
+        row = self._avro.decode(cls, value)
+        self._rows.put(value, row)
+        return row
 
 
 def _class_of(envelope: Envelope) -> type[Record]:
