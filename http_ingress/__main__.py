@@ -4,6 +4,7 @@ Prints `READY ingress <port>` once it serves. A setting that is wrong, or a brok
 code 2 and one line that says why; what supervises it starts it again.
 """
 
+import argparse
 import asyncio
 import signal
 import sys
@@ -63,6 +64,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def main() -> int:
     """Run the program. Returns the exit code."""
+    argparse.ArgumentParser(
+        prog="payment-engine ingress",
+        description="One instance of the HTTP ingress. Its settings are PAYMENT_ENGINE_HTTP_… in the environment.",
+    ).parse_args()
     try:
         loaded = settings.load()
         logs.configure(component=COMPONENT, level=loaded.telemetry.log_level, form=loaded.telemetry.log_format)
