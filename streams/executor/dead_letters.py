@@ -1,11 +1,13 @@
 """What the executor cannot take becomes a dead letter: whole, with where it came from and why.
 
-Called by `handling`. Pure. Its input is written by the orders agent alone, which lets no card number through.
+Called by `handling`. Pure. What looks like a card number is withheld: the rule that none is ever kept outranks the
+rule that nothing is lost, and the letter says so. Orders write no such thing; whoever else may append here might.
 """
 
 from typing import Protocol
 
 from schemas import identifiers
+from schemas.card_numbers import find_card_number
 from schemas.event_types import TYPES
 from schemas.messages import Envelope
 from schemas.records.dead_letters import DeadLetter, RawHeader
@@ -14,8 +16,9 @@ from schemas.vocabulary import DeadLetterReason
 COMPONENT = "executor"
 SOURCE = "payment-engine/executor"
 MAX_DETAIL_CHARS = 500
-MAX_RAW_BYTES = 900_000
-"""What the raw value may take of a letter, so that the letter itself stays below the broker's record limit."""
+CARD_DETAIL = "holds what looks like a card number"
+MAX_RAW_BYTES = 1_500_000
+"""More than any topic of the catalogue takes, less than a letter may be: for topics set to take more."""
 
 
 class RawRecord(Protocol):
@@ -58,8 +61,40 @@ class RawRecord(Protocol):
 
 
 def dead_letter_of(record: RawRecord, reason: DeadLetterReason, detail: str, *, failed_at_ms: int) -> DeadLetter:
-    """Return the letter of a record; a value too large for a letter is left out, and the letter says so."""
+    """Return the letter of a record; what it may not or cannot hold is left out, and it says so."""
+    if holds_card_number(record):
+        return _letter(
+            record, DeadLetterReason.CARD_NUMBER, CARD_DETAIL, failed_at_ms, key=None, value=None, headers=()
+        )
     oversized = len(record.value or b"") > MAX_RAW_BYTES
+    value = None if oversized else record.value
+    return _letter(
+        record, reason, detail, failed_at_ms, key=record.key, value=value, headers=_headers(record), withheld=oversized
+    )
+
+
+def holds_card_number(record: RawRecord) -> bool:
+    """Return whether any of the record's bytes, read as text, hold what looks like a card number."""
+    parts = [record.key or b"", record.value or b"", *(header.value for header in _headers(record))]
+    # UTF-8 where it is, so that full-width digits are seen; what is not UTF-8 is replaced, never refused.
+    return any(find_card_number(part.decode("utf-8", errors="replace")) is not None for part in parts)
+
+
+def _headers(record: RawRecord) -> tuple[RawHeader, ...]:
+    return tuple(RawHeader(name=name, value=bytes(value or b"")) for name, value in record.headers)
+
+
+def _letter(
+    record: RawRecord,
+    reason: DeadLetterReason,
+    detail: str,
+    failed_at_ms: int,
+    *,
+    key: bytes | None,
+    value: bytes | None,
+    headers: tuple[RawHeader, ...],
+    withheld: bool = True,
+) -> DeadLetter:
     return DeadLetter(
         reason=reason,
         detail=detail[:MAX_DETAIL_CHARS],
@@ -68,10 +103,10 @@ def dead_letter_of(record: RawRecord, reason: DeadLetterReason, detail: str, *, 
         partition=record.partition,
         offset=record.offset,
         timestamp_ms=record.timestamp,
-        key=record.key,
-        value=None if oversized else record.value,
-        headers=tuple(RawHeader(name=name, value=bytes(value or b"")) for name, value in record.headers),
-        withheld=oversized,
+        key=key,
+        value=value,
+        headers=headers,
+        withheld=withheld,
         failed_at_ms=failed_at_ms,
     )
 

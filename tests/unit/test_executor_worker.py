@@ -1,6 +1,7 @@
 """The worker with a fake log: limits, joins, dead letters, rebalances, failures and stops."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,7 +16,7 @@ from schemas.messages import EncodedMessage
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
-from streams.executor import handling, worker
+from streams.executor import dead_letters, handling, worker
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients.connection import KafkaConnection
@@ -276,6 +277,33 @@ async def test_worker_takes_a_refusal_as_doubt_when_the_request_lay_there_before
         await scene.consumer.wait_for_commit(FIRST, 2)
     outcomes = {result.order_id: result.outcome for result in scene.results()}
     assert outcomes == {"order-0": Outcome.UNKNOWN, "order-1": Outcome.NOT_EXECUTED}
+
+
+async def test_worker_takes_a_refusal_as_doubt_when_the_order_asks_again_after_a_crash() -> None:
+    async def refuses(_: GatewayCallRequested) -> CallResult:
+        return CallResult(outcome=Outcome.NOT_EXECUTED)
+
+    async with started(Scene(TellableGateway(refuses))) as scene:
+        scene.put(FIRST, 0, message_of(dataclasses.replace(request_of(0), repeated=True)))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert [result.outcome for result in scene.results()] == [Outcome.UNKNOWN]
+
+
+async def test_worker_withholds_the_bytes_when_they_hold_what_looks_like_a_card_number() -> None:
+    async with started(Scene(TellableGateway())) as scene:
+        scene.put(FIRST, 0, b'{"token": "4242 4242 4242 4242"}')
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    (letter,) = scene.letters()
+    assert (letter.reason, letter.withheld) == (DeadLetterReason.CARD_NUMBER, True)
+    assert (letter.key, letter.value, letter.headers) == (None, None, ())
+
+
+async def test_worker_leaves_the_value_out_when_it_is_too_large_for_a_letter() -> None:
+    async with started(Scene(TellableGateway())) as scene:
+        scene.put(FIRST, 0, b"x" * (dead_letters.MAX_RAW_BYTES + 1))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    (letter,) = scene.letters()
+    assert (letter.key, letter.value, letter.withheld) == (b"order", None, True)
 
 
 async def test_worker_goes_on_when_a_rebalance_refuses_a_commit() -> None:
