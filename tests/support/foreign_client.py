@@ -1,0 +1,155 @@
+"""A Kafka client that is not the engine's (confluent-kafka), and what the engine's dead letters say of what it sent."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError, Message, Producer
+
+from schemas import topics
+from schemas.messages import Envelope, MessageCodec
+from schemas.records.dead_letters import DeadLetter
+from schemas.records.payments import PaymentEvent
+from schemas.schema_ids import SchemaIds
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
+from streams.local_engine import LocalEngine
+
+FLUSH_TIMEOUT_S = 60.0
+WAIT_TIMEOUT_S = 120.0
+POLL_S = 0.25
+ANY_PARTITION = -1
+"""librdkafka's own word for: ask the partitioner."""
+POLL_EVERY = 100
+"""Records between two looks for acknowledgements."""
+
+CODEC = MessageCodec(SchemaIds.packaged())
+HeaderList = list[tuple[str, bytes | None]]
+Origin = tuple[str, int, int]
+"""Topic, partition and offset of a record."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A record to send. `partition` None: the producer's partitioner decides."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: HeaderList
+    partition: int | None = None
+
+
+def send_all(
+    engine: LocalEngine, records: Iterable[Sent], *, partitioner: str = "murmur2_random"
+) -> Mapping[Origin, Sent]:
+    """Append with an idempotent producer; returns each record by where the broker says that it stands."""
+    producer = Producer(
+        {
+            "bootstrap.servers": engine.bootstrap_servers,
+            "partitioner": partitioner,
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "log_level": 0,
+        }
+    )
+    placed: dict[Origin, Sent] = {}
+
+    def delivered(record: Sent) -> Callable[[KafkaError | None, Message], None]:
+        def note(error: KafkaError | None, message: Message) -> None:
+            assert error is None, error
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            assert topic is not None
+            assert partition is not None
+            assert offset is not None
+            placed[topic, partition, offset] = record
+
+        return note
+
+    count = 0
+    for count, record in enumerate(records, start=1):
+        producer.produce(
+            record.topic,
+            key=record.key,
+            value=record.value,
+            headers=[*record.headers],
+            partition=ANY_PARTITION if record.partition is None else record.partition,
+            on_delivery=delivered(record),
+        )
+        if count % POLL_EVERY == 0:
+            producer.poll(0)
+    assert producer.flush(FLUSH_TIMEOUT_S) == 0
+    assert len(placed) == count
+    return placed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buried:
+    """One record of the dead letter topic, decoded."""
+
+    at: LogRecord
+    envelope: Envelope
+    letter: DeadLetter
+
+    @property
+    def origin(self) -> Origin:
+        """Where the record died."""
+        return self.letter.topic, self.letter.partition, self.letter.offset
+
+
+class Graveyard:
+    """What came to the dead letter topic since the graveyard was opened."""
+
+    def __init__(self, connection: KafkaConnection, ends: Mapping[int, int]) -> None:
+        self._connection = connection
+        self._next = dict(ends)
+        self._found: list[Buried] = []
+
+    @classmethod
+    async def open(cls, engine: LocalEngine) -> "Graveyard":
+        """Begin to look at the end of the topic as it is now."""
+        connection = KafkaConnection(bootstrap_servers=engine.bootstrap_servers)
+        return cls(connection, await end_offsets(connection, topics.DLQ))
+
+    async def look(self) -> list[Buried]:
+        """Return every letter that came since, in the order of their partitions."""
+        async for record in read_log(self._connection, topics.DLQ, start=ReadFrom(offsets=self._next)):
+            self._next[record.partition] = record.offset + 1
+            envelope, letter = CODEC.decode(record.value, record.headers)
+            if isinstance(letter, DeadLetter):
+                self._found.append(Buried(at=record, envelope=envelope, letter=letter))
+        return list(self._found)
+
+    async def when_all_there(self, origins: Iterable[Origin]) -> list[Buried]:
+        """Return every letter once each of these records has one; fails with what is missing."""
+        wanted = set(origins)
+        deadline_s = time.monotonic() + WAIT_TIMEOUT_S
+        while missing := wanted - {each.origin for each in await self.look()}:
+            assert time.monotonic() < deadline_s, f"{len(missing)} of {len(wanted)} never came: {sorted(missing)[:5]}"
+            await asyncio.sleep(POLL_S)
+        return list(self._found)
+
+
+async def event_of(engine: LocalEngine, order: str, event_type: str) -> PaymentEvent:
+    """Return the order's event of that type once it is on the log."""
+    deadline_s = time.monotonic() + WAIT_TIMEOUT_S
+    while True:
+        async for envelope, event in _events(engine, order):
+            if envelope.type == event_type:
+                return event
+        assert time.monotonic() < deadline_s, f"{order}: no {event_type}"
+        await asyncio.sleep(POLL_S)
+
+
+async def _events(engine: LocalEngine, order: str) -> AsyncIterator[tuple[Envelope, PaymentEvent]]:
+    connection = KafkaConnection(bootstrap_servers=engine.bootstrap_servers)
+    async for record in read_log(connection, topics.EVENTS, key=order.encode()):
+        envelope, event = CODEC.decode(record.value, record.headers)
+        assert isinstance(event, PaymentEvent)
+        yield envelope, event
+
+
+def not_running(engine: LocalEngine) -> list[str]:
+    """Return the components that have ended."""
+    return [each.name for each in engine.components.values() if not each.running]
