@@ -147,8 +147,6 @@ def status_of(payment: PaymentRow, opening: OperationRow) -> PaymentStatus:
 
 
 def _status_without_hold(opening: OperationState) -> PaymentStatus:
-    if opening in {OperationState.QUEUED, OperationState.CLAIMING}:
-        return PaymentStatus.CREATED
     if opening is OperationState.REQUIRES_ACTION:
         return PaymentStatus.REQUIRES_ACTION
     return PaymentStatus.AUTHORIZING if opening in OPEN else PaymentStatus.FAILED

@@ -1,10 +1,11 @@
-"""The crash model: thousands of seeded histories with crashes, lost writes, zombies and a changing policy, no violation.
+"""The crash model: thousands of seeded histories of crashes, lost writes, zombies and policy changes, no violation.
 
-And the proof that the model can tell: with each flaw put in on purpose it finds violations (`tests.support.crash_world`).
+And the proof that it can tell: with each flaw put in on purpose it finds violations (see `tests.support.crash_world`).
 
-Two named limits. Without persist-then-speak (which the engine always has), with a zombie and a gateway that refuses calls
-all at once, one operation may take effect at two gateways; the model plays every pair of the three. Notices and in-doubt
-calls are not played together with zombies: they are the `late_word` exception to confluence (`streams.domain.order`).
+Two named limits. Without persist-then-speak (which the engine always has), with a zombie and with a gateway that
+refuses calls, all at once, one operation may take effect at two gateways; the model plays every pair of the three.
+Notices and in-doubt calls are not played together with zombies: that is the exception `late_word`
+(`streams.domain.order`).
 """
 
 import multiprocessing

@@ -1,0 +1,214 @@
+"""The invariants of DESIGN.md section 5, held over random lives of an order."""
+
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from schemas.identifiers import OpId, payment_id
+from schemas.records.orders import OperationRow, OrderRow, PaymentRow
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome, PaymentStatus
+from streams.domain.outputs import CallGateway, Publish
+from streams.domain.sums import IN_DOUBT, OPEN, OPENING, open_amount, status_of
+from tests.support.order_desk import ORDER, Desk, Said, plan
+from tests.support.order_strategies import ANSWERS, LOOKS, WISHES, Wish
+
+NEVER_LEFT = frozenset({OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.CONFLICT})
+NEVER_LEFT |= {OperationState.REJECTED, OperationState.REVERSED}
+TERMINAL = frozenset({PaymentStatus.VOIDED, PaymentStatus.EXPIRED, PaymentStatus.FAILED, PaymentStatus.REFUNDED})
+NOBODY = payment_id(ORDER, OpId("op_nobody"))
+REVERSED = Said(outcome=Outcome.REVERSED)
+
+
+class OrderMachine(RuleBasedStateMachine):
+    """An order on its desk; every rule is one input, so operations wait, overlap and come back in any way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk(plan=plan("mock", "other", "mock"))
+        self.before: OrderRow | None = None
+        self.contents: dict[str, Publish] = {}
+        self.seen = 0
+        self.reversals = 0
+
+    @initialize(wish=WISHES.filter(lambda wish: wish.kind in {"authorize", "sale"}), answer=ANSWERS)
+    def first_payment(self, wish: Wish, answer: Said) -> None:
+        self.desk.do(wish.command(NOBODY), answer)
+
+    def _payment(self, index: int) -> Any:
+        row = self.desk.row
+        ids = [each.payment_id for each in row.payments] if row is not None else []
+        return ids[index % len(ids)] if ids else NOBODY
+
+    @rule(wish=WISHES, index=st.integers(0, 3))
+    def ask(self, wish: Wish, index: int) -> None:
+        self.desk.send(wish.command(self._payment(index)))
+
+    @rule(wish=WISHES, index=st.integers(0, 3), answer=ANSWERS)
+    def ask_and_settle(self, wish: Wish, index: int, answer: Said) -> None:
+        self.desk.do(wish.command(self._payment(index)), answer)
+
+    @precondition(lambda self: self.desk.claims)
+    @rule()
+    def grant(self) -> None:
+        self.desk.grant()
+
+    @precondition(lambda self: self.desk.requests)
+    @rule(answer=ANSWERS, look=LOOKS)
+    def call(self, answer: Said, look: Said) -> None:
+        self.desk.call(look if self.desk.requests[0].kind is CallKind.INQUIRE else answer)
+
+    @precondition(lambda self: self.desk.timers)
+    @rule()
+    def fire(self) -> None:
+        timer = min(self.desk.timers.values(), key=lambda each: each.due_at_ms)
+        assert timer.op_id is not None
+        self.desk.fire(timer.op_id)
+
+    @rule(index=st.integers(0, 30), said=ANSWERS)
+    def notice(self, index: int, said: Said) -> None:
+        row = self.desk.row
+        assert row is not None
+        operation = row.operations[index % len(row.operations)]
+        self.desk.notice(operation.op_id, said, gateway=operation.gateway or "mock")
+
+    @rule(index=st.integers(0, 30))
+    def take_back(self, index: int) -> None:
+        row = self.desk.row
+        assert row is not None
+        operation = row.operations[index % len(row.operations)]
+        self.reversals += 1
+        self.desk.notice(operation.op_id, REVERSED, gateway=operation.gateway or "mock")
+
+    @rule()
+    def crash(self) -> None:
+        self.desk.replay = not self.desk.replay
+
+    # What must hold after every input
+
+    def _row(self) -> OrderRow:
+        assert self.desk.row is not None
+        return self.desk.row
+
+    @invariant()
+    def sums_stay_within_what_is_there(self) -> None:
+        if self.desk.row is None:
+            return
+        for payment in self._row().payments:
+            operations = self._row().operations
+            capturing = open_amount(operations, payment.payment_id, OperationKind.CAPTURE)
+            refunding = open_amount(operations, payment.payment_id, OperationKind.REFUND)
+            assert min(payment.authorized_minor, payment.captured_minor, payment.refunded_minor) >= 0
+            if self.reversals == 0 and not payment.review:
+                assert payment.captured_minor + capturing <= payment.authorized_minor
+                assert payment.refunded_minor + refunding <= payment.captured_minor
+            if payment.refunded_minor > payment.captured_minor or payment.captured_minor > payment.authorized_minor:
+                assert payment.review, "a deficit must ask for a person"
+
+    @invariant()
+    def sums_are_those_of_the_operations(self) -> None:
+        if self.desk.row is None:
+            return
+        for payment in self._row().payments:
+            assert payment.captured_minor == self._sum(payment, OperationKind.CAPTURE, OperationKind.SALE)
+            assert payment.refunded_minor == self._sum(payment, OperationKind.REFUND)
+            assert payment.authorized_minor == self._sum(payment, OperationKind.AUTHORIZE, OperationKind.SALE)
+
+    def _sum(self, payment: PaymentRow, *kinds: OperationKind) -> int:
+        return sum(
+            each.amount_minor
+            for each in self._row().operations
+            if each.payment_id == payment.payment_id and each.kind in kinds and each.state is OperationState.SUCCEEDED
+        )
+
+    @invariant()
+    def one_operation_is_active_and_one_authorization_open(self) -> None:
+        if self.desk.row is None:
+            return
+        operations = self._row().operations
+        active = [
+            each.op_id for each in operations if each.state in {OperationState.CLAIMING, OperationState.DISPATCHED}
+        ]
+        assert active == ([self._row().active_op_id] if self._row().active_op_id else [])
+        assert len([each for each in operations if each.kind in OPENING and each.state in OPEN]) <= 1
+        queued = tuple(each.op_id for each in operations if each.state is OperationState.QUEUED)
+        assert queued == self._row().queue
+        assert active or not queued
+
+    @invariant()
+    def amounts_of_dispatched_operations_are_positive(self) -> None:
+        for output in self.desk.said:
+            if isinstance(output, CallGateway):
+                assert output.request.amount_minor > 0
+                assert output.request.currency == "USD"
+
+    @invariant()
+    def last_words_stand(self) -> None:
+        row, before = self.desk.row, self.before
+        self.before = row
+        if row is None or before is None or row is before:
+            return
+        assert row.version > before.version
+        now = {each.op_id: each for each in row.operations}
+        for earlier in before.operations:
+            self._stands(earlier, now[earlier.op_id])
+        for earlier_payment in before.payments:
+            payment = next(each for each in row.payments if each.payment_id == earlier_payment.payment_id)
+            self._status_stands(earlier_payment, payment, before, row)
+
+    def _stands(self, earlier: OperationRow, later: OperationRow) -> None:
+        assert later.events[: len(earlier.events)] == earlier.events
+        assert later.attempt >= earlier.attempt
+        if earlier.state in NEVER_LEFT:
+            assert later.state is earlier.state
+        if earlier.state is OperationState.SUCCEEDED:
+            assert later.state in {OperationState.SUCCEEDED, OperationState.REVERSED}
+        if earlier.state in IN_DOUBT:
+            assert later.gateway == earlier.gateway, "in doubt, it is never sent anywhere else"
+            assert later.attempt == earlier.attempt
+
+    def _status_stands(self, earlier: PaymentRow, later: PaymentRow, before: OrderRow, row: OrderRow) -> None:
+        was = status_of(earlier, next(each for each in before.operations if each.op_id == earlier.op_id))
+        now = status_of(later, next(each for each in row.operations if each.op_id == later.op_id))
+        if was in TERMINAL and now is not was:
+            taken_back = {each.op_id for each in row.operations if each.state is OperationState.REVERSED}
+            assert taken_back, f"{was} became {now} though nothing was taken back"
+
+    @invariant()
+    def an_event_id_stands_for_one_content(self) -> None:
+        for output in self.desk.said[self.seen :]:
+            if isinstance(output, Publish):
+                assert self.contents.setdefault(output.event_id, output) == output
+        self.seen = len(self.desk.said)
+
+    @invariant()
+    def tokens_stay_only_where_a_call_may_need_them(self) -> None:
+        if self.desk.row is None:
+            return
+        needy = {OperationState.QUEUED, OperationState.CLAIMING, OperationState.DISPATCHED}
+        assert all(each.token is None for each in self._row().operations if each.state not in needy)
+
+    def teardown(self) -> None:
+        """Let everything come to rest: nothing may be left waiting for its turn."""
+        if self.desk.row is not None:
+            self.desk.replay = False
+            self._drain()
+            assert self._row().active_op_id is None
+            assert self._row().queue == ()
+
+    def _drain(self) -> None:
+        for _ in range(500):
+            self.desk.settle()
+            if self._row().active_op_id is None or not self.desk.timers:
+                return
+            timer = min(self.desk.timers.values(), key=lambda each: each.due_at_ms)
+            assert timer.op_id is not None
+            self.desk.fire(timer.op_id)
+        raise AssertionError("the order never came to rest")
+
+
+TestOrderInvariants = OrderMachine.TestCase
+TestOrderInvariants.settings = settings(
+    max_examples=120, stateful_step_count=35, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,74 @@
+"""The claim state machine: first write wins, verdicts never change, claims expire by their own writer."""
+
+import dataclasses
+
+from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
+from streams.domain.claims import claim_expires_at_ms, decide_claim
+from streams.domain.limits import CLAIM_LIFE_MS
+from tests.support.order_desk import plan
+
+CLAIM = ClaimRequested(
+    origin_id=OriginId("origin"),
+    idempotency_key=IdempotencyKey("key"),
+    order_id=OrderId("order-1"),
+    op_id=OpId("op_1"),
+    plan=plan("mock", version=1),
+    requested_at_ms=1,
+)
+RIVAL = dataclasses.replace(CLAIM, order_id=OrderId("order-2"), op_id=OpId("op_2"), plan=plan("other", version=2))
+
+
+def decided(row: ClaimRow | None, claim: ClaimRequested, now_ms: int = 10) -> tuple[ClaimRow, ClaimDecided]:
+    after, verdict = decide_claim(row, claim, now_ms)
+    assert after is not None
+    assert verdict is not None
+    return after, verdict
+
+
+def expiry(op_id: str = "op_1", claimed_at_ms: int = 10) -> ClaimExpiryRequested:
+    return ClaimExpiryRequested(
+        origin_id=CLAIM.origin_id,
+        idempotency_key=CLAIM.idempotency_key,
+        op_id=OpId(op_id),
+        claimed_at_ms=claimed_at_ms,
+    )
+
+
+def test_claim_is_granted_when_the_key_is_free() -> None:
+    row, verdict = decided(None, CLAIM)
+    assert verdict.granted
+    assert (row.op_id, row.plan, row.claimed_at_ms) == (CLAIM.op_id, CLAIM.plan, 10)
+
+
+def test_claim_gets_the_same_verdict_and_the_first_plan_when_it_comes_again() -> None:
+    row, first = decided(None, CLAIM)
+    again, second = decided(row, dataclasses.replace(CLAIM, plan=plan("other", version=9)), 99)
+    assert again is row
+    assert dataclasses.replace(second, decided_at_ms=first.decided_at_ms) == first
+
+
+def test_claim_is_refused_and_told_the_holder_when_another_operation_was_first() -> None:
+    row, _ = decided(None, CLAIM)
+    after, verdict = decided(row, RIVAL)
+    assert after is row
+    assert not verdict.granted
+    assert (verdict.op_id, verdict.order_id) == (RIVAL.op_id, RIVAL.order_id)
+    assert (verdict.holder_op_id, verdict.holder_order_id, verdict.plan) == (CLAIM.op_id, CLAIM.order_id, CLAIM.plan)
+
+
+def test_claim_is_forgotten_when_the_sweep_asks_for_this_very_one() -> None:
+    row, _ = decided(None, CLAIM)
+    assert decide_claim(row, expiry(), 20) == (None, None)
+    assert decide_claim(None, expiry(), 20) == (None, None)
+
+
+def test_claim_stays_when_the_sweep_saw_an_older_one() -> None:
+    row, _ = decided(None, CLAIM)
+    assert decide_claim(row, expiry(claimed_at_ms=9), 20) == (row, None)
+    assert decide_claim(row, expiry(op_id="op_0"), 20) == (row, None)
+
+
+def test_claim_may_be_swept_when_its_life_is_over() -> None:
+    row, _ = decided(None, CLAIM)
+    assert claim_expires_at_ms(row) == 10 + CLAIM_LIFE_MS
