@@ -20,6 +20,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its own documented names, not in its __all__
     AdminClient,
     AlterConfigOpType,
+    ClusterMetadata,
     ConfigEntry,
     ConfigResource,
     NewPartitions,
@@ -105,8 +106,14 @@ def poll_until(consumers: list[Consumer], condition: Callable[[], bool]) -> None
     ends = time.monotonic() + REBALANCE_LIMIT_S
     while not condition():
         assert time.monotonic() < ends, f"not so within {REBALANCE_LIMIT_S} s"
+        if not consumers:
+            time.sleep(POLL_S)  # the condition asks the broker itself; between two questions a pause
         for consumer in consumers:
             consumer.poll(POLL_S)
+
+
+def partitions_of(cluster: ClusterMetadata, topic: str) -> int:
+    return len(cluster.topics[topic].partitions) if topic in cluster.topics else 0
 
 
 def test_producer_partitions_as_aiokafka_does_when_told_murmur2_random(broker_address: str) -> None:
@@ -205,15 +212,16 @@ def test_admin_changes_a_topics_config_and_shows_where_values_come_from(broker_a
 
 def test_admin_lists_every_topic_with_its_partitions(broker_address: str) -> None:
     topic = make_topic(broker_address, partitions=3)
-    listed = AdminClient({"bootstrap.servers": broker_address}).list_topics(timeout=LIMIT_S)
-    assert len(listed.topics[topic].partitions) == 3
+    admin = AdminClient({"bootstrap.servers": broker_address})
+    # Kafka's metadata follows its controller's answer a moment later, here and below.
+    poll_until([], lambda: partitions_of(admin.list_topics(timeout=LIMIT_S), topic) == 3)
 
 
 def test_admin_adds_partitions_and_deletes_the_topic(broker_address: str) -> None:
     topic = make_topic(broker_address, partitions=2)
     admin = AdminClient({"bootstrap.servers": broker_address})
     admin.create_partitions([NewPartitions(topic, 3)])[topic].result(LIMIT_S)
-    assert len(admin.list_topics(topic, timeout=LIMIT_S).topics[topic].partitions) == 3
+    poll_until([], lambda: partitions_of(admin.list_topics(topic, timeout=LIMIT_S), topic) == 3)
     with pytest.raises(KafkaException) as refused:
         admin.create_partitions([NewPartitions(topic, 3)])[topic].result(LIMIT_S)
     assert refused.value.args[0].code() == KafkaError.INVALID_PARTITIONS
