@@ -22,7 +22,7 @@ from schemas.vocabulary import DeadLetterReason
 
 MAGIC = 0
 FRAME_BYTES = 5
-MAX_VALUE_BYTES = 1_048_576  # what Kafka takes by default; a longer value was never ours
+MAX_VALUE_BYTES = 2_097_152  # the longest dead letter; a longer value was never ours
 
 T = TypeVar("T")
 _Build: TypeAlias = Callable[[Any], object]

@@ -39,6 +39,9 @@ CLAIMS_CHANGELOG: Final = "claims-claims-changelog"
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
+MAX_LETTER_BYTES: Final = 2 * 1_048_588
+"""A dead letter holds a whole record of another topic, and must fit however large that was."""
+
 
 class Cleanup(StrEnum):
     """What the broker does with old records; never both: Faust's recovery stalls on that (its issue 176)."""
@@ -65,6 +68,7 @@ class Topic:
     cleanup: Cleanup
     retention_ms: int | None  # None: compacted, kept for ever
     partition_rule: PartitionRule
+    max_record_bytes: int = 1_048_588  # Kafka's own default
 
     @property
     def co_partitioned(self) -> bool:
@@ -102,7 +106,15 @@ CATALOGUE: tuple[Topic, ...] = (
         retention_ms=HOUR_MS,
         partition_rule=PartitionRule.EXPLICIT,
     ),
-    _log(DLQ, "the key it came with", 30 * DAY_MS, DeadLetter, DeadLetterHandled),
+    Topic(
+        name=DLQ,
+        key="the key it came with",
+        records=(DeadLetter, DeadLetterHandled),
+        cleanup=Cleanup.DELETE,
+        retention_ms=30 * DAY_MS,
+        partition_rule=PartitionRule.MURMUR2,
+        max_record_bytes=MAX_LETTER_BYTES,
+    ),
     Topic(
         name=POLICIES,
         key="originId or *",

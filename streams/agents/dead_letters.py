@@ -5,9 +5,8 @@ counts as done only when the broker has acknowledged the letter. What looks like
 that none is ever stored outranks the rule that nothing is lost, and the letter says so.
 """
 
-from schemas.card_numbers import find_card_number
-
 from schemas import identifiers, topics
+from schemas.card_numbers import find_card_number
 from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter, RawHeader
@@ -15,8 +14,8 @@ from schemas.vocabulary import DeadLetterReason
 from streams.kafka.shell import InputEvent, Outgoing
 
 MAX_DETAIL_CHARS = 500
-# What the raw bytes may take of a letter, so that the letter itself stays below the broker's record limit.
-MAX_RAW_BYTES = 900_000
+# More than any topic of the catalogue takes, less than a letter may be: for topics that somebody has set to take more.
+MAX_RAW_BYTES = 1_500_000
 
 
 def dead_letter_of(event: InputEvent, *, component: str, reason: DeadLetterReason, detail: str) -> DeadLetter:

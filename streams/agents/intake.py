@@ -38,11 +38,15 @@ class Intake:
         self._partitions = partitions
 
     def decode(self, event: InputEvent) -> Taken:
-        """Return the decoded record. Raises: RefusedError."""
+        """Return the decoded record, which is one of its topic's. Raises: RefusedError."""
         try:
             envelope, record = self._codec.decode(event.value, event.headers)
         except DecodeError as error:
             raise RefusedError(error.reason, error.detail) from error
+        if type(record) not in topics.topic(event.topic).records:
+            # Who may append commands may not thereby forge a verdict or a gateway's result: rights are by topic.
+            detail = f"{envelope.type} does not belong on this topic"
+            raise RefusedError(DeadLetterReason.UNKNOWN_TYPE, detail)
         return Taken(envelope=envelope, record=record)
 
     def require_key(self, event: InputEvent, key: bytes) -> None:

@@ -4,7 +4,7 @@ Called by `worker`. No global app, no discovery, no web server, no leader topic,
 here for group membership, assignment, table recovery and standby replicas, and for the stream that one agent reads.
 """
 
-import contextlib
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,13 +19,18 @@ from streams.kafka.faust_recovery import OrderedTableManager
 from streams.kafka.faust_transport import WorkerTransport
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Pipeline
-from streams.kafka.worker_settings import WorkerSettings
+from streams.kafka.worker_settings import MAX_REQUEST_BYTES, WorkerSettings
 
 COMMIT_EVERY_INPUTS = 1000
 """Commit also after so many inputs [10000]."""
 
 BROKER_REQUEST_TIMEOUT_S = 90.0
 """Faust's and aiokafka's longest wait for one answer; must exceed the session time-out."""
+
+
+METADATA_MAX_AGE_MS = 10_000
+"""How soon a topic is seen that a lagging broker did not know when partitions were assigned [300,000]: the assignor leaves
+unknown topics out, and nobody would read them until then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,8 @@ class WorkerApp(faust.App):
     source_topics: frozenset[str]
     source_queue: Any = None
     """The queue that the agent reads; None until it does."""
+    partitions_resumed: asyncio.Event
+    """Set when a partition may be fetched from again."""
     hooks: WorkerHooks
     parts: FaustParts
 
@@ -79,6 +86,18 @@ class WorkerApp(faust.App):
             and self.flow_control.is_active()
         )
 
+    def records_waiting(self) -> bool:
+        """True when a delivered record waits for the handler."""
+        return self.source_queue is not None and not self.source_queue.empty()
+
+    async def wait_for_crash(self) -> None:
+        """Returns when any of Faust's services has crashed the app."""
+        await self._crashed.wait()
+
+    async def start_fetching(self) -> None:
+        """Start Faust's fetcher, unless it runs."""
+        await self._fetcher.maybe_start()
+
     async def on_lanes_ready(self, generation: int) -> None:
         """Called by the recovery."""
         await self.hooks.lanes_ready(generation)
@@ -95,7 +114,7 @@ class WorkerApp(faust.App):
 def build_app(
     *, app_id: str, bootstrap_servers: str, partitions: int, settings: WorkerSettings, parts: FaustParts
 ) -> WorkerApp:
-    """Returns an app without tables and agents, its settings as FAUST.md has them; reasons stand in `WorkerSettings`."""
+    """Returns an app without tables and agents, its settings as FAUST.md has them (reasons: `WorkerSettings`)."""
     app = WorkerApp(
         app_id,
         broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
@@ -107,11 +126,13 @@ def build_app(
         broker_rebalance_timeout=settings.rebalance_timeout_s,
         broker_request_timeout=BROKER_REQUEST_TIMEOUT_S,
         broker_max_poll_records=settings.max_poll_records,
-        consumer_group_instance_id=settings.instance_id or "",
+        consumer_group_instance_id=settings.instance_id,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_acks=-1,
         producer_linger=0,
         producer_max_batch_size=262_144,
+        producer_max_request_size=MAX_REQUEST_BYTES,
         producer_request_timeout=settings.request_timeout_s,
         producer_threaded=False,
         processing_guarantee="at_least_once",
@@ -130,6 +151,7 @@ def build_app(
         ssl_context=settings.ssl_context,
     )
     app.parts = parts
+    app.partitions_resumed = asyncio.Event()
     app.finalize()
     return app
 
@@ -145,9 +167,3 @@ def credentials_of(settings: WorkerSettings) -> SASLCredentials | None:
         mechanism=login.mechanism,
         ssl_context=settings.ssl_context,
     )
-
-
-async def stop_app(app: WorkerApp) -> None:
-    """Stop a running app: Faust drains, commits, leaves the group (unless membership is static) and closes connections."""
-    with contextlib.suppress(ConnectionError):
-        await app.stop()

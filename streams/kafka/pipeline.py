@@ -3,10 +3,10 @@
 Called by `worker` (one input after the other) and by `faust_transport` (drain at a rebalance or a stop). Calls: the
 handler, the row tables, the ledger and the producer's `send`.
 
-Each partition is a lane of three steps, each in the order of the log: the handler decides and the changelog records are
-sent (`take`); when they are acknowledged the rows enter the local store and the messages are sent (`_speak`); when those
-are acknowledged the input is done (`_confirm`). So no output leaves before its row is durable, none overtakes that of an
-earlier input of its partition, and a lane waits for one round trip, not one for each input.
+Each partition is a lane of three steps, each in the order of the log: the handler decides and the changelog records
+are sent (`take`); when they are acknowledged the rows enter the local store and the messages are sent (`_speak`); when
+those are acknowledged the input is done (`_confirm`). So no output leaves before its row is durable, none overtakes that
+of an earlier input of its partition, and a lane waits for one round trip, not one for each input.
 
 Sends go straight to aiokafka's producer, not through Faust's: 16 instead of 72 µs each, and a future for each record,
 where Faust only logs an asynchronous failure of a changelog write and commits all the same (FAUST.md 2).
@@ -19,6 +19,7 @@ from typing import Protocol
 
 import structlog
 
+from schemas.topics import DLQ
 from streams.kafka import stamps
 from streams.kafka.errors import StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
@@ -26,7 +27,7 @@ from streams.kafka.partition_rows import StoredRow
 from streams.kafka.row_tables import RowTable
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.stamps import UNSTAMPED, Stamp
-from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
+from streams.kafka.worker_settings import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES, MAX_ROW_BYTES
 
 HEADER_OVERHEAD_BYTES = 16
 """Counted for each header beside name and value; generous."""
@@ -307,8 +308,9 @@ def oversize(step: Step) -> str | None:
         if row.value is not None and len(row.value) > MAX_ROW_BYTES:
             return f"row of table {row.table}: {len(row.value)} bytes, at most {MAX_ROW_BYTES}"
     for message in step.speak:
-        if (size := _message_bytes(message)) > MAX_MESSAGE_BYTES:
-            return f"message for {message.topic}: {size} bytes, at most {MAX_MESSAGE_BYTES}"
+        limit = MAX_LETTER_BYTES if message.topic == DLQ else MAX_MESSAGE_BYTES
+        if (size := _message_bytes(message)) > limit:
+            return f"message for {message.topic}: {size} bytes, at most {limit}"
     return None
 
 

@@ -11,6 +11,12 @@ MAX_MESSAGE_BYTES = 900 * 1024
 """Largest outgoing message, key and headers included: below the broker's default limit, which would refuse it after the
 decision was made (FAUST.md 13)."""
 
+MAX_LETTER_BYTES = 2_000_000
+"""Largest dead letter: it holds a whole record of another topic, and its own topic takes that (`schemas.topics`)."""
+
+MAX_REQUEST_BYTES = 2_097_152
+"""Largest record that the producer sends at all; what a topic takes is the broker's to say."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaslLogin:
@@ -47,7 +53,7 @@ class WorkerSettings:
     drain_timeout_s: float = 40.0
     """Longest wait for inputs in flight when partitions go away or the worker stops; then it stops without them."""
     ack_timeout_s: float = 45.0
-    """Longest an input may stay in flight; must exceed `request_timeout_s`, within which the producer itself retries."""
+    """Longest that nothing may move while inputs wait; must exceed `request_timeout_s`, within which the producer retries."""
     request_timeout_s: float = 30.0
     """How long the producer tries to deliver [1200]."""
     stop_timeout_s: float = 60.0

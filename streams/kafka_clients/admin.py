@@ -110,7 +110,7 @@ class TopicAdmin:
         """Create what is missing, alter configs that differ, and return the rows of the plan that it carried out.
 
         Rows with `Action.REFUSE` are left alone: the caller says so and fails. Returns once the broker shows all
-        topics.
+        topics as wanted.
 
         Raises:
             RetryableError: the broker does not answer; what was done stays done.
@@ -172,6 +172,7 @@ class TopicAdmin:
         configs = {
             "cleanup.policy": entry.cleanup.value,
             "min.insync.replicas": str(self._sizes.min_insync_replicas),
+            "max.message.bytes": str(entry.max_record_bytes),
         }
         if entry.retention_ms is not None:
             configs["retention.ms"] = str(entry.retention_ms)
@@ -208,11 +209,17 @@ class TopicAdmin:
 
     def _wait_until_visible(self) -> None:
         deadline_s = time.monotonic() + VISIBLE_TIMEOUT_S
-        names = {entry.name for entry in self._catalogue}
-        while not names <= {name for name, found in self._known().items() if _has_leaders(found)}:
+        while not self._is_visible():
             if time.monotonic() > deadline_s:
-                raise RetryableError("topics were made but did not show in time")
+                raise RetryableError("topics were made or altered but did not show in time")
             time.sleep(POLL_INTERVAL_S)
+
+    def _is_visible(self) -> bool:
+        """A broker shows a new topic, its leaders and an altered config each a moment after it has agreed to it."""
+        names = {entry.name for entry in self._catalogue}
+        if not names <= {name for name, found in self._known().items() if _has_leaders(found)}:
+            return False
+        return not any(row.action in {Action.CREATE, Action.ALTER} for row in self.plan())
 
 
 def _has_leaders(found: Any) -> bool:
