@@ -11,7 +11,8 @@ is ignored: the command's own replay drives it.
 Confluence. How the inputs of different topics interleave does not matter: the same commands in the same order, and for
 each operation the same verdict, results and timers, end in the same row and the same events. It holds but for
 
-* what only tells of the way: `version`, `sequence`, times, timer and waiter bookkeeping, and the sums an event shows;
+* what only tells of the way: `version`, `sequence`, times, timer and waiter bookkeeping, and what an event shows of the
+  payment beside its operation;
 * `late_word`: a notice or an inquiry's result about an operation that had let the order go on (pending, in doubt, or a
   success taken back) against the admission of a newer operation. Whichever comes first decides whether the newer one is
   let through, and whether a pending state was ever seen. Safe either way, since open amounts stay reserved, and since a
