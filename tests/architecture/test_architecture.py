@@ -1,0 +1,183 @@
+"""The house keeps its plan: who may import whom, who reads the environment, and that all papers tell the same story."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.main import get_command
+
+from http_ingress import app as ingress_app
+from http_ingress import openapi, service_pages
+from streams.cli.application import build
+from streams.settings import variables
+from tests.conftest import REQUIRE_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("schemas", "gateway_adapters", "streams", "http_ingress", "bench")
+LINT_LIMIT_S = 120.0
+MAX_MODULE_BYTES = 24_000
+
+# Who may touch the environment, and why. Everybody else is given settings.
+ENVIRONMENT_READERS = {
+    "streams/settings.py": "reads every setting, once",
+    "streams/local_engine.py": "hands its own environment on to the processes it starts, and reads nothing of it",
+}
+# Commands of the components are the services of compose; these services are other people's images.
+FOREIGN_SERVICES = {"kafka"}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def sources() -> Iterator[Path]:
+    for package in PACKAGES:
+        yield from (ROOT / package).rglob("*.py")
+
+
+def known_commands() -> set[str]:
+    """Every command and sub-command, as `dlq` and `dlq list`."""
+    found = set()
+    for name, command in get_command(build()).commands.items():  # type: ignore[attr-defined]  # the app is a group
+        found.add(name)
+        found |= {f"{name} {sub}" for sub in getattr(command, "commands", {})}
+    return found
+
+
+def test_imports_keep_every_contract_when_they_are_linted() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as lint; lint()", "--no-cache"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=LINT_LIMIT_S,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ", 0 broken" in done.stdout
+
+
+def test_environment_is_read_by_the_settings_alone_when_the_sources_are_searched() -> None:
+    touching = {
+        str(path.relative_to(ROOT))
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Attribute) and node.attr in {"environ", "environb", "getenv", "putenv"})
+        or (isinstance(node, ast.alias) and node.name in {"environ", "environb", "getenv", "putenv"})
+    }
+    assert touching == set(ENVIRONMENT_READERS)
+
+
+def test_modules_stay_small_enough_to_be_read_when_they_are_measured() -> None:
+    assert [str(path) for path in sources() if path.stat().st_size > MAX_MODULE_BYTES] == []
+
+
+def test_modules_say_what_they_are_for_when_their_docstrings_are_read() -> None:
+    assert [str(path) for path in sources() if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_compose_runs_only_commands_that_exist_when_it_is_read() -> None:
+    services = yaml.safe_load(read("docker-compose.yml"))["services"]
+    ours = {name: service for name, service in services.items() if name not in FOREIGN_SERVICES}
+    top_level = {command for command in known_commands() if " " not in command}
+    assert set(ours) <= top_level
+    for name, service in ours.items():
+        words = service["command"]
+        assert words[0] == name
+        assert words[0] in known_commands()
+        if words[0] == "topics":
+            assert " ".join(words[:2]) in known_commands()
+
+
+def test_compose_names_only_services_and_volumes_that_it_has_when_it_is_read() -> None:
+    compose = yaml.safe_load(read("docker-compose.yml"))
+    services = compose["services"]
+    for service in services.values():
+        assert set(service.get("depends_on", {})) <= set(services)
+        named = {volume.partition(":")[0] for volume in service.get("volumes", ())}
+        assert named <= set(compose["volumes"])
+    assert services["topics"]["depends_on"]["kafka"]["condition"] == "service_healthy"
+    assert {name for name in services if "topics" in services[name].get("depends_on", {})} >= {
+        "orders", "claims", "executor", "ingress",
+    }  # fmt: skip
+
+
+def test_compose_runs_every_component_that_make_run_starts() -> None:
+    services = set(yaml.safe_load(read("docker-compose.yml"))["services"])
+    assert services >= {"orders", "claims", "executor", "ingress", "mock-gateway", "topics"}
+
+
+@pytest.mark.parametrize("paper", ["README.md", "Makefile", "docker-compose.yml", "Dockerfile", ".ci/run"])
+def test_paper_names_only_settings_that_exist_when_it_is_read(paper: str) -> None:
+    known = {name for name, _ in variables()} | {REQUIRE_VARIABLE}
+    named = set(re.findall(r"PAYMENT_ENGINE_[A-Z0-9_]*[A-Z0-9]", read(paper)))
+    assert named <= known
+
+
+def test_compose_sets_no_variable_of_ours_beside_the_settings_when_it_is_read() -> None:
+    known = {name for name, _ in variables()}
+    services = yaml.safe_load(read("docker-compose.yml"))["services"]
+    for name, service in services.items():
+        if name not in FOREIGN_SERVICES:
+            assert set(service["environment"]) <= known
+
+
+def test_readme_names_only_commands_that_exist_when_it_is_read() -> None:
+    known = known_commands()
+    for code in re.findall(r"`payment-engine ([^`\n]+)`", read("README.md")) + re.findall(
+        r"^payment-engine ([^#\n]+)", read("README.md"), flags=re.MULTILINE
+    ):
+        for command in _commands_in(code):
+            assert command in known, f"README: payment-engine {code}"
+
+
+def _commands_in(code: str) -> Iterator[str]:
+    """`dlq list | show` names two commands, `doctor --probe` one, `<component>` none."""
+    words = code.replace("\\|", "|").split()
+    if words[0].startswith("<"):
+        return
+    if f"{words[0]} " not in {command.partition(" ")[0] + " " for command in known_commands() if " " in command}:
+        yield words[0]
+        return
+    subs = " ".join(words[1:]).partition(" -")[0].split("|")
+    for sub in subs:
+        if sub.strip():
+            yield f"{words[0]} {sub.split()[0]}"
+
+
+def test_makefile_calls_only_commands_that_exist_when_it_is_read() -> None:
+    for command in re.findall(r"payment-engine ([a-z-]+)", read("Makefile")):
+        assert command in known_commands()
+
+
+def test_readme_names_only_make_targets_that_exist_when_it_is_read() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", read("README.md"), flags=re.MULTILINE))
+    assert named <= targets
+    assert named >= {"run", "test", "demo"}
+
+
+def test_readme_table_of_routes_is_the_described_one_when_both_are_read() -> None:
+    described = json.loads(openapi.document(version="test", dev=True))["paths"]
+    operations = {
+        (method.upper(), re.sub(r"\{[^}]*\}", "{}", path)) for path, methods in described.items() for method in methods
+    }
+    table = read("README.md").partition("## HTTP")[2].partition("`Prefer: wait=N`")[0]
+    named = {
+        (method, re.sub(r"\{[^}]*\}", "{}", path)) for method, path in re.findall(r"`(GET|POST) ([^`?]+)[^`]*`", table)
+    } - {("GET", "/docs"), ("GET", "/openapi.json")}
+    assert named == operations
+
+
+def test_readme_names_every_page_of_the_service_when_it_is_read() -> None:
+    table = read("README.md").partition("## HTTP")[2].partition("`Prefer: wait=N`")[0]
+    pages = set(re.findall(r"`(/[a-z.]+)`", table))
+    assert pages == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    served = Path(ingress_app.__file__).read_text() + Path(service_pages.__file__).read_text()
+    assert all(page in served for page in pages)
