@@ -7,7 +7,7 @@ here for group membership, assignment, table recovery and standby replicas, and 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import faust
 import mode
@@ -29,8 +29,8 @@ BROKER_REQUEST_TIMEOUT_S = 90.0
 
 
 METADATA_MAX_AGE_MS = 10_000
-"""How soon a topic is seen that a lagging broker did not know when partitions were assigned [300,000]: the assignor leaves
-unknown topics out, and nobody would read them until then."""
+"""How soon a topic is seen that a lagging broker did not know when partitions were assigned [300,000]: the assignor
+leaves unknown topics out, and nobody would read them until then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +79,8 @@ class WorkerApp(faust.App):
     def delivery_is_immediate(self) -> bool:
         """True when a record that is delivered now cannot be made to wait: flow is open and no queue is full."""
         queue = self.source_queue
-        return (
-            queue is not None
-            and not queue.full()
-            and not self.tables.changelog_queue.full()
-            and self.flow_control.is_active()
-        )
+        changelog = cast("TableManager", self.tables).changelog_queue
+        return queue is not None and not queue.full() and not changelog.full() and self.flow_control.is_active()
 
     def records_waiting(self) -> bool:
         """True when a delivered record waits for the handler."""

@@ -52,7 +52,7 @@ class OrderedRecovery(Recovery):
         self.app.flow_control.resume()  # clears the queues, so nothing may have been let in before
         consumer.resume_flow()
         consumer.resume_partitions({tp for tp in assignment if not self._is_changelog_tp(tp)})
-        await self.app._fetcher.maybe_start()
+        await self.app.start_fetching()
         self.tables.on_actives_ready()
         if not self.app.assignor.assigned_standbys():
             self.tables.on_standbys_ready()
@@ -63,7 +63,13 @@ class OrderedRecovery(Recovery):
         """Without tables Faust takes this way, with the same race."""
         await self.on_recovery_completed(generation_id)
 
-    async def _build_offsets(self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str) -> None:
+    async def _build_offsets(
+        self,
+        consumer: Any,
+        tps: set[TP],
+        destination: Counter[TP],
+        title: str,  # noqa: ARG002 -- Faust's own signature
+    ) -> None:
         """Where each partition is to be read from: after what the local rows hold, if the log agrees with them."""
         earliest = await consumer.earliest_offsets(*tps)
         ends = await consumer.highwaters(*tps)
@@ -78,7 +84,13 @@ class OrderedRecovery(Recovery):
             before_first = (earliest.get(tp) or 0) - 1
             destination[tp] = before_first if known is None else max(known, before_first)
 
-    async def _seek_offsets(self, consumer: Any, tps: set[TP], offsets: Counter[TP], title: str) -> None:
+    async def _seek_offsets(
+        self,
+        consumer: Any,
+        tps: set[TP],
+        offsets: Counter[TP],
+        title: str,  # noqa: ARG002 -- Faust's own signature
+    ) -> None:
         await consumer.seek_wait({tp: offsets[tp] + 1 for tp in tps})
 
     @Service.task

@@ -34,7 +34,7 @@ class ChangelogTable(Table[bytes, bytes]):
         """Where the local rows of a partition stand."""
         return self.rows.partition(tp.partition).applied_offset
 
-    async def need_active_standby_for(self, tp: TP) -> bool:
+    async def need_active_standby_for(self, tp: TP) -> bool:  # noqa: ARG002 -- Faust's own signature
         """Faust's question whether a standby must be read; always."""
         return True
 
@@ -63,7 +63,11 @@ class ChangelogTable(Table[bytes, bytes]):
         return grouped
 
     async def on_rebalance(
-        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+        self,
+        assigned: set[TP],
+        revoked: set[TP],  # noqa: ARG002 -- Faust's own signature
+        newly_assigned: set[TP],  # noqa: ARG002 -- Faust's own signature
+        generation_id: int = 0,  # noqa: ARG002 -- Faust's own signature
     ) -> None:
         """Close the partitions that went away, so that another process may open them."""
         self.rows.keep_only(tp.partition for tp in assigned if tp.topic == self.changelog_topic_name)

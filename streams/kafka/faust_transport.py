@@ -1,12 +1,14 @@
 """Faust's consumer and producer, with what loses work overridden. Installed by `faust_app`.
 
-Each override names what it is against (numbers of FAUST.md; upstream issues of faust-streaming) and has a test that fails
-without it, so that it can go when upstream fixes it. Written against faust-streaming 0.15.3.
+Each override names what it is against (numbers of FAUST.md; upstream issues of faust-streaming) and has a test that
+fails without it, so that it can go when upstream fixes it. Written against faust-streaming 0.15.3.
 
 | override | against |
 | --- | --- |
 | `_new_offset`, `ack`, `_add_gap` | 1: out-of-order acks commit past an unacked message (#606); holes taken for gaps |
 | `_getmany` | 10: records that were fetched and then dropped are committed over |
+| `_getmany`, `_read_again` | a set of partitions emptied during a fetch means all; what is paused is dropped |
+| `on_buffer_full`, `_wait_next_records` | sleeps of one second when all partitions are full or paused |
 | `on_partitions_revoked` | 1: the state of acknowledgements is dropped before the drain |
 | `wait_empty` | 3, 12: waits for the pipeline, not for reference counts; commits what really is done |
 | `_commit_offsets` | 5: `_committed_offset` is updated although the commit failed (#316); 2: `flush` is no barrier |
@@ -14,15 +16,20 @@ without it, so that it can go when upstream fixes it. Written against faust-stre
 | `_settings_extra` | there is no setting for an idempotent producer |
 """
 
+import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
 from faust.types import TP
 
 from streams.kafka.offset_ledger import OffsetLedger
+
+FETCH_WAIT_S = 0.1
+"""Longest fetch while source partitions are paused: it does not notice when they are resumed."""
 
 if TYPE_CHECKING:
     from streams.kafka.faust_app import WorkerApp
@@ -38,17 +45,52 @@ class LedgerConsumer(Consumer):
         return self.app.ledger
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
-        records = await super()._getmany(active_partitions, timeout)
-        for partition, batch in records.items():
-            if partition.topic in self.app.source_topics:
-                self._ledger.note_fetched((partition.topic, partition.partition), [record.offset for record in batch])
-        return records
+        # A copy: Faust hands its own set to the consumer's thread and changes it meanwhile, and to aiokafka a set that
+        # has become empty means every partition.
+        wanted = None if active_partitions is None else set(active_partitions)
+        sources_paused = any(tp.topic in self.app.source_topics for tp in self._paused_partitions)
+        records = await super()._getmany(wanted, min(timeout, FETCH_WAIT_S) if sources_paused else timeout)
+        unwanted = {tp: batch for tp, batch in records.items() if tp not in self._get_active_partitions()}
+        if unwanted:
+            call_thread: Any = self._thread.call_thread  # takes synchronous functions too, whatever its types say
+            await call_thread(self._read_again, unwanted)
+        kept = {tp: batch for tp, batch in records.items() if tp not in unwanted}
+        for tp, batch in kept.items():
+            if tp.topic in self.app.source_topics:
+                self._ledger.note_fetched((tp.topic, tp.partition), [record.offset for record in batch])
+        return kept
+
+    def _read_again(self, unwanted: Mapping[TP, Any]) -> None:
+        """Records of a partition that was paused meanwhile: Faust drops them, and reads on behind them.
+
+        Runs on the consumer's thread. While a source is paused nothing of it is in flight, and its place is what is
+        committed.
+        """
+        for tp, batch in unwanted.items():
+            with contextlib.suppress(IllegalStateError):  # not ours any more
+                self._thread.seek(tp, self._committed_offset.get(ensure_TP(tp)) or batch[0].offset)
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
+        """Faust sleeps for a second when every partition is paused; this ends when one is not any more."""
+        if self.flow_active and not self._get_active_partitions():
+            self.app.partitions_resumed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.app.partitions_resumed.wait(), timeout)
+            if not self._get_active_partitions():
+                return {}, self._get_active_partitions()
+        return await super()._wait_next_records(timeout)
+
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Also wakes the fetcher."""
+        super().resume_partitions(tps)
+        self.app.partitions_resumed.set()
 
     async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 -- Faust's own signature
-        """Faust starts four tasks for each record, to be able to abandon its delivery; needed only if that can block."""
-        if len(coros) == 2 and self.app.delivery_is_immediate():
-            delivery, suspended = coros
-            suspended.close()
+        """Faust starts four tasks a record, to be able to abandon its delivery; needed only if that can block."""
+        delivery, *others = coros
+        if others and self.app.delivery_is_immediate():
+            for other in others:
+                other.close()
             return await delivery
         return await super().wait_first(*coros, timeout=timeout)
 
@@ -76,7 +118,11 @@ class LedgerConsumer(Consumer):
     def _new_offset(self, tp: TP) -> int | None:
         return self._ledger.committable((tp.topic, tp.partition))
 
-    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+    async def _commit_offsets(
+        self,
+        offsets: Mapping[TP, int],
+        start_new_transaction: bool = True,  # noqa: ARG002 -- Faust's own signature
+    ) -> bool:
         owned = {tp: offset for tp, offset in offsets.items() if tp in self.assignment()}
         if not owned or not await self._commit(owned):
             return False
@@ -120,8 +166,12 @@ class IdempotentProducer(Producer):
     def _settings_extra(self) -> Mapping[str, Any]:
         return {"acks": "all", "enable_idempotence": True}
 
+    def open_producer(self) -> Any:
+        """Aiokafka's own producer, which Faust only starts and stops here. Raises: NotReady before the start."""
+        return self._ensure_producer()
+
     async def flush(self) -> None:
-        """No barrier here: the pipeline waits for each acknowledgement. Faust calls this before it stops the producer."""
+        """No barrier: the pipeline waits for each acknowledgement. Faust calls this before it stops the producer."""
         with contextlib.suppress(RuntimeError):  # Faust's own send buffer, unused here, refuses once it is stopped
             await super().flush()
 

@@ -80,6 +80,10 @@ class OffsetLedger(Generic[T]):
         state = self._partitions.get(partition)
         return None if state is None else state.committable
 
+    def waiting(self) -> int:
+        """How many records were fetched and have not arrived yet."""
+        return sum(len(state.fetched) for state in self._partitions.values())
+
     def partitions(self) -> list[T]:
         """The partitions of which something is known."""
         return list(self._partitions)

@@ -101,7 +101,7 @@ def merge_changelog(rows: PartitionRows, records: Iterable[ChangelogRecord]) -> 
     Returns:
         The keys that had a record behind one of a higher stamp (a frozen owner's late write): it did not win.
 
-    A record equal to the row (our own, read back) changes nothing. Unstamped ones follow each other as the log has them.
+    A record equal to the row (our own, read back) changes nothing. Unstamped ones follow each other as in the log.
     """
     newest: dict[bytes, StoredRow] = {}
     regressed: set[bytes] = set()

@@ -4,9 +4,9 @@ Called by `worker` (one input after the other) and by `faust_transport` (drain a
 handler, the row tables, the ledger and the producer's `send`.
 
 Each partition is a lane of three steps, each in the order of the log: the handler decides and the changelog records
-are sent (`take`); when they are acknowledged the rows enter the local store and the messages are sent (`_speak`); when
-those are acknowledged the input is done (`_confirm`). So no output leaves before its row is durable, none overtakes that
-of an earlier input of its partition, and a lane waits for one round trip, not one for each input.
+are sent (`take`); when they are acknowledged the rows enter the local store and the messages are sent (`_speak`);
+when those are acknowledged the input is done (`_confirm`). So no output leaves before its row is durable, none
+overtakes that of an earlier input of its partition, and a lane waits for one round trip, not one for each input.
 
 Sends go straight to aiokafka's producer, not through Faust's: 16 instead of 72 µs each, and a future for each record,
 where Faust only logs an asynchronous failure of a changelog write and commits all the same (FAUST.md 2).

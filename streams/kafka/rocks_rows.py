@@ -4,14 +4,15 @@ Called by `row_tables`. Not Faust's own RocksDB store, for three reasons: that w
 is acknowledged, writes the offset apart from the row, and believes the file blindly (FAUST.md 8).
 
 The file is a cache of the log: when it is older than the log keeps tombstones, or cannot be read, it is thrown away.
-Durable against a killed process (the write-ahead log is in the page cache); after a power loss it may lack its end, which
-the changelog then fills in, since rows and offset are one write.
+Durable against a killed process (the write-ahead log is in the page cache); after a power loss it may lack its end,
+which the changelog then fills in, since rows and offset are one write.
 """
 
 import shutil
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 from rocksdict import Options, Rdict, WriteBatch
@@ -21,7 +22,7 @@ from streams.kafka.partition_rows import StoredRow
 from streams.kafka.stamps import Stamp
 
 TRUSTED_MS = 20 * 3600 * 1000
-"""A file not written for longer is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after the compaction,
+"""A file not written for longer is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after compaction,
 and a file older than that would keep rows that were deleted since."""
 
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
@@ -115,7 +116,8 @@ class RocksRows:
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
         """See `PartitionRows`."""
-        for key, found in self._opened.items(from_key=_ROW_PREFIX):
+        entries: Iterator[tuple[Any, Any]] = self._opened.items(from_key=_ROW_PREFIX)  # bytes, in raw mode
+        for key, found in entries:
             if not key.startswith(_ROW_PREFIX):
                 return
             yield key[len(_ROW_PREFIX) :], _unpack(found)

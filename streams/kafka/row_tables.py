@@ -63,7 +63,7 @@ class RowTable:
             log.error("row_regress", table=self.name, partition=number, rows=len(regressed))
 
     def take_regressed(self, number: int) -> dict[bytes, StoredRow]:
-        """The rows that won over a later record, once: they must be written again, because compaction keeps the last."""
+        """The rows that won over a later record, once: to be written again, because compaction keeps the last."""
         rows = self.partition(number)
         keys = self._regressed.pop(number, set())
         return {key: row for key in keys if (row := rows.get(key)) is not None}

@@ -1,8 +1,8 @@
 """A worker: one handler over co-partitioned source topics, with its tables, on a real log.
 
 For: `streams.bootstrap` (apps `orders` and `claims`) and the fault tests. Calls: `faust_app` and its overrides,
-`pipeline`, `row_tables`, `topic_check`. It runs on the event loop of its caller, installs no signal handlers and serves no
-HTTP: whoever starts it watches `ready` and `crashed`.
+`pipeline`, `row_tables`, `topic_check`. It runs on the event loop of its caller, installs no signal handlers and serves
+no HTTP: whoever starts it watches `ready` and `crashed`.
 
     worker = build_worker(app_id="orders", source_topics=[…], tables=["orders"], handler=…, …)
     await worker.run()          # until `worker.request_stop()`; raises what crashed it
@@ -135,7 +135,7 @@ class Worker:
         self._ended.set()
 
     async def stop(self) -> None:
-        """Finish what is in flight, commit it, leave. Safe to call twice, and after a failure (then nothing is finished)."""
+        """Finish what is in flight, commit it, leave; after a failure only leave. Safe to call twice."""
         timeout_s = self._settings.stop_timeout_s if self.crashed is None else FAILED_STOP_TIMEOUT_S
         try:
             async with asyncio.timeout(timeout_s):
@@ -167,7 +167,7 @@ class Worker:
     ) -> asyncio.Future[Acknowledged]:
         # The typed signature is aiokafka's; Faust wraps that producer only to start and stop it.
         producer: Any = self.app.producer
-        future: asyncio.Future[Acknowledged] = await producer._producer.send(
+        future: asyncio.Future[Acknowledged] = await producer.open_producer().send(
             topic, value, key=key, partition=partition, headers=list(headers)
         )
         return future
@@ -190,7 +190,8 @@ class Worker:
     async def _lanes_ready(self, generation: int) -> None:
         sources = [TP(*tp) for tp in self.app.consumer.assignment() if tp.topic in self.app.source_topics]
         numbers = self._copartitioned(sources)
-        self._replay_ends = await self.app.consumer.log_ends(sources) if sources else {}
+        consumer: Any = self.app.consumer  # Faust's interface does not know `log_ends`
+        self._replay_ends = await consumer.log_ends(sources) if sources else {}
         if self.app.consumer_generation_id != generation:
             return  # the next assignment is under way
         self.pipeline.open_lanes({number: self._write_generation(number, generation) for number in numbers})
@@ -206,7 +207,7 @@ class Worker:
         return numbers
 
     def _write_generation(self, number: int, generation: int) -> int:
-        """Higher than any in the partition: the group's own begins anew when the group was forgotten, or its member is static."""
+        """Above any in the partition; the group's own may stay (static member) or begin anew (forgotten group)."""
         seen = max(table.partition(number).highest_generation for table in self._tables.values())
         return max(generation, seen + 1)
 
@@ -232,7 +233,7 @@ class Worker:
 
     async def _watch_app(self) -> None:
         """Faust's own services crash their root; that is the app."""
-        await self.app._crashed.wait()
+        await self.app.wait_for_crash()
         self.pipeline.fail(self.app.crash_reason or WorkerError("Faust crashed without a reason"))
 
 
@@ -299,7 +300,7 @@ def build_worker(
 
 
 def _attach_agent(app: WorkerApp, worker: Worker, source_topics: Sequence[str]) -> None:
-    # "raw" beside the types: Faust takes a source topic that is also consumed as JSON otherwise, and crashes on Avro (6).
+    # "raw" beside the types: without it Faust takes the values for JSON, and crashes on Avro (6).
     topic = app.topic(
         *source_topics,
         key_type=bytes,

@@ -53,7 +53,7 @@ class WorkerSettings:
     drain_timeout_s: float = 40.0
     """Longest wait for inputs in flight when partitions go away or the worker stops; then it stops without them."""
     ack_timeout_s: float = 45.0
-    """Longest that nothing may move while inputs wait; must exceed `request_timeout_s`, within which the producer retries."""
+    """Longest that nothing may move while inputs wait; above `request_timeout_s`, in which the producer retries."""
     request_timeout_s: float = 30.0
     """How long the producer tries to deliver [1200]."""
     stop_timeout_s: float = 60.0

@@ -50,9 +50,7 @@ async def read_to_end(bootstrap_servers: str, topic: str) -> list[ConsumerRecord
         bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
     ) as consumer:
         await consumer._client.force_metadata_update()
-        partitions = [
-            TopicPartition(topic, number) for number in sorted(await _partitions_of(consumer, topic))
-        ]
+        partitions = [TopicPartition(topic, number) for number in sorted(await _partitions_of(consumer, topic))]
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         found: dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]] = {tp: [] for tp in partitions}

@@ -1,8 +1,9 @@
 """A small worker for the fault tests: it tallies the ids it has seen for each key, and answers each input.
 
-Run as a process (`python -m tests.support.tally_worker '<json>'`) it is killed, frozen and stopped; in a test it runs on
-the test's own loop. An input is a key and an id; the row of the key is the list of its ids; the answer is `id:position`.
-An id that the row has already changes nothing, but the row is written and the answer sent again: so a replay shows.
+Run as a process (`python -m tests.support.tally_worker '<json>'`) it is killed, frozen and stopped; in a test it runs
+on the test's own loop. An input is a key and an id; the row of the key is the list of its ids; the answer is
+`id:position`. An id that the row has already changes nothing, but the row is written and the answer sent again: so a
+replay shows.
 """
 
 import asyncio

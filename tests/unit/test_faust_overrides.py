@@ -1,12 +1,12 @@
-"""Each override of Faust, beside what Faust does without it. When one of the `stock` halves fails, upstream has moved."""
+"""Each override of Faust, beside what Faust does without it. When a `stock` half fails, upstream has moved."""
 
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.tables.recovery import Recovery
+from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
@@ -30,7 +30,7 @@ async def app() -> AsyncIterator[WorkerApp]:
     )
     built.ledger = OffsetLedger()
     built.source_topics = frozenset({SOURCE.topic})
-    built.topics._acking_topics.add(SOURCE.topic)
+    cast("Any", built.topics)._acking_topics.add(SOURCE.topic)
     yield built
     consumer: Any = built._consumer
     if consumer is not None:
@@ -130,14 +130,14 @@ async def test_ledger_consumer_tries_a_commit_again_when_it_failed(
 
 
 async def test_idempotent_producer_asks_for_idempotence_when_stock_does_not(app: WorkerApp) -> None:
-    assert "enable_idempotence" not in cast("Producer", Producer(app.transport))._settings_extra()
+    assert "enable_idempotence" not in Producer(app.transport)._settings_extra()
     assert IdempotentProducer(app.transport)._settings_extra() == {"acks": "all", "enable_idempotence": True}
 
 
 async def test_consumer_of_the_app_is_the_ledger_consumer(app: WorkerApp) -> None:
     assert isinstance(app.consumer, LedgerConsumer)
     assert isinstance(app.producer, IdempotentProducer)
-    assert isinstance(app.tables.recovery, OrderedRecovery)
+    assert isinstance(cast("Any", app.tables).recovery, OrderedRecovery)
 
 
 class _RecordingConsumer:
@@ -169,6 +169,7 @@ class _QuietApp:
         self.flow_control = SimpleNamespace(resume=lambda: consumer.calls.append("clear_queues"))
         self.on_rebalance_complete = SimpleNamespace(send=_nothing)
         self._fetcher = SimpleNamespace(maybe_start=_nothing)
+        self.start_fetching = _nothing
         self.assignor = SimpleNamespace(assigned_standbys=lambda: {SOURCE})
 
     async def on_lanes_ready(self, _generation: int) -> None:

@@ -15,6 +15,7 @@ from streams.kafka.row_tables import RowTable
 from streams.kafka.shell import Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
+from tests.support.waiting import until
 
 NOW_MS = 1_800_000_000_000
 SOURCE = ("in", 0)
@@ -60,7 +61,9 @@ def _echo(event: InputEvent, read: RowReader) -> Step:
     """Appends the input to its row, and says what the row is now."""
     assert event.key is not None
     row = (read("t", event.key) or b"") + (event.value or b"")
-    return Step(rows=[RowWrite(table="t", key=event.key, value=row)], speak=[Outgoing(topic="out", key=event.key, value=row)])
+    return Step(
+        rows=[RowWrite(table="t", key=event.key, value=row)], speak=[Outgoing(topic="out", key=event.key, value=row)]
+    )
 
 
 @dataclass
@@ -88,9 +91,7 @@ class _Bench:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():
-            await asyncio.sleep(0)
+    await until(condition, timeout_s=WAIT_S, look_again_s=0)
 
 
 async def _settled() -> None:
@@ -327,5 +328,3 @@ async def test_pipeline_deletes_a_row_by_a_stamped_tombstone(make: Make) -> None
     bench.log.sent[0].acknowledge(1)
     await _until(lambda: bench.ledger.committable(SOURCE) == 1)
     assert list(bench.table.live_rows(0)) == []
-
-

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -24,14 +23,17 @@ def _row(generation: int, version: int, value: bytes | None, written_ms: int = N
 
 @pytest.fixture(params=["memory", "rocks"])
 def rows(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[PartitionRows]:
-    kind: Literal["memory", "rocks"] = request.param
-    opened: PartitionRows = MemoryRows() if kind == "memory" else RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    in_memory = request.param == "memory"
+    opened: PartitionRows = MemoryRows() if in_memory else RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
     yield opened
     opened.close()
 
 
-def test_rows_return_what_was_put(rows: PartitionRows) -> None:
+def test_rows_have_no_offset_when_nothing_was_put(rows: PartitionRows) -> None:
     assert rows.applied_offset is None
+
+
+def test_rows_return_what_was_put(rows: PartitionRows) -> None:
     rows.put({b"a": _row(3, 1, b"x"), b"b": _row(3, 1, None), b"": _row(3, 2, b"")}, 7)
     assert rows.get(b"a") == _row(3, 1, b"x")
     assert rows.get(b"b") == _row(3, 1, None)
