@@ -168,6 +168,11 @@ class Executor(Worker[None]):
         return self._answered[call]
 
     def _resent(self, request: GatewayCallRequested, possible_replay: bool) -> Said:
+        """The flaw: make it again with its key. That its refusal counts as UNKNOWN, as here, is not enough.
+
+        The first copy was refused and its result is on the log, so the order goes to another gateway; the second copy
+        is then carried out.
+        """
         said = self._gateways.call(request)
-        weak = possible_replay and request.kind is not CallKind.INQUIRE and said.outcome is Outcome.NOT_EXECUTED
-        return replace(said, outcome=Outcome.UNKNOWN) if weak else said
+        again = (possible_replay or request.repeated) and request.kind is not CallKind.INQUIRE
+        return replace(said, outcome=Outcome.UNKNOWN) if again and said.outcome is Outcome.NOT_EXECUTED else said
