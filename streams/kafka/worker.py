@@ -33,9 +33,18 @@ FAILED_STOP_TIMEOUT_S = 15.0
 """Longest stop after a failure: nothing is waited for that matters, the log has it all."""
 
 TABLES_MAX = 16
+MAX_RECORD_TIME_S = 253_402_300_799.0  # the last second of the year 9999, where RFC 3339 ends
 """Tables of one worker."""
 
 log = structlog.get_logger(__name__)
+
+
+def record_time_ms(timestamp_s: float) -> int:
+    """Return a record's time in whole milliseconds, within the years 1970 to 9999.
+
+    It is its sender's word, who may be a stranger; a time that cannot be written as text would stop the worker.
+    """
+    return round(min(max(timestamp_s, 0.0), MAX_RECORD_TIME_S) * 1000)
 
 
 def _now_ms() -> int:
@@ -179,10 +188,11 @@ class Worker:
                 topic=message.topic,
                 partition=message.partition,
                 offset=message.offset,
-                timestamp_ms=round(message.timestamp * 1000),
+                timestamp_ms=record_time_ms(message.timestamp),
                 key=message.key,
                 value=message.value,
-                headers=tuple(message.headers or ()),
+                # Kafka allows a header without a value; to everything behind this line it is an empty one.
+                headers=tuple((name, value or b"") for name, value in message.headers or ()),
                 possible_replay=message.offset < self._replay_ends.get(message.tp, 0),
             )
         )
