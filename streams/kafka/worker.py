@@ -33,8 +33,10 @@ FAILED_STOP_TIMEOUT_S = 15.0
 """Longest stop after a failure: nothing is waited for that matters, the log has it all."""
 
 TABLES_MAX = 16
-MAX_RECORD_TIME_S = 253_402_300_799.0  # the last second of the year 9999, where RFC 3339 ends
 """Tables of one worker."""
+
+MAX_RECORD_TIME_S = 253_402_300_799.0
+"""The last second of the year 9999, where RFC 3339 ends."""
 
 log = structlog.get_logger(__name__)
 
