@@ -33,8 +33,11 @@ async def _until(condition: Callable[[], bool], *, workers: list[ChildProcess]) 
     try:
         await until(condition, timeout_s=WAIT_S, look_again_s=POLL_S)
     except TimeoutError:
-        logs = "\n".join(worker.log_tail() for worker in workers)
-        pytest.fail(f"not within {WAIT_S} s; the workers said:\n{logs}")
+        pytest.fail(f"not within {WAIT_S} s; the workers said:\n{_logs(workers)}")
+
+
+def _logs(workers: list[ChildProcess]) -> str:
+    return "\n".join(worker.log_tail() for worker in workers)
 
 
 class _Fleet:
@@ -78,7 +81,10 @@ class _Fleet:
         async def enough() -> bool:
             return await self.answered() >= count
 
-        await until_async(enough, timeout_s=WAIT_S, look_again_s=POLL_S)
+        try:
+            await until_async(enough, timeout_s=WAIT_S, look_again_s=POLL_S)
+        except TimeoutError:
+            pytest.fail(f"only {await self.answered()} answers; the workers said:\n{_logs(self.workers)}")
 
     async def until_committed(self) -> None:
         topics = self.topics
