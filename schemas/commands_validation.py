@@ -55,6 +55,14 @@ def _check_identity(command: Command) -> None:
         identifiers.idempotency_key(command.idempotency_key)
     except InvalidIdentifierError as error:
         raise InvalidCommandError(field, str(error)) from None
+    # These travel further than the token: into events, tables, logs and to the gateway.
+    for field, text in (
+        ("origin_id", command.origin_id),
+        ("order_id", command.order_id),
+        ("idempotency_key", command.idempotency_key),
+    ):
+        if holds_card_number(text):
+            raise InvalidCommandError(field, "looks like a card number")
 
 
 def _check_amount(amount_minor: int) -> None:

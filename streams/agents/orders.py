@@ -10,6 +10,7 @@ from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import UntranslatableError
 from gateway_adapters.policy import plan_for
 from schemas import identifiers, topics
+from schemas.card_numbers import holds_card_number
 from schemas.commands_validation import InvalidCommandError, validate
 from schemas.identifiers import GatewayName, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
@@ -128,6 +129,8 @@ class OrdersAgent:
             command_id = identifiers.command_id(envelope.id)
         except (InvalidCommandError, InvalidIdentifierError) as error:
             raise RefusedError(DeadLetterReason.INVALID, str(error)) from error
+        if holds_card_number(command_id):
+            raise RefusedError(DeadLetterReason.CARD_NUMBER, "ce_id looks like a card number")
         waits_on = envelope.replypartition
         return CommandReceived(
             command=command,

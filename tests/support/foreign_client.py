@@ -32,13 +32,14 @@ Origin = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A record to send. `partition` None: the producer's partitioner decides."""
+    """A record to send. `partition` None: the partitioner decides."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: HeaderList
     partition: int | None = None
+    timestamp_ms: int | None = None  # None: now
 
 
 def send_all(
@@ -75,6 +76,7 @@ def send_all(
             value=record.value,
             headers=[*record.headers],
             partition=ANY_PARTITION if record.partition is None else record.partition,
+            timestamp=record.timestamp_ms or 0,  # 0 is librdkafka's word for now
             on_delivery=delivered(record),
         )
         if count % POLL_EVERY == 0:
