@@ -96,11 +96,12 @@ def command_envelope(
     command_id: CommandId,
     *,
     reply_partition: int,
+    final_only: bool,
     now_ms: int,
     traceparent: str,
     tracestate: str | None,
 ) -> Envelope:
-    """Return the envelope of a command whose answer this instance waits for."""
+    """Return the envelope of a command whose answer this instance waits for; `final_only` for a sync request."""
     subject = None if isinstance(command, PaymentRequested) else command.payment_id
     return Envelope(
         id=command_id,
@@ -114,6 +115,7 @@ def command_envelope(
         traceparent=traceparent,
         tracestate=tracestate,
         replypartition=reply_partition,
+        replyfinal=1 if final_only else None,
     )
 
 

@@ -170,6 +170,7 @@ async def _ask_engine(call: Call, wish: Wish, waiting: Waiting) -> Answer:
         wish.command,
         call.request_id,
         reply_partition=ingress.settings.reply_partition,
+        final_only=waiting.mode is not Mode.ASYNC,
         now_ms=ingress.now_ms(),
         traceparent=call.trace.traceparent,
         tracestate=call.trace.tracestate,

@@ -54,6 +54,7 @@ class Envelope:
     traceparent: str | None = None
     tracestate: str | None = None
     replypartition: int | None = None  # of a command: the partition of `payments.replies.v1` where its ingress listens
+    replyfinal: int | None = None  # of a command: 1 when only its final answer is waited for, not that it was accepted
 
 
 def to_headers(envelope: Envelope, fixed: Headers) -> Headers:
@@ -80,6 +81,8 @@ def to_headers(envelope: Envelope, fixed: Headers) -> Headers:
         headers.append(("ce_sequence", b"%d" % envelope.sequence))
     if envelope.replypartition is not None:
         headers.append(("ce_replypartition", b"%d" % envelope.replypartition))
+    if envelope.replyfinal is not None:
+        headers.append(("ce_replyfinal", b"%d" % envelope.replyfinal))
     return tuple(headers)
 
 
@@ -163,6 +166,7 @@ def to_envelope(attributes: Mapping[str, str]) -> Envelope:
         traceparent=traceparent,
         tracestate=tracestate,
         replypartition=_integer("replypartition", attributes),
+        replyfinal=_integer("replyfinal", attributes),
     )
 
 

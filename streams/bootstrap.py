@@ -166,11 +166,11 @@ async def run_orders(settings: Settings) -> None:
         rules=rules,
     )
 
-    def partitions_ready(numbers: frozenset[int], rows: Iterator[TableRow]) -> None:
+    def partitions_ready(numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
         found: dict[int, list[OpenTimer]] = {number: [] for number in numbers}
-        for row in rows:
-            if row.table == timer_table.TABLE:
-                found[row.partition].append(codec.decode_row(OpenTimer, row.value))
+        # The timers alone: to go through every order of the table would take seconds before the first input.
+        for row in worker.live_rows(timer_table.TABLE):
+            found[row.partition].append(codec.decode_row(OpenTimer, row.value))
         for number, timers in found.items():
             heap.replace(number, timers)
         clock.wake()

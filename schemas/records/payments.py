@@ -66,6 +66,7 @@ class ReplyTo:
 
     request_id: str
     partition: int
+    final_only: bool = False  # nobody waits for the answer that the operation is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -135,7 +135,9 @@ class OrdersAgent:
         return CommandReceived(
             command=command,
             command_id=command_id,
-            reply_to=None if waits_on is None else ReplyTo(request_id=envelope.id, partition=waits_on),
+            reply_to=None
+            if waits_on is None
+            else ReplyTo(request_id=envelope.id, partition=waits_on, final_only=envelope.replyfinal == 1),
             traceparent=envelope.traceparent,
             now_ms=event.timestamp_ms,
             possible_replay=event.possible_replay,

@@ -23,6 +23,10 @@ the same command; it also bounds the row."""
 MAX_WAITERS: Final = 16
 """Requests that wait for one operation; one more is answered at once with how things stand."""
 
+WAITERS_KEPT_MS: Final = 10 * _MINUTE_MS
+"""How long a settled operation remembers who waited for it. A replay answers them again, but nobody waits that long; a
+row of many operations would otherwise outgrow what a changelog record holds."""
+
 MAX_EVENTS: Final = 16
 """Of one operation. A gateway that goes back and forth between pending and action required would fill the row."""
 

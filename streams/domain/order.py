@@ -41,7 +41,7 @@ from streams.domain.inputs import (
     TimerReceived,
     VerdictReceived,
 )
-from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS, MAX_WAITERS, Rules
+from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
 from streams.domain.rows import replace
 from streams.domain.sums import OPEN, UNANSWERED
@@ -135,6 +135,7 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
         _refuse_unrecorded(turn, operation)
         return op_id
     turn.put(operation)
+    _forget_waiters(turn)
     if operations.key_is_taken(turn, operation):
         settlement.conflicted(turn, operation)
     else:
@@ -158,6 +159,13 @@ def _join(turn: Turn, operation: OperationRow, to: ReplyTo) -> None:
     operation = turn.put(replace(operation, waiters=(*operation.waiters, to)))
     if operation.events:
         turn.answer(operation, to, final=False)
+
+
+def _forget_waiters(turn: Turn) -> None:
+    oldest_ms = turn.now_ms - WAITERS_KEPT_MS
+    for each in tuple(turn.operations.values()):
+        if each.waiters and each.updated_at_ms < oldest_ms and each.state not in UNANSWERED:
+            turn.put(replace(each, waiters=()))
 
 
 def _refuse_unrecorded(turn: Turn, operation: OperationRow) -> None:

@@ -158,6 +158,8 @@ class Turn:
 
     def answer(self, operation: OperationRow, to: ReplyTo, *, final: bool) -> None:
         """Say to one waiting request how the operation stands; `final`: there is no need to wait any longer."""
+        if to.final_only and not final:
+            return
         payment = self.payment(operation.payment_id)
         reply = OperationReplied(
             request_id=to.request_id,

@@ -131,7 +131,9 @@ class Desk:
 
     # Commands
 
-    def send(self, command: Command, *, command_id: str | None = None, waits: bool = True) -> OpId:
+    def send(
+        self, command: Command, *, command_id: str | None = None, waits: bool = True, final_only: bool = False
+    ) -> OpId:
         """Give the command; return its operation's id. The claim and the call wait until `settle`."""
         self.commands += 1
         name = command_id or f"c{self.commands}"
@@ -139,7 +141,7 @@ class Desk:
             CommandReceived(
                 command=command,
                 command_id=CommandId(name),
-                reply_to=ReplyTo(request_id=name, partition=0) if waits else None,
+                reply_to=ReplyTo(request_id=name, partition=0, final_only=final_only) if waits else None,
                 traceparent=None,
                 now_ms=self.now_ms,
                 possible_replay=self.replay,

@@ -108,6 +108,7 @@ def envelopes(draw: st.DrawFn, record: Record) -> Envelope:
         traceparent=traceparent,
         tracestate=None if traceparent is None else draw(st.none() | attribute_texts),
         replypartition=draw(st.none() | st.integers(0, MAX_INTEGER)),
+        replyfinal=draw(st.none() | st.integers(0, 1)),
     )
 
 

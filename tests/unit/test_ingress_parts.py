@@ -296,7 +296,9 @@ class ScriptedWriter:
 
 
 def envelope() -> Envelope:
-    return command_envelope(PAYMENT, CommandId("c1"), reply_partition=3, now_ms=1, traceparent=PARENT, tracestate=None)
+    return command_envelope(
+        PAYMENT, CommandId("c1"), reply_partition=3, final_only=True, now_ms=1, traceparent=PARENT, tracestate=None
+    )
 
 
 async def test_command_goes_to_its_order_with_the_place_of_its_reply() -> None:
@@ -306,6 +308,7 @@ async def test_command_goes_to_its_order_with_the_place_of_its_reply() -> None:
     ((topic, key, sent),) = writer.appended
     assert (topic, key) == (topics.COMMANDS, b"order-1")
     assert dict(sent)["ce_replypartition"] == b"3"
+    assert dict(sent)["ce_replyfinal"] == b"1"
     assert dict(sent)["ce_id"] == b"c1"
     assert dict(sent)["ce_traceparent"] == PARENT.encode()
 
