@@ -49,9 +49,15 @@ class _Fleet:
         self._folder = folder
         self.workers: list[ChildProcess] = []
 
-    def start(self, name: str, *, on_disk: bool = True) -> ChildProcess:
+    def start(self, name: str, *, on_disk: bool = True, static: bool = False, standbys: int = 0) -> ChildProcess:
         data_dir = self._folder / name if on_disk else None
-        command = worker_command(self.bootstrap_servers, self.topics, data_dir=data_dir)
+        command = worker_command(
+            self.bootstrap_servers,
+            self.topics,
+            data_dir=data_dir,
+            instance_id=name if static else None,
+            standby_replicas=standbys,
+        )
         worker = ChildProcess(command, log_path=self._folder / f"{name}-{len(self.workers)}.log")
         worker.start()
         self.workers.append(worker)
@@ -113,21 +119,22 @@ class _Fleet:
         return len(answers) - INPUTS
 
 
-@pytest.mark.parametrize("on_disk", [True, False], ids=["disk", "memory"])
+@pytest.mark.parametrize(("on_disk", "static"), [(True, True), (True, False), (False, False)])
 async def test_worker_loses_nothing_when_it_is_killed_again_and_again(
-    kafka: FoundKafka, tmp_path: Path, on_disk: bool
+    kafka: FoundKafka, tmp_path: Path, on_disk: bool, static: bool
 ) -> None:
+    """Rows on disk or in memory; a static member comes back under its own name, another as a stranger."""
     chance = random.Random(20261122)
     fleet = _Fleet(kafka, tmp_path)
     feeding = asyncio.create_task(fleet.feed())
     try:
         for kill in range(KILLS):
-            worker = fleet.start("a", on_disk=on_disk)
+            worker = fleet.start("a", on_disk=on_disk, static=static)
             await fleet.ready(worker)
             await fleet.until_answered(round(INPUTS * (kill + chance.random()) / (KILLS + 1)))
             worker.kill()
         await feeding
-        last = fleet.start("a", on_disk=on_disk)
+        last = fleet.start("a", on_disk=on_disk, static=static)
         await fleet.until_committed()
         last.signal(signal.SIGTERM)
         await _until(lambda: not last.is_running(), workers=[last])
@@ -160,6 +167,29 @@ async def test_workers_lose_nothing_when_one_joins_and_one_leaves_under_load(kaf
         fleet.stop_all()
     repeated = await fleet.prove_nothing_lost()
     assert repeated == 0, "a hand-over drains and commits, so that nothing is done twice"
+
+
+async def test_standby_takes_over_and_loses_nothing_when_the_owners_are_killed(
+    kafka: FoundKafka, tmp_path: Path
+) -> None:
+    fleet = _Fleet(kafka, tmp_path)
+    first, second = fleet.start("a", standbys=1), fleet.start("b", standbys=1)
+    feeding = asyncio.create_task(fleet.feed())
+    try:
+        for worker in (first, second):
+            await fleet.ready(worker)
+        await fleet.until_answered(INPUTS // 3)
+        first.kill()
+        await fleet.until_answered(INPUTS * 2 // 3)
+        await feeding
+        await fleet.until_committed()
+        second.signal(signal.SIGTERM)
+        await _until(lambda: not second.is_running(), workers=[second])
+        assert second.exit_code == 0
+    finally:
+        feeding.cancel()
+        fleet.stop_all()
+    await fleet.prove_nothing_lost()
 
 
 async def test_workers_lose_nothing_when_an_owner_is_frozen_and_wakes_up(kafka: FoundKafka, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -101,11 +102,14 @@ def build_tally(
     )
 
 
-def quick_settings(*, data_dir: Path | None = None, instance_id: str | None = None) -> WorkerSettings:
+def quick_settings(
+    *, data_dir: Path | None = None, instance_id: str | None = None, standby_replicas: int = 0
+) -> WorkerSettings:
     """Short session and commit interval, so that a killed worker is missed soon."""
     return WorkerSettings(
         data_dir=data_dir,
         instance_id=instance_id,
+        standby_replicas=standby_replicas,
         commit_interval_s=0.2,
         session_timeout_s=3.0,
         heartbeat_interval_s=0.5,
@@ -113,7 +117,12 @@ def quick_settings(*, data_dir: Path | None = None, instance_id: str | None = No
 
 
 def worker_command(
-    bootstrap_servers: str, topics: TallyTopics, *, data_dir: Path | None = None, instance_id: str | None = None
+    bootstrap_servers: str,
+    topics: TallyTopics,
+    *,
+    data_dir: Path | None = None,
+    instance_id: str | None = None,
+    standby_replicas: int = 0,
 ) -> list[str]:
     """The command line of a worker process."""
     wanted = {
@@ -121,19 +130,18 @@ def worker_command(
         "topics": dataclasses.asdict(topics),
         "data_dir": None if data_dir is None else str(data_dir),
         "instance_id": instance_id,
+        "standby_replicas": standby_replicas,
     }
     return [sys.executable, "-m", "tests.support.tally_worker", json.dumps(wanted)]
 
 
-async def _main(wanted: dict[str, object]) -> None:
-    data_dir = wanted["data_dir"]
-    instance_id = wanted["instance_id"]
-    topics = TallyTopics(**wanted["topics"])  # type: ignore[arg-type]  # written by `worker_command`
+async def _main(wanted: dict[str, Any]) -> None:
     settings = quick_settings(
-        data_dir=None if data_dir is None else Path(str(data_dir)),
-        instance_id=None if instance_id is None else str(instance_id),
+        data_dir=None if wanted["data_dir"] is None else Path(wanted["data_dir"]),
+        instance_id=wanted["instance_id"],
+        standby_replicas=wanted["standby_replicas"],
     )
-    worker = build_tally(str(wanted["bootstrap_servers"]), topics, settings=settings)
+    worker = build_tally(wanted["bootstrap_servers"], TallyTopics(**wanted["topics"]), settings=settings)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.request_stop)
     announced = asyncio.create_task(_announce(worker))
     await worker.run()
