@@ -6,6 +6,8 @@ recovers it from the changelog. Each event is answered on the output topic by `k
 """
 
 import sys
+import tempfile
+from pathlib import Path
 
 import faust
 import mode
@@ -25,6 +27,7 @@ def counter_app(address: str, app_id: str, instance: str) -> faust.App:
         app_id,
         broker=f"kafka://{address}",
         store="memory://",
+        datadir=str(Path(tempfile.gettempdir()) / app_id),  # Faust makes the folder even for tables in memory
         autodiscover=False,
         web_enabled=False,
         topic_allow_declare=False,
