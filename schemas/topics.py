@@ -69,6 +69,7 @@ class Topic:
     retention_ms: int | None  # None: compacted, kept for ever
     partition_rule: PartitionRule
     max_record_bytes: int = 1_048_588  # Kafka's own default
+    min_compaction_lag_ms: int | None = None  # of a changelog: no record is compacted away before
 
     @property
     def co_partitioned(self) -> bool:
@@ -85,7 +86,17 @@ def _log(name: str, key: str, retention_ms: int, *records: type[Record]) -> Topi
 
 def _changelog(name: str, key: str, row: type[Row]) -> Topic:
     rule = PartitionRule.EXPLICIT
-    return Topic(name=name, key=key, records=(row,), cleanup=Cleanup.COMPACT, retention_ms=None, partition_rule=rule)
+    # A frozen owner that wakes up writes behind its successor, and compaction keeps the last record of a key, not the
+    # one of the highest stamp: so none goes before a recovery has had a day to write the right one again.
+    return Topic(
+        name=name,
+        key=key,
+        records=(row,),
+        cleanup=Cleanup.COMPACT,
+        retention_ms=None,
+        partition_rule=rule,
+        min_compaction_lag_ms=DAY_MS,
+    )
 
 
 CATALOGUE: tuple[Topic, ...] = (

@@ -176,6 +176,8 @@ class TopicAdmin:
         }
         if entry.retention_ms is not None:
             configs["retention.ms"] = str(entry.retention_ms)
+        if entry.min_compaction_lag_ms is not None:
+            configs["min.compaction.lag.ms"] = str(entry.min_compaction_lag_ms)
         return configs
 
     def _create(self, entries: Sequence[Topic]) -> None:
