@@ -1,52 +1,57 @@
-"""`python -m http_ingress.keys create ORIGIN`, which `payment-engine keys create` becomes: make an API key.
+"""`python -m http_ingress.keys create ORIGIN`: makes an API key, prints it once and keeps its keyed hash.
 
-The key goes to standard output, once; its keyed hash goes to the key file of the settings. A running ingress takes it
-within KEY_FILE_CHECK_INTERVAL_S seconds. To revoke a key, delete its line.
+Started by `payment-engine keys create`. The key goes to standard output alone, so that it can be piped into a secret
+store; everything else goes to standard error.
 """
 
+import argparse
+import secrets
 import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-import typer
+from typing import Final
 
 from http_ingress.api_keys import append_record, create_key
-from http_ingress.compose import now_ms
 from schemas import identifiers
 from schemas.identifiers import InvalidIdentifierError
 from streams import settings
-from streams.settings import MisconfiguredError
+from streams.settings import HttpSettings, MisconfiguredError
 
-EXIT_UNABLE = 2
-
-app = typer.Typer(help="API keys of origins.", no_args_is_help=True, add_completion=False)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `create` a sub-command although it is the only one."""
+EXIT_MISCONFIGURED: Final = 3
+_PEPPER_BYTES: Final = 32
 
 
-@app.command()
-def create(origin: Annotated[str, typer.Argument(help="The origin (merchant) that the key is for.")]) -> None:
-    """Make an API key for an origin: printed once, kept as a keyed hash."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="payment-engine keys", description="API keys of origins.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    create = commands.add_parser("create", help="make a key for an origin; it is shown once")
+    create.add_argument("origin", help="origin (merchant) id that the key acts for")
+    create.add_argument("--file", type=Path, default=None, help="key file; default: PAYMENT_ENGINE_HTTP_KEYS_FILE")
+    chosen = parser.parse_args(arguments)
     try:
-        path, pepper = _place_and_pepper()
-        key, record = create_key(identifiers.origin_id(origin), pepper=pepper, now_ms=now_ms())
-        append_record(path, record)
+        sys.stdout.write(f"{_create(chosen.origin, chosen.file, settings.load().http)}\n")
     except (MisconfiguredError, InvalidIdentifierError, OSError) as error:
-        typer.echo(f"no key was made: {error}", err=True)
-        raise typer.Exit(EXIT_UNABLE) from None
-    typer.echo(key)
-    typer.echo(f"Kept as a keyed hash in {path}; the key itself is not shown again.", err=True)
+        sys.stderr.write(f"error: {error}\n")
+        return EXIT_MISCONFIGURED
+    return 0
 
 
-def _place_and_pepper() -> tuple[Path, bytes]:
-    http = settings.load().http
-    if http.keys_file is None or http.keys_pepper is None:
-        raise MisconfiguredError("PAYMENT_ENGINE_HTTP_KEYS_FILE and PAYMENT_ENGINE_HTTP_KEYS_PEPPER: both needed")
-    return http.keys_file, http.keys_pepper.get_secret_value().encode()
+def _create(origin: str, file: Path | None, http: HttpSettings) -> str:
+    path = file or http.keys_file
+    if path is None:
+        raise MisconfiguredError("no key file: set PAYMENT_ENGINE_HTTP_KEYS_FILE or say --file")
+    if http.keys_pepper is None:
+        proposal = secrets.token_urlsafe(_PEPPER_BYTES)
+        raise MisconfiguredError(f"no pepper: set PAYMENT_ENGINE_HTTP_KEYS_PEPPER to a secret, such as {proposal}")
+    pepper = http.keys_pepper.get_secret_value().encode()
+    now_ms = time.time_ns() // 1_000_000
+    key, record = create_key(identifiers.origin_id(origin), pepper=pepper, now_ms=now_ms)
+    append_record(path, record)
+    sys.stderr.write(f"key {record.key_id} of {record.origin_id} is in {path}; it is shown only now\n")
+    return key
 
 
 if __name__ == "__main__":
-    sys.exit(app(prog_name="payment-engine keys"))
+    sys.exit(main())

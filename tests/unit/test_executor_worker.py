@@ -2,7 +2,8 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -17,15 +18,17 @@ from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.executor import dead_letters, handling, worker
+from streams.executor.answers import HORIZON_MS, MARGIN_MS, PastResult, PastResults
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import MisconfiguredError, RejectedError, RetryableError
+from streams.kafka_clients.errors import LogError, MisconfiguredError, RejectedError, RetryableError
 from tests.support.fake_log import FakeGroupConsumer, FakeRecord, FakeWriter
 from tests.support.gateway_calls import (
     CODEC,
     GATEWAY,
     NOW_MS,
+    Behaviour,
     TellableGateway,
     message_of,
     request_of,
@@ -63,6 +66,10 @@ class Scene:
         self.gateway = gateway
         self.consumer = FakeGroupConsumer([FIRST, SECOND])
         self.writer = FakeWriter()
+        self.past: dict[int, PastResults] = {}
+        self.past_failures: list[LogError] = []
+        self.asked_since_ms: list[int] = []
+        self.skipped_s = 0.0
         settings: dict[str, object] = {"commit_interval_s": 0.001, "drain_timeout_s": 5.0, **options}
         self.executor = GatewayExecutor(
             KafkaConnection(bootstrap_servers="nowhere"),
@@ -72,7 +79,21 @@ class Scene:
             clock_ms=lambda: NOW_MS + 1,
             consumer=self.consumer,
             writer=self.writer,
+            read_past=self.read_past,
+            clock_s=lambda: time.monotonic() + self.skipped_s,
         )
+
+    async def read_past(self, partition: int, since_ms: int) -> PastResults:
+        self.asked_since_ms.append(since_ms)
+        if self.past_failures:
+            raise self.past_failures.pop(0)
+        past = self.past.get(partition, PastResults(since_ms=0, results=()))
+        own = [
+            PastResult(timestamp_ms=NOW_MS, message=EncodedMessage(value=value, headers=tuple(headers)))
+            for _, _, value, headers in self.writer.appended
+            if value is not None
+        ]
+        return PastResults(since_ms=past.since_ms, results=[*past.results, *own])
 
     def put(self, partition: TopicPartition, offset: int, message: EncodedMessage | bytes) -> None:
         raw = isinstance(message, bytes)
@@ -103,6 +124,13 @@ async def started(scene: Scene) -> AsyncIterator[Scene]:
         yield scene
     finally:
         await scene.executor.stop()
+
+
+async def until(condition: Callable[[], bool], *, limit_s: float = 5.0) -> None:
+    """Let the worker go on until this holds."""
+    async with asyncio.timeout(limit_s):
+        while not condition():  # noqa: ASYNC110 -- the worker has no event for each of its inner steps
+            await asyncio.sleep(0)
 
 
 async def test_worker_writes_a_result_and_commits_when_a_call_is_done() -> None:
@@ -285,6 +313,136 @@ async def test_worker_takes_a_refusal_as_doubt_when_the_order_asks_again_after_a
 
     async with started(Scene(TellableGateway(refuses))) as scene:
         scene.put(FIRST, 0, message_of(dataclasses.replace(request_of(0), repeated=True)))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert [result.outcome for result in scene.results()] == [Outcome.UNKNOWN]
+
+
+async def appended_by(request: GatewayCallRequested, behave: Behaviour) -> PastResult:
+    """What a worker appends for this request."""
+    async with started(Scene(TellableGateway(behave))) as scene:
+        scene.put(FIRST, 0, message_of(request))
+        await scene.writer.wait_for(1)
+    _, _, value, headers = scene.writer.appended[0]
+    assert value is not None
+    return PastResult(timestamp_ms=NOW_MS, message=EncodedMessage(value=value, headers=tuple(headers)))
+
+
+async def refuses(_: GatewayCallRequested) -> CallResult:
+    return CallResult(outcome=Outcome.NOT_EXECUTED)
+
+
+async def test_worker_appends_the_answer_again_and_calls_nobody_when_it_is_on_the_log() -> None:
+    request = request_of(1)
+    past = await appended_by(request, refuses)
+    scene = Scene(TellableGateway())
+    scene.past[0] = PastResults(since_ms=NOW_MS, results=[past])
+    scene.consumer.ends[FIRST] = 1
+    async with started(scene):
+        scene.put(FIRST, 0, message_of(request))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert not scene.gateway.calls
+    ((topic, key, value, headers),) = scene.writer.appended
+    assert (topic, key) == (topics.GATEWAY_RESULTS, b"order-1")
+    assert (value, tuple(headers)) == (past.message.value, past.message.headers)
+
+
+async def test_worker_appends_its_own_answer_again_and_calls_once_when_the_order_asks_again() -> None:
+    async with started(Scene(TellableGateway(refuses))) as scene:
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await scene.writer.wait_for(1)
+        scene.gateway.behave = succeeds
+        scene.put(FIRST, 1, message_of(dataclasses.replace(request_of(1), repeated=True)))
+        await scene.consumer.wait_for_commit(FIRST, 2)
+    assert scene.gateway.calls.total() == 1
+    assert [result.outcome for result in scene.results()] == [Outcome.NOT_EXECUTED] * 2
+
+
+async def test_worker_reads_the_log_again_when_a_partition_comes_back() -> None:
+    request = request_of(1)
+    past = await appended_by(request, refuses)
+    async with started(Scene(TellableGateway())) as scene:
+        scene.put(FIRST, 0, message_of(request_of(0)))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+        await scene.consumer.rebalance([])
+        scene.past[0] = PastResults(since_ms=0, results=[past])  # another worker answered meanwhile
+        await scene.consumer.rebalance([FIRST])
+        scene.put(FIRST, 1, message_of(request))
+        await scene.consumer.wait_for_commit(FIRST, 2)
+    assert [kind_key[1] for kind_key in scene.gateway.calls] == [request_of(0).gateway_key]
+
+
+async def test_worker_reads_back_from_the_first_request_or_the_horizon_when_it_begins() -> None:
+    async with started(Scene(TellableGateway())) as scene:
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        scene.put(FIRST, 1, message_of(request_of(2)))
+        await scene.consumer.wait_for_commit(FIRST, 2)
+    assert scene.asked_since_ms == [NOW_MS + 1 - HORIZON_MS - MARGIN_MS]  # once a partition
+
+
+async def test_worker_stops_and_calls_nobody_when_it_cannot_read_what_was_answered() -> None:
+    scene = Scene(TellableGateway())
+    scene.past_failures = [RetryableError("away")]
+    scene.put(FIRST, 0, message_of(request_of(1)))
+    with pytest.raises(RetryableError, match="away"):
+        await scene.executor.run()
+    assert not scene.gateway.calls
+    assert FIRST not in scene.consumer.committed
+
+
+async def test_worker_only_inquires_and_takes_not_found_as_doubt_when_the_request_is_older_than_its_memory() -> None:
+    scene = Scene(TellableGateway(refuses))
+    scene.past[0] = PastResults(since_ms=NOW_MS, results=())  # within the clocks' skew: nobody knows
+    request = dataclasses.replace(request_of(1), repeated=True)
+    async with started(scene):
+        scene.put(FIRST, 0, message_of(request))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert set(scene.gateway.calls) == {(CallKind.INQUIRE, request.gateway_key)}
+    assert [(result.kind, result.outcome) for result in scene.results()] == [(CallKind.SALE, Outcome.UNKNOWN)]
+
+
+async def test_worker_makes_the_call_when_a_first_request_is_older_than_its_memory() -> None:
+    scene = Scene(TellableGateway())
+    scene.past[0] = PastResults(since_ms=NOW_MS, results=())
+    async with started(scene):
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert {kind for kind, _ in scene.gateway.calls} == {CallKind.SALE}
+
+
+async def test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone() -> None:
+    async with started(Scene(TellableGateway())) as scene:
+        scene.skipped_s = 60.0
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await until(lambda: scene.executor.in_flight == 1)
+        await asyncio.wait_for(scene.consumer.rebalance([SECOND]), 2.0)  # not as long as a drain may take
+        assert scene.executor.in_flight == 0
+    assert not scene.gateway.calls
+    assert FIRST not in scene.consumer.committed
+
+
+async def test_worker_makes_the_call_when_it_was_frozen_and_gets_its_partition_again() -> None:
+    async with started(Scene(TellableGateway())) as scene:
+        scene.skipped_s = 60.0
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await until(lambda: scene.executor.in_flight == 1)
+        await scene.consumer.rebalance([FIRST])
+        scene.put(FIRST, 0, message_of(request_of(1)))  # redelivered from the committed offset
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert scene.gateway.calls.total() == 1
+
+
+async def test_worker_takes_a_refusal_as_doubt_when_it_was_frozen_during_the_call() -> None:
+    gate = Gate()
+
+    async def refuses_late(request: GatewayCallRequested) -> CallResult:
+        await gate(request)
+        return await refuses(request)
+
+    async with started(Scene(TellableGateway(refuses_late))) as scene:
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await gate.wait_for(1)
+        scene.skipped_s = 60.0  # long enough for another worker to have made the call
+        gate.open.set()
         await scene.consumer.wait_for_commit(FIRST, 1)
     assert [result.outcome for result in scene.results()] == [Outcome.UNKNOWN]
 
