@@ -3,7 +3,10 @@
 Called by `handling`. Calls the gateway port. The rules are DESIGN.md sections 7 and 8:
 
 * A request whose idempotency key the gateway may have forgotten is never sent: an inquiry answers for it.
-* A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN.
+* One that may have been answered before, further back than the executor remembers, is not sent either, and that the
+  inquiry finds nothing proves nothing: the order may have gone on by that answer (see `answers`).
+* A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
+  holds when another worker may have sent it while this one waited for the answer.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
 """
 
@@ -31,6 +34,8 @@ async def perform(
     maybe_sent_before: bool,
     timeout_s: float,
     clock_ms: Callable[[], int],
+    maybe_answered_before: bool = False,
+    still_ours: Callable[[], bool] = lambda: True,
 ) -> GatewayCallCompleted:
     """Make the call, or the inquiry that has to stand for it, and return the record of its result.
 
@@ -40,13 +45,20 @@ async def perform(
         maybe_sent_before: whether an earlier worker, or an earlier life of this one, may have sent it.
         timeout_s: longest wait for the gateway, seconds.
         clock_ms: the time, milliseconds since the epoch.
+        maybe_answered_before: whether it may have been answered, too, and nobody remembers.
+        still_ours: asked when the answer is there: whether no other worker can have taken the request meanwhile.
     """
     started_s = time.monotonic()
     if request.kind is CallKind.INQUIRE:
         result = await _inquired(gateway, request, timeout_s=timeout_s)
+    elif maybe_answered_before:
+        metrics.count("executor_calls_beyond_memory", gateway=request.gateway, kind=request.kind)
+        log.warning("call_beyond_memory", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
+        result = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s)
+        result = weakened_for_resend(request, result)
     elif _may_be_sent(gateway, request, maybe_sent_before=maybe_sent_before, now_ms=clock_ms()):
         result = await _called(gateway, request, timeout_s=timeout_s)
-        if maybe_sent_before:
+        if maybe_sent_before or not still_ours():
             result = weakened_for_resend(request, result)
     else:
         metrics.count("executor_calls_past_key_window", gateway=request.gateway, kind=request.kind)

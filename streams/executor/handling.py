@@ -11,14 +11,15 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from gateway_adapters.contract import Gateway
-from schemas import identifiers
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, OpId
 from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
-from schemas.vocabulary import DeadLetterReason
+from schemas.vocabulary import CallKind, DeadLetterReason
+from streams.executor.answers import Answers, Memory, PastResult, result_id
 from streams.executor.calls import perform
 from streams.executor.dead_letters import SOURCE, RawRecord, dead_letter_of, letter_envelope
+from streams.executor.lease import Lease
 from streams.executor.options import APPEND_LIMIT_S, APPEND_TIMEOUT_S, ExecutorOptions
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import LogWriter
@@ -28,8 +29,8 @@ log = structlog.get_logger(__name__)
 
 MAX_RETRY_WAIT_S = 1.0
 
-CallKey = tuple[OpId, int, int]
-"""Operation, attempt and call number: what makes two requests the same call."""
+CallKey = tuple[OpId, CallKind, int, int]
+"""Operation, kind, attempt and call number: what makes two requests the same call."""
 
 
 class RequestHandler:
@@ -43,19 +44,29 @@ class RequestHandler:
         writer: LogWriter,
         options: ExecutorOptions,
         clock_ms: Callable[[], int],
+        memory: Memory,
+        lease: Lease,
     ) -> None:
         self._codec = codec
         self._gateways = gateways
         self._writer = writer
         self._options = options
         self._clock_ms = clock_ms
+        self._memory = memory
+        self._lease = lease
         self._running: dict[CallKey, asyncio.Task[None]] = {}
 
-    async def handle(self, record: RawRecord, *, maybe_sent_before: bool) -> None:
+    async def handle(self, record: RawRecord, answers: Answers, *, maybe_sent_before: bool) -> None:
         """Return once what the record asks for is done and its result, or its dead letter, is on the log.
 
-        A duplicate of a call that is under way in this process joins it. Calling it again for the same record is safe:
-        the gateway key makes it the same call, and the result has the same id.
+        A duplicate of a call that is under way in this process joins it; a duplicate of one whose answer is remembered
+        gets that answer again. Calling it again for the same record is safe: the gateway key makes it the same call,
+        and the result has the same id.
+
+        Args:
+            record: the request as it stands on the log.
+            answers: the memory of its partition.
+            maybe_sent_before: whether an earlier owner of the partition may have taken it.
 
         Raises:
             LogError: the result or the dead letter could not be appended: the worker must stop.
@@ -74,10 +85,17 @@ class RequestHandler:
             return
         # An order that asks again after a crash says so itself: its first copy stands at another offset, or nowhere.
         again = maybe_sent_before or request.repeated
-        await self._joined(request, self._call(gateway, request, envelope, maybe_sent_before=again))
+        # No await from here to the start of the call: what is answered meanwhile would be made again.
+        known = answers.to(request)
+        if known is None:
+            beyond_memory = again and not answers.covers(request)
+            work = self._call(gateway, request, envelope, record.partition, again=again, beyond_memory=beyond_memory)
+        else:
+            work = self._answer_again(request, known)
+        await self._joined(request, work)
 
     async def _joined(self, request: GatewayCallRequested, call: Coroutine[None, None, None]) -> None:
-        key = (request.op_id, request.attempt, request.call_number)
+        key = (request.op_id, request.kind, request.attempt, request.call_number)
         running = self._running.get(key)
         if running is None:
             running = asyncio.get_running_loop().create_task(call)
@@ -98,8 +116,20 @@ class RequestHandler:
         for running in list(self._running.values()):
             running.cancel()
 
+    async def _answer_again(self, request: GatewayCallRequested, known: EncodedMessage) -> None:
+        """Append the answer once more: whoever asks again may not have seen it."""
+        metrics.count("executor_answers_repeated", gateway=request.gateway, kind=request.kind)
+        await self._append(self._options.results_topic, request.order_id.encode(), known)
+
     async def _call(
-        self, gateway: Gateway, request: GatewayCallRequested, envelope: Envelope, *, maybe_sent_before: bool
+        self,
+        gateway: Gateway,
+        request: GatewayCallRequested,
+        envelope: Envelope,
+        partition: int,
+        *,
+        again: bool,
+        beyond_memory: bool,
     ) -> None:
         with spans.span(
             f"gateway {request.kind}",
@@ -112,12 +142,16 @@ class RequestHandler:
             result = await perform(
                 gateway,
                 request,
-                maybe_sent_before=maybe_sent_before,
+                maybe_sent_before=again,
                 timeout_s=self._options.call_timeout_s,
                 clock_ms=self._clock_ms,
+                maybe_answered_before=beyond_memory,
+                still_ours=self._lease.holds,
             )
             message = self._codec.encode(result, _result_envelope(request, result))
             await self._append(self._options.results_topic, request.order_id.encode(), message)
+            # Before this task ends, so that a duplicate finds either the call under way or its answer.
+            self._memory.remember(partition, PastResult(timestamp_ms=self._clock_ms(), message=message))
         log.debug(  # the record on the log says it all; a line for each call costs more than its append
             "gateway_call_done",
             op_id=request.op_id,
@@ -160,7 +194,7 @@ class RequestHandler:
 def _result_envelope(request: GatewayCallRequested, result: GatewayCallCompleted) -> Envelope:
     traceparent, tracestate = spans.current_trace()
     return Envelope(
-        id=identifiers.event_id(request.op_id, f"result-{request.attempt}-{request.call_number}"),
+        id=result_id(request),
         source=SOURCE,
         type=TYPES[GatewayCallCompleted],
         subject=request.payment_id,

@@ -16,6 +16,7 @@ class OwnedPartitions:
     def __init__(self) -> None:
         self._trackers: dict[TopicPartition, OffsetTracker] = {}
         self._ends: dict[TopicPartition, int] = {}
+        self._leaving: set[TopicPartition] = set()
 
     def begin(self, partition: TopicPartition, offset: int) -> OffsetTracker:
         """Take a record; returns the tracker to tell when it is done, which outlives the loss of the partition."""
@@ -31,6 +32,14 @@ class OwnedPartitions:
         end = self._ends.get(partition)
         return end is None or offset < end
 
+    def is_current(self, partition: TopicPartition, tracker: OffsetTracker) -> bool:
+        """Return whether a record taken under this tracker is still this worker's to begin."""
+        return self._trackers.get(partition) is tracker and partition not in self._leaving
+
+    def leaving(self, partitions: Iterable[TopicPartition]) -> None:
+        """Begin nothing more of partitions that are about to be given away."""
+        self._leaving.update(partitions)
+
     def assigned(self, ends: Mapping[TopicPartition, int]) -> None:
         """Say where the log of each new partition ended when it came."""
         self._ends.update(ends)
@@ -40,6 +49,11 @@ class OwnedPartitions:
         for partition in partitions:
             self._trackers.pop(partition, None)
             self._ends.pop(partition, None)
+            self._leaving.discard(partition)
+
+    def all(self) -> list[TopicPartition]:
+        """Return the partitions of which records were taken."""
+        return list(self._trackers)
 
     def committable(self) -> dict[TopicPartition, int]:
         """Return the offsets that are worth a commit now."""

@@ -7,7 +7,9 @@ Started by `payment-engine executor` through `bootstrap`. Calls aiokafka for rec
 * A rebalance: aiokafka stops the intake by itself; the worker waits (bounded) for the calls under way, commits, lets
 go.
 * A crash: the committed offset is the lowest not done, so a restart repeats at most what was in flight or not yet
-  committed, with the same gateway keys.
+  committed, with the same gateway keys, and nothing whose answer is on the log (`answers`).
+* A freeze: what it holds when it wakes up is not begun before the group has said that the partition is still its own
+  (`lease`).
 * A defect or a log that cannot be written ends the worker with the error, after the same drain: nothing is skipped.
 """
 
@@ -25,13 +27,16 @@ from aiokafka.errors import KafkaError
 from gateway_adapters.contract import Gateway
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
+from streams.executor.answers import Memory, ReadPast
 from streams.executor.committer import Committer
 from streams.executor.handling import RequestHandler
+from streams.executor.lease import Lease
 from streams.executor.offset_tracker import OffsetTracker
 from streams.executor.options import MAX_POLL_RECORDS, ExecutorOptions
 from streams.executor.partitions import OwnedPartitions
+from streams.executor.results_tail import ResultsTail
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer
+from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer, watch_heartbeats
 from streams.kafka_clients.errors import LogError, RetryableError, classify
 from streams.kafka_clients.producer import LogWriter
 from streams.telemetry import metrics
@@ -64,10 +69,12 @@ class GatewayExecutor:
         options: ExecutorOptions | None = None,
         *,
         clock_ms: Callable[[], int] = wall_clock_ms,
+        clock_s: Callable[[], float] = time.monotonic,
         consumer: GroupConsumer | None = None,
         writer: LogWriter | None = None,
+        read_past: ReadPast | None = None,
     ) -> None:
-        """The gateways belong to the caller, who closes them after `stop`. Consumer and writer are given by tests.
+        """The gateways belong to the caller, who closes them after `stop`. The log's clients are given by tests.
 
         `ready` is set once this worker is a member of the group and has been told its partitions.
         """
@@ -76,8 +83,19 @@ class GatewayExecutor:
         # Twice: what a bounded wait gave up still counts until the broker settles it.
         self._writer = writer or LogWriter(connection, max_in_flight=2 * self._options.max_calls_in_flight)
         self._given_consumer = consumer
+        tail = ResultsTail(
+            connection, results_topic=self._options.results_topic, requests_topic=self._options.requests_topic
+        )
+        self._memory = Memory(read_past or tail.read, clock_ms=clock_ms)
+        self._lease = Lease(session_timeout_s=self._options.session_timeout_s, clock_s=clock_s)
         self._handler = RequestHandler(
-            codec=codec, gateways=gateways, writer=self._writer, options=self._options, clock_ms=clock_ms
+            codec=codec,
+            gateways=gateways,
+            writer=self._writer,
+            options=self._options,
+            clock_ms=clock_ms,
+            memory=self._memory,
+            lease=self._lease,
         )
         self._owned = OwnedPartitions()
         self._tasks: dict[asyncio.Task[None], TopicPartition] = {}
@@ -115,6 +133,8 @@ class GatewayExecutor:
             self._consumer.subscribe(topics=[self._options.requests_topic], listener=_Rebalances(self))
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._consumer.start()
+            if self._given_consumer is None:
+                watch_heartbeats(self._consumer, self._lease.renewed)
         except (KafkaError, LogError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
@@ -141,6 +161,7 @@ class GatewayExecutor:
                 for loop in self._loops:
                     loop.cancel()
                 await asyncio.gather(*self._loops, return_exceptions=True)
+                self._leave(self._owned.all())
                 await self._drain(list(self._tasks))
                 await self._commit()
                 await self._close()
@@ -201,13 +222,22 @@ class GatewayExecutor:
     def _begin(self, partition: TopicPartition, record: Any) -> None:
         tracker = self._owned.begin(partition, record.offset)
         before = self._owned.maybe_seen_before(partition, record.offset)
-        task = self._watched(self._handle(record, tracker, maybe_sent_before=before))
+        task = self._watched(self._handle(partition, record, tracker, maybe_sent_before=before))
         self._tasks[task] = partition
         task.add_done_callback(self._ended)
         metrics.count("executor_calls_in_flight", 1)
 
-    async def _handle(self, record: Any, tracker: OffsetTracker, *, maybe_sent_before: bool) -> None:
-        await self._handler.handle(record, maybe_sent_before=maybe_sent_before)
+    async def _handle(
+        self, partition: TopicPartition, record: Any, tracker: OffsetTracker, *, maybe_sent_before: bool
+    ) -> None:
+        answers = await self._memory.of(partition.partition, first_at_ms=record.timestamp)
+        while not self._lease.holds() and self._owned.is_current(partition, tracker):
+            log.warning("lease_over", partition=partition.partition, offset=record.offset)
+            await self._lease.changed()  # ends with a heartbeat, or with the loss of the partition
+        if not self._owned.is_current(partition, tracker):
+            metrics.count("executor_requests_let_go")
+            return  # not done, so not committed: the next owner takes it
+        await self._handler.handle(record, answers, maybe_sent_before=maybe_sent_before)
         tracker.complete(record.offset)
         assert self._committer is not None
         self._committer.wake()
@@ -234,14 +264,23 @@ class GatewayExecutor:
     async def give_up(self, partitions: Iterable[TopicPartition]) -> None:
         """Drain, commit and forget partitions; called while the group waits for this member."""
         gone = set(partitions)
+        self._leave(gone)
         await self._drain([task for task, partition in self._tasks.items() if partition in gone])
         await self._commit()
         self._owned.revoked(gone)
         log.info("partitions_revoked", partitions=len(gone), in_flight=len(self._tasks))
 
+    def _leave(self, partitions: Iterable[TopicPartition]) -> None:
+        """Begin nothing more of these; what waits to begin ends."""
+        gone = set(partitions)
+        self._owned.leaving(gone)
+        self._memory.forget(each.partition for each in gone)
+        self._lease.wake()
+
     async def take_over(self, partitions: Iterable[TopicPartition]) -> None:
         """Note where the log of the new partitions ends now: what lies below may have been sent by an earlier owner."""
         assert self._consumer is not None
+        self._lease.renewed()
         come = list(partitions)
         try:
             async with asyncio.timeout(END_OFFSETS_TIMEOUT_S):

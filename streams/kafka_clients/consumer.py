@@ -4,7 +4,8 @@ Called by the executor (group), and by the policy follower, the log reader and t
 aiokafka. The protocol is what the executor uses of it, so that a test can stand in for it.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -110,3 +111,21 @@ async def partitions_of(consumer: Any, topic: str) -> list[int]:
     if not known:
         raise MisconfiguredError(f"there is no topic {topic}; `payment-engine topics apply` makes it")
     return sorted(known)
+
+
+def watch_heartbeats(consumer: Any, answered: Callable[[float], None]) -> None:
+    """Call `answered` for each heartbeat of a started group member that the group accepted, with when it was sent.
+
+    In monotonic seconds. aiokafka knows when that was, and keeps it to itself: a worker that was frozen has to know.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001 -- there is no public way to tell
+    beat = coordinator._do_heartbeat  # noqa: SLF001
+
+    async def watched() -> bool:
+        sent_s = time.monotonic()
+        accepted = bool(await beat())
+        if accepted:
+            answered(sent_s)
+        return accepted
+
+    coordinator._do_heartbeat = watched  # noqa: SLF001

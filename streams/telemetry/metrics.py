@@ -29,6 +29,9 @@ MetricName = Literal[
     "executor_call_ms",
     "executor_calls_in_flight",
     "executor_calls_joined",
+    "executor_answers_repeated",
+    "executor_calls_beyond_memory",
+    "executor_requests_let_go",
     "executor_calls_past_key_window",
     "executor_calls_abandoned",
     "executor_unexpected_errors",
@@ -73,6 +76,13 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         "executor_call_ms": _spec("histogram", "ms", "How long a gateway call took, by gateway and kind."),
         "executor_calls_in_flight": _spec("up_down", "{call}", "Requests taken and not yet done."),
         "executor_calls_joined": _spec("counter", "{call}", "Duplicates that joined the call under way."),
+        "executor_answers_repeated": _spec("counter", "{call}", "Duplicates given the answer that is on the log."),
+        "executor_calls_beyond_memory": _spec(
+            "counter", "{call}", "Calls asked for again, too old to know whether they were answered: inquired about."
+        ),
+        "executor_requests_let_go": _spec(
+            "counter", "{call}", "Requests not begun, since their partition was given away or the worker was frozen."
+        ),
         "executor_calls_past_key_window": _spec(
             "counter", "{call}", "Requests too old to be sent again; answered by an inquiry."
         ),

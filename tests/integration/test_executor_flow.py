@@ -1,10 +1,12 @@
 """The executor on a real log: many calls in flight, nothing lost, whatever comes and goes."""
 
 import asyncio
+import dataclasses
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from operator import itemgetter
 
 import pytest
 import structlog
@@ -12,9 +14,11 @@ import structlog
 from gateway_adapters.contract import CallResult
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallRequested
-from schemas.vocabulary import CallKind
+from schemas.vocabulary import CallKind, Outcome
+from streams.executor.results_tail import ResultsTail
 from streams.executor.worker import GatewayExecutor
-from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.consumer import build_group_consumer, watch_heartbeats
+from streams.kafka_clients.errors import MisconfiguredError, RetryableError
 from streams.telemetry import logs
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.gateway_calls import (
@@ -30,7 +34,7 @@ from tests.support.gateway_calls import (
     succeeds,
     writing,
 )
-from tests.support.kafka_topics import committed_offsets, end_offsets
+from tests.support.kafka_topics import committed_offsets, create_topics, end_offsets, unique
 
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])
@@ -81,6 +85,12 @@ async def wait_until(condition: Callable[[], bool], what: str, *, limit_s: float
     while not condition():
         assert time.monotonic() < deadline_s, f"never came: {what}"
         await asyncio.sleep(0.01)
+
+
+async def wait_for_results(topics: OwnTopics, count: int) -> None:
+    async with asyncio.timeout(WAIT_LIMIT_S):
+        while len(await topics.read_results()) < count:
+            pass
 
 
 async def assert_all_committed(topics: OwnTopics) -> None:
@@ -152,6 +162,73 @@ async def test_executor_inquires_instead_of_charging_when_a_request_is_older_tha
         await topics.wait_for_orders({"order-0", "order-1"})
     assert set(gateway.calls) == {(CallKind.SALE, fresh.gateway_key), (CallKind.INQUIRE, old.gateway_key)}
     assert {result.kind for result in await topics.read_results()} == {CallKind.SALE}
+
+
+async def test_executor_repeats_the_answer_and_calls_nobody_when_it_crashed_before_it_committed(
+    topics: OwnTopics,
+) -> None:
+    async def refuses(_: GatewayCallRequested) -> CallResult:
+        return CallResult(outcome=Outcome.NOT_EXECUTED)
+
+    request = request_of(0)
+    async with running(topics, TellableGateway(refuses), group=unique("crashed")) as first:
+        await first.ready.wait()
+        await topics.append_requests([request])  # a first copy: its refusal is a refusal
+        await topics.wait_for_orders({"order-0"})
+    # To a group without a commit the log is as after a crash: the request redelivered, its result there.
+    gateway = TellableGateway()
+    async with running(topics, gateway):
+        await wait_for_results(topics, 2)
+        await topics.append_requests([dataclasses.replace(request, repeated=True)])
+        await wait_for_results(topics, 3)
+    assert not gateway.calls
+    results = await topics.read_results()
+    assert {(result.outcome, result.completed_at_ms) for result in results} == {(Outcome.NOT_EXECUTED, NOW_MS + 1_000)}
+    await assert_all_committed(topics)
+
+
+async def test_results_tail_is_cut_and_says_so_when_there_is_more_than_it_may_read(topics: OwnTopics) -> None:
+    count = 40
+    await topics.append_requests([request_of(number) for number in range(count)])
+    async with running(topics, TellableGateway()):
+        await topics.wait_for_orders(orders(count))
+    tail = ResultsTail(topics.connection, results_topic=topics.results, requests_topic=topics.requests)
+    partition, size = max((await end_offsets(topics.bootstrap_servers, topics.results)).items(), key=itemgetter(1))
+    whole = await tail.read(partition, 0)
+    cut = await tail.read(partition, 0, max_records=2)
+    future = await tail.read(partition, NOW_MS)
+    assert (whole.since_ms, len(list(whole.results))) == (0, size)
+    assert list(cut.results) == list(whole.results)[-2:]
+    assert cut.since_ms == next(iter(cut.results)).timestamp_ms + 1
+    assert (future.since_ms, list(future.results)) == (NOW_MS, [])
+
+
+async def test_results_tail_refuses_when_requests_and_results_differ_in_partitions(topics: OwnTopics) -> None:
+    other = unique("results")
+    create_topics(topics.bootstrap_servers, [other], partitions=3)
+    with pytest.raises(MisconfiguredError):
+        await ResultsTail(topics.connection, results_topic=other, requests_topic=topics.requests).read(0, 0)
+
+
+async def test_executor_knows_when_the_group_last_heard_of_it(topics: OwnTopics) -> None:
+    heard: list[float] = []
+    consumer = build_group_consumer(
+        topics.connection,
+        group=topics.group,
+        instance_id=None,
+        session_timeout_s=6.0,
+        rebalance_timeout_s=10.0,
+        max_poll_interval_s=60.0,
+    )
+    consumer.subscribe(topics=[topics.requests])
+    await consumer.start()
+    watch_heartbeats(consumer, heard.append)
+    began_s = time.monotonic()
+    try:
+        await wait_until(lambda: len(heard) >= 2, "heartbeats are answered")
+    finally:
+        await consumer.stop()
+    assert began_s < heard[0] < heard[1] <= time.monotonic()
 
 
 async def test_executor_refuses_to_start_when_the_broker_is_not_there() -> None:

@@ -48,7 +48,7 @@ FLAWED = {
     "plan not pinned, zombies": (80, Scenario(whims=STEADY, plan_not_pinned=True, zombies=True)),
     "commit past what is unacknowledged": (300, Scenario(whims=STEADY, faults=Faults(commits_past_unacked=True))),
     "last row wins": (300, Scenario(whims=REFUSING, zombies=True, faults=Faults(last_row_wins=True))),
-    "executor makes a redelivered call again": (100, Scenario(whims=MOODY, executor_resends=True)),
+    "executor sends again without memory": (100, Scenario(whims=MOODY, executor_forgets=True)),
 }
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import GatewayName, OpId
-from schemas.records.gateway import GatewayCallRequested
+from schemas.identifiers import OpId
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from tests.support.crash_log import Entry, Faults, Logs, Worker, Write
 from tests.support.order_desk import Said, completed, error
@@ -20,6 +20,11 @@ from tests.support.order_desk import Said, completed, error
 REQUESTS: Final = "gateway.requests"
 RESULTS: Final = "gateway.results"
 WEBHOOKS: Final = "gateway.webhooks"
+
+ON_THE_WIRE: Final = 0.5
+"""How likely a call that was under way at a crash reaches its gateway later."""
+
+MAX_UNDER_WAY: Final = 4
 
 UNREACHABLE = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.OTHER_GATEWAY), reference=None)
 BROKE_OFF = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW), reference=None)
@@ -58,6 +63,7 @@ class Gateways:
     answers: dict[tuple[str, str], Said] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     by_key: dict[str, Effect] = field(default_factory=dict)
+    on_the_wire: list[GatewayCallRequested] = field(default_factory=list)
     calls: int = 0
 
     def _is(self, percent: int, salt: str, key: str) -> bool:
@@ -98,6 +104,10 @@ class Gateways:
         said = self.answers.get((request.gateway, request.gateway_key))
         return said or UNREACHABLE  # an inquiry that finds nothing is proof here
 
+    def land(self) -> None:
+        """Let one call arrive that its executor did not live to hear about."""
+        self.call(self.on_the_wire.pop(0))
+
     def notice(self) -> GatewayNotice | None:
         """Let one pending effect find its end, or take one success back; return the webhook about it."""
         pending = [effect for effect in self.effects if effect.outcome is Outcome.PENDING]
@@ -136,43 +146,54 @@ def _notice(effect: Effect, *, number: int) -> GatewayNotice:
     )
 
 
-class Executor(Worker[None]):
-    """Makes each call once.
+Call = tuple[OpId, CallKind, int, int]
+"""Operation, kind, attempt and call number: what makes two requests the same call."""
 
-    A request that may have been made before (it is redelivered after a crash, or marked as a second copy) is never made
-    afresh: an inquiry answers for it. A copy of a request answered in this life gets that answer again.
+
+class Executor(Worker[None]):
+    """Plays the rules of `streams.executor`: the results topic is its memory.
+
+    A request whose answer is on that topic, or was given in this life, gets the same answer again and is not made. Any
+    other is made, with the same gateway key each time; that a possible second sending was refused counts as UNKNOWN.
+    What was under way when it crashed may reach the gateway later still, and nobody hears the answer.
     """
 
     name = "executor"
     inputs = (REQUESTS,)
 
-    def __init__(self, logs: Logs, chance: random.Random, faults: Faults, gateways: Gateways, *, resends: bool) -> None:
+    def __init__(self, logs: Logs, chance: random.Random, faults: Faults, gateways: Gateways, *, forgets: bool) -> None:
         self._gateways = gateways
-        self._resends = resends
+        self._forgets = forgets
+        self._under_way: list[GatewayCallRequested] = []
         super().__init__(logs, chance, faults)
 
     def start(self) -> None:
         super().start()
-        self._answered: dict[tuple[OpId, int, GatewayName], Said] = {}
+        on_the_log: dict[Call, GatewayCallCompleted] = {}
+        for entry in self.logs.topics[RESULTS]:
+            on_the_log.setdefault(call_of(entry.value), entry.value)
+        self._answers = {} if self._forgets else on_the_log
+        unheard = [each for each in self._under_way if call_of(each) not in on_the_log]
+        self._gateways.on_the_wire += [each for each in unheard if self.chance.random() < ON_THE_WIRE]
+        self._under_way = []
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
         request: GatewayCallRequested = entry.value
-        said = self._resent(request, possible_replay) if self._resends else self._once(request, possible_replay)
-        yield Write(RESULTS, request.order_id, completed(request, said, now_ms=entry.at_ms))
+        result = self._answers.get(call_of(request))
+        if result is None:
+            said = self._made(request, again=possible_replay or request.repeated)
+            result = completed(request, said, now_ms=entry.at_ms)
+            self._under_way = [*self._under_way, request][-MAX_UNDER_WAY:]
+            if not self._forgets:
+                self._answers[call_of(request)] = result
+        yield Write(RESULTS, request.order_id, result)
 
-    def _once(self, request: GatewayCallRequested, possible_replay: bool) -> Said:
-        call = (request.op_id, request.call_number, request.gateway)
-        if call not in self._answered:
-            asked = replace(request, kind=CallKind.INQUIRE) if possible_replay or request.repeated else request
-            self._answered[call] = self._gateways.call(asked)
-        return self._answered[call]
-
-    def _resent(self, request: GatewayCallRequested, possible_replay: bool) -> Said:
-        """The flaw: make it again with its key. That its refusal counts as UNKNOWN, as here, is not enough.
-
-        The first copy was refused and its result is on the log, so the order goes to another gateway; the second copy
-        is then carried out.
-        """
+    def _made(self, request: GatewayCallRequested, *, again: bool) -> Said:
         said = self._gateways.call(request)
-        again = (possible_replay or request.repeated) and request.kind is not CallKind.INQUIRE
-        return replace(said, outcome=Outcome.UNKNOWN) if again and said.outcome is Outcome.NOT_EXECUTED else said
+        weakened = again and request.kind is not CallKind.INQUIRE and said.outcome is Outcome.NOT_EXECUTED
+        return replace(said, outcome=Outcome.UNKNOWN) if weakened else said
+
+
+def call_of(record: GatewayCallRequested | GatewayCallCompleted) -> Call:
+    """Return which call a request asks for, or a result answers."""
+    return record.op_id, record.kind, record.attempt, record.call_number

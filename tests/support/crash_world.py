@@ -44,6 +44,8 @@ REPLIES: Final = "replies"
 MAX_STEPS: Final = 30_000
 MAX_ZOMBIES: Final = 3
 ZOMBIE_STEPS: Final = 60
+LANDS: Final = 0.1
+"""How likely a call that is on the wire of a dead executor arrives in a turn."""
 
 PLANS: Final = (("alpha", "beta", "alpha"), ("beta", "alpha", "beta"), ("beta",), ("alpha", "alpha"))
 
@@ -59,7 +61,7 @@ class Scenario:
     faults: Faults = field(default_factory=Faults)
     whims: Whims = field(default_factory=Whims)
     plan_not_pinned: bool = False  # an operation is dispatched by the policy of the moment, not by the claim's plan
-    executor_resends: bool = False  # a request that may have been made before is made again, and forgotten at once
+    executor_forgets: bool = False  # the executor sends again without its memory, the results topic
 
 
 @dataclass(slots=True)
@@ -195,7 +197,7 @@ class World:
         self.orders = self._new_orders()
         self.claims = self._new_claims()
         self.executor = Executor(
-            self.logs, self.chance, scenario.faults, self.gateways, resends=scenario.executor_resends
+            self.logs, self.chance, scenario.faults, self.gateways, forgets=scenario.executor_forgets
         )
 
     def _new_orders(self) -> Orders:
@@ -210,6 +212,8 @@ class World:
         while self.steps < MAX_STEPS:
             self.steps += 1
             self._misfortune()
+            if self.gateways.on_the_wire and self.chance.random() < LANDS:
+                self.gateways.land()
             if not self._turn() and not self._busy and not self._outside():
                 return
         raise AssertionError("the world never came to rest")
@@ -281,6 +285,8 @@ class World:
         return False
 
     def _fire(self, timer: OpenTimer) -> None:
+        while self.gateways.on_the_wire:  # the first inquiry comes seconds later: long after what was sent before it
+            self.gateways.land()
         self.logs.now_ms = max(self.logs.now_ms, timer.due_at_ms)
         fired = TimerFired(
             origin_id=timer.origin_id,

@@ -1,0 +1,104 @@
+"""Reads the tail of one partition of the results: what the executor's memory is made of at each assignment.
+
+Used by the worker as the `ReadPast` of its `answers.Memory`. Calls aiokafka, without a group: no offset is moved.
+Nothing is decoded: the id of a result, in its header, tells which call it answers.
+"""
+
+import asyncio
+from collections import deque
+from typing import Any
+
+import structlog
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.messages import EncodedMessage
+from streams.executor.answers import PastResult, PastResults
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.consumer import build_reader, partitions_of
+from streams.kafka_clients.errors import MisconfiguredError, classify
+
+log = structlog.get_logger(__name__)
+
+MAX_RECORDS = 20_000
+"""Most results that are read of one partition; older ones are left out, and the memory knows."""
+
+CONNECT_TIMEOUT_S = 15.0
+READ_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 5.0
+POLL_TIMEOUT_MS = 200
+POLL_MAX_RECORDS = 1_000
+
+
+class ResultsTail:
+    """Reads from one broker."""
+
+    def __init__(self, connection: KafkaConnection, *, results_topic: str, requests_topic: str) -> None:
+        self._connection = connection
+        self._results_topic = results_topic
+        self._requests_topic = requests_topic
+
+    async def read(self, partition: int, since_ms: int, *, max_records: int = MAX_RECORDS) -> PastResults:
+        """Return the results of this partition from this time on, up to where the log ends now.
+
+        Raises:
+            MisconfiguredError: the topics of requests and results differ in their number of partitions.
+            RetryableError: the broker did not answer in time.
+        """
+        consumer = build_reader(self._connection)
+        source = TopicPartition(self._results_topic, partition)
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await consumer.start()
+                await self._check_partitions(consumer)
+                consumer.assign([source])
+                begin, end, whole = await _bounds(consumer, source, since_ms, max_records)
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                results, first_ms = await _read(consumer, source, begin, end)
+        except (KafkaError, TimeoutError, OSError) as error:
+            raise classify(error) from error
+        finally:
+            await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
+        if whole:
+            return PastResults(since_ms=0 if begin == 0 else since_ms, results=results)
+        known_from_ms = first_ms + 1  # results of the same millisecond may be missing
+        log.warning("memory_incomplete", partition=partition, wanted_from_ms=since_ms, known_from_ms=known_from_ms)
+        return PastResults(since_ms=max(since_ms, known_from_ms), results=results)
+
+    async def _check_partitions(self, consumer: Any) -> None:
+        results = await partitions_of(consumer, self._results_topic)
+        if results != await partitions_of(consumer, self._requests_topic):
+            raise MisconfiguredError(
+                f"{self._results_topic} must have as many partitions as {self._requests_topic}: "
+                "the executor looks for an answer in the partition of its request"
+            )
+
+
+async def _bounds(consumer: Any, source: TopicPartition, since_ms: int, max_records: int) -> tuple[int, int, bool]:
+    """Return where to begin, where to end, and whether that is all since then."""
+    end = (await consumer.end_offsets([source]))[source]
+    found = (await consumer.offsets_for_times({source: max(since_ms, 0)}))[source]
+    begin = end if found is None else found.offset
+    cut = max(begin, end - max_records)
+    return cut, end, cut == begin
+
+
+async def _read(consumer: Any, source: TopicPartition, begin: int, end: int) -> tuple[deque[PastResult], int]:
+    """Return the results between two offsets, and when the first of them was appended."""
+    results: deque[PastResult] = deque()
+    first_ms = 0
+    if begin >= end:
+        return results, first_ms
+    consumer.seek(source, begin)
+    while await consumer.position(source) < end:  # bounded by the caller's time-out
+        batches = await consumer.getmany(source, timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_MAX_RECORDS)
+        for record in batches.get(source, ()):
+            first_ms = first_ms or record.timestamp
+            if record.value is not None and record.offset < end:
+                results.append(_past_result(record))
+    return results, first_ms
+
+
+def _past_result(record: Any) -> PastResult:
+    headers = tuple((name, bytes(value or b"")) for name, value in record.headers)
+    return PastResult(timestamp_ms=record.timestamp, message=EncodedMessage(value=record.value, headers=headers))
