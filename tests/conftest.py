@@ -9,7 +9,7 @@ import pytest
 
 from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError, find_kafka
 
-REQUIRE_VARIABLE = "PAYMENT_ENGINE_TESTS_REQUIRE_KAFKA"
+REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
 """Set to 1 where a suite without Apache Kafka counts for nothing (continuous integration)."""
 
 KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three"})
