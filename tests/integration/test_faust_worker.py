@@ -275,7 +275,7 @@ class _StockOrderManager(OrderedTableManager):
 
 
 async def _recover_late(kafka: FoundKafka, table_manager: type[TableManager]) -> tuple[BaseException | None, int]:
-    """One worker that recovers while committed offsets come late: what stopped it, and how many inputs were answered."""
+    """One recovery while committed offsets come late: what stopped the worker, and how many inputs were answered."""
     topics = make_topics(kafka.bootstrap_servers)
     await _produce(kafka, topics, range(KEYS))
     await _work_off(kafka, topics, KEYS)  # there must be rows to recover, or nothing is fetched before the end of it
