@@ -33,17 +33,13 @@ DECLINED = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="c
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whims:
-    """How the gateways behave, in percent of calls.
-
-    `by_key`: whether a gateway is unreachable follows from the key, so that every copy of a call meets the same fate.
-    """
+    """How the gateways behave, in percent of calls. Each copy of a call may find its gateway unreachable or not."""
 
     unreachable: int = 0
     broken_off: int = 0
     declined: int = 0
     pending: int = 0
     taken_back: int = 0
-    by_key: bool = False
 
 
 @dataclass(slots=True)
@@ -75,8 +71,7 @@ class Gateways:
         if request.kind is CallKind.INQUIRE:
             return self._found(request)
         key = f"{request.gateway}{request.gateway_key}"
-        strikes = self.whims.unreachable
-        if self._is(strikes, "u", key) if self.whims.by_key else self.chance.randrange(100) < strikes:
+        if self.chance.randrange(100) < self.whims.unreachable:
             return UNREACHABLE
         breaks = self.chance.randrange(100) < self.whims.broken_off
         if breaks and self.chance.random() < 0.5:

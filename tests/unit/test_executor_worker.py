@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog.testing
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, KafkaConnectionError, TopicAuthorizationFailedError
 
@@ -409,11 +410,18 @@ async def test_worker_makes_the_call_when_a_first_request_is_older_than_its_memo
     assert {kind for kind, _ in scene.gateway.calls} == {CallKind.SALE}
 
 
+async def wakes_up_with_a_request(scene: Scene) -> None:
+    """The worker was frozen for longer than its session, and holds a request that it has not begun."""
+    scene.skipped_s = 60.0
+    with structlog.testing.capture_logs() as logged:
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await until(lambda: any(line["event"] == "lease_over" for line in logged))
+    assert scene.executor.in_flight == 1
+
+
 async def test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone() -> None:
     async with started(Scene(TellableGateway())) as scene:
-        scene.skipped_s = 60.0
-        scene.put(FIRST, 0, message_of(request_of(1)))
-        await until(lambda: scene.executor.in_flight == 1)
+        await wakes_up_with_a_request(scene)
         await asyncio.wait_for(scene.consumer.rebalance([SECOND]), 2.0)  # not as long as a drain may take
         assert scene.executor.in_flight == 0
     assert not scene.gateway.calls
@@ -422,9 +430,7 @@ async def test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_a
 
 async def test_worker_makes_the_call_when_it_was_frozen_and_gets_its_partition_again() -> None:
     async with started(Scene(TellableGateway())) as scene:
-        scene.skipped_s = 60.0
-        scene.put(FIRST, 0, message_of(request_of(1)))
-        await until(lambda: scene.executor.in_flight == 1)
+        await wakes_up_with_a_request(scene)
         await scene.consumer.rebalance([FIRST])
         scene.put(FIRST, 0, message_of(request_of(1)))  # redelivered from the committed offset
         await scene.consumer.wait_for_commit(FIRST, 1)
