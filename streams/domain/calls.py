@@ -48,8 +48,8 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
     """Say the call that the operation waits for, if it waits for one.
 
     `repeated` marks a copy after a crash. If the first copy was refused and the second carried out, the first one's
-    refusal would send the operation to another gateway: so the executor inquires about a marked copy, and does not make
-    it.
+    refusal would send the operation to another gateway: so the executor makes a marked copy only when no answer is on
+    the log yet, and then a refusal counts as doubt.
     """
     if operation.call_kind is None:
         return
