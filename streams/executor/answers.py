@@ -94,7 +94,9 @@ class Answers:
 
     def remember(self, result: PastResult) -> None:
         """Keep a result that is on the log; the oldest make room for it. Keeping it twice is safe."""
-        name = next((value.decode() for header, value in result.message.headers if header == ID_HEADER), None)
+        # Whatever anybody has appended there: an id that is not text is nobody's call, and must not end this worker.
+        ids = (value.decode(errors="replace") for header, value in result.message.headers if header == ID_HEADER)
+        name = next(ids, None)
         if name is None:
             return  # not written by an executor
         known = self._kept.pop(name, None)
