@@ -24,7 +24,13 @@ SLOW_CLIENTS = 480
 LATENCY_RATE = 50.0
 CREATED = 201
 ACCEPTED = 202
-ENVIRONMENT = {"PAYMENT_ENGINE_HTTP_REQUESTS_PER_SECOND": "100000", "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING"}
+# Few partitions, as one worker of each kind on two cores would be given: aiokafka names every partition in every fetch.
+PARTITIONS = 4
+ENVIRONMENT = {
+    "PAYMENT_ENGINE_HTTP_REQUESTS_PER_SECOND": "100000",
+    "PAYMENT_ENGINE_KAFKA_PARTITIONS": str(PARTITIONS),
+    "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
+}
 
 
 def main() -> None:
@@ -33,7 +39,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each phase (default: %(default)s)")
     parser.add_argument("--only", choices=["fast", "slow"], default=None, help="only one gateway latency")
     chosen = parser.parse_args()
-    print(f"machine: {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    python = platform.python_version()
+    print(f"machine: {os.cpu_count()} cores, {platform.machine()}, Python {python}; {PARTITIONS} partitions")
     with KafkaCluster(brokers=1) as kafka:
         if chosen.only != "slow":
             asyncio.run(fast_gateway(kafka, seconds=chosen.seconds))
