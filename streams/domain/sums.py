@@ -135,12 +135,14 @@ def status_of(payment: PaymentRow, opening: OperationRow) -> PaymentStatus:
     """Return the payment's status. `opening` is the authorize or sale that it began with."""
     if payment.authorized_minor == 0:
         return _status_without_hold(opening.state)
+    closed = payment.released or payment.expired or payment.captured_minor >= payment.authorized_minor
     if payment.refunded_minor > 0:
-        whole = payment.refunded_minor >= payment.captured_minor
+        # `refunded` is a last word: not while more can be captured, which would take it back.
+        deficit = payment.refunded_minor > payment.captured_minor  # a refunded capture was taken back: a person looks
+        whole = deficit or (closed and payment.refunded_minor == payment.captured_minor)
         return PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED
     if payment.captured_minor > 0:
-        whole = payment.released or payment.captured_minor >= payment.authorized_minor
-        return PaymentStatus.CAPTURED if whole else PaymentStatus.PARTIALLY_CAPTURED
+        return PaymentStatus.CAPTURED if closed else PaymentStatus.PARTIALLY_CAPTURED
     if payment.expired:
         return PaymentStatus.EXPIRED
     return PaymentStatus.VOIDED if payment.released else PaymentStatus.AUTHORIZED

@@ -410,27 +410,33 @@ async def test_worker_makes_the_call_when_a_first_request_is_older_than_its_memo
     assert {kind for kind, _ in scene.gateway.calls} == {CallKind.SALE}
 
 
-async def wakes_up_with_a_request(scene: Scene) -> None:
+async def wakes_up_with_a_request(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker was frozen for longer than its session, and holds a request that it has not begun."""
     scene.skipped_s = 60.0
+    # A logger of its own: one that another test's program has configured and cached cannot be listened to.
+    monkeypatch.setattr("streams.executor.worker.log", structlog.get_logger())
     with structlog.testing.capture_logs() as logged:
         scene.put(FIRST, 0, message_of(request_of(1)))
         await until(lambda: any(line["event"] == "lease_over" for line in logged))
     assert scene.executor.in_flight == 1
 
 
-async def test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone() -> None:
+async def test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with started(Scene(TellableGateway())) as scene:
-        await wakes_up_with_a_request(scene)
+        await wakes_up_with_a_request(scene, monkeypatch)
         await asyncio.wait_for(scene.consumer.rebalance([SECOND]), 2.0)  # not as long as a drain may take
         assert scene.executor.in_flight == 0
     assert not scene.gateway.calls
     assert FIRST not in scene.consumer.committed
 
 
-async def test_worker_makes_the_call_when_it_was_frozen_and_gets_its_partition_again() -> None:
+async def test_worker_makes_the_call_when_it_was_frozen_and_gets_its_partition_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with started(Scene(TellableGateway())) as scene:
-        await wakes_up_with_a_request(scene)
+        await wakes_up_with_a_request(scene, monkeypatch)
         await scene.consumer.rebalance([FIRST])
         scene.put(FIRST, 0, message_of(request_of(1)))  # redelivered from the committed offset
         await scene.consumer.wait_for_commit(FIRST, 1)

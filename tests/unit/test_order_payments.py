@@ -361,3 +361,16 @@ def test_plan_is_asked_for_with_the_very_command_when_an_operation_starts() -> N
 def test_operation_kinds_name_the_calls_when_they_are_dispatched() -> None:
     assert {kind.value for kind in OperationKind} | {"inquire"} == {kind.value for kind in CallKind}
     assert OTHER != MOCK
+
+
+def test_payment_is_not_refunded_for_good_when_more_of_it_can_be_captured() -> None:
+    desk = Desk()
+    desk.do(authorize(100))
+    payment = desk.payment.payment_id
+    desk.do(capture(payment, 1, key="c1"))
+    desk.do(refund(payment, 1, key="r1"))
+    assert desk.view.status == PaymentStatus.PARTIALLY_REFUNDED
+    desk.do(capture(payment, 99, key="c2"))
+    assert desk.view.status == PaymentStatus.PARTIALLY_REFUNDED
+    desk.do(refund(payment, 99, key="r2"))
+    assert desk.view.status == PaymentStatus.REFUNDED
