@@ -34,6 +34,7 @@ demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a tim
 
 test: $(VENV)/.dev ## the whole suite, real Apache Kafka included
 	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/coverage report --skip-covered --include='streams/domain/*' --fail-under=100
 
 test-quick: $(VENV)/.dev ## what needs no Apache Kafka
 	$(BIN)/pytest -m "not kafka"
