@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 import structlog
 
+from schemas import topics
 from schemas.messages import MessageCodec
 from schemas.vocabulary import DeadLetterReason
-from streams.agents.dead_letters import dead_letter_of, letter_message
 from streams.agents.intake import RefusedError
 from streams.domain.errors import InvariantViolatedError
 from streams.kafka.pipeline import oversize
-from streams.kafka.shell import InputEvent, RowReader, Step
+from streams.kafka.shell import InputEvent, Outgoing, RowReader, Step
+from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
 from streams.telemetry import metrics
 
 # Records a worker may dead-letter for our own defects before it stops.
@@ -61,4 +62,6 @@ class AgentShell:
             offset=event.offset,
         )
         metrics.count("dead_letters", reason=letter.reason, component=self._component)
-        return Step(rows=(), speak=(letter_message(self._codec, letter),))
+        message = letter_message(self._codec, letter)
+        said = Outgoing(topic=topics.DLQ, key=letter.key, value=message.value, headers=message.headers)
+        return Step(rows=(), speak=(said,))

@@ -18,15 +18,17 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason
 from streams.executor.answers import Answers, Memory, PastResult, result_id
 from streams.executor.calls import perform
-from streams.executor.dead_letters import SOURCE, RawRecord, dead_letter_of, letter_envelope
 from streams.executor.lease import Lease
 from streams.executor.options import APPEND_LIMIT_S, APPEND_TIMEOUT_S, ExecutorOptions
+from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
 from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.log_reader import LogRecord
 from streams.kafka_clients.producer import LogWriter
 from streams.telemetry import metrics, spans
 
 log = structlog.get_logger(__name__)
 
+COMPONENT = "executor"
 MAX_RETRY_WAIT_S = 1.0
 
 CallKey = tuple[OpId, CallKind, int, int]
@@ -56,7 +58,7 @@ class RequestHandler:
         self._lease = lease
         self._running: dict[CallKey, asyncio.Task[None]] = {}
 
-    async def handle(self, record: RawRecord, answers: Answers, *, maybe_sent_before: bool) -> None:
+    async def handle(self, record: LogRecord, answers: Answers, *, maybe_sent_before: bool) -> None:
         """Return once what the record asks for is done and its result, or its dead letter, is on the log.
 
         A duplicate of a call that is under way in this process joins it; a duplicate of one whose answer is remembered
@@ -163,14 +165,13 @@ class RequestHandler:
             outcome=result.outcome,
         )
 
-    async def _dead_letter(self, record: RawRecord, reason: DeadLetterReason, detail: str) -> None:
-        letter = dead_letter_of(record, reason, detail, failed_at_ms=self._clock_ms())
+    async def _dead_letter(self, record: LogRecord, reason: DeadLetterReason, detail: str) -> None:
+        letter = dead_letter_of(record, component=COMPONENT, reason=reason, detail=detail)
         log.error(
             "dead_letter", reason=letter.reason, topic=record.topic, partition=record.partition, offset=record.offset
         )
         metrics.count("dead_letters", reason=letter.reason, component=letter.component)
-        message = self._codec.encode(letter, letter_envelope(letter))
-        await self._append(self._options.dead_letters_topic, letter.key, message)
+        await self._append(self._options.dead_letters_topic, letter.key, letter_message(self._codec, letter))
 
     async def _append(self, topic: str, key: bytes | None, message: EncodedMessage) -> None:
         """Append until it is acknowledged, at most `APPEND_LIMIT_S` long. Raises: LogError."""
@@ -195,7 +196,7 @@ def _result_envelope(request: GatewayCallRequested, result: GatewayCallCompleted
     traceparent, tracestate = spans.current_trace()
     return Envelope(
         id=result_id(request),
-        source=SOURCE,
+        source=f"payment-engine/{COMPONENT}",
         type=TYPES[GatewayCallCompleted],
         subject=request.payment_id,
         time_ms=result.completed_at_ms,

@@ -38,6 +38,7 @@ from streams.executor.results_tail import ResultsTail
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer, watch_heartbeats
 from streams.kafka_clients.errors import LogError, RetryableError, classify
+from streams.kafka_clients.log_reader import log_record_of
 from streams.kafka_clients.producer import LogWriter
 from streams.telemetry import metrics
 
@@ -237,7 +238,7 @@ class GatewayExecutor:
         if not self._owned.is_current(partition, tracker):
             metrics.count("executor_requests_let_go")
             return  # not done, so not committed: the next owner takes it
-        await self._handler.handle(record, answers, maybe_sent_before=maybe_sent_before)
+        await self._handler.handle(log_record_of(record), answers, maybe_sent_before=maybe_sent_before)
         tracker.complete(record.offset)
         assert self._committer is not None
         self._committer.wake()

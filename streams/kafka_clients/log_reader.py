@@ -147,7 +147,7 @@ async def _until(consumer: Any, ends: dict[TopicPartition, int], stall_timeout_s
         for source, records in batches.items():
             for record in records:
                 if record.offset < ends[source]:
-                    yield _log_record(record)
+                    yield log_record_of(record)
         # The position, not the last record, tells the end: compaction may have taken what stood there.
         for each in list(open_ends):
             if await consumer.position(each) >= open_ends[each]:
@@ -158,7 +158,8 @@ async def _until(consumer: Any, ends: dict[TopicPartition, int], stall_timeout_s
             raise RetryableError(f"no record for {stall_timeout_s:.0f} s before the end of the log")
 
 
-def _log_record(record: Any) -> LogRecord:
+def log_record_of(record: Any) -> LogRecord:
+    """Return an aiokafka record in our words."""
     return LogRecord(
         topic=record.topic,
         partition=record.partition,

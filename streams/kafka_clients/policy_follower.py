@@ -18,6 +18,8 @@ import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from gateway_adapters import policy as rules
+from gateway_adapters.errors import MisconfiguredError as UnfitPolicyError
 from schemas.messages import DecodeError, MessageCodec
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
@@ -35,25 +37,6 @@ POLL_TIMEOUT_MS = 500
 POLL_MAX_RECORDS = 500
 RETRY_AFTER_S = 1.0
 CLOSE_TIMEOUT_S = 5.0
-
-MAX_ATTEMPTS = 10
-EVERYONE = "*"
-
-
-def check_policy(policy: OriginPolicy) -> None:
-    """Return if the policy can be followed at all. Raises: ValueError naming what cannot."""
-    if not policy.origin_id:
-        raise ValueError("origin_id is empty")
-    if policy.version < 1:
-        raise ValueError("version must be at least 1")
-    if not 1 <= policy.max_attempts <= MAX_ATTEMPTS:
-        raise ValueError(f"max_attempts must be 1 to {MAX_ATTEMPTS}")
-    if len(set(policy.gateways)) != len(policy.gateways):
-        raise ValueError("a gateway is named twice")
-    if len({limit.currency for limit in policy.limits}) != len(policy.limits):
-        raise ValueError("a currency has two limits")
-    if any(limit.max_amount_minor <= 0 for limit in policy.limits):
-        raise ValueError("a limit must be above 0")
 
 
 class PolicyView:
@@ -83,8 +66,8 @@ class PolicyView:
         if record.origin_id != origin_id:
             return self._refused("the key is not the policy's origin")
         try:
-            check_policy(record)
-        except ValueError as error:
+            rules.validate(record)
+        except UnfitPolicyError as error:
             return self._refused(str(error))
         self._replace({**self._policies, origin_id: record})
         return None

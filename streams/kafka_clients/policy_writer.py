@@ -7,6 +7,8 @@ set the same origin's policy at once the later append wins, as everywhere on a l
 import dataclasses
 import uuid
 
+from gateway_adapters import policy as rules
+from gateway_adapters.errors import MisconfiguredError as UnfitPolicyError
 from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.policies import OriginPolicy
@@ -14,7 +16,7 @@ from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RejectedError
 from streams.kafka_clients.log_reader import read_log
-from streams.kafka_clients.policy_follower import PolicyView, check_policy
+from streams.kafka_clients.policy_follower import PolicyView
 from streams.kafka_clients.producer import LogWriter
 
 SOURCE = "payment-engine/policy"
@@ -43,8 +45,8 @@ async def set_policy(
     current = view.current().get(wish.origin_id)
     policy = dataclasses.replace(wish, version=1 if current is None else current.version + 1, updated_at_ms=now_ms)
     try:
-        check_policy(policy)
-    except ValueError as error:
+        rules.validate(policy)
+    except UnfitPolicyError as error:
         raise RejectedError(str(error)) from error
     envelope = Envelope(
         id=str(uuid.uuid4()), source=SOURCE, type=TYPES[OriginPolicy], subject=policy.origin_id, time_ms=now_ms

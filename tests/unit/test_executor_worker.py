@@ -18,10 +18,11 @@ from schemas.messages import EncodedMessage
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
-from streams.executor import dead_letters, handling, worker
+from streams.executor import handling, worker
 from streams.executor.answers import HORIZON_MS, MARGIN_MS, PastResult, PastResults
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
+from streams.kafka_clients import dead_letters
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import LogError, MisconfiguredError, RejectedError, RetryableError
 from tests.support.fake_log import FakeGroupConsumer, FakeRecord, FakeWriter

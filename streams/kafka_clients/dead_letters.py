@@ -1,0 +1,102 @@
+"""A record that cannot be taken becomes a dead letter: whole, with where it came from and why (DESIGN.md section 1).
+
+Called by the agents and the executor. Pure. The letter goes to `payments.dlq.v1` under the record's own key, and its
+offset counts as done only when the broker has acknowledged the letter. What looks like a card number is withheld: the
+rule that none is ever stored outranks the rule that nothing is lost, and the letter says so.
+"""
+
+from typing import Protocol
+
+from schemas import identifiers
+from schemas.card_numbers import find_card_number
+from schemas.event_types import TYPES
+from schemas.messages import EncodedMessage, Envelope, MessageCodec
+from schemas.records.dead_letters import DeadLetter, RawHeader
+from schemas.vocabulary import DeadLetterReason
+
+MAX_DETAIL_CHARS = 500
+CARD_DETAIL = "holds what looks like a card number"
+# More than any topic of the catalogue takes, less than a letter may be: for topics that somebody has set to take more.
+MAX_RAW_BYTES = 1_500_000
+
+
+class RawRecord(Protocol):
+    """A record as it stands on the log: an `InputEvent` of the agents and a `LogRecord` both are one."""
+
+    @property
+    def topic(self) -> str:
+        """Where it stands."""
+        ...
+
+    @property
+    def partition(self) -> int:
+        """Where it stands."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """Where it stands."""
+        ...
+
+    @property
+    def timestamp_ms(self) -> int:
+        """When it was appended, milliseconds since the epoch."""
+        ...
+
+    @property
+    def key(self) -> bytes | None:
+        """Its key."""
+        ...
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value."""
+        ...
+
+    @property
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """Its headers."""
+        ...
+
+
+def dead_letter_of(record: RawRecord, *, component: str, reason: DeadLetterReason, detail: str) -> DeadLetter:
+    """Return the dead letter of a record as it came; without its bytes when they hold what looks like a card number.
+
+    `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
+    """
+    withheld = reason is DeadLetterReason.CARD_NUMBER or holds_card_number(record)
+    oversized = len(record.value or b"") > MAX_RAW_BYTES
+    return DeadLetter(
+        reason=DeadLetterReason.CARD_NUMBER if withheld else reason,
+        detail=CARD_DETAIL if withheld else detail[:MAX_DETAIL_CHARS],
+        component=component,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp_ms,
+        key=None if withheld else record.key,
+        value=None if withheld or oversized else record.value,
+        headers=() if withheld else tuple(RawHeader(name=name, value=value) for name, value in record.headers),
+        withheld=withheld or oversized,
+        failed_at_ms=record.timestamp_ms,
+    )
+
+
+def holds_card_number(record: RawRecord) -> bool:
+    """Return whether any of the record's bytes, read as text, hold what looks like a card number."""
+    parts = [record.key or b"", record.value or b"", *(value for _, value in record.headers)]
+    # UTF-8 where it is, so that full-width digits are seen; what is not UTF-8 is replaced, never refused.
+    return any(find_card_number(part.decode("utf-8", errors="replace")) is not None for part in parts)
+
+
+def letter_message(codec: MessageCodec, letter: DeadLetter) -> EncodedMessage:
+    """Return the message that carries the letter; its id is the record's position, so that a replay repeats it."""
+    position = f"{letter.topic}/{letter.partition}/{letter.offset}"
+    envelope = Envelope(
+        id=identifiers.event_id(position, "dead"),
+        source=f"payment-engine/{letter.component}",
+        type=TYPES[DeadLetter],
+        subject=position,
+        time_ms=letter.failed_at_ms,
+    )
+    return codec.encode(letter, envelope)
