@@ -6,7 +6,7 @@ Used by the acceptance tests and the fault tests; `tests/support/checker.py` dec
 import asyncio
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,29 @@ import aiohttp
 REQUEST_TIMEOUT_S = 60.0
 MAX_TRIES = 40
 RETRY_DELAY_S = 0.25
+NOT_FINAL = frozenset({0, 202, 429, 500, 502, 503, 504})
+"""What stands for "try again": says nothing of the operation."""
 DECLINES = ("tok_chargeDeclined", "tok_chargeDeclinedInsufficientFunds", "tok_chargeDeclinedExpiredCard")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """How clients behave. The shares are chances for each order, 0 to 1."""
+
+    tries: int = MAX_TRIES
+    retry_delay_s: float = RETRY_DELAY_S
+    request_timeout_s: float = REQUEST_TIMEOUT_S
+    awkward_tokens: Sequence[str] = ()  # that make the gateway misbehave
+    awkward: float = 0.0
+    asynchronous: float = 0.0  # asks with mode=async first, then for the outcome under the same key
+    race: float = 0.0  # two clients send the same key at once: the same wish, another order or another amount
+    direct: float = 0.0  # the command is appended to Kafka by another producer as well
+
+
+PATIENT = Habits()
+
+AppendDirectly = Callable[["Request"], Awaitable[None]]
+"""Appends the command of a payment request past the ingress; returns when it is acknowledged, or surely lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,32 +84,42 @@ class History:
 class Client:
     """Sends requests as a careful merchant does: the same key again until there is a final answer."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, history: History) -> None:
+    def __init__(self, session: aiohttp.ClientSession, url: str, history: History, habits: Habits = PATIENT) -> None:
         self._session = session
         self._url = url
         self._history = history
+        self._habits = habits
 
-    async def ask(
-        self, *, origin_id: str, order_id: str, key: str, path: str, body: dict[str, Any], tries: int = MAX_TRIES
-    ) -> Request:
-        request = self._history.new(origin_id=origin_id, order_id=order_id, key=key, path=path, body=body)
-        for _ in range(tries):
-            answer = await self._once(request)
-            request.answers.append(answer)
-            if answer.status not in (0, 202, 429, 500, 502, 503, 504):
-                break
-            await asyncio.sleep(RETRY_DELAY_S)  # a client's back-off, not a test's wait
+    def wish(self, *, origin_id: str, order_id: str, key: str, path: str, body: dict[str, Any]) -> Request:
+        """Note a request that is not sent yet."""
+        return self._history.new(origin_id=origin_id, order_id=order_id, key=key, path=path, body=body)
+
+    async def ask(self, *, origin_id: str, order_id: str, key: str, path: str, body: dict[str, Any]) -> Request:
+        request = self.wish(origin_id=origin_id, order_id=order_id, key=key, path=path, body=body)
+        await self.pursue(request)
         return request
 
-    async def _once(self, request: Request) -> Answer:
+    async def pursue(self, request: Request, *, asynchronous_first: bool = False) -> None:
+        """Send the request until it has a final answer, or the client's patience ends."""
+        path = request.path.replace("mode=sync", "mode=async") if asynchronous_first else request.path
+        for _ in range(self._habits.tries):
+            answer = await self._once(request, path)
+            request.answers.append(answer)
+            if answer.status not in NOT_FINAL:
+                break
+            if answer.status == 202:
+                path = request.path  # taken: from now on it asks what became of it
+            await asyncio.sleep(self._habits.retry_delay_s)  # a client's back-off, not a test's wait
+
+    async def _once(self, request: Request, path: str) -> Answer:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
             async with self._session.post(
-                self._url + request.path,
+                self._url + path,
                 json=request.body,
                 headers={"Idempotency-Key": request.key, "X-Origin-Id": request.origin_id},
-                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_S),
+                timeout=aiohttp.ClientTimeout(total=self._habits.request_timeout_s),
             ) as response:
                 body = await response.json(content_type=None)
                 return Answer(
@@ -96,15 +128,27 @@ class Client:
                     replayed=response.headers.get("Idempotent-Replayed") == "true",
                     seconds=loop.time() - began,
                 )
-        except (aiohttp.ClientError, TimeoutError, ConnectionError):
+        except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):  # the last: half a body
             return Answer(status=0, body={}, replayed=False, seconds=loop.time() - began)
 
 
 class Shopper:
     """One client's life on orders of its own: pay, capture, refund, void, repeat itself, and contradict itself."""
 
-    def __init__(self, client: Client, *, seed: int, run: str, name: str, origins: Sequence[str]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        *,
+        seed: int,
+        run: str,
+        name: str,
+        origins: Sequence[str],
+        habits: Habits = PATIENT,
+        append: AppendDirectly | None = None,
+    ) -> None:
         self._client = client
+        self._habits = habits
+        self._append = append
         self._random = random.Random(seed)
         self._run = run
         self._name = name
@@ -118,25 +162,25 @@ class Shopper:
     async def live(self, operations: int) -> None:
         """Send about this many operations."""
         while self.sent < operations:
-            await self._order()
+            await self.one_order()
 
-    async def _order(self) -> None:
+    async def one_order(self) -> None:
+        """Live through one order: from its payment to its last refund."""
         self._orders += 1
         order = f"{self._run}-{self._name}-{self._orders}"
         origin = self._random.choice(self._origins)
         amount = self._random.randrange(100, 100_000)
         capture = self._random.random() < 0.5
-        token = self._random.choice(DECLINES) if self._random.random() < 0.1 else f"tok_{self._random.randrange(10**6)}"
         body = {
             "originId": origin,
             "orderId": order,
             "amount": amount,
             "currency": "USD",
-            "token": token,
+            "token": self._token(),
             "capture": capture,
         }
         key = self._key()
-        paid = await self._ask(origin, order, key, "/payments?mode=sync", body)
+        paid = await self._pay(origin, order, key, body)
         if self._random.random() < 0.15:
             await self._ask(origin, order, key, "/payments?mode=sync", body)
         if self._random.random() < 0.05:
@@ -145,6 +189,31 @@ class Shopper:
             await self._ask(origin, order + "-x", key, "/payments?mode=sync", {**body, "orderId": order + "-x"})
         if paid.last.status == 201:
             await self._after(origin, order, str(paid.last.body["id"]), amount, captured=capture)
+
+    def _token(self) -> str:
+        if self._habits.awkward_tokens and self._random.random() < self._habits.awkward:
+            return self._random.choice(self._habits.awkward_tokens)
+        return self._random.choice(DECLINES) if self._random.random() < 0.1 else f"tok_{self._random.randrange(10**6)}"
+
+    async def _pay(self, origin: str, order: str, key: str, body: dict[str, Any]) -> Request:
+        """Open the payment, by the door and with the rival that chance decides."""
+        request = self._client.wish(origin_id=origin, order_id=order, key=key, path="/payments?mode=sync", body=body)
+        self.sent += 1
+        asynchronous = self._random.random() < self._habits.asynchronous
+        direct = self._random.random() < self._habits.direct
+        rivals = [self._rival(origin, order, key, body)] if self._random.random() < self._habits.race else []
+        if direct and self._append is not None:
+            await self._append(request)
+        await asyncio.gather(self._client.pursue(request, asynchronous_first=asynchronous), *rivals)
+        return request
+
+    async def _rival(self, origin: str, order: str, key: str, body: dict[str, Any]) -> None:
+        """The same key at the same time: for the same wish, for another amount, or for another order."""
+        kind = self._random.randrange(3)
+        amount = int(body["amount"])
+        other = order + "-x" if kind == 2 else order
+        changed = {**body, "orderId": other, "amount": amount + 1 if kind == 1 else amount}
+        await self._ask(origin, other, key, "/payments?mode=sync", changed)
 
     async def _after(self, origin: str, order: str, payment: str, amount: int, *, captured: bool) -> None:
         if not captured:
