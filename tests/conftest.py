@@ -12,7 +12,7 @@ from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError,
 REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
 """Set to 1 where a suite without Apache Kafka counts for nothing (continuous integration)."""
 
-KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three"})
+KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of_three"})
 
 _passed_on_kafka: set[str] = set()
 
@@ -47,6 +47,15 @@ def kafka_cluster_of_three() -> Iterator[KafkaCluster]:
     with contextlib.ExitStack() as stack:
         with _or_skip():
             cluster = stack.enter_context(KafkaCluster(brokers=3))
+        yield cluster
+
+
+@pytest.fixture
+def proxied_kafka_of_three() -> Iterator[KafkaCluster]:
+    """Three nodes whose clients come through proxies, which the test runs (`tests.faults`)."""
+    with contextlib.ExitStack() as stack:
+        with _or_skip():
+            cluster = stack.enter_context(KafkaCluster(brokers=3, proxied=True))
         yield cluster
 
 

@@ -53,10 +53,16 @@ class KafkaCluster:
         self,
         *,
         brokers: Literal[1, 3] = 1,
+        proxied: bool = False,
         settings: Mapping[str, str] | None = None,
         jvm_options: Sequence[str] = JVM_OPTIONS,
     ):
-        """`settings` override the broker configuration; `jvm_options` go to every `java` call."""
+        """`settings` override the broker configuration; `jvm_options` go to every `java` call.
+
+        `proxied` gives each node a second listener, whose clients are sent to a proxy's port (`NodeSpec.proxy_port`);
+        whoever asks for it runs the proxies.
+        """
+        self._proxied = proxied
         self._brokers = brokers
         self._settings = {**_broker_settings(brokers), **(settings or {})}
         self._jvm_options = tuple(jvm_options)
@@ -67,6 +73,11 @@ class KafkaCluster:
     def bootstrap_servers(self) -> str:
         """`host:port` of every node, comma separated."""
         return ",".join(f"127.0.0.1:{node.spec.client_port}" for node in self.nodes)
+
+    @property
+    def proxied_bootstrap_servers(self) -> str:
+        """`host:port` of every node's proxy, comma separated."""
+        return ",".join(f"127.0.0.1:{node.spec.proxy_port}" for node in self.nodes)
 
     def start(self) -> None:
         """Format and start all nodes; returns when every one of them serves clients.
@@ -88,10 +99,15 @@ class KafkaCluster:
 
     def _start_once(self, java: Sequence[str]) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-cluster-"))
-        ports = free_ports(2 * self._brokers)
+        ports = iter(free_ports((4 if self._proxied else 2) * self._brokers))
         specs = [
             NodeSpec(
-                node_id=n + 1, client_port=ports[2 * n], controller_port=ports[2 * n + 1], directory_id=kafka_uuid()
+                node_id=n + 1,
+                client_port=next(ports),
+                controller_port=next(ports),
+                directory_id=kafka_uuid(),
+                proxied_port=next(ports) if self._proxied else 0,
+                proxy_port=next(ports) if self._proxied else 0,
             )
             for n in range(self._brokers)
         ]

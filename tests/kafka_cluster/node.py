@@ -42,6 +42,10 @@ class NodeSpec:
     controller_port: int
     directory_id: str
     """The id of its log folder, fixed before it is formatted so that all nodes can name all voters."""
+    proxied_port: int = 0
+    """A second listener, for clients that come through a proxy; 0: none."""
+    proxy_port: int = 0
+    """Where that proxy listens: what the second listener tells its clients to connect to."""
 
     @property
     def voter(self) -> str:
@@ -86,14 +90,20 @@ class KafkaNode:
 
     def _own_settings(self, voters: Sequence[NodeSpec]) -> dict[str, str]:
         spec = self.spec
+        listens = [f"PLAINTEXT://127.0.0.1:{spec.client_port}", f"CONTROLLER://127.0.0.1:{spec.controller_port}"]
+        advertised = list(listens)
+        if spec.proxied_port:
+            listens.append(f"PROXIED://127.0.0.1:{spec.proxied_port}")
+            advertised.append(f"PROXIED://127.0.0.1:{spec.proxy_port}")
         return {
             "process.roles": "broker,controller",
             "node.id": str(spec.node_id),
             "controller.quorum.bootstrap.servers": ",".join(f"127.0.0.1:{voter.controller_port}" for voter in voters),
             "controller.listener.names": "CONTROLLER",
-            "listeners": f"PLAINTEXT://127.0.0.1:{spec.client_port},CONTROLLER://127.0.0.1:{spec.controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{spec.client_port},CONTROLLER://127.0.0.1:{spec.controller_port}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": ",".join(listens),
+            "advertised.listeners": ",".join(advertised),
+            "inter.broker.listener.name": "PLAINTEXT",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
             "log.dirs": str(self._folder / "log"),
         }
 

@@ -46,9 +46,16 @@ def send_all(
     engine: LocalEngine, records: Iterable[Sent], *, partitioner: str = "murmur2_random"
 ) -> Mapping[Origin, Sent]:
     """Append with an idempotent producer; returns each record by where the broker says that it stands."""
+    return append_all(engine.bootstrap_servers, records, partitioner=partitioner)
+
+
+def append_all(
+    bootstrap_servers: str, records: Iterable[Sent], *, partitioner: str = "murmur2_random"
+) -> Mapping[Origin, Sent]:
+    """As `send_all`, to brokers that are named. Outages shorter than the flush are waited out."""
     producer = Producer(
         {
-            "bootstrap.servers": engine.bootstrap_servers,
+            "bootstrap.servers": bootstrap_servers,
             "partitioner": partitioner,
             "enable.idempotence": True,
             "linger.ms": 5,
@@ -113,6 +120,11 @@ class Graveyard:
         """Begin to look at the end of the topic as it is now."""
         connection = KafkaConnection(bootstrap_servers=engine.bootstrap_servers)
         return cls(connection, await end_offsets(connection, topics.DLQ))
+
+    @classmethod
+    def whole(cls, bootstrap_servers: str) -> "Graveyard":
+        """Everything that ever came."""
+        return cls(KafkaConnection(bootstrap_servers=bootstrap_servers), {})
 
     async def look(self) -> list[Buried]:
         """Return every letter that came since, in the order of their partitions."""

@@ -1,0 +1,61 @@
+"""A worker whose clock is two hours ahead, by libfaketime (Debian: `apt install faketime`)."""
+
+import functools
+import random
+from functools import partial
+from pathlib import Path
+
+from tests.faults.fault import Fault, Site
+from tests.faults.world import World
+
+KINDS = ("ingress", "orders", "claims", "executor")
+AHEAD = "+2h"
+WRONG_FOR_S = (3.0, 6.0)
+LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
+LIBRARY = "libfaketime.so.1"
+
+
+@functools.cache
+def library() -> Path | None:
+    """Return where libfaketime is, or None."""
+    patterns = (f"faketime/{LIBRARY}", f"*/faketime/{LIBRARY}")
+    found = (path for folder in LIBRARY_FOLDERS for pattern in patterns for path in Path(folder).glob(pattern))
+    return next(found, None)
+
+
+def no_library() -> str | None:
+    """Return what is missing, or None."""
+    return None if library() is not None else f"{LIBRARY} is not installed (Debian: faketime)"
+
+
+async def put_ahead(world: World, chance: random.Random, *, kind: str) -> str:
+    """Restart a process with a clock that is two hours ahead; after a while restart it with the right one."""
+    name = chance.choice(world.workers(kind))
+    component = world.engine.components[name]
+    right = component.environment
+    wrong = {
+        **right,
+        "LD_PRELOAD": str(library()),
+        "FAKETIME": AHEAD,
+        # Time-outs and back-offs go by the monotonic clock, which no clock setting moves.
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    try:
+        async with world.held_down(name):
+            await world.kill(name)
+            component.environment = wrong
+        await world.running(name)
+        seconds = chance.uniform(*WRONG_FOR_S)
+        await world.pause(seconds)
+    finally:
+        async with world.held_down(name):
+            await world.kill(name)
+            component.environment = right
+    await world.running(name)
+    return f"the clock of {name} {AHEAD} for {seconds:.1f} s"
+
+
+FAULTS = tuple(
+    Fault(name=f"clock-{kind}", site=Site.WORKERS, strike=partial(put_ahead, kind=kind), missing=no_library)
+    for kind in KINDS
+)

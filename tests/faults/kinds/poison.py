@@ -1,0 +1,62 @@
+"""What nobody can read, on every topic that the engine reads: noise, schema ids nobody knows, nothing at all."""
+
+import random
+import struct
+from functools import partial
+
+from schemas import topics
+from tests.faults.fault import Fault, Site
+from tests.faults.world import PARTITIONS, Poisoned, World
+from tests.support.foreign_client import HeaderList, Sent
+
+RECORDS_MAX = 24
+NOISE_BYTES_MAX = 400
+UNKNOWN_SCHEMA_IDS = (1_000_000, 2**31 - 1)
+
+BURIED = (
+    topics.COMMANDS, topics.QUERIES, topics.CLAIMS, topics.VERDICTS, topics.GATEWAY_REQUESTS, topics.GATEWAY_RESULTS,
+    topics.WEBHOOKS, topics.TIMERS,
+)  # fmt: skip
+"""Where each becomes a dead letter."""
+
+PASSED_OVER = (topics.REPLIES, topics.POLICIES)
+"""Where nobody is owed anything: passed over, and logged."""
+
+
+def _noise(chance: random.Random) -> bytes:
+    return chance.randbytes(chance.randint(1, NOISE_BYTES_MAX))
+
+
+def _record(chance: random.Random, topic: str) -> tuple[Sent, str]:
+    partition = 0 if topic == topics.POLICIES else chance.randrange(PARTITIONS)
+    compacted = topic == topics.POLICIES  # the broker itself refuses a record without a key there
+    key = chance.choice([_noise(chance), f"poison-{chance.getrandbits(32):x}".encode(), *([] if compacted else [None])])
+    headers: HeaderList = [("content-type", b"application/avro"), ("ce_specversion", b"1.0"), ("ce_source", b"poison")]
+    what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers"])
+    value: bytes | None = _noise(chance)
+    if what == "unknown schema":
+        headers += [("ce_id", b"poison"), ("ce_type", b"payments.payment.requested.v1")]
+        value = b"\x00" + struct.pack(">i", chance.randint(*UNKNOWN_SCHEMA_IDS)) + _noise(chance)
+    elif what == "no headers":
+        headers = []
+    elif what == "no value":
+        value = None
+    elif what == "odd headers":
+        headers = [(chance.choice(["ce_id", "ce_type", "ce_subject", "traceparent"]), _noise(chance)) for _ in range(3)]
+    return Sent(topic=topic, key=key, value=value, headers=headers, partition=partition), what
+
+
+async def poison(world: World, chance: random.Random, *, topic: str) -> str:
+    """Append a handful of unreadable records to the topic's partitions."""
+    records = [_record(chance, topic) for _ in range(chance.randint(1, RECORDS_MAX))]
+    whats = {id(sent): what for sent, what in records}
+    placed = await world.append([sent for sent, _ in records])
+    if topic in BURIED:
+        world.poison += [Poisoned(origin=origin, what=whats[id(sent)]) for origin, sent in placed.items()]
+    return f"{len(placed)} unreadable records on {topic}"
+
+
+FAULTS = tuple(
+    Fault(name=f"poison-{topic}", site=Site.LOG, strike=partial(poison, topic=topic))
+    for topic in (*BURIED, *PASSED_OVER)
+)

@@ -1,0 +1,225 @@
+"""One fault run, from a fresh world to its verdict.
+
+Called by `make faults` (`__main__`) and by the short run of every build (`test_faults.py`).
+"""
+
+import asyncio
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tests.faults.fault import Fault
+from tests.faults.nemesis import Nemesis, Struck
+from tests.faults.world import HABITS, SESSION_TIMEOUT_S, World, kept_or_temporary, opened
+from tests.kafka_cluster import KafkaCluster
+from tests.support.checker import violations
+from tests.support.evidence import EvidenceGatherer
+from tests.support.foreign_client import Graveyard
+from tests.support.workload import Shopper
+
+CLIENTS = 40
+ORIGINS = ("originA", "originB", "originC")
+OPERATIONS_AN_ORDER = 3.0
+"""About: what the pace of orders is computed with."""
+
+SETTLE_TIMEOUT_S = 900.0
+"""The third look at an operation in doubt comes two and a half minutes after the call, the fourth ten minutes later."""
+
+RECOVERY_LIMIT_S = 30.0
+"""What the README promises: every partition serves again this long after a fault has healed."""
+
+PACE_SLACK = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run is made of."""
+
+    operations: int
+    faults: int
+    kinds: Sequence[Fault]
+    seed: int
+    overlap: float = 0.25
+    seconds_a_fault: float = 9.0
+    """About: the workload is spread over as long as the faults take, and goes on until both are done."""
+    folder: Path | None = None
+    """Where logs, history and report stay; None: nowhere."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Verdict:
+    """What came of a run."""
+
+    operations: int
+    orders: int
+    faults: int
+    seconds: float
+    violations: list[str]
+    struck: list[Struck]
+    restarts: dict[str, int] = field(default_factory=dict)
+    """Components that ended unasked, and how often: each was started again."""
+    last_words: dict[str, str] = field(default_factory=dict)
+    dead_letters: int = 0
+    answers: dict[int, int] = field(default_factory=dict)
+    """Every answer of every try, by status; 0: the connection broke."""
+
+
+async def run(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Verdict:
+    """Run to the end and return the verdict. Raises: KafkaUnavailableError, ComponentFailedError at the start."""
+    with KafkaCluster(brokers=3, proxied=True) as cluster:
+        return await run_on(cluster, plan, tell=tell)
+
+
+async def run_on(cluster: KafkaCluster, plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Verdict:
+    """As `run`, on three proxied brokers that are there and empty."""
+    with kept_or_temporary(plan.folder) as folder:
+        async with opened(cluster, folder=folder) as world:
+            return await _judged(world, plan, folder, tell)
+
+
+async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], None]) -> Verdict:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    tell(f"run {world.run}, seed {plan.seed}: {plan.operations} operations, {plan.faults} faults, in {folder}")
+    numbers = itertools.count(1)
+
+    def tell_struck(struck: Struck) -> None:
+        recovered = "NOT RECOVERED" if struck.recovered_s is None else f"served again after {struck.recovered_s:.1f} s"
+        tell(
+            f"{loop.time() - began:7.1f} s  {len(world.history.requests):6} ops  #{next(numbers)}"
+            f" {' + '.join(struck.names)}: {struck.said}; {recovered}"
+        )
+
+    nemesis = Nemesis(world, plan.kinds, seed=plan.seed, count=plan.faults, overlap=plan.overlap, tell=tell_struck)
+    workload = Workload(world, plan)
+    striking = asyncio.create_task(nemesis.run())
+    tasks = [striking, asyncio.create_task(workload.run(until=striking.done))]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        _record(world, folder)
+    tell(f"{loop.time() - began:7.1f} s  all asked; waiting until nothing is open")
+    verdict = await _verdict(world, nemesis, began)
+    (folder / "verdict.json").write_text(json.dumps(asdict(verdict), indent=1))
+    return verdict
+
+
+async def _verdict(world: World, nemesis: Nemesis, began: float) -> Verdict:
+    gatherer = EvidenceGatherer(world.engine, run=world.run)
+    evidence = await gatherer.when_settled(world.history, timeout_s=SETTLE_TIMEOUT_S)
+    letters = await _dead_letters(world)
+    found = [*violations(evidence), *_unburied(world, letters), *slow_recoveries(nemesis.struck)]
+    answers: dict[int, int] = {}
+    for answer in (answer for request in world.history.requests for answer in request.answers):
+        answers[answer.status] = answers.get(answer.status, 0) + 1
+    return Verdict(
+        operations=len(world.history.requests),
+        orders=len(evidence.rows),
+        faults=sum(len(struck.names) for struck in nemesis.struck),
+        seconds=asyncio.get_running_loop().time() - began,
+        violations=found,
+        struck=nemesis.struck,
+        restarts=dict(world.restarts),
+        last_words=world.last_words,
+        dead_letters=len(letters),
+        answers=answers,
+    )
+
+
+async def _dead_letters(world: World) -> set[tuple[str, int, int]]:
+    graveyard = Graveyard.whole(world.cluster.bootstrap_servers)
+    return {buried.origin for buried in await graveyard.look()}
+
+
+def _unburied(world: World, letters: set[tuple[str, int, int]]) -> list[str]:
+    """Every unreadable record has its dead letter."""
+    return [f"{each.what} at {each.origin} has no dead letter" for each in world.poison if each.origin not in letters]
+
+
+def slow_recoveries(struck: Sequence[Struck]) -> list[str]:
+    """The engine served again in time after every fault."""
+    return [
+        f"after {' + '.join(each.names)} ({each.said}) it "
+        + ("did not serve again" if each.recovered_s is None else f"served again only after {each.recovered_s:.1f} s")
+        for each in struck
+        if each.recovered_s is None or each.recovered_s > RECOVERY_LIMIT_S
+    ]
+
+
+class Workload:
+    """Shoppers that take turns: one order after the other, at a pace that lasts as long as the faults do."""
+
+    def __init__(self, world: World, plan: Plan) -> None:
+        self._world = world
+        self._operations = plan.operations
+        seconds = max(1.0, plan.faults * plan.seconds_a_fault / (1 + plan.overlap))
+        self._orders_a_second = plan.operations / OPERATIONS_AN_ORDER / seconds
+        self._seed = plan.seed
+
+    async def run(self, *, until: Callable[[], bool]) -> None:
+        """Shop until enough was sent and `until` says so."""
+        pace = _Pace(self._orders_a_second)
+        shoppers = [
+            Shopper(
+                self._world.client,
+                seed=self._seed * 1000 + number,
+                run=self._world.run,
+                name=f"c{number}",
+                origins=ORIGINS,
+                habits=HABITS,
+                append=self._world.append_directly,
+            )
+            for number in range(CLIENTS)
+        ]
+
+        async def shop(shopper: Shopper) -> None:
+            while len(self._world.history.requests) < self._operations or not until():
+                await pace.turn(hurry=until())
+                await shopper.one_order()
+
+        await asyncio.gather(*(shop(shopper) for shopper in shoppers))
+
+
+class _Pace:
+    """Lets so many through a second; when no fault is left to wait for, as many as come."""
+
+    def __init__(self, a_second: float) -> None:
+        self._interval_s = 1 / a_second
+        self._next = 0.0
+
+    async def turn(self, *, hurry: bool) -> None:
+        if hurry:
+            return
+        now = asyncio.get_running_loop().time()
+        self._next = max(self._next + self._interval_s, now - PACE_SLACK)
+        await asyncio.sleep(self._next - now)
+
+
+def _record(world: World, folder: Path) -> None:
+    """Keep every request and its answers, a line each."""
+    with (folder / "history.jsonl").open("w") as file:
+        for request in world.history.requests:
+            file.write(json.dumps(asdict(request)) + "\n")
+
+
+def summary(verdict: Verdict) -> str:
+    """Return the verdict for a person."""
+    by_kind: dict[str, list[float]] = {}
+    for struck in verdict.struck:
+        for name in struck.names:
+            by_kind.setdefault(name, []).append(float("inf") if struck.recovered_s is None else struck.recovered_s)
+    lines = [
+        f"{verdict.operations} operations, {verdict.faults} faults, {len(verdict.violations)} violations",
+        f"{verdict.seconds:.0f} s, {verdict.orders} orders, {verdict.dead_letters} dead letters",
+        f"answers by status: {dict(sorted(verdict.answers.items()))}",
+        f"ended unasked: {verdict.restarts or 'nothing'} (session time-out {SESSION_TIMEOUT_S:g} s)",
+        "served again after (s):  median    most  faults",
+    ]
+    for name, seconds in sorted(by_kind.items()):
+        ordered = sorted(seconds)
+        lines.append(f"  {name:28} {ordered[len(ordered) // 2]:8.1f}{ordered[-1]:8.1f}{len(ordered):8}")
+    return "\n".join(lines)

@@ -1,0 +1,338 @@
+"""The world of a fault run: three brokers, the whole engine on them, proxies in between, and a supervisor.
+
+Built by `tests.faults.run`, touched by the kinds of faults. The engine reaches its brokers and its gateway only through
+proxies; the harness itself asks them directly. A component that ends is started again, as Kubernetes or Compose would.
+"""
+
+import asyncio
+import contextlib
+import signal
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from schemas import topics
+from schemas.event_types import TYPES
+from schemas.identifiers import IdempotencyKey, OrderId, OriginId
+from schemas.messages import Envelope
+from schemas.records.commands import PaymentRequested
+from streams.local_engine import Component, ComponentFailedError, LocalEngine
+from tests.faults.proxy import FaultyProxy
+from tests.kafka_cluster import KafkaCluster, KafkaNode
+from tests.kafka_cluster.cluster import free_ports
+from tests.support.foreign_client import CODEC, HeaderList, Origin, Sent, append_all
+from tests.support.workload import Client, Habits, History, Request
+
+PARTITIONS = 4
+WORKERS_EACH = 2
+SESSION_TIMEOUT_S = 6.0
+SUPERVISE_EVERY_S = 0.2
+STARTS_MAX = 5_000
+"""Starts of components in one run; more is a worker that never stays up."""
+
+LOOK_AGAIN_S = 0.05
+CONTROL_TIMEOUT_S = 10.0
+ENVIRONMENT = {
+    "PAYMENT_ENGINE_KAFKA_PARTITIONS": str(PARTITIONS),
+    "PAYMENT_ENGINE_KAFKA_REPLICATION_FACTOR": "3",
+    "PAYMENT_ENGINE_KAFKA_MIN_INSYNC_REPLICAS": "2",
+    "PAYMENT_ENGINE_HTTP_REQUESTS_PER_SECOND": "100000",
+    "PAYMENT_ENGINE_HTTP_SYNC_TIMEOUT_S": "5",
+    "PAYMENT_ENGINE_STREAM_STANDBY_REPLICAS": "1",
+    "PAYMENT_ENGINE_STREAM_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
+    "PAYMENT_ENGINE_STREAM_HEARTBEAT_INTERVAL_S": "0.5",
+    "PAYMENT_ENGINE_EXECUTOR_SESSION_TIMEOUT_S": str(SESSION_TIMEOUT_S),
+    "PAYMENT_ENGINE_EXECUTOR_CALL_TIMEOUT_S": "4",
+    "PAYMENT_ENGINE_GATEWAY_CONNECT_TIMEOUT_S": "1",
+    "PAYMENT_ENGINE_GATEWAY_READ_TIMEOUT_S": "3",
+    "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
+}
+HABITS = Habits(
+    tries=2_000,
+    retry_delay_s=0.3,
+    request_timeout_s=12.0,
+    awkward_tokens=(
+        "tok_mock_timeout_after",
+        "tok_mock_rate_limited",
+        "tok_mock_pending_then_succeeded",
+        "tok_mock_html_502_after",
+    ),
+    awkward=0.03,
+    asynchronous=0.2,
+    race=0.08,
+    direct=0.1,
+)
+
+
+@dataclass(slots=True, kw_only=True)
+class Poisoned:
+    """Records that nobody can take, by where they stand."""
+
+    origin: Origin
+    what: str
+
+
+class World:
+    """Everything a fault may touch. `opened()` makes one."""
+
+    def __init__(
+        self,
+        *,
+        cluster: KafkaCluster,
+        engine: LocalEngine,
+        gateway_port: int,
+        session: aiohttp.ClientSession,
+        run: str,
+    ) -> None:
+        self.cluster = cluster
+        self.engine = engine
+        self.run = run
+        self.history = History()
+        self.client = Client(session, engine.url, self.history, HABITS)
+        self.session = session
+        self.poison: list[Poisoned] = []
+        self.restarts: Counter[str] = Counter()
+        self.last_words: dict[str, str] = {}
+        """The end of a component's log at its last unasked-for end."""
+        self.broker_proxies = [
+            FaultyProxy(partial(_listener_behind, node), port=node.spec.proxy_port, seed=node.spec.node_id)
+            for node in cluster.nodes
+        ]
+        self.gateway_proxy = FaultyProxy(lambda: self.engine.components["mock-gateway"].port, port=gateway_port)
+        self._held: set[str] = set()
+        self._meant: set[tuple[str, int]] = set()
+        self._supervision: asyncio.Task[None] | None = None
+        self._starts: dict[str, asyncio.Task[None]] = {}
+        self._probes = 0
+
+    @property
+    def mock_url(self) -> str:
+        """The Mock gateway itself, past the proxy."""
+        return f"http://127.0.0.1:{self.engine.components['mock-gateway'].port}"
+
+    def workers(self, kind: str) -> list[str]:
+        """Return the names of the running set of a kind: `orders`, `claims`, `executor` or `ingress`."""
+        return sorted(name for name in self.engine.components if name.split("-")[0] == kind)
+
+    async def start(self) -> None:
+        """Start proxies, engine and supervisor."""
+        for proxy in (*self.broker_proxies, self.gateway_proxy):
+            await proxy.start()
+        await self.engine.start()
+        self._supervision = asyncio.create_task(self._supervise(), name="supervisor")
+
+    async def stop(self) -> None:
+        """Stop everything. Safe to call twice."""
+        for task in (self._supervision, *self._starts.values()):
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+        for proxy in (*self.broker_proxies, self.gateway_proxy):
+            proxy.forward()
+        await self.engine.stop()
+        for proxy in (*self.broker_proxies, self.gateway_proxy):
+            await proxy.stop()
+
+    async def _supervise(self) -> None:
+        while sum(self.restarts.values()) < STARTS_MAX:
+            for name, component in list(self.engine.components.items()):
+                starting = self._starts.get(name)
+                if not component.running and name not in self._held and (starting is None or starting.done()):
+                    self._starts[name] = asyncio.create_task(self._start_again(component))
+            await asyncio.sleep(SUPERVISE_EVERY_S)
+        raise ComponentFailedError(f"components keep ending: {self.restarts}")
+
+    async def _start_again(self, component: Component) -> None:
+        if component.process is not None and (component.name, component.process.pid) not in self._meant:
+            self.restarts[component.name] += 1
+            self.last_words[component.name] = component.log_tail()
+        with contextlib.suppress(ComponentFailedError):  # tried again, as a supervisor does
+            await component.start()
+
+    @contextlib.asynccontextmanager
+    async def held_down(self, name: str) -> AsyncIterator[Component]:
+        """Keep a component from being started again for this long; then the supervisor starts it."""
+        self._held.add(name)
+        starting = self._starts.get(name)
+        if starting is not None:
+            await asyncio.wait({starting})
+        try:
+            yield self.engine.components[name]
+        finally:
+            self._held.discard(name)
+
+    def _mean(self, component: Component) -> None:
+        if component.process is not None:
+            self._meant.add((component.name, component.process.pid))
+
+    async def kill(self, name: str) -> None:
+        """SIGKILL."""
+        component = self.engine.components[name]
+        self._mean(component)
+        await component.kill()
+
+    async def terminate(self, name: str) -> int:
+        """SIGTERM, and wait until it has ended; returns the exit code."""
+        component = self.engine.components[name]
+        self._mean(component)
+        return await component.stop()
+
+    async def freeze(self, name: str, seconds: float) -> None:
+        """SIGSTOP, and SIGCONT after so long."""
+        component = self.engine.components[name]
+        component.send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            component.send(signal.SIGCONT)
+
+    async def running(self, name: str, *, timeout_s: float = 60.0) -> None:
+        """Return once the supervisor has the component ready. Raises: TimeoutError."""
+        async with asyncio.timeout(timeout_s):
+            while not self._is_up(name):  # noqa: ASYNC110 -- a process sets no event of ours
+                await asyncio.sleep(LOOK_AGAIN_S)
+
+    def _is_up(self, name: str) -> bool:
+        starting = self._starts.get(name)
+        return self.engine.components[name].running and (starting is None or starting.done())
+
+    async def add_worker(self, kind: str, number: int) -> None:
+        """Start one more worker, which the supervisor then keeps up."""
+        with contextlib.suppress(ComponentFailedError):
+            await self.engine.start_worker(kind, number)
+
+    async def remove_worker(self, name: str) -> None:
+        """Stop a worker for good."""
+        async with self.held_down(name):
+            await self.terminate(name)
+            del self.engine.components[name]
+
+    async def serves(self, *, timeout_s: float) -> float:
+        """Return the seconds until every partition has served a payment, begun now. Raises: TimeoutError."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        self._probes += 1
+        orders = _order_a_partition(f"{self.run}-probe{self._probes}")
+        async with asyncio.timeout(timeout_s):
+            await asyncio.gather(*(self._probe(order) for order in orders))
+        return loop.time() - began
+
+    async def _probe(self, order: str) -> Request:
+        body = {
+            "originId": "originP",
+            "orderId": order,
+            "amount": 1999,
+            "currency": "USD",
+            "token": "tok_visa",
+            "capture": True,
+        }
+        return await self.client.ask(
+            origin_id="originP", order_id=order, key=f"{order}-key", path="/payments?mode=sync", body=body
+        )
+
+    def state_dir(self, name: str) -> Path:
+        """Return the folder of a worker's tables."""
+        return self.engine.folder / name
+
+    async def pause(self, seconds: float) -> None:
+        """Let a fault hold: the one place where time passes on purpose."""
+        await asyncio.sleep(seconds)
+
+    async def all_brokers_serve(self) -> None:
+        """Return once the cluster lists all its brokers. Raises: KafkaUnavailableError."""
+        await asyncio.to_thread(self.cluster.wait_until_serving, len(self.cluster.nodes))
+
+    async def tell_gateway(self, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        """Use the Mock's control endpoint, past the proxy. Raises: aiohttp.ClientError when it refuses."""
+        timeout = aiohttp.ClientTimeout(total=CONTROL_TIMEOUT_S)
+        async with self.session.request(method, self.mock_url + path, json=body, timeout=timeout) as answer:
+            answer.raise_for_status()
+
+    async def append(self, records: Sequence[Sent]) -> Mapping[Origin, Sent]:
+        """Append past the engine and the proxies, with another client; returns each by where it stands."""
+        return await asyncio.to_thread(append_all, self.cluster.bootstrap_servers, records)
+
+    async def append_directly(self, request: Request) -> None:
+        """Append the command of a payment request as a merchant's own producer would (`Habits.direct`)."""
+        body = request.body
+        command = PaymentRequested(
+            origin_id=OriginId(body["originId"]),
+            order_id=OrderId(body["orderId"]),
+            idempotency_key=IdempotencyKey(request.key),
+            amount_minor=body["amount"],
+            currency=body["currency"],
+            token=body["token"],
+            capture=body["capture"],
+        )
+        envelope = Envelope(
+            id=str(uuid.uuid4()),
+            source="tests/direct-producer",
+            type=TYPES[PaymentRequested],
+            time_ms=time.time_ns() // 1_000_000,
+            partitionkey=command.order_id,
+            originid=command.origin_id,
+            idempotencykey=command.idempotency_key,
+        )
+        message = CODEC.encode(command, envelope)
+        headers: HeaderList = [*message.headers]
+        await self.append(
+            [Sent(topic=topics.COMMANDS, key=command.order_id.encode(), value=message.value, headers=headers)]
+        )
+
+
+def _listener_behind(node: KafkaNode) -> int:
+    return node.spec.proxied_port
+
+
+def _order_a_partition(prefix: str) -> Sequence[str]:
+    found: dict[int, str] = {}
+    for number in range(1000):
+        order = f"{prefix}-{number}"
+        found.setdefault(topics.partition_of(order.encode(), PARTITIONS), order)
+        if len(found) == PARTITIONS:
+            break
+    return list(found.values())
+
+
+@contextlib.asynccontextmanager
+async def opened(cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterable[str] = ()) -> AsyncIterator[World]:
+    """Yield a world that serves; its cluster is started and proxied already."""
+    run = f"t{uuid.uuid4().hex[:8]}"
+    http_port, gateway_port = free_ports(2)  # no ephemeral ones, which others may take while the ingress is down
+    engine = LocalEngine(
+        folder=folder,
+        bootstrap_servers=cluster.proxied_bootstrap_servers,
+        http_port=http_port,
+        environment={**ENVIRONMENT, "PAYMENT_ENGINE_GATEWAY_MOCK_URL": f"http://127.0.0.1:{gateway_port}"},
+        orders_workers=WORKERS_EACH,
+        claims_workers=WORKERS_EACH,
+        executors=WORKERS_EACH,
+        mock_arguments=("--delay-ms", "1500", *mock_arguments),
+    )
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        world = World(cluster=cluster, engine=engine, gateway_port=gateway_port, session=session, run=run)
+        try:
+            await world.start()
+            yield world
+        finally:
+            await world.stop()
+
+
+@contextlib.contextmanager
+def kept_or_temporary(folder: Path | None) -> Iterator[Path]:
+    """Yield this folder, made if need be, or one that is deleted afterwards."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="payment-engine-faults-") as temporary:
+        yield Path(temporary)
