@@ -43,6 +43,11 @@ MAX_LETTER_BYTES: Final = 2 * 1_048_588
 """A dead letter holds a whole record of another topic, and must fit however large that was."""
 
 
+TIMESTAMP_TYPE: Final = "LogAppendTime"
+"""Of every topic: the broker stamps what it appends. Decisions take their time from these stamps, so a producer whose
+clock is wrong neither opens a gateway's key window again nor is refused (Kafka refuses what is dated an hour ahead)."""
+
+
 class Cleanup(StrEnum):
     """What the broker does with old records; never both: Faust's recovery stalls on that (its issue 176)."""
 

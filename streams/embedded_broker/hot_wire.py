@@ -23,7 +23,8 @@ _EMPTY_ARRAY: Final = _I32.pack(0)
 _NULL_ARRAY: Final = _I32.pack(-1)
 _NOT_THROTTLED: Final = _I32.pack(0)
 _PRODUCED: Final = struct.Struct(">ihqq")  # partition, error, base offset, append time
-_NO_APPEND_TIME: Final = -1
+NO_APPEND_TIME: Final = -1
+"""Kafka's word for: the producer's own time was kept."""
 _FETCHED: Final = struct.Struct(">ihqq")  # partition, error, high watermark, last stable offset
 _NO_ERROR_NO_SESSION: Final = struct.pack(">hi", 0, 0)
 _NO_PREFERRED_REPLICA: Final = _I32.pack(-1)
@@ -43,6 +44,7 @@ class Produced(NamedTuple):
     base_offset: int
     log_start_offset: int
     message: str | None
+    append_time_ms: int = NO_APPEND_TIME
 
 
 class ProduceAnswer(HotAnswer):
@@ -58,8 +60,8 @@ class ProduceAnswer(HotAnswer):
         pieces = [_I32.pack(len(self._topics))]
         for topic, partitions in self._topics:
             pieces += (_string(topic), _I32.pack(len(partitions)))
-            for partition, error, base_offset, log_start_offset, message in partitions:
-                pieces.append(_PRODUCED.pack(partition, error, base_offset, _NO_APPEND_TIME))
+            for partition, error, base_offset, log_start_offset, message, append_time_ms in partitions:
+                pieces.append(_PRODUCED.pack(partition, error, base_offset, append_time_ms))
                 if version >= _PRODUCE_LOG_START_SINCE:
                     pieces.append(_I64.pack(log_start_offset))
                 if version >= _PRODUCE_ERROR_DETAILS_SINCE:

@@ -8,7 +8,7 @@ from typing import Final
 from kio.schema.errors import ErrorCode
 from kio.schema.produce.v8.request import ProduceRequest
 
-from streams.embedded_broker.hot_wire import ProduceAnswer, Produced
+from streams.embedded_broker.hot_wire import NO_APPEND_TIME, ProduceAnswer, Produced
 from streams.embedded_broker.node import Caller, Node
 from streams.embedded_broker.partition_log import NO_OFFSET, PartitionLog
 from streams.embedded_broker.producer_state import OutOfOrderSequenceError, StaleProducerEpochError
@@ -19,6 +19,7 @@ from streams.embedded_broker.record_batch import (
     record_section,
     spans,
     split_batches,
+    stamped,
 )
 from streams.embedded_broker.topic_store import MemoryFullError, Topic, is_dirty
 
@@ -77,7 +78,8 @@ def _append(node: Node, name: str, partition: int, records: bytes) -> Produced:
     log.wake_waiters()
     if topic.config.compacts and is_dirty(topic, log):
         node.upkeep_is_due.set()
-    return Produced(partition, ErrorCode.none, base_offset, log.start_offset, None)
+    append_time_ms = node.now_ms() if topic.config.stamps else NO_APPEND_TIME
+    return Produced(partition, ErrorCode.none, base_offset, log.start_offset, None, append_time_ms)
 
 
 def _append_batches(node: Node, topic: Topic, log: PartitionLog, records: bytes) -> int:
@@ -90,7 +92,10 @@ def _append_batches(node: Node, topic: Topic, log: PartitionLog, records: bytes)
         for header, batch in split_batches(records):
             _check_for_topic(topic, header, batch)
             node.topics.make_room(topic, log, len(batch), node.now_ms())
-            offset = log.append(header, batch)
+            if topic.config.stamps:
+                offset = log.append(*stamped(batch, header, node.now_ms()))
+            else:
+                offset = log.append(header, batch)
             first_offset = offset if first_offset == NO_OFFSET else first_offset
     except CorruptBatchError as error:
         raise _RefusedError(ErrorCode.corrupt_message, str(error)) from error

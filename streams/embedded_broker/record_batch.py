@@ -27,6 +27,7 @@ _MAGIC_AT: Final = 16
 _RECORDS_AT: Final = _HEADER.size
 _CODEC_MASK: Final = 0x07
 _GZIP: Final = 1
+_LOG_APPEND_TIME: Final = 0x08
 _TRANSACTIONAL_OR_CONTROL: Final = 0x30
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
 _LEADER_EPOCH: Final = 0
@@ -121,6 +122,14 @@ def with_base_offset(batch: bytes, base_offset: int) -> bytes:
     return _BASE_OFFSET_LENGTH_EPOCH.pack(base_offset, length, _LEADER_EPOCH) + batch[_MAGIC_AT:]
 
 
+def stamped(batch: bytes, header: BatchHeader, now_ms: int) -> tuple[BatchHeader, bytes]:
+    """The same batch with the broker's time for all its records (`message.timestamp.type=LogAppendTime`)."""
+    header = header._replace(attributes=header.attributes | _LOG_APPEND_TIME, max_timestamp_ms=now_ms)
+    covered = _after_crc(header, header.record_count) + batch[_RECORDS_AT:]
+    header = header._replace(crc=crc32c(covered))
+    return header, batch[:_MAGIC_AT] + _MAGIC_AND_CRC.pack(_MAGIC, header.crc) + covered
+
+
 def can_read_records(header: BatchHeader) -> bool:
     """Whether `spans` can look inside: uncompressed or gzip. Other codecs would cost a dependency for no use here."""
     return header.codec in (0, _GZIP)
@@ -156,6 +165,7 @@ def spans(section: bytes, header: BatchHeader) -> list[RecordSpan]:
     """
     found: list[RecordSpan] = []
     at = 0
+    by_broker = bool(header.attributes & _LOG_APPEND_TIME)
     try:
         # A batch that was compacted has fewer records than offsets, so the count bounds the loop, not the delta.
         for _ in range(header.record_count):
@@ -172,7 +182,7 @@ def spans(section: bytes, header: BatchHeader) -> list[RecordSpan]:
             found.append(
                 RecordSpan(
                     header.base_offset + offset_delta,
-                    header.base_timestamp_ms + timestamp_delta,
+                    header.max_timestamp_ms if by_broker else header.base_timestamp_ms + timestamp_delta,
                     key,
                     value_length < 0,
                     start,
@@ -192,22 +202,24 @@ def rebuild(header: BatchHeader, section: bytes, kept: Iterable[RecordSpan]) -> 
     """
     kept_spans = tuple(kept)
     records = b"".join(section[span.start : span.end] for span in kept_spans)
-    covered = (
-        _AFTER_CRC.pack(
-            header.attributes & ~_CODEC_MASK,
-            header.last_offset_delta,
-            header.base_timestamp_ms,
-            header.max_timestamp_ms,
-            header.producer_id,
-            header.producer_epoch,
-            header.base_sequence,
-            len(kept_spans),
-        )
-        + records
-    )
+    header = header._replace(attributes=header.attributes & ~_CODEC_MASK)
+    covered = _after_crc(header, len(kept_spans)) + records
     length = _CRC_COVERS_FROM - _LENGTH_COVERS_FROM + len(covered)
     prefix = _BASE_OFFSET_LENGTH_EPOCH.pack(header.base_offset, length, _LEADER_EPOCH)
     return prefix + _MAGIC_AND_CRC.pack(_MAGIC, crc32c(covered)) + covered
+
+
+def _after_crc(header: BatchHeader, record_count: int) -> bytes:
+    return _AFTER_CRC.pack(
+        header.attributes,
+        header.last_offset_delta,
+        header.base_timestamp_ms,
+        header.max_timestamp_ms,
+        header.producer_id,
+        header.producer_epoch,
+        header.base_sequence,
+        record_count,
+    )
 
 
 def _varint(section: bytes, at: int) -> tuple[int, int]:

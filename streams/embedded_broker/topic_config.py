@@ -3,8 +3,8 @@
 Called by `topic_store` (retention, compaction, size limits) and `config_apis`. Names, types and defaults are Apache
 Kafka 4's (https://kafka.apache.org/documentation/#topicconfigs), so that a wrong name or value is refused here as
 it is there. Obeyed: cleanup.policy, retention.ms, retention.bytes, max.message.bytes, delete.retention.ms,
-min.cleanable.dirty.ratio. The others are stored and shown, and change nothing: there is one node, no disk and no
-segment.
+min.cleanable.dirty.ratio, message.timestamp.type. The others are stored and shown, and change nothing: there is one
+node, no disk and no segment.
 """
 
 from collections.abc import Mapping
@@ -64,6 +64,7 @@ TOPIC_CONFIGS: Final[Mapping[str, tuple[str, ConfigType]]] = MappingProxyType(
     }
 )
 _CLEANUP_POLICIES: Final = frozenset({"compact", "delete"})
+_TIMESTAMP_TYPES: Final = ("CreateTime", "LogAppendTime")
 _BOOLEANS: Final = ("false", "true")
 _UNLIMITED: Final = -1
 
@@ -79,6 +80,7 @@ class TopicConfig:
         "overrides",
         "retention_bytes",
         "retention_ms",
+        "stamps",
     )
 
     def __init__(self, overrides: Mapping[str, str]) -> None:
@@ -96,6 +98,8 @@ class TopicConfig:
         self.delete_retention_ms = int(self.value_of("delete.retention.ms"))
         self.max_message_bytes = int(self.value_of("max.message.bytes"))
         self.min_dirty_ratio = float(self.value_of("min.cleanable.dirty.ratio"))
+        self.stamps = _stamps(self.value_of("message.timestamp.type"))
+        """Whether records get the broker's time instead of their producer's."""
 
     @property
     def compacts(self) -> bool:
@@ -150,6 +154,15 @@ def _cleanup(value: str) -> frozenset[str]:
             f"Invalid value {value} for configuration cleanup.policy: String must be one of: compact, delete"
         )
     return policies
+
+
+def _stamps(value: str) -> bool:
+    if value not in _TIMESTAMP_TYPES:
+        raise InvalidConfigError(
+            f"Invalid value {value} for configuration message.timestamp.type: String must be one of: CreateTime,"
+            " LogAppendTime"
+        )
+    return value == _TIMESTAMP_TYPES[1]
 
 
 def _limit(value: str) -> int | None:

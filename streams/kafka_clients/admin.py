@@ -23,7 +23,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
     ResourceType,
 )
 
-from schemas.topics import CATALOGUE, PartitionRule, Topic
+from schemas.topics import CATALOGUE, TIMESTAMP_TYPE, PartitionRule, Topic
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import MisconfiguredError, RetryableError
 
@@ -173,6 +173,7 @@ class TopicAdmin:
             "cleanup.policy": entry.cleanup.value,
             "min.insync.replicas": str(self._sizes.min_insync_replicas),
             "max.message.bytes": str(entry.max_record_bytes),
+            "message.timestamp.type": TIMESTAMP_TYPE,
         }
         if entry.retention_ms is not None:
             configs["retention.ms"] = str(entry.retention_ms)

@@ -12,6 +12,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError, OffsetOutOfRangeError, UnknownError
 
 LIMIT_S = 30.0
+CLOCKS_MS = 5_000
+"""How far a broker in a container may be from this clock."""
+
 ERROR_TOPIC_EXISTS = 36
 ERROR_INVALID_CONFIG = 40
 ERROR_UNKNOWN_TOPIC = 3
@@ -178,6 +181,24 @@ async def test_consumer_seeks_and_finds_offsets_by_time_when_assigned_by_hand(br
         await consumer.seek_to_beginning(partition)
         assert values_of(await take(consumer, 10))[0] == b"0"
         assert await consumer.position(partition) == 10
+
+
+async def test_records_are_dated_by_the_broker_when_the_topic_says_so_whatever_the_producer_says(
+    broker_address: str,
+) -> None:
+    topic = await make_topic(broker_address, message_timestamp_type="LogAppendTime")
+    in_two_hours_ms = time.time_ns() // 1_000_000 + 2 * 3_600_000
+    before_ms = time.time_ns() // 1_000_000 - CLOCKS_MS
+    async with producer_of(broker_address, linger_ms=5) as producer:
+        times = [in_two_hours_ms, 0, None]
+        sent = [await producer.send(topic, b"%d" % n, timestamp_ms=at) for n, at in enumerate(times)]
+        acknowledged = await asyncio.gather(*sent)
+    async with consumer_of(broker_address, topic) as consumer:
+        records = await take(consumer, 3)
+    after_ms = time.time_ns() // 1_000_000 + CLOCKS_MS
+    assert values_of(records) == [b"0", b"1", b"2"]
+    assert all(before_ms <= record.timestamp <= after_ms for record in records)
+    assert [record.timestamp for record in acknowledged] == [record.timestamp for record in records]
 
 
 async def test_consumer_is_told_when_its_offset_is_out_of_range(broker_address: str) -> None:
