@@ -158,7 +158,7 @@ def test_dlq_show_says_not_found_when_nothing_stands_there(broker: Mapping[str, 
 def test_dlq_redrive_loses_nothing_when_it_is_killed_half_way(
     broker: Mapping[str, str], log: KafkaLog, origin: str
 ) -> None:
-    values = _bury(log, origin, 60)
+    values = _bury(log, origin, 300)  # half a minute of work: however slow this machine is, it is killed half-way
     command = ["dlq", "redrive", "--origin", origin, "--yes", "--rate", "10"]
     with _running(command, broker) as redrive:
         _wait_until(lambda: len(_redriven(log, origin)) >= 10)
