@@ -65,16 +65,20 @@ def _wish(request: Request) -> tuple[str, str, str, str]:
 
 
 def acknowledged_is_on_the_log(evidence: Evidence) -> list[str]:
-    """What a client was told was taken stands on the commands topic."""
+    """What a client was told was taken, or came to anything, stands on the commands topic."""
     logged = {op_id for ops in evidence.commands.values() for op_id in ops}
     faults = []
     for request in evidence.history.requests:
-        statuses = {answer.status for answer in request.answers if 200 <= answer.status < 300}
+        statuses = {answer.status for answer in request.answers if _acknowledges(answer)}
         if statuses and (op_id := op_of(request)) is not None and op_id not in logged:
             faults.append(
                 f"request {request.number} on {request.order_id} was told {sorted(statuses)}, {op_id} is lost"
             )
     return faults
+
+
+def _acknowledges(answer: Answer) -> bool:
+    return 200 <= answer.status < 300 or "operation" in answer.body or _code(answer) in _STATES
 
 
 def answers_agree_with_rows(evidence: Evidence) -> list[str]:

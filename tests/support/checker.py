@@ -88,6 +88,8 @@ def every_command_ended_once(evidence: Evidence) -> list[str]:
                 faults += _wrong_end(operations[op_id][1], ends[op_id])
             elif order not in full or not _refused_unrecorded(ends[op_id]):
                 faults.append(f"{order}: {op_id} is on the log and in no row")
+    asked = {op_id for ops in evidence.commands.values() for op_id in ops}
+    faults += [f"{op_id} is in a row and on no command" for op_id in operations.keys() - asked]
     return faults
 
 
