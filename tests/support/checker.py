@@ -1,222 +1,254 @@
 """Decides whether a history was right: reads what clients were told, the Mock's own ledger, the events and the rows.
 
 Each check returns sentences, one a violation; an empty list is a pass. `tests/unit/test_checker.py` plants each
-violation and sees it caught.
+violation and sees it caught. `CHECKS` names them; the eight points are those of `make faults` (see its report).
 """
 
-import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
-from schemas.messages import Envelope
-from schemas.records.orders import OrderRow
+from schemas.event_types import Transition
+from schemas.records.orders import OperationRow
 from schemas.records.payments import PaymentEvent
-from schemas.vocabulary import OperationKind, OperationState
-from tests.support.workload import History, Request
+from schemas.vocabulary import OperationKind, OperationState, Rejection
+from streams.domain.limits import MAX_OPERATIONS
+from tests.support.answer_checks import (
+    acknowledged_is_on_the_log,
+    answers_agree_with_rows,
+    every_request_answered,
+    one_answer_a_wish,
+)
+from tests.support.exhibits import FINAL, Evidence, LedgerEntry, Sums, read_ledger
+from tests.support.money_checks import (
+    events_equal_rows,
+    ledger_equals_events,
+    ledger_equals_rows,
+    one_effect_an_operation,
+    transition_of,
+)
+
+__all__ = ["CHECKS", "FINAL", "MAX_SHOWN", "Evidence", "LedgerEntry", "Sums", "read_ledger", "violations"]
 
 MAX_SHOWN = 20
-FINAL = {
-    OperationState.SUCCEEDED,
-    OperationState.DECLINED,
-    OperationState.NOT_EXECUTED,
-    OperationState.CONFLICT,
-    OperationState.REJECTED,
-    OperationState.REVERSED,
-    OperationState.MANUAL_REVIEW,
+_ENDS = frozenset({Transition.SUCCEEDED, Transition.DECLINED, Transition.FAILED, Transition.REJECTED})
+_LAST_WORDS: Mapping[OperationState, frozenset[Transition]] = {
+    OperationState.SUCCEEDED: frozenset({Transition.SUCCEEDED}),
+    OperationState.REVERSED: frozenset({Transition.SUCCEEDED}),
+    OperationState.DECLINED: frozenset({Transition.DECLINED}),
+    OperationState.NOT_EXECUTED: frozenset({Transition.FAILED}),
+    OperationState.CONFLICT: frozenset({Transition.REJECTED}),
+    OperationState.REJECTED: frozenset({Transition.REJECTED}),
+    OperationState.MANUAL_REVIEW: frozenset(),
 }
-# What stands for "try again": says nothing of the operation.
-NOT_AN_ANSWER = {0, 202, 429, 500, 502, 503, 504}
+_ALSO: Mapping[OperationState, Transition] = {
+    OperationState.REVERSED: Transition.REVERSED,
+    OperationState.MANUAL_REVIEW: Transition.REVIEWED,
+}
+_REFUSED = frozenset(
+    {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.CONFLICT, OperationState.REJECTED}
+)
+_RELEASING = frozenset({Transition.PENDED, Transition.ACTION_REQUIRED, Transition.DOUBTED, Transition.REVIEWED})
+"""What lets an order go on before the operation's last word (DESIGN.md section 5)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEntry:
-    """One effect that really happened, as the gateway wrote it down."""
+def violations(evidence: Evidence, *, patient: bool = True) -> list[str]:
+    """Return every violation, a sentence each that begins with its check's name.
 
-    seq: int
-    kind: str
-    reversed_kind: str | None
-    amount_minor: int
-    op_id: str
-    order_id: str
-    origin_id: str
-    gateway_key: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
-    """What an order's money came to."""
-
-    authorized: int = 0
-    captured: int = 0
-    refunded: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
-    """Everything the checks read. `events` in log order of their partitions; `rows` by (origin, order)."""
-
-    history: History
-    ledger: Sequence[LedgerEntry]
-    events: Sequence[tuple[Envelope, PaymentEvent]]
-    rows: Mapping[tuple[str, str], OrderRow]
-    commands: Mapping[str, Sequence[str]]  # order id -> op ids in the order of the commands topic
-
-
-def read_ledger(path: Path) -> list[LedgerEntry]:
-    """Return the Mock's ledger from its file, oldest first."""
-    columns = "seq, kind, reversed_kind, amount_minor, op_id, order_id, origin_id, gateway_key"
-    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        found = database.execute(f"SELECT {columns} FROM ledger ORDER BY seq").fetchall()
-    names = columns.split(", ")
-    return [LedgerEntry(**dict(zip(names, row, strict=True))) for row in found]
-
-
-def violations(evidence: Evidence) -> list[str]:
-    """Return every violation, a sentence each."""
+    `patient`: the clients asked until they were answered, so each request must have its final answer. Without it a
+    client may have given up, and what it was told last is held against the rows all the same.
+    """
     return [
-        *every_request_answered(evidence.history),
-        *one_answer_an_operation(evidence.history),
-        *one_effect_an_operation(evidence.ledger),
-        *one_order_a_key(evidence.rows.values()),
-        *ledger_equals_rows(evidence),
-        *ledger_equals_events(evidence),
-        *order_kept(evidence),
-        *events_agree(evidence.events),
-        *all_settled(evidence.rows.values()),
+        f"{name}: {fault}"
+        for name, check in CHECKS.items()
+        if patient or check is not every_request_answered
+        for fault in check(evidence)
     ]
 
 
-def every_request_answered(history: History) -> list[str]:
-    """Every request has an answer that says something final."""
+def all_settled(evidence: Evidence) -> list[str]:
+    """Nothing is left open once the engine is idle."""
     return [
-        f"request {each.number} on {each.order_id} has no final answer: {[a.status for a in each.answers]}"
-        for each in history.requests
-        if not each.answers or each.last.status in NOT_AN_ANSWER
+        f"{row.order_id}: {operation.op_id} ({OperationKind(operation.kind)}) is still {operation.state}"
+        for row in evidence.rows.values()
+        for operation in row.operations
+        if operation.state not in FINAL
     ]
 
 
-def one_answer_an_operation(history: History) -> list[str]:
-    """All final answers to the same wish under the same key are the same."""
-    told: dict[tuple[str, str, str, str], set[int]] = defaultdict(set)
-    for request in history.requests:
-        for answer in request.answers:
-            if answer.status not in NOT_AN_ANSWER:
-                told[_wish(request)].add(answer.status)
-    return [f"{wish[:3]} was told {sorted(statuses)}" for wish, statuses in told.items() if len(statuses) > 1]
-
-
-def _wish(request: Request) -> tuple[str, str, str, str]:
-    return request.origin_id, request.key, request.order_id, f"{request.path} {sorted(request.body.items())}"
-
-
-def one_effect_an_operation(ledger: Iterable[LedgerEntry]) -> list[str]:
-    """No operation had its effect twice, whatever keys and attempts it took."""
-    effects: dict[str, list[str]] = defaultdict(list)
-    for entry in ledger:
-        if entry.kind != "reversal":
-            effects[entry.op_id].append(entry.gateway_key)
-    return [f"{op} had its effect {len(keys)} times: {keys}" for op, keys in effects.items() if len(keys) > 1]
-
-
-def one_order_a_key(rows: Iterable[OrderRow]) -> list[str]:
-    """One key of an origin stands for one operation."""
-    holders: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for row in rows:
-        for operation in row.operations:
-            if operation.attempt > 0:  # the claim was granted and a call was asked for
-                holders[row.origin_id, operation.idempotency_key].add(operation.op_id)
-    return [f"key {key} stands for {sorted(ops)}" for key, ops in holders.items() if len(ops) > 1]
-
-
-def ledger_sums(ledger: Iterable[LedgerEntry]) -> dict[tuple[str, str], Sums]:
-    """Return the sums of each (origin, order) by the gateway's account."""
-    totals: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for entry in ledger:
-        kind, sign = (entry.reversed_kind, -1) if entry.kind == "reversal" else (entry.kind, 1)
-        total = totals[entry.origin_id, entry.order_id]
-        if kind in ("authorize", "sale"):
-            total["authorized"] += sign * entry.amount_minor
-        if kind in ("capture", "sale"):
-            total["captured"] += sign * entry.amount_minor
-        if kind == "refund":
-            total["refunded"] += sign * entry.amount_minor
-    return {
-        order: Sums(authorized=each["authorized"], captured=each["captured"], refunded=each["refunded"])
-        for order, each in totals.items()
-    }
-
-
-def row_sums(row: OrderRow) -> Sums:
-    """Return an order's sums by the engine's own account."""
-    return Sums(
-        authorized=sum(payment.authorized_minor for payment in row.payments),
-        captured=sum(payment.captured_minor for payment in row.payments),
-        refunded=sum(payment.refunded_minor for payment in row.payments),
-    )
-
-
-def ledger_equals_rows(evidence: Evidence) -> list[str]:
-    """The gateway's account and the engine's rows agree to the cent, in both directions."""
-    paid = ledger_sums(evidence.ledger)
+def every_command_ended_once(evidence: Evidence) -> list[str]:
+    """Every command on the log, whoever produced it, has one final state in one row and one last word by event id."""
+    operations = evidence.operations()
+    ends = _ends_of(evidence)
+    full = {row.order_id for row in evidence.rows.values() if len(row.operations) >= MAX_OPERATIONS}
     faults = []
-    for order in paid.keys() | evidence.rows.keys():
-        theirs = paid.get(order, Sums())
-        row = evidence.rows.get(order)
-        ours = Sums() if row is None else row_sums(row)
-        if ours != theirs:
-            faults.append(f"{order}: the row says {ours}, the ledger {theirs}")
+    for order, ops in evidence.commands.items():
+        for op_id in dict.fromkeys(ops):
+            if op_id in operations:
+                faults += _wrong_end(operations[op_id][1], ends[op_id])
+            elif order not in full or not _refused_unrecorded(ends[op_id]):
+                faults.append(f"{order}: {op_id} is on the log and in no row")
+    asked = {op_id for ops in evidence.commands.values() for op_id in ops}
+    faults += [f"{op_id} is in a row and on no command" for op_id in operations.keys() - asked]
     return faults
 
 
-def ledger_equals_events(evidence: Evidence) -> list[str]:
-    """Every effect was published as a success exactly once by id, and no success without an effect was."""
-    published: dict[str, set[str]] = defaultdict(set)
+def _ends_of(evidence: Evidence) -> dict[str, dict[str, tuple[Transition, PaymentEvent]]]:
+    """Return the facts about each operation by event id."""
+    ends: dict[str, dict[str, tuple[Transition, PaymentEvent]]] = defaultdict(dict)
     for envelope, event in evidence.events:
-        if envelope.type.endswith((".succeeded.v1", ".reversed.v1")):
-            published[event.operation.op_id].add(envelope.type.split(".")[2])
-    effects: dict[str, set[str]] = defaultdict(set)
-    for entry in evidence.ledger:
-        effects[entry.op_id].add("reversed" if entry.kind == "reversal" else "succeeded")
-    return [
-        f"{op}: published {sorted(published[op])}, the ledger has {sorted(effects[op])}"
-        for op in published.keys() | effects.keys()
-        if published[op] != effects[op]
-    ]
+        ends[event.operation.op_id][envelope.id] = (Transition(transition_of(envelope)), event)
+    return ends
+
+
+def _refused_unrecorded(facts: Mapping[str, tuple[Transition, PaymentEvent]]) -> bool:
+    """Say whether all that was published is that the order, which is full, keeps no operation more."""
+    said = [event.operation.rejection for _, event in facts.values()]
+    return said == [Rejection.TOO_MANY_OPERATIONS]
+
+
+def _wrong_end(operation: OperationRow, facts: Mapping[str, tuple[Transition, PaymentEvent]]) -> list[str]:
+    if operation.state not in FINAL:
+        return []  # `all_settled` says so
+    state = operation.state
+    transitions = sorted(transition for transition, _ in facts.values())
+    ends = [each for each in transitions if each in _ENDS]
+    faults = []
+    if sorted(_LAST_WORDS[state]) != ends:
+        faults.append(f"{operation.op_id} is {state}, its last words on the events topic are {ends}")
+    for needing, needed in _ALSO.items():
+        if state is needing and needed not in transitions:
+            faults.append(f"{operation.op_id} is {state}, and no event says {needed}")
+    if not faults and state in _REFUSED and _reviewed_after_its_end(facts):
+        faults.append(f"{operation.op_id} is {state}, and a gateway says that it did it")
+    return faults
+
+
+def _reviewed_after_its_end(facts: Mapping[str, tuple[Transition, PaymentEvent]]) -> bool:
+    """A review before the last word was a doubt that was cleared; after it, a success of what we hold to be refused."""
+    sequences = {transition: event.sequence for transition, event in facts.values()}
+    ended = max(sequence for transition, sequence in sequences.items() if transition in _ENDS)
+    return sequences.get(Transition.REVIEWED, 0) > ended
+
+
+def one_operation_a_key(evidence: Evidence) -> list[str]:
+    """One key of an origin stands for one operation, hence for one order; and a conflict is with someone."""
+    holders: dict[tuple[str, str], set[str]] = defaultdict(set)
+    conflicts: dict[tuple[str, str], str] = {}
+    for row, operation in evidence.operations().values():
+        key = row.origin_id, operation.idempotency_key
+        if operation.state is OperationState.CONFLICT:
+            conflicts[key] = operation.op_id
+        elif operation.state in FINAL or operation.attempt > 0:
+            holders[key].add(operation.op_id)
+    twice = [f"key {key} stands for {sorted(ops)}" for key, ops in holders.items() if len(ops) > 1]
+    nobody = [f"key {key} is refused to {op}, and nobody has it" for key, op in conflicts.items() if key not in holders]
+    return twice + nobody
 
 
 def order_kept(evidence: Evidence) -> list[str]:
-    """The effects of an order happened in the order of its commands on the log."""
-    done: dict[str, list[str]] = defaultdict(list)
+    """The effects of an order happened in the order of its commands on the log.
+
+    Promised but for an operation that let the order go on before its last word, pending or in doubt: nobody knows when
+    the gateway does it. So no effect comes before that of an earlier command which never was either.
+    """
+    released = {
+        op_id
+        for op_id, facts in _ends_of(evidence).items()
+        if any(transition in _RELEASING for transition, _ in facts.values())
+    }
+    released |= {
+        op_id
+        for op_id, (_, row) in evidence.operations().items()
+        if any(e.transition in _RELEASING for e in row.events)
+    }
+    done: dict[tuple[str, str], list[str]] = defaultdict(list)
     for entry in evidence.ledger:
         if entry.kind != "reversal":
-            done[entry.order_id].append(entry.op_id)
+            done[entry.origin_id, entry.order_id].append(entry.op_id)
     faults = []
-    for order, ops in done.items():
-        asked = list(dict.fromkeys(op for op in evidence.commands.get(order, ()) if op in ops))
-        if asked != ops:
-            faults.append(f"{order}: asked for {asked}, done {ops}")
+    for (_, order), ops in done.items():
+        asked = {op: place for place, op in reversed(list(enumerate(evidence.commands.get(order, ()))))}
+        faults += [f"{order}: {op} had its effect and stands on no command" for op in ops if op not in asked]
+        faults += [f"{order}: {fault}" for fault in _overtaken([op for op in ops if op in asked], asked, released)]
     return faults
 
 
-def events_agree(events: Iterable[tuple[Envelope, PaymentEvent]]) -> list[str]:
+def _overtaken(done: list[str], asked: Mapping[str, int], released: set[str]) -> Iterable[str]:
+    latest = done[0] if done else ""
+    for op in done[1:]:
+        if asked[op] > asked[latest]:
+            latest = op
+        elif asked[op] < asked[latest] and op not in released:
+            yield f"{latest} had its effect before {op}, which was asked for earlier and never left open"
+
+
+def events_agree(evidence: Evidence) -> list[str]:
     """The same event id always says the same."""
     said: dict[str, tuple[str, PaymentEvent]] = {}
     faults = []
-    for envelope, event in events:
+    for envelope, event in evidence.events:
         first = said.setdefault(envelope.id, (envelope.type, event))
         if first != (envelope.type, event):
             faults.append(f"event {envelope.id} says two things about {event.operation.op_id}")
     return faults
 
 
-def all_settled(rows: Iterable[OrderRow]) -> list[str]:
-    """Nothing is left open once the engine is idle."""
-    return [
-        f"{row.order_id}: {operation.op_id} ({OperationKind(operation.kind)}) is still {operation.state}"
-        for row in rows
-        for operation in row.operations
-        if operation.state not in FINAL
-    ]
+def sequences_are_unique(evidence: Evidence) -> list[str]:
+    """No two facts of an order have the same sequence number (but those of a full row, which take none)."""
+    taken: dict[tuple[str, str, int], str] = {}
+    faults = []
+    for envelope, event in evidence.events:
+        if event.operation.rejection is Rejection.TOO_MANY_OPERATIONS:
+            continue
+        place = event.origin_id, event.order_id, event.sequence
+        if taken.setdefault(place, envelope.id) != envelope.id:
+            faults.append(f"{event.order_id}: two events have the sequence {event.sequence}")
+    return faults
+
+
+def rows_never_regress(evidence: Evidence) -> list[str]:
+    """No row lost anything along its stamps; found by `row_history` while the changelog was read."""
+    return list(evidence.row_faults)
+
+
+def consumers_drained(evidence: Evidence) -> list[str]:
+    """No consumer is behind."""
+    return [f"{group} is {records} records behind" for group, records in evidence.lag.items() if records]
+
+
+def events_equal_replay(evidence: Evidence) -> list[str]:
+    """The events are those of a fault-free replay; found by `replay` while the log was read."""
+    return list(evidence.replay_faults)
+
+
+CHECKS: Mapping[str, Callable[[Evidence], list[str]]] = MappingProxyType(
+    {
+        # 1. Every acknowledged command has exactly one final outcome.
+        "every_request_answered": every_request_answered,
+        "one_answer_a_wish": one_answer_a_wish,
+        "acknowledged_is_on_the_log": acknowledged_is_on_the_log,
+        "answers_agree_with_rows": answers_agree_with_rows,
+        "every_command_ended_once": every_command_ended_once,
+        "all_settled": all_settled,
+        # 2. At most one gateway effect an operation.
+        "one_effect_an_operation": one_effect_an_operation,
+        # 3. The ledger equals the events equals the rows, to the cent.
+        "ledger_equals_rows": ledger_equals_rows,
+        "ledger_equals_events": ledger_equals_events,
+        "events_equal_rows": events_equal_rows,
+        # 4. Per-order order.
+        "order_kept": order_kept,
+        # 5. One order per idempotency key and origin.
+        "one_operation_a_key": one_operation_a_key,
+        # 6. No row regresses.
+        "rows_never_regress": rows_never_regress,
+        # 7. All consumers drain.
+        "consumers_drained": consumers_drained,
+        # 8. Events deduplicated by id are those of a fault-free replay.
+        "events_agree": events_agree,
+        "sequences_are_unique": sequences_are_unique,
+        "events_equal_replay": events_equal_replay,
+    }
+)
+"""Every check by its name, under the point of the fault harness that it serves."""

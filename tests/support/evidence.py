@@ -1,90 +1,182 @@
-"""Gathers what the checker reads from a running engine: the ledger's file, the log's topics, the rows' changelog."""
+"""Gathers what the checker reads from a running engine: the ledger's file, the log's topics, the rows' changelog.
+
+Each topic is read once, partition by partition, and the replay is made of a partition while it is at hand. What cannot
+be decoded, or stands under another key, is nobody's order (the fault runs put garbage on every topic) and is skipped.
+"""
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from schemas import topics
-from schemas.messages import Envelope, MessageCodec
+from schemas import identifiers, topics
+from schemas.card_numbers import holds_card_number
+from schemas.commands_validation import InvalidCommandError, validate
+from schemas.identifiers import InvalidIdentifierError
+from schemas.messages import DecodeError, Envelope, MessageCodec
 from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested, op_id_of
 from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
-from streams.kafka.stamps import Stamp, from_headers
+from streams.agents.intake import Intake, RefusedError
+from streams.kafka.stamps import from_headers
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.log_reader import LogRecord, read_log
+from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
 from streams.local_engine import LocalEngine
-from tests.support.checker import FINAL, Evidence, read_ledger
+from tests.support.exhibits import Evidence, OrderKey, read_ledger
+from tests.support.group_lag import GroupLag
+from tests.support.replay import INPUT_TOPICS, Replay, input_of
+from tests.support.row_history import RowHistory
 from tests.support.workload import History
 
 SETTLE_TIMEOUT_S = 120.0
 SETTLE_POLL_S = 0.5
+MAX_SETTLE_POLL_S = 4.0
+MAX_RECORDS = 100_000_000
+"""Of one read: the whole log of a long run."""
+
+
+@dataclass(slots=True)
+class _Found:
+    """What one pass over the log found."""
+
+    events: list[tuple[Envelope, PaymentEvent]] = field(default_factory=list)
+    event_copies: int = 0
+    commands: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    replay_faults: list[str] = field(default_factory=list)
 
 
 class EvidenceGatherer:
     """Reads everything about the orders of one run, whose names begin with the run's."""
 
-    def __init__(self, engine: LocalEngine, *, run: str) -> None:
-        self._connection = KafkaConnection(bootstrap_servers=engine.bootstrap_servers)
-        self._engine = engine
-        self._run = run
+    def __init__(
+        self,
+        engine: LocalEngine | None = None,
+        *,
+        run: str,
+        bootstrap_servers: str | None = None,
+        ledger_path: Path | None = None,
+    ) -> None:
+        """`engine`, or the broker and the ledger of one that somebody else runs."""
+        if engine is not None:
+            bootstrap_servers = bootstrap_servers or engine.bootstrap_servers
+            ledger_path = ledger_path or engine.ledger_path
+        if bootstrap_servers is None or ledger_path is None:
+            raise ValueError("name an engine, or a broker and a ledger")
+        self._connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
+        self._ledger_path = ledger_path
+        self._run = run.encode()
         self._codec = MessageCodec(SchemaIds.packaged())
+        self._lag = GroupLag(self._connection)
+        self._history = RowHistory()
+        self._read: dict[int, int] = {}  # partition of the changelog -> offset read up to
 
     async def when_settled(self, history: History, *, timeout_s: float = SETTLE_TIMEOUT_S) -> Evidence:
-        """Return the evidence once nothing of the run is open, or at the time-out as it is then."""
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        while True:
-            rows = await self.rows()
-            waiting = [each for row in rows.values() for each in row.operations if each.state not in FINAL]
-            if not waiting or asyncio.get_running_loop().time() > deadline:
-                return await self._evidence(history, rows)
-            await asyncio.sleep(SETTLE_POLL_S)
+        """Return the evidence once nothing is open and no consumer is behind, or at the time-out as it is."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        pause_s = SETTLE_POLL_S
+        await self._lag.when_zero(timeout_s=timeout_s)
+        await self._read_rows()
+        while self._history.open_rows and loop.time() < deadline:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_SETTLE_POLL_S)
+            await self._read_rows()
+        lag = await self._lag.when_zero(timeout_s=max(SETTLE_POLL_S, deadline - loop.time()))
+        return await self.gather(history, lag=lag)
 
-    async def _evidence(self, history: History, rows: dict[tuple[str, str], OrderRow]) -> Evidence:
+    async def gather(self, history: History, *, lag: Mapping[str, int]) -> Evidence:
+        """Return the evidence as it is now. The engine should be idle: topics are read one after the other."""
+        rows = await self.rows()
+        partitions = sorted(await end_offsets(self._connection, topics.COMMANDS))
+        replay = Replay(partitions=len(partitions))
+        found = _Found()
+        for partition in partitions:
+            await self._read_partition(partition, len(partitions), replay, found)
         return Evidence(
             history=history,
-            ledger=[entry for entry in read_ledger(self._engine.ledger_path) if entry.order_id.startswith(self._run)],
-            events=await self.events(),
+            ledger=[each for each in read_ledger(self._ledger_path) if self._ours(each.order_id.encode())],
+            events=found.events,
             rows=rows,
-            commands=await self.commands(),
+            commands=found.commands,
+            row_faults=self._history.faults(),
+            replay_faults=found.replay_faults,
+            lag=lag,
+            late_rows=self._history.late,
+            superseded_rows=self._history.superseded,
+            event_copies=found.event_copies,
+            reordered=replay.reordered,
+            refused_inputs=replay.refused,
         )
 
-    async def rows(self) -> dict[tuple[str, str], OrderRow]:
+    async def rows(self) -> dict[OrderKey, OrderRow]:
         """Return each order's row as recovery would see it: the highest stamp wins, not the last record."""
-        newest: dict[bytes, tuple[Stamp, bytes | None]] = {}
-        async for record in read_log(self._connection, topics.ORDERS_CHANGELOG):
-            stamp = from_headers(record.headers)
+        await self._read_rows()
+        return {(row.origin_id, row.order_id): row for row in self._history.rows()}
+
+    async def _read_rows(self) -> None:
+        """Read what the changelog has got since the last time."""
+        start = ReadFrom(offsets=dict(self._read))
+        topic = topics.ORDERS_CHANGELOG
+        async for record in read_log(self._connection, topic, start=start, max_records=MAX_RECORDS):
+            self._read[record.partition] = record.offset + 1
             key = record.key or b""
-            if key not in newest or stamp >= newest[key][0]:
-                newest[key] = (stamp, record.value)
-        rows = [self._codec.decode_row(OrderRow, value) for _, value in newest.values() if value is not None]
-        return {(row.origin_id, row.order_id): row for row in rows if row.order_id.startswith(self._run)}
+            if not self._ours(key.partition(b"|")[2]):
+                continue
+            try:
+                row = None if record.value is None else self._codec.decode_row(OrderRow, record.value)
+            except DecodeError:
+                continue
+            self._history.add(key, from_headers(record.headers), row)
 
-    async def events(self) -> list[tuple[Envelope, PaymentEvent]]:
-        """Return the run's events in the order of their partitions."""
-        found: list[tuple[Envelope, PaymentEvent]] = []
+    def _ours(self, key: bytes | None) -> bool:
+        return key is not None and key.startswith(self._run)
 
-        def take(record: LogRecord) -> None:
-            envelope, event = self._codec.decode(record.value, record.headers)
-            assert isinstance(event, PaymentEvent)
-            found.append((envelope, event))
+    async def _records(self, topic: str, partition: int) -> list[LogRecord]:
+        reading = read_log(self._connection, topic, partition=partition, max_records=MAX_RECORDS)
+        return [record async for record in reading if self._ours(record.key)]
 
-        await self._each(topics.EVENTS, take)
-        return found
+    async def _read_partition(self, partition: int, partitions: int, replay: Replay, found: _Found) -> None:
+        by_topic = {topic: await self._records(topic, partition) for topic in (*INPUT_TOPICS, topics.EVENTS)}
+        intake = Intake(self._codec, partitions=partitions)
+        for record in by_topic[topics.COMMANDS]:
+            command = accepted_command(intake, record)
+            if command is not None:
+                found.commands[command[0]].append(command[1])
+        self._keep_events(by_topic[topics.EVENTS], found)
+        inputs = [record for topic in INPUT_TOPICS for record in by_topic[topic]]
+        found.replay_faults += await asyncio.to_thread(replay.compare, inputs, by_topic[topics.EVENTS])
 
-    async def commands(self) -> dict[str, list[str]]:
-        """Return the operations of each order in the order of the commands topic."""
-        found: dict[str, list[str]] = defaultdict(list)
+    def _keep_events(self, records: list[LogRecord], found: _Found) -> None:
+        """Keep each event once, and a copy that is not the same beside it."""
+        known: set[tuple[bytes, bytes]] = set()
+        for record in records:
+            content = dict(record.headers).get("ce_id", b""), record.value or b""
+            if content in known:
+                found.event_copies += 1
+                continue
+            known.add(content)
+            try:
+                envelope, event = self._codec.decode(record.value, record.headers)
+            except DecodeError:
+                continue
+            if isinstance(event, PaymentEvent) and event.order_id.encode() == record.key:
+                found.events.append((envelope, event))
 
-        def take(record: LogRecord) -> None:
-            _, command = self._codec.decode(record.value, record.headers)
-            assert isinstance(command, PaymentRequested | CaptureRequested | VoidRequested | RefundRequested)
-            found[command.order_id].append(op_id_of(command))
 
-        await self._each(topics.COMMANDS, take)
-        return found
-
-    async def _each(self, topic: str, take: Callable[[LogRecord], None]) -> None:
-        async for record in read_log(self._connection, topic):
-            if (record.key or b"").startswith(self._run.encode()):
-                take(record)
+def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | None:
+    """Return the order and the operation of a command that the orders agent takes; None of one it dead-letters."""
+    event = input_of(record)
+    try:
+        taken = intake.decode(event)
+        command = taken.record
+        if not isinstance(command, PaymentRequested | CaptureRequested | VoidRequested | RefundRequested):
+            return None
+        validate(command)
+        if holds_card_number(identifiers.command_id(taken.envelope.id)):
+            return None
+        intake.require_key(event, command.order_id.encode())
+    except (RefusedError, InvalidCommandError, InvalidIdentifierError):
+        return None
+    return command.order_id, op_id_of(command)

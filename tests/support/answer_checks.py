@@ -1,0 +1,193 @@
+"""Whether clients were told the truth: acknowledged is on the log, and every answer agrees with the row.
+
+Checks of `checker`; each returns sentences, one a violation. The statuses are those of `http_ingress.problems`, which
+is what a client is promised.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from http_ingress.problems import PROBLEMS, STATE_PROBLEMS, SUCCESS_STATUS, ProblemCode
+from schemas import identifiers
+from schemas.identifiers import IdempotencyKey, InvalidIdentifierError, OrderId, OriginId, PaymentId
+from schemas.records.commands import (
+    CaptureRequested,
+    Command,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+    op_id_of,
+)
+from schemas.records.orders import OperationRow
+from schemas.vocabulary import OperationState, Rejection
+from tests.support.exhibits import Evidence
+from tests.support.workload import NOT_FINAL, Answer, Request
+
+ACCEPTED = 202
+_STATES: Mapping[str, OperationState] = {
+    code.value: state for state, code in STATE_PROBLEMS.items() if state is not OperationState.REJECTED
+}
+_REJECTIONS = frozenset(rejection.value for rejection in Rejection) - set(_STATES)
+_SUCCESSFUL = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
+
+
+def every_request_answered(evidence: Evidence) -> list[str]:
+    """Every request has an answer that says something final."""
+    states = {op_id: operation.state for op_id, (_, operation) in evidence.operations().items()}
+    return [
+        f"request {each.number} on {each.order_id} has no final answer: {[a.status for a in each.answers]}"
+        for each in evidence.history.requests
+        if not each.answers or (each.last.status in NOT_FINAL and not _as_final_as_it_gets(each, states))
+    ]
+
+
+def _as_final_as_it_gets(request: Request, states: Mapping[str, OperationState]) -> bool:
+    """Say whether the last answer is the operation's last word, though a client may well ask again."""
+    state = states.get(op_of(request) or "")
+    if state is OperationState.MANUAL_REVIEW:
+        return request.last.status == ACCEPTED
+    return state is OperationState.NOT_EXECUTED and _code(request.last) == ProblemCode.GATEWAY_UNAVAILABLE
+
+
+def one_answer_a_wish(evidence: Evidence) -> list[str]:
+    """All final answers to the same wish under the same key are the same; a success may be reversed later."""
+    told: dict[tuple[str, str, str, str], set[int]] = defaultdict(set)
+    for request in evidence.history.requests:
+        for answer in request.answers:
+            if answer.status not in NOT_FINAL and _code(answer) != ProblemCode.REVERSED:
+                told[_wish(request)].add(answer.status)
+    return [f"{wish[:3]} was told {sorted(statuses)}" for wish, statuses in told.items() if len(statuses) > 1]
+
+
+def _wish(request: Request) -> tuple[str, str, str, str]:
+    path = request.path.partition("?")[0]
+    return request.origin_id, request.key, request.order_id, f"{path} {sorted(request.body.items())}"
+
+
+def acknowledged_is_on_the_log(evidence: Evidence) -> list[str]:
+    """What a client was told was taken, or came to anything, stands on the commands topic."""
+    logged = {op_id for ops in evidence.commands.values() for op_id in ops}
+    faults = []
+    for request in evidence.history.requests:
+        statuses = {answer.status for answer in request.answers if _acknowledges(answer)}
+        if statuses and (op_id := op_of(request)) is not None and op_id not in logged:
+            faults.append(
+                f"request {request.number} on {request.order_id} was told {sorted(statuses)}, {op_id} is lost"
+            )
+    return faults
+
+
+def _acknowledges(answer: Answer) -> bool:
+    return 200 <= answer.status < 300 or "operation" in answer.body or _code(answer) in _STATES
+
+
+def answers_agree_with_rows(evidence: Evidence) -> list[str]:
+    """Every answer about an operation says what its row says."""
+    operations = {op_id: operation for op_id, (_, operation) in evidence.operations().items()}
+    faults: list[str] = []
+    for request in evidence.history.requests:
+        op_id = op_of(request)
+        if op_id is not None:
+            for answer in request.answers:
+                found = _disagreement(answer, op_id, operations.get(op_id))
+                faults += [f"request {request.number} on {request.order_id}: {fault}" for fault in found]
+    return list(dict.fromkeys(faults))
+
+
+def _disagreement(answer: Answer, op_id: str, operation: OperationRow | None) -> Iterator[str]:
+    told = answer.body.get("operation")
+    if isinstance(told, dict) and told.get("id") != op_id:
+        yield f"asked for {op_id}, was answered about {told.get('id')}"
+    if answer.status in {200, 201}:
+        yield from _wrong_success(answer, op_id, operation)
+        return
+    code = _code(answer)
+    if code in _STATES and (operation is None or operation.state is not _STATES[code]):
+        yield f"was told {answer.status} {code}, {op_id} is {_state_of(operation)}"
+    if code in _REJECTIONS:
+        yield from _wrong_rejection(answer, code, op_id, operation)
+
+
+def _wrong_success(answer: Answer, op_id: str, operation: OperationRow | None) -> Iterator[str]:
+    if operation is None or operation.state not in _SUCCESSFUL or answer.status != SUCCESS_STATUS[operation.kind]:
+        yield f"was told {answer.status}, {op_id} is {_state_of(operation)}"
+        return
+    told = answer.body.get("operation", answer.body)
+    if told.get("amount") != operation.amount_minor:
+        yield f"was told the amount {told.get('amount')}, {op_id} has {operation.amount_minor}"
+
+
+def _wrong_rejection(answer: Answer, code: str, op_id: str, operation: OperationRow | None) -> Iterator[str]:
+    rejection = Rejection(code)
+    if rejection is Rejection.TOO_MANY_OPERATIONS and operation is None:
+        return  # a full row keeps no operation more
+    if rejection is Rejection.PAYMENT_NOT_FOUND and "operation" not in answer.body:
+        return  # the ingress itself: an id that was never given
+    if operation is None or operation.state is not OperationState.REJECTED or operation.rejection is not rejection:
+        yield f"was told {answer.status} {code}, {op_id} is {_state_of(operation)}"
+    elif answer.status != PROBLEMS[ProblemCode(code)].status:
+        yield f"was told {answer.status} for {code}"
+
+
+def _code(answer: Answer) -> str:
+    return str(answer.body.get("code", ""))
+
+
+def _state_of(operation: OperationRow | None) -> str:
+    return "in no row" if operation is None else str(operation.rejection or operation.state)
+
+
+def op_of(request: Request) -> str | None:
+    """Return the operation that the request asks for; None of one that is no command at all."""
+    try:
+        command = command_of(request)
+    except (KeyError, TypeError, InvalidIdentifierError):
+        return None
+    return None if command is None else op_id_of(command)
+
+
+def command_of(request: Request) -> Command | None:
+    """Return the command as the ingress makes it. Raises: KeyError, InvalidIdentifierError when it would refuse."""
+    path, body = request.path.partition("?")[0], request.body
+    origin, key = OriginId(request.origin_id), IdempotencyKey(request.key)
+    if path == "/payments":
+        return PaymentRequested(
+            origin_id=origin,
+            order_id=OrderId(body["orderId"]),
+            idempotency_key=key,
+            amount_minor=body["amount"],
+            currency=body["currency"],
+            token=body["token"],
+            capture=body.get("capture", True),
+        )
+    if path == "/refunds":
+        payment = PaymentId(body["paymentId"])
+        return RefundRequested(
+            origin_id=origin,
+            order_id=identifiers.order_of(payment),
+            idempotency_key=key,
+            payment_id=payment,
+            amount_minor=body.get("amount"),
+            currency=body.get("currency"),
+        )
+    return _follow_up(path, origin, key, request)
+
+
+def _follow_up(path: str, origin: OriginId, key: IdempotencyKey, request: Request) -> Command | None:
+    _, _, rest = path.partition("/payments/")
+    named, _, verb = rest.partition("/")
+    payment = PaymentId(named)
+    if verb == "void":
+        order = identifiers.order_of(payment)
+        return VoidRequested(origin_id=origin, order_id=order, idempotency_key=key, payment_id=payment)
+    if verb == "capture":
+        return CaptureRequested(
+            origin_id=origin,
+            order_id=identifiers.order_of(payment),
+            idempotency_key=key,
+            payment_id=payment,
+            amount_minor=request.body.get("amount"),
+            currency=request.body.get("currency"),
+            final=request.body.get("final", False),
+        )
+    return None

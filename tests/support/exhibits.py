@@ -1,0 +1,91 @@
+"""What the checker reads: what clients were told, the gateway's ledger, the events, the rows, the commands.
+
+Made by `evidence` (from a running engine) or by a test (by hand); judged by `checker` and the modules of checks.
+"""
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from schemas.messages import Envelope
+from schemas.records.orders import OperationRow, OrderRow
+from schemas.records.payments import PaymentEvent
+from schemas.vocabulary import OperationState
+from tests.support.workload import History
+
+FINAL = frozenset(
+    {
+        OperationState.SUCCEEDED,
+        OperationState.DECLINED,
+        OperationState.NOT_EXECUTED,
+        OperationState.CONFLICT,
+        OperationState.REJECTED,
+        OperationState.REVERSED,
+        OperationState.MANUAL_REVIEW,
+    }
+)
+"""An operation's last word. Manual review is one: the engine has done all that it may, a person decides."""
+
+OrderKey = tuple[str, str]
+"""Origin and order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerEntry:
+    """One effect that really happened, as the gateway wrote it down."""
+
+    seq: int
+    kind: str
+    reversed_kind: str | None
+    amount_minor: int
+    op_id: str
+    order_id: str
+    origin_id: str
+    gateway_key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """What an order's money came to."""
+
+    authorized: int = 0
+    captured: int = 0
+    refunded: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything the checks read. What was found while reading (`*_faults`) stands here as sentences already.
+
+    `events` in log order of their partitions, of identical copies the first alone; `rows` by (origin, order).
+    """
+
+    history: History
+    ledger: Sequence[LedgerEntry]
+    events: Sequence[tuple[Envelope, PaymentEvent]]
+    rows: Mapping[OrderKey, OrderRow]
+    commands: Mapping[str, Sequence[str]]  # order id -> op ids in the order of the commands topic
+    row_faults: Sequence[str] = ()  # of `row_history`
+    replay_faults: Sequence[str] = ()  # of `replay`
+    lag: Mapping[str, int] = field(default_factory=dict)  # consumer group -> records not yet committed
+    # For the report; no faults.
+    late_rows: int = 0  # changelog records behind one of a higher stamp
+    superseded_rows: int = 0  # changelog records that no later row was made from: of owners that were replaced
+    event_copies: int = 0  # further identical copies of events
+    reordered: int = 0  # orders whose events only another interleaving of their topics than the timestamps' explains
+    refused_inputs: int = 0  # records under a key of the run that the orders agent dead-letters
+
+    def operations(self) -> dict[str, tuple[OrderRow, OperationRow]]:
+        """Return every operation of every row, by its id."""
+        return {each.op_id: (row, each) for row in self.rows.values() for each in row.operations}
+
+
+def read_ledger(path: Path) -> list[LedgerEntry]:
+    """Return the Mock's ledger from its file, oldest first."""
+    columns = "seq, kind, reversed_kind, amount_minor, op_id, order_id, origin_id, gateway_key"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        found = database.execute(f"SELECT {columns} FROM ledger ORDER BY seq").fetchall()
+    names = columns.split(", ")
+    return [LedgerEntry(**dict(zip(names, row, strict=True))) for row in found]

@@ -1,0 +1,79 @@
+"""How far the engine's consumers are behind: the lag of its three groups, and the wait until there is none.
+
+Never guesses: what a broker does not answer is an error, not a lag of zero.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
+
+from streams.kafka_clients.connection import KafkaConnection
+from streams.operations.doctor.workers_check import GROUPS
+
+ASK_TIMEOUT_S = 10.0
+POLL_S = 0.25
+MAX_POLL_S = 2.0
+
+
+class GroupLag:
+    """Asks one broker. Blocking; `when_zero` is for event loops."""
+
+    def __init__(self, connection: KafkaConnection, groups: Mapping[str, Iterable[str]] = GROUPS) -> None:
+        self._admin = AdminClient(connection.confluent_options())
+        self._groups = {name: frozenset(topics) for name, topics in groups.items()}
+
+    def now(self) -> dict[str, int]:
+        """Return the records of each group that are not committed yet. Raises: KafkaException, TimeoutError."""
+        # Committed first: what is appended in between makes the lag larger, never smaller than it is.
+        committed = {name: self._committed(name) for name in self._groups}
+        known = self._admin.list_topics(timeout=ASK_TIMEOUT_S).topics
+        places = [
+            TopicPartition(topic, partition)
+            for topic in frozenset().union(*self._groups.values())
+            for partition in known[topic].partitions
+        ]
+        begins = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # left bare there
+        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        return {
+            name: sum(
+                max(0, end - max(begins[place], committed[name].get(place, 0)))
+                for place, end in ends.items()
+                if place[0] in topics
+            )
+            for name, topics in self._groups.items()
+        }
+
+    def _committed(self, group: str) -> dict[tuple[str, int], int]:
+        asked = self._admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group)], request_timeout=ASK_TIMEOUT_S
+        )
+        return {
+            (each.topic, each.partition): each.offset
+            for answer in asked.values()
+            for each in answer.result(timeout=ASK_TIMEOUT_S).topic_partitions or ()
+        }
+
+    def _offsets(self, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=ASK_TIMEOUT_S)
+        return {
+            (each.topic, each.partition): answer.result(timeout=ASK_TIMEOUT_S).offset for each, answer in asked.items()
+        }
+
+    async def when_zero(self, *, timeout_s: float) -> dict[str, int]:
+        """Return the lag once there is none, or as it is at the time-out. Raises: the last error, if none answered."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        pause_s = POLL_S
+        while True:
+            over = asyncio.get_running_loop().time() > deadline
+            try:
+                lag = await asyncio.to_thread(self.now)
+            except (KafkaException, TimeoutError):
+                if over:
+                    raise
+            else:
+                if over or not any(lag.values()):
+                    return lag
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, MAX_POLL_S)

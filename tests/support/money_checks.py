@@ -1,0 +1,122 @@
+"""Whether the money is right: one effect an operation, and ledger, events and rows alike to the cent.
+
+Checks of `checker`; each returns sentences, one a violation.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from schemas.messages import Envelope
+from schemas.records.orders import OrderRow, PaymentRow
+from schemas.records.payments import PaymentView
+from schemas.vocabulary import OperationState
+from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, Sums
+
+_EFFECTS = ("succeeded", "reversed")
+
+
+def one_effect_an_operation(evidence: Evidence) -> list[str]:
+    """No operation had its effect twice, whatever keys and attempts it took."""
+    effects: dict[str, list[str]] = defaultdict(list)
+    for entry in evidence.ledger:
+        if entry.kind != "reversal":
+            effects[entry.op_id].append(entry.gateway_key)
+    return [f"{op} had its effect {len(keys)} times: {keys}" for op, keys in effects.items() if len(keys) > 1]
+
+
+def ledger_equals_rows(evidence: Evidence) -> list[str]:
+    """The gateway's account and the engine's rows agree to the cent, in both directions."""
+    paid = _summed(_moves_of_ledger(_known_of_ledger(evidence)))
+    faults = []
+    for order in paid.keys() | evidence.rows.keys():
+        theirs = paid.get(order, Sums())
+        row = evidence.rows.get(order)
+        ours = Sums() if row is None else row_sums(row)
+        if ours != theirs:
+            faults.append(f"{order}: the row says {ours}, the ledger {theirs}")
+    return faults
+
+
+def ledger_equals_events(evidence: Evidence) -> list[str]:
+    """Every effect was published as a success, of that amount, exactly once by id; and no success without an effect."""
+    published: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
+    for envelope, event in evidence.events:
+        transition = transition_of(envelope)
+        if transition in _EFFECTS:
+            published[event.operation.op_id][envelope.id] = (transition, event.operation.amount_minor)
+    effects: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for entry in _known_of_ledger(evidence):
+        effects[entry.op_id].append(("reversed" if entry.kind == "reversal" else "succeeded", entry.amount_minor))
+    return [
+        f"{op}: published {said}, the ledger has {done}"
+        for op in published.keys() | effects.keys()
+        if (said := sorted(published[op].values())) != (done := sorted(effects[op]))
+    ]
+
+
+def events_equal_rows(evidence: Evidence) -> list[str]:
+    """What the last event of each payment shows of its sums is what its row says."""
+    last: dict[str, tuple[int, PaymentView]] = {}
+    for _, event in evidence.events:
+        if event.payment is not None and event.sequence >= last.get(event.payment.payment_id, (0, event.payment))[0]:
+            last[event.payment.payment_id] = (event.sequence, event.payment)
+    payments: dict[str, PaymentRow] = {each.payment_id: each for row in evidence.rows.values() for each in row.payments}
+    return [
+        f"{payment_id}: the last event says {theirs}, the row {ours}"
+        for payment_id in last.keys() | payments.keys()
+        if (theirs := _sums_of(last[payment_id][1] if payment_id in last else None))
+        != (ours := _sums_of(payments.get(payment_id)))
+    ]
+
+
+def transition_of(envelope: Envelope) -> str:
+    """Return what happened, by the event's type."""
+    return envelope.type.split(".")[2]
+
+
+def row_sums(row: OrderRow) -> Sums:
+    """Return an order's sums by the engine's own account."""
+    return Sums(
+        authorized=sum(payment.authorized_minor for payment in row.payments),
+        captured=sum(payment.captured_minor for payment in row.payments),
+        refunded=sum(payment.refunded_minor for payment in row.payments),
+    )
+
+
+def _sums_of(payment: PaymentRow | PaymentView | None) -> Sums | None:
+    if payment is None:
+        return None
+    return Sums(authorized=payment.authorized_minor, captured=payment.captured_minor, refunded=payment.refunded_minor)
+
+
+def _known_of_ledger(evidence: Evidence) -> list[LedgerEntry]:
+    """Return the ledger without operations given to a person: the engine says of them that it does not know."""
+    reviewed = {
+        each.op_id
+        for row in evidence.rows.values()
+        for each in row.operations
+        if each.state is OperationState.MANUAL_REVIEW
+    }
+    return [entry for entry in evidence.ledger if entry.op_id not in reviewed]
+
+
+def _moves_of_ledger(ledger: Iterable[LedgerEntry]) -> Iterator[tuple[OrderKey, str, int]]:
+    for entry in ledger:
+        kind, sign = (entry.reversed_kind or "", -1) if entry.kind == "reversal" else (entry.kind, 1)
+        yield (entry.origin_id, entry.order_id), kind, sign * entry.amount_minor
+
+
+def _summed(moves: Iterable[tuple[OrderKey, str, int]]) -> dict[OrderKey, Sums]:
+    totals: dict[OrderKey, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for order, kind, amount_minor in moves:
+        total = totals[order]
+        if kind in {"authorize", "sale"}:
+            total["authorized"] += amount_minor
+        if kind in {"capture", "sale"}:
+            total["captured"] += amount_minor
+        if kind == "refund":
+            total["refunded"] += amount_minor
+    return {
+        order: Sums(authorized=each["authorized"], captured=each["captured"], refunded=each["refunded"])
+        for order, each in totals.items()
+    }

@@ -1,0 +1,363 @@
+"""A fault-free replay: the inputs of the orders agent, as they stand on the log, through the agent's own code, once.
+
+`Replay.compare` is given the records of one partition and returns where the events topic differs from what an engine
+without any fault publishes for these inputs. Orders are independent of each other, so each is replayed by itself.
+
+In which order? Topics are merged by the records' times; a tie goes by cause before effect. An engine that was behind
+(after a crash, say) may have taken what came at about the same time in another order, and sequence numbers or the sums
+beside an operation then differ: DESIGN.md names these exceptions. So, where the merge by time does not give the
+published events to the byte, another interleaving is sought that does: each topic in its own order, nothing before its
+cause (no verdict before its claim, no result before its call), every operation ended, and exactly these events. Such an
+order is counted as `reordered`. Where there is none, the difference stands.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple, TypeVar
+
+from gateway_adapters.mock.client import MockGateway, MockSettings
+from schemas import topics
+from schemas.identifiers import OpId
+from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record, Row
+from schemas.records.claims import ClaimDecided, ClaimRequested
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from schemas.records.orders import OrderRow
+from schemas.records.payments import PaymentEvent
+from schemas.schema_ids import SchemaIds
+from streams.agents.intake import RefusedError
+from streams.agents.orders import SOURCE_TOPICS, TABLE, OrdersAgent
+from streams.agents.timers import TimerHeap
+from streams.domain.limits import CLAIM_LIFE_MS, ORDER_LIFE_MS, Rules
+from streams.kafka.shell import InputEvent, Outgoing, Step
+from streams.kafka_clients.log_reader import LogRecord
+from tests.support.exhibits import FINAL
+
+INPUT_TOPICS = tuple(topic for topic in SOURCE_TOPICS if topic != topics.QUERIES)
+"""What decides anything, in the order of cause and effect: commands, verdicts, results, webhooks, timers."""
+
+MAX_SEARCH_STEPS = 5_000
+"""Of one order's search for an interleaving; its inputs are some ten, and a wrong turn shows at the next event."""
+
+
+_ANY_EVENT = (
+    ("ce_specversion", b"1.0"),
+    ("ce_id", b"replay"),
+    ("ce_source", b"replay"),
+    ("ce_time", b"2026-01-01T00:00:00Z"),
+    ("content-type", b"application/avro"),
+)
+
+
+_UNSAID = EncodedMessage(value=b"", headers=())
+R = TypeVar("R", bound=Row)
+
+
+class Said(NamedTuple):
+    """An event as it stands on the log: equal records are equal bytes."""
+
+    type: str
+    value: bytes
+
+
+Published = Mapping[str, Said]
+"""By event id."""
+
+
+class _NoTimers(TimerHeap):
+    """Timers fire from the log alone."""
+
+    def put(self, partition: int, timer: object) -> None:
+        """Forget it."""
+
+    def clear(self, key: bytes) -> None:
+        """Nothing is kept."""
+
+
+class _SparingCodec(MessageCodec):
+    """Encodes events alone, and keeps rows as they are: a replay of a long run is over in half the time.
+
+    Rows stand under a token for their bytes. Nobody reads them but the agent, and `forget` ends an order's.
+    """
+
+    def __init__(self, schema_ids: SchemaIds) -> None:
+        super().__init__(schema_ids)
+        self._kept: dict[bytes, Row] = {}
+
+    def encode(self, record: Record, envelope: Envelope) -> EncodedMessage:
+        """Return the message of an event, and nothing of any other."""
+        return super().encode(record, envelope) if isinstance(record, PaymentEvent) else _UNSAID
+
+    def encode_row(self, row: Row) -> bytes:
+        """Return the token of a row."""
+        token = len(self._kept).to_bytes(8, "big")
+        self._kept[token] = row
+        return token
+
+    def decode_row(self, cls: type[R], value: bytes) -> R:
+        """Return the row of this token."""
+        row = self._kept[value]
+        assert isinstance(row, cls)
+        return row
+
+    def forget(self) -> None:
+        """Forget all rows."""
+        self._kept.clear()
+
+
+def input_of(record: LogRecord) -> InputEvent:
+    """Return the record as production's shell hands it to an agent, read for the first time."""
+    return InputEvent(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=record.timestamp_ms,
+        key=record.key,
+        value=record.value,
+        headers=record.headers,
+        possible_replay=False,
+    )
+
+
+def by_time(records: Iterable[LogRecord]) -> list[LogRecord]:
+    """Return the records of several topics merged by time, each topic in its own order, ties by cause and effect."""
+    rank = {topic: number for number, topic in enumerate(INPUT_TOPICS)}
+    newest: dict[tuple[str, int], int] = defaultdict(int)
+    keyed = []
+    for record in sorted(records, key=lambda each: (rank[each.topic], each.offset)):
+        place = record.topic, record.partition
+        # A producer's clock may run back within a topic (no broker's stamps): its order is the log's all the same.
+        newest[place] = max(newest[place], record.timestamp_ms)
+        keyed.append((newest[place], rank[record.topic], record.offset, record))
+    return [each[3] for each in sorted(keyed, key=lambda each: each[:3])]
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far one order has come, by one interleaving of its inputs."""
+
+    rows: dict[bytes, bytes | None]
+    events: dict[str, Said]
+    claims: frozenset[OpId]
+    calls: frozenset[tuple[OpId, int, int]]
+
+
+def _agent(codec: MessageCodec, partitions: int) -> OrdersAgent:
+    """Return production's agent as `bootstrap` builds it for the Mock gateway."""
+    gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
+    return OrdersAgent(
+        codec,
+        partitions=partitions,
+        policies=dict,  # the plan of an operation stands in its verdict
+        gateways={gateway.name: gateway},
+        timers=_NoTimers(),
+        rules=Rules(
+            order_life_ms=ORDER_LIFE_MS,
+            claim_life_ms=CLAIM_LIFE_MS,
+            key_windows_ms={gateway.name: gateway.capabilities.key_window_ms},
+        ),
+    )
+
+
+class Replay:
+    """Replays the orders of a run, partition by partition; keeps nothing of them but figures."""
+
+    def __init__(self, *, partitions: int) -> None:
+        self._codec = MessageCodec(SchemaIds.packaged())
+        self._sparing = _SparingCodec(SchemaIds.packaged())
+        self._agent = _agent(self._codec, partitions)
+        self._quick_agent = _agent(self._sparing, partitions)
+        self.orders = 0
+        self.inputs = 0
+        self.reordered = 0
+        self.refused = 0
+
+    def compare(self, inputs: Iterable[LogRecord], events: Iterable[LogRecord]) -> list[str]:
+        """Return each difference between what was published and what a fault-free engine publishes, a sentence each."""
+        orders: dict[bytes, list[LogRecord]] = defaultdict(list)
+        for record in inputs:
+            orders[record.key or b""].append(record)
+        published: dict[bytes, dict[str, list[Said]]] = defaultdict(lambda: defaultdict(list))
+        for record in events:
+            said = _said(record.headers, record.value)
+            if said is not None and said[1] not in published[record.key or b""][said[0]]:
+                published[record.key or b""][said[0]].append(said[1])
+        faults = []
+        for key in dict.fromkeys([*orders, *published]):
+            faults += self._compare_order(key.decode(errors="replace"), orders.get(key, []), published.get(key, {}))
+        return faults
+
+    def _compare_order(
+        self, order: str, records: Sequence[LogRecord], published: Mapping[str, Sequence[Said]]
+    ) -> list[str]:
+        self.orders += 1
+        self.inputs += len(records)
+        merged = by_time(records)
+        expected, faults = self._played(order, merged)
+        if faults:
+            return faults
+        differences = list(self._differences(order, expected, published))
+        if not differences:
+            return []
+        once = {event_id: copies[0] for event_id, copies in published.items() if len(copies) == 1}
+        if len(once) == len(published) and self._explained(merged, once):
+            self.reordered += 1
+            return []
+        return differences
+
+    def _played(self, order: str, merged: Sequence[LogRecord]) -> tuple[dict[str, Said], list[str]]:
+        """Return what these inputs publish, and what the agent itself could not take."""
+        course = _Course({}, {}, frozenset(), frozenset())
+        self._sparing.forget()
+        for record in merged:
+            try:
+                step = self._quick_agent.take(input_of(record), lambda _, key: course.rows.get(key))
+            except RefusedError:
+                self.refused += 1
+            except Exception as defect:  # noqa: BLE001 - as production's shell: a defect is told and not raised
+                place = f"{record.topic}[{record.partition}]@{record.offset}"
+                return {}, [f"{order}: the replay failed on {place}: {type(defect).__name__}: {defect}"]
+            else:
+                _apply(step, course)
+        return course.events, []
+
+    # Differences
+
+    def _differences(self, order: str, expected: Published, published: Mapping[str, Sequence[Said]]) -> Iterator[str]:
+        for event_id in expected.keys() - published.keys():
+            name = self._name(order, event_id, expected[event_id])
+            yield f"{name} was never published, and a fault-free replay says it"
+        for event_id, copies in published.items():
+            for copy in copies:
+                if event_id not in expected:
+                    name = self._name(order, event_id, copy)
+                    yield f"{name} was published, and a fault-free replay does not say it"
+                elif copy != expected[event_id] and (parts := self._differing(copy, expected[event_id])):
+                    yield f"{self._name(order, event_id, copy)} differs from a fault-free replay's in {parts}"
+
+    def _name(self, order: str, event_id: str, said: Said) -> str:
+        event = self._decoded(said)
+        about = "" if event is None else f" of {event.operation.op_id}"
+        return f"{order}: event {event_id} ({said.type}{about})"
+
+    def _decoded(self, said: Said) -> PaymentEvent | None:
+        headers = (*_ANY_EVENT, ("ce_type", said.type.encode()))
+        try:
+            _, event = self._codec.decode(said.value, headers)
+        except DecodeError:
+            return None
+        return event if isinstance(event, PaymentEvent) else None
+
+    def _differing(self, ours: Said, theirs: Said) -> str:
+        """Return which parts differ; empty when only the encoding does."""
+        one, other = self._decoded(ours), self._decoded(theirs)
+        if one is None or other is None:
+            return "its bytes"
+        parts = [] if ours.type == theirs.type else [f"type ({ours.type}, not {theirs.type})"]
+        return ", ".join(parts + _parts(one, other, ""))
+
+    # The search for an interleaving
+
+    def _explained(self, merged: Sequence[LogRecord], published: Published) -> bool:
+        """Say whether some interleaving of the topics, without any fault, publishes exactly this."""
+        lanes = [[each for each in merged if each.topic == topic] for topic in INPUT_TOPICS]
+        place = {id(record): number for number, record in enumerate(merged)}
+        start = (tuple(0 for _ in lanes), _Course({}, {}, frozenset(), frozenset()))
+        seen: set[tuple[tuple[int, ...], frozenset[tuple[bytes, bytes | None]]]] = set()
+        stack = [start]
+        for _ in range(MAX_SEARCH_STEPS):
+            if not stack:
+                return False
+            at, course = stack.pop()
+            known = at, frozenset(course.rows.items())
+            if known in seen:
+                continue
+            seen.add(known)
+            heads = [lane[n] if n < len(lane) else None for lane, n in zip(lanes, at, strict=True)]
+            if not any(heads):
+                if course.events.keys() == published.keys() and self._all_ended(course):
+                    return True
+                continue
+            following = []
+            for number, record in enumerate(heads):
+                taken = None if record is None else self._taken(record, course, published)
+                if record is not None and taken is not None:
+                    moved = tuple(n + (index == number) for index, n in enumerate(at))
+                    following.append((place[id(record)], moved, taken))
+            # The last is tried first: the one that comes first by time.
+            stack += [(moved, taken) for _, moved, taken in sorted(following, key=lambda each: -each[0])]
+        return False
+
+    def _taken(self, record: LogRecord, course: _Course, published: Published) -> _Course | None:
+        """Return the course after this input; None when it comes before its cause or says what was not published."""
+        if not self._has_cause(record, course):
+            return None
+        after = _Course(dict(course.rows), dict(course.events), course.claims, course.calls)
+        try:
+            step = self._agent.take(input_of(record), lambda _, key: after.rows.get(key))
+        except RefusedError:
+            return after
+        _apply(step, after)
+        claims, calls = self._asked(step.speak)
+        after.claims |= claims
+        after.calls |= calls
+        agrees = all(published.get(event_id) == said for event_id, said in after.events.items())
+        return after if agrees else None
+
+    def _has_cause(self, record: LogRecord, course: _Course) -> bool:
+        try:
+            _, message = self._codec.decode(record.value, record.headers)
+        except DecodeError:
+            return True
+        if isinstance(message, ClaimDecided):
+            return message.op_id in course.claims
+        if isinstance(message, GatewayCallCompleted):
+            return (message.op_id, message.attempt, message.call_number) in course.calls
+        return True
+
+    def _asked(self, said: Iterable[Outgoing]) -> tuple[set[OpId], set[tuple[OpId, int, int]]]:
+        claims: set[OpId] = set()
+        calls: set[tuple[OpId, int, int]] = set()
+        for each in said:
+            if each.topic in {topics.CLAIMS, topics.GATEWAY_REQUESTS}:
+                _, message = self._codec.decode(each.value, each.headers)
+                if isinstance(message, ClaimRequested):
+                    claims.add(message.op_id)
+                elif isinstance(message, GatewayCallRequested):
+                    calls.add((message.op_id, message.attempt, message.call_number))
+        return claims, calls
+
+    def _all_ended(self, course: _Course) -> bool:
+        rows = [self._codec.decode_row(OrderRow, value) for value in course.rows.values() if value is not None]
+        return all(operation.state in FINAL for row in rows for operation in row.operations)
+
+
+def _apply(step: Step, course: _Course) -> None:
+    for write in step.rows:
+        if write.table == TABLE:
+            course.rows[write.key] = write.value
+    for message in step.speak:
+        if message.topic == topics.EVENTS:
+            said = _said(message.headers, message.value)
+            assert said is not None
+            course.events.setdefault(*said)
+
+
+def _said(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> tuple[str, Said] | None:
+    """Return an event's id and content; None of what is no event."""
+    found = {name: text for name, text in headers if name in {"ce_id", "ce_type"}}
+    if value is None or len(found) < 2:
+        return None
+    return found["ce_id"].decode(), Said(found["ce_type"].decode(), value)
+
+
+def _parts(one: object, other: object, path: str) -> list[str]:
+    """Return the fields, dotted, in which two records differ."""
+    found: list[str] = []
+    for field in fields(one):  # type: ignore[arg-type]  # records are dataclasses
+        ours, theirs = getattr(one, field.name), getattr(other, field.name)
+        name = f"{path}{field.name}"
+        if ours != theirs:
+            nested = type(ours) is type(theirs) and hasattr(ours, "__dataclass_fields__")
+            found += _parts(ours, theirs, f"{name}.") if nested else [f"{name} ({ours}, not {theirs})"]
+    return found

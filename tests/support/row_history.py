@@ -1,0 +1,177 @@
+"""Whether rows only ever went forward: the whole changelog of each order, along its stamps.
+
+The log's order is not the rows' order: a frozen owner that wakes up writes behind its successor, under a lower stamp,
+and must simply never win. So the life of a row is the chain of records that its newest one was made from: each record's
+parent has the version before, and the highest generation up to its own. Along this chain nothing may regress. A
+record beside it was written by an owner that had been replaced; it is counted, and may still not contradict the end.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from schemas.records.orders import OrderRow
+from schemas.vocabulary import OperationKind, OperationState
+from streams.kafka.stamps import Stamp
+from tests.support.exhibits import FINAL
+
+_AUTHORIZING = frozenset({OperationKind.AUTHORIZE, OperationKind.SALE})
+_CAPTURING = frozenset({OperationKind.CAPTURE, OperationKind.SALE})
+_REFUNDING = frozenset({OperationKind.REFUND})
+_SUMS = (("authorized", _AUTHORIZING), ("captured", _CAPTURING), ("refunded", _REFUNDING))
+"""Each sum of a payment, in the order of a digest, and the kinds of operations whose reversal lowers it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What of a row may not regress; small, since a long run has a million of them."""
+
+    version: int
+    sequence: int
+    operations: tuple[tuple[str, OperationKind], ...]  # shared by the digests of a row as long as none is added
+    states: tuple[OperationState, ...]
+    sums: tuple[tuple[str, int, int, int], ...]  # payment id, authorized, captured, refunded
+
+
+def digest_of(row: OrderRow) -> Digest:
+    """Return what of this row may not regress."""
+    return Digest(
+        row.version,
+        row.sequence,
+        tuple((each.op_id, each.kind) for each in row.operations),
+        tuple(each.state for each in row.operations),
+        tuple(
+            (each.payment_id, each.authorized_minor, each.captured_minor, each.refunded_minor) for each in row.payments
+        ),
+    )
+
+
+class RowHistory:
+    """Takes the records of the orders changelog in log order; tells what regressed. Bounded by the changelog."""
+
+    def __init__(self) -> None:
+        self._lives: dict[bytes, dict[Stamp, Digest | None]] = {}
+        self._newest: dict[bytes, tuple[Stamp, OrderRow | None]] = {}
+        self._open: set[bytes] = set()
+        self._twice: list[str] = []
+        self.late = 0
+        self.superseded = 0
+
+    def add(self, key: bytes, stamp: Stamp, row: OrderRow | None) -> None:
+        """Take one record; `row` None is a tombstone."""
+        life = self._lives.setdefault(key, {})
+        newest = self._newest.get(key)
+        digest = None if row is None else self._shared(digest_of(row), life)
+        if stamp in life and life[stamp] != digest:
+            self._twice.append(f"row {key.decode()}: two rows under the stamp {tuple(stamp)}")
+        life[stamp] = digest
+        if newest is not None and stamp < newest[0]:
+            self.late += 1
+            return
+        self._newest[key] = (stamp, row)
+        if row is None or all(each.state in FINAL for each in row.operations):
+            self._open.discard(key)
+        else:
+            self._open.add(key)
+
+    def _shared(self, digest: Digest, life: dict[Stamp, Digest | None]) -> Digest:
+        before = next(reversed(life.values()), None)
+        if before is None or before.operations != digest.operations:
+            return digest
+        return Digest(digest.version, digest.sequence, before.operations, digest.states, digest.sums)
+
+    @property
+    def open_rows(self) -> int:
+        """How many rows have an operation without its last word."""
+        return len(self._open)
+
+    def rows(self) -> list[OrderRow]:
+        """Return each row as a recovery would: the highest stamp wins, not the last record."""
+        return [row for _, row in self._newest.values() if row is not None]
+
+    def faults(self) -> list[str]:
+        """Return what regressed, a sentence each; sets `superseded`."""
+        self.superseded = 0
+        found = list(self._twice)
+        for key, life in self._lives.items():
+            found += self._faults_of(key.decode(), life)
+        return found
+
+    def _faults_of(self, name: str, life: dict[Stamp, Digest | None]) -> Iterator[str]:
+        chain = chain_of(life)
+        self.superseded += len(life) - len(chain)
+        if chain[0].version != 1:
+            yield f"row {name}: the record that {tuple(chain[0])} was made from is not on the changelog"
+        for earlier, later in itertools.pairwise(chain):
+            for fault in _regress(life[earlier], life[later]):
+                yield f"row {name}: from {tuple(earlier)} to {tuple(later)} {fault}"
+        for stamp in life.keys() - set(chain):
+            for fault in _contradiction(life[stamp], life[chain[-1]]):
+                yield f"row {name}: the replaced owner's {tuple(stamp)} {fault}"
+
+
+def chain_of(life: dict[Stamp, Digest | None]) -> Sequence[Stamp]:
+    """Return the stamps that the highest was made from, oldest first; it ends early where a parent is missing."""
+    by_version: dict[int, list[Stamp]] = {}
+    for stamp in life:
+        by_version.setdefault(stamp.version, []).append(stamp)
+    chain = [max(life)]
+    for _ in range(len(life)):
+        child = chain[-1]
+        parents = [each for each in by_version.get(child.version - 1, ()) if each.generation <= child.generation]
+        if not parents:
+            break
+        chain.append(max(parents))
+    return chain[::-1]
+
+
+def _regress(earlier: Digest | None, later: Digest | None) -> Iterator[str]:
+    """Tell what the later row has lost of the earlier."""
+    if earlier is None or later is None:
+        if later is None:
+            yield "the row was deleted"
+        return
+    if later.version < earlier.version or later.sequence < earlier.sequence:
+        yield (f"version and sequence fell: {earlier.version}, {earlier.sequence} to {later.version}, {later.sequence}")
+    yield from _contradiction(earlier, later)
+    yield from _fallen(earlier, later)
+
+
+def _contradiction(earlier: Digest | None, later: Digest | None) -> Iterator[str]:
+    """Tell which operations the later row does not have, or ended otherwise."""
+    if earlier is None or later is None:
+        return
+    states = _states(later)
+    for (op_id, _), state in zip(earlier.operations, earlier.states, strict=True):
+        if op_id not in states:
+            yield f"lost {op_id} ({state})"
+        elif not _leads_to(state, states[op_id]):
+            yield f"took {op_id} from {state} to {states[op_id]}"
+
+
+def _states(digest: Digest) -> dict[str, OperationState]:
+    return {op_id: state for (op_id, _), state in zip(digest.operations, digest.states, strict=True)}
+
+
+def _leads_to(earlier: OperationState, later: OperationState) -> bool:
+    if earlier is OperationState.SUCCEEDED:
+        return later in {OperationState.SUCCEEDED, OperationState.REVERSED}
+    # A review is the engine's last word, and the gateway may still say what became of it.
+    return earlier not in FINAL or earlier is later or earlier is OperationState.MANUAL_REVIEW
+
+
+def _fallen(earlier: Digest, later: Digest) -> Iterator[str]:
+    before = _states(earlier)
+    reversed_kinds = {
+        kind
+        for (op_id, kind), state in zip(later.operations, later.states, strict=True)
+        if state is OperationState.REVERSED and before.get(op_id) is not OperationState.REVERSED
+    }
+    payments = {each[0]: each[1:] for each in later.sums}
+    for payment_id, *sums in earlier.sums:
+        if payment_id not in payments:
+            yield f"lost the payment {payment_id}"
+            continue
+        for (name, kinds), had, has in zip(_SUMS, sums, payments[payment_id], strict=True):
+            if has < had and not kinds & reversed_kinds:
+                yield f"{name} of {payment_id} fell from {had} to {has}"

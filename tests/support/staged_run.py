@@ -1,0 +1,331 @@
+"""A small valid run of the engine on a log in memory, with everything the checker reads; tests then spoil it.
+
+Production's agents and codec write the topics and the changelog; the claims agent and a scripted gateway with a ledger
+stand behind them, and answers over HTTP are made of the replies as the ingress makes them.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import orjson
+
+from gateway_adapters.mock import wire
+from gateway_adapters.mock.client import MockGateway, MockSettings
+from http_ingress import answers
+from http_ingress.command_log import command_envelope
+from schemas import topics
+from schemas.event_types import TYPES
+from schemas.identifiers import CommandId, GatewayName, OpId
+from schemas.messages import Envelope, MessageCodec, Record
+from schemas.records.commands import Command, PaymentRequested, RefundRequested, VoidRequested, kind_of, op_id_of
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
+from schemas.records.orders import OrderRow
+from schemas.records.payments import OperationReplied, PaymentEvent
+from schemas.records.timers import OpenTimer, TimerFired
+from schemas.schema_ids import SchemaIds
+from schemas.vocabulary import CallKind, Outcome
+from streams.agents.claims import ClaimsAgent
+from streams.agents.intake import RefusedError
+from streams.agents.orders import TABLE, OrdersAgent
+from streams.agents.timers import TABLE as TIMERS_TABLE
+from streams.agents.timers import TimerHeap
+from streams.domain.limits import DEFAULT_RULES
+from streams.kafka.shell import Step
+from streams.kafka.stamps import Stamp
+from streams.kafka_clients.log_reader import LogRecord
+from tests.support.exhibits import Evidence, LedgerEntry
+from tests.support.order_desk import SUCCESS, Said, completed
+from tests.support.replay import INPUT_TOPICS, Replay, input_of
+from tests.support.row_history import RowHistory
+from tests.support.workload import Answer, History, Request
+
+MAX_RECORDS = 10_000
+STEP_MS = 3
+MOCK = GatewayName("mock")
+
+
+class StagedRun:
+    """One partition, one generation, no faults. `send` a command, and look at the log."""
+
+    def __init__(self) -> None:
+        self.codec = MessageCodec(SchemaIds.packaged())
+        gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
+        self._orders = OrdersAgent(
+            self.codec,
+            partitions=1,
+            policies=dict,
+            gateways={MOCK: gateway},
+            timers=TimerHeap(),
+            rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: gateway.capabilities.key_window_ms}),
+        )
+        self._claims = ClaimsAgent(self.codec, partitions=1)
+        self._tables: dict[tuple[str, bytes], bytes | None] = {}
+        self._waiting: deque[LogRecord] = deque()
+        self._script: deque[Said] = deque()
+        self._requests: dict[str, Request] = {}
+        self._commands: dict[str, Command] = {}
+        self.log: dict[str, list[LogRecord]] = defaultdict(list)
+        self.changelog: list[tuple[bytes, Stamp, OrderRow]] = []
+        self.timers: dict[OpId, OpenTimer] = {}
+        self.ledger: list[LedgerEntry] = []
+        self.calls: dict[str, GatewayCallRequested] = {}  # the last call of each operation that was to have an effect
+        self.history = History()
+        self.now_ms = 1_000_000
+
+    def send(self, command: Command, *said: Said) -> str:
+        """Give the command over HTTP, let the gateway answer so (then: success), and return its operation's id."""
+        self._script.extend(said)
+        self.append_command(command)
+        self.settle()
+        return op_id_of(command)
+
+    def append_command(self, command: Command) -> None:
+        """Append the command of a new request, and let nobody act on it yet."""
+        request = self.history.new(
+            origin_id=command.origin_id,
+            order_id=command.order_id,
+            key=command.idempotency_key,
+            path=_path_of(command),
+            body=_body_of(command),
+        )
+        name = f"c{request.number}"
+        self._requests[name], self._commands[name] = request, command
+        trace = f"00-{'1' * 32}-{'1' * 16}-01"
+        envelope = command_envelope(
+            command,
+            CommandId(name),
+            reply_partition=0,
+            final_only=True,
+            now_ms=self.now_ms,
+            traceparent=trace,
+            tracestate=None,
+        )
+        self._say(topics.COMMANDS, command.order_id.encode(), command, envelope)
+
+    def notice(self, op_id: str, status: wire.Status) -> None:
+        """Let the gateway's webhook say this of an operation; a success or a reversal has its effect now."""
+        call = self.calls[op_id]
+        if status is wire.Status.SUCCEEDED:
+            self._effect(call, kind=call.kind.value, reversed_kind=None)
+        if status is wire.Status.REVERSED:
+            self._effect(call, kind="reversal", reversed_kind=call.kind.value)
+        operation = wire.Operation(
+            id="ref",
+            kind=call.kind.value,
+            status=status.value,
+            payment="ref",
+            amount=call.amount_minor,
+            currency=call.currency,
+            gateway_key=call.gateway_key,
+            action_url=None,
+            failure=None,
+            metadata=wire.Metadata(origin_id=call.origin_id, order_id=call.order_id, op_id=call.op_id),
+            created_ms=self.now_ms,
+            updated_ms=self.now_ms,
+        )
+        webhook = WebhookReceived(
+            gateway=MOCK,
+            origin_id=call.origin_id,
+            order_id=call.order_id,
+            gateway_reference="ref",
+            headers=(),
+            body=wire.encode_event(wire.Event(id="evt", created_ms=self.now_ms, operation=operation)),
+            received_at_ms=self.now_ms,
+        )
+        envelope = Envelope(id=f"w{self.now_ms}", source="test", type=TYPES[WebhookReceived], time_ms=self.now_ms)
+        self._say(topics.WEBHOOKS, call.order_id.encode(), webhook, envelope)
+        self.settle()
+
+    def fire(self, op_id: str, *said: Said) -> None:
+        """Let the operation's timer fire, at its time, and the gateway then answer so."""
+        self._script.extend(said)
+        timer = self.timers[OpId(op_id)]
+        self.now_ms = max(self.now_ms, timer.due_at_ms)
+        fired = TimerFired(
+            origin_id=timer.origin_id,
+            order_id=timer.order_id,
+            op_id=timer.op_id,
+            kind=timer.kind,
+            number=timer.number,
+            due_at_ms=timer.due_at_ms,
+            fired_at_ms=self.now_ms,
+        )
+        envelope = Envelope(id=f"t{self.now_ms}", source="test", type=TYPES[TimerFired], time_ms=self.now_ms)
+        self._say(topics.TIMERS, timer.order_id.encode(), fired, envelope)
+        self.settle()
+
+    def settle(self) -> None:
+        """Let everybody act until nothing is left to do."""
+        for _ in range(MAX_RECORDS):
+            if not self._waiting:
+                return
+            self._handle(self._waiting.popleft())
+        raise AssertionError("the run never came to rest")
+
+    def take(self, *records: LogRecord) -> None:
+        """Let the orders agent take these now, in this order, whatever their times: as after a pause."""
+        for record in records:
+            self._waiting.remove(record)
+            self._handle(record)
+
+    def waiting(self, topic: str) -> LogRecord:
+        """Return the oldest record of the topic that nobody has taken yet."""
+        return next(record for record in self._waiting if record.topic == topic)
+
+    def append(
+        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> LogRecord:
+        """Append raw bytes."""
+        self.now_ms += STEP_MS
+        record = LogRecord(
+            topic=topic,
+            partition=0,
+            offset=len(self.log[topic]),
+            timestamp_ms=self.now_ms,
+            key=key,
+            value=value,
+            headers=tuple(headers),
+        )
+        self.log[topic].append(record)
+        self._waiting.append(record)
+        return record
+
+    def _say(self, topic: str, key: bytes, message: Record, envelope: Envelope) -> None:
+        encoded = self.codec.encode(message, envelope)
+        self.append(topic, key, encoded.value, encoded.headers)
+
+    def _handle(self, record: LogRecord) -> None:
+        try:
+            if record.topic in INPUT_TOPICS:
+                self._carry_out(self._orders.take(input_of(record), lambda table, key: self._tables.get((table, key))))
+            elif record.topic == topics.CLAIMS:
+                self._carry_out(self._claims.take(input_of(record), lambda table, key: self._tables.get((table, key))))
+            elif record.topic == topics.GATEWAY_REQUESTS:
+                self._call(record)
+            elif record.topic == topics.REPLIES:
+                self._answer(record)
+        except RefusedError:
+            return
+
+    def _carry_out(self, step: Step) -> None:
+        for write in step.rows:
+            self._tables[write.table, write.key] = write.value
+            if write.table == TABLE and write.value is not None:
+                version = 1 + sum(1 for key, _, _ in self.changelog if key == write.key)
+                self.changelog.append((write.key, Stamp(1, version), self.codec.decode_row(OrderRow, write.value)))
+            if write.table == TIMERS_TABLE and write.value is not None:
+                timer = self.codec.decode_row(OpenTimer, write.value)
+                assert timer.op_id is not None
+                self.timers[timer.op_id] = timer
+        for message in step.speak:
+            self.append(message.topic, message.key, message.value, message.headers)
+
+    def _call(self, record: LogRecord) -> None:
+        _, request = self.codec.decode(record.value, record.headers)
+        assert isinstance(request, GatewayCallRequested)
+        said = self._script.popleft() if self._script else SUCCESS
+        result = completed(request, said, now_ms=self.now_ms)
+        if request.kind is not CallKind.INQUIRE:
+            self.calls[request.op_id] = request
+        if said.outcome is Outcome.SUCCEEDED:
+            self._effect(self.calls[request.op_id], kind=self.calls[request.op_id].kind.value, reversed_kind=None)
+        envelope = Envelope(id=f"r{self.now_ms}", source="test", type=TYPES[GatewayCallCompleted], time_ms=self.now_ms)
+        self._say(topics.GATEWAY_RESULTS, request.order_id.encode(), result, envelope)
+
+    def _effect(self, call: GatewayCallRequested, *, kind: str, reversed_kind: str | None) -> None:
+        self.ledger.append(
+            LedgerEntry(
+                seq=len(self.ledger) + 1,
+                kind=kind,
+                reversed_kind=reversed_kind,
+                amount_minor=call.amount_minor,
+                op_id=call.op_id,
+                order_id=call.order_id,
+                origin_id=call.origin_id,
+                gateway_key=call.gateway_key,
+            )
+        )
+
+    def _answer(self, record: LogRecord) -> None:
+        _, reply = self.codec.decode(record.value, record.headers)
+        assert isinstance(reply, OperationReplied)
+        answer = answers.to_sync(answers.wish_of(self._commands[reply.request_id]), reply)
+        self._requests[reply.request_id].answers.append(
+            Answer(status=answer.status, body=orjson.loads(answer.encoded()), replayed=reply.replayed, seconds=0.0)
+        )
+
+    # What the checker reads
+
+    def inputs(self) -> list[LogRecord]:
+        return [record for topic in INPUT_TOPICS for record in self.log[topic]]
+
+    def evidence(self) -> Evidence:
+        """Return what a gatherer finds in this log."""
+        history = RowHistory()
+        for key, stamp, row in self.changelog:
+            history.add(key, stamp, row)
+        commands: dict[str, list[str]] = defaultdict(list)
+        for command in self._commands.values():
+            commands[command.order_id].append(op_id_of(command))
+        return replace(
+            self.evidence_of_log(),
+            events=self.events(),
+            rows={(row.origin_id, row.order_id): row for row in history.rows()},
+            commands=dict(commands),
+            row_faults=history.faults(),
+        )
+
+    def evidence_of_log(self) -> Evidence:
+        """Return what the replay says of this log, and no more: the log may hold anything."""
+        replay = Replay(partitions=1)
+        faults = replay.compare(self.inputs(), self.log[topics.EVENTS])
+        return Evidence(
+            history=self.history,
+            ledger=list(self.ledger),
+            events=(),
+            rows={},
+            commands={},
+            replay_faults=faults,
+            lag={"orders": 0, "claims": 0, "executor": 0},
+            reordered=replay.reordered,
+            refused_inputs=replay.refused,
+        )
+
+    def events(self) -> list[tuple[Envelope, PaymentEvent]]:
+        found = []
+        for record in self.log[topics.EVENTS]:
+            envelope, event = self.codec.decode(record.value, record.headers)
+            assert isinstance(event, PaymentEvent)
+            found.append((envelope, event))
+        return found
+
+
+def _path_of(command: Command) -> str:
+    match command:
+        case PaymentRequested():
+            return "/payments?mode=sync"
+        case RefundRequested():
+            return "/refunds?mode=sync"
+        case _:
+            return f"/payments/{command.payment_id}/{kind_of(command)}?mode=sync"
+
+
+def _body_of(command: Command) -> dict[str, object]:
+    match command:
+        case PaymentRequested():
+            body: Mapping[str, object] = {
+                "originId": command.origin_id,
+                "orderId": command.order_id,
+                "amount": command.amount_minor,
+                "currency": command.currency,
+                "token": command.token,
+                "capture": command.capture,
+            }
+        case VoidRequested():
+            body = {}
+        case RefundRequested():
+            body = {"paymentId": command.payment_id, "amount": command.amount_minor}
+        case _:
+            body = {"amount": command.amount_minor, "final": command.final}
+    return {name: value for name, value in body.items() if value is not None}

@@ -1,0 +1,597 @@
+"""The checker itself: a valid run passes, and each violation, planted in it, is caught by the check meant for it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from gateway_adapters.mock import wire
+from schemas import identifiers, topics
+from schemas.identifiers import IdempotencyKey, OpId, OrderId, PaymentId
+from schemas.records.commands import op_id_of
+from schemas.records.orders import OperationRow, OrderRow
+from schemas.vocabulary import OperationState, Rejection
+from streams.kafka.stamps import Stamp
+from tests.support.checker import CHECKS, Evidence, violations
+from tests.support.order_desk import (
+    DECLINE,
+    ORDER,
+    ORIGIN,
+    PENDING,
+    UNKNOWN,
+    authorize,
+    capture,
+    refund,
+    sale,
+    void,
+)
+from tests.support.row_history import RowHistory
+from tests.support.staged_run import StagedRun
+from tests.support.workload import Answer, History
+
+Plant = Callable[[Evidence], Evidence]
+PAYMENT = identifiers.payment_id(ORDER, op_id_of(authorize()))
+KEY = identifiers.row_key(ORIGIN, ORDER)
+# By their keys: what became of each operation of the valid run.
+AUTHORIZED, CAPTURED, REFUSED, DECLINED, CONFLICTED, PENDED, DOUBTED = (
+    "auth",
+    "cap",
+    "big",
+    "no",
+    "other",
+    "late",
+    "dark",
+)
+
+
+def valid_run() -> StagedRun:
+    """A life with every ending: done, refused by the order, declined, conflicting, pending first, in doubt first."""
+    run = StagedRun()
+    run.send(authorize())
+    run.send(capture(PAYMENT, 4_000))
+    run.send(refund(PAYMENT, 9_000, key=REFUSED))
+    run.send(refund(PAYMENT, 3_000, key=DECLINED), DECLINE)
+    run.send(authorize(order=OrderId("order-2"), key="cap"))
+    pended = run.send(refund(PAYMENT, 1_000, key=PENDED), PENDING)
+    run.notice(pended, wire.Status.SUCCEEDED)
+    run.send(refund(PAYMENT, 1_000, key=PENDED))
+    doubted = run.send(capture(PAYMENT, 1_000, key=DOUBTED), UNKNOWN)
+    run.fire(doubted)
+    run.send(capture(PAYMENT, 1_000, key=DOUBTED))
+    run.history.requests = [each for each in run.history.requests if each.last.status != 202]
+    return run
+
+
+@pytest.fixture(scope="module")
+def valid() -> Evidence:
+    return valid_run().evidence()
+
+
+def broken(evidence: Evidence) -> set[str]:
+    """Return the names of the checks that find something."""
+    return {each.partition(":")[0] for each in violations(evidence)}
+
+
+def test_checker_finds_nothing_in_a_valid_run(valid: Evidence) -> None:
+    assert violations(valid) == []
+    states = {operation.state for _, operation in valid.operations().values()}
+    assert states == {OperationState(each) for each in ("succeeded", "declined", "rejected", "conflict")}
+    assert {each.last.status for each in valid.history.requests} == {200, 201, 402, 409, 422}
+    assert valid.reordered == 0
+
+
+# Plants. Each returns the evidence of the same run with one lie in it.
+
+
+def operation_of(evidence: Evidence, key: str) -> OperationRow:
+    return next(
+        each for row, each in evidence.operations().values() if each.idempotency_key == key and row.order_id == ORDER
+    )
+
+
+def with_row(evidence: Evidence, change: Callable[[OrderRow], OrderRow]) -> Evidence:
+    rows = dict(evidence.rows)
+    rows[ORIGIN, ORDER] = change(rows[ORIGIN, ORDER])
+    return replace(evidence, rows=rows)
+
+
+def with_operation(evidence: Evidence, key: str, **fields: object) -> Evidence:
+    def change(row: OrderRow) -> OrderRow:
+        changed = tuple(
+            replace(each, **fields) if each.idempotency_key == key else each  # type: ignore[arg-type]  # any field
+            for each in row.operations
+        )
+        return replace(row, operations=changed)
+
+    return with_row(evidence, change)
+
+
+def with_answer(evidence: Evidence, key: str, **fields: object) -> Evidence:
+    """The client with this key was told something else, at last."""
+    history = History()
+    for each in evidence.history.requests:
+        lied = [*each.answers[:-1], replace(each.last, **fields)]  # type: ignore[arg-type]  # a test names any field
+        history.requests.append(
+            replace(each, answers=lied if each.key == key and each.order_id == ORDER else each.answers)
+        )
+    return replace(evidence, history=history)
+
+
+def without_events(evidence: Evidence, key: str, transition: str) -> Evidence:
+    kept = [
+        each
+        for each in evidence.events
+        if each[1].operation.idempotency_key != key or f".{transition}." not in each[0].type
+    ]
+    return replace(evidence, events=kept)
+
+
+def never_answered(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, DECLINED, status=503, body={"code": "log_unavailable"})
+
+
+def answered_twice(evidence: Evidence) -> Evidence:
+    requests = evidence.history.requests
+    first = next(each for each in requests if each.key == DECLINED)
+    again = replace(first, answers=[Answer(status=422, body={}, replayed=True, seconds=0.0)])
+    history = History()
+    history.requests = [*requests, again]
+    return replace(evidence, history=history)
+
+
+def acknowledged_and_lost(evidence: Evidence) -> Evidence:
+    kept = [each for each in evidence.commands[ORDER] if each != operation_of(evidence, DECLINED).op_id]
+    return replace(evidence, commands={**evidence.commands, ORDER: kept})
+
+
+def told_202_and_lost(evidence: Evidence) -> Evidence:
+    history = History()
+    request = history.new(origin_id=ORIGIN, order_id="order-9", key="k9", path="/payments?mode=async", body={})
+    request.body = {"orderId": "order-9", "amount": 5, "currency": "USD", "token": "tok_1"}
+    request.answers.append(Answer(status=202, body={}, replayed=False, seconds=0.0))
+    history.requests = [*evidence.history.requests, request]
+    return replace(evidence, history=history)
+
+
+def told_a_success_that_was_a_decline(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, DECLINED, status=201, body={"amount": 3_000})
+
+
+def told_a_decline_that_was_a_success(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, CAPTURED, status=402, body={"code": "declined"})
+
+
+def told_a_conflict_that_was_a_refusal(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, REFUSED, status=409, body={"code": "idempotency_key_reused"})
+
+
+def told_another_refusal(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, REFUSED, status=409, body={"code": "invalid_state"})
+
+
+def told_another_amount(evidence: Evidence) -> Evidence:
+    return with_answer(
+        evidence, CAPTURED, body={"operation": {"id": operation_of(evidence, CAPTURED).op_id, "amount": 1}}
+    )
+
+
+def told_about_another_operation(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, CAPTURED, body={"operation": {"id": "op_other", "amount": 4_000}})
+
+
+def produced_directly_and_in_no_row(evidence: Evidence) -> Evidence:
+    return replace(evidence, commands={**evidence.commands, "order-7": ["op_direct"]})
+
+
+def two_last_words(evidence: Evidence) -> Evidence:
+    envelope, event = next(each for each in evidence.events if ".declined." in each[0].type)
+    second = replace(envelope, id="e-second", type=envelope.type.replace("declined", "failed"), sequence=999)
+    return replace(evidence, events=[*evidence.events, (second, replace(event, sequence=999, payment=None))])
+
+
+def no_last_word(evidence: Evidence) -> Evidence:
+    return without_events(evidence, DECLINED, "declined")
+
+
+def last_word_against_the_state(evidence: Evidence) -> Evidence:
+    return with_operation(evidence, DECLINED, state=OperationState.NOT_EXECUTED)
+
+
+def reversed_and_not_told(evidence: Evidence) -> Evidence:
+    return with_operation(evidence, CAPTURED, state=OperationState.REVERSED)
+
+
+def reviewed_after_a_refusal(evidence: Evidence) -> Evidence:
+    envelope, event = next(each for each in evidence.events if ".declined." in each[0].type)
+    review = replace(envelope, id="e-review", type=envelope.type.replace("declined", "reviewed"), sequence=999)
+    return replace(evidence, events=[*evidence.events, (review, replace(event, sequence=999, payment=None))])
+
+
+def left_open(evidence: Evidence) -> Evidence:
+    return with_operation(evidence, DECLINED, state=OperationState.DISPATCHED)
+
+
+def effect_twice(evidence: Evidence) -> Evidence:
+    entry = evidence.ledger[-1]
+    return replace(evidence, ledger=[*evidence.ledger, replace(entry, seq=99, gateway_key=f"{entry.op_id}-2")])
+
+
+def effect_unknown_to_the_row(evidence: Evidence) -> Evidence:
+    """A cent in the ledger that neither row nor event has."""
+    entry = evidence.ledger[-1]
+    return replace(evidence, ledger=[*evidence.ledger[:-1], replace(entry, amount_minor=entry.amount_minor + 1)])
+
+
+def row_off_by_a_cent(evidence: Evidence) -> Evidence:
+    def change(row: OrderRow) -> OrderRow:
+        (payment,) = row.payments
+        return replace(row, payments=(replace(payment, captured_minor=payment.captured_minor - 1),))
+
+    return with_row(evidence, change)
+
+
+def event_off_by_a_cent(evidence: Evidence) -> Evidence:
+    envelope, event = evidence.events[-1]
+    operation = replace(event.operation, amount_minor=event.operation.amount_minor + 1)
+    return replace(evidence, events=[*evidence.events[:-1], (envelope, replace(event, operation=operation))])
+
+
+def success_without_effect(evidence: Evidence) -> Evidence:
+    return replace(evidence, ledger=[each for each in evidence.ledger if each.kind != "refund"])
+
+
+def effects_swapped(evidence: Evidence) -> Evidence:
+    """The capture had its effect before the authorization it is of."""
+    first, second, *rest = evidence.ledger
+    return replace(evidence, ledger=[second, first, *rest])
+
+
+def one_key_for_two_orders(evidence: Evidence) -> Evidence:
+    rows = dict(evidence.rows)
+    other = rows[ORIGIN, "order-2"]
+    granted = replace(other.operations[0], state=OperationState.REJECTED, rejection=Rejection.NO_GATEWAY)
+    rows[ORIGIN, "order-2"] = replace(other, operations=(granted,))
+    return replace(evidence, rows=rows)
+
+
+def conflict_with_nobody(evidence: Evidence) -> Evidence:
+    return with_operation(evidence, CAPTURED, idempotency_key=IdempotencyKey("unheard-of"))
+
+
+def behind(evidence: Evidence) -> Evidence:
+    return replace(evidence, lag={**evidence.lag, "executor": 3})
+
+
+def one_id_two_contents(evidence: Evidence) -> Evidence:
+    envelope, event = evidence.events[0]
+    return replace(evidence, events=[*evidence.events, (envelope, replace(event, occurred_at_ms=7))])
+
+
+def one_sequence_twice(evidence: Evidence) -> Evidence:
+    (first, said), (second, event), *rest = evidence.events
+    return replace(evidence, events=[(first, said), (second, replace(event, sequence=said.sequence)), *rest])
+
+
+PLANTS: list[tuple[Plant, str]] = [
+    (never_answered, "every_request_answered"),
+    (answered_twice, "one_answer_a_wish"),
+    (acknowledged_and_lost, "acknowledged_is_on_the_log"),
+    (told_202_and_lost, "acknowledged_is_on_the_log"),
+    (told_a_success_that_was_a_decline, "answers_agree_with_rows"),
+    (told_a_decline_that_was_a_success, "answers_agree_with_rows"),
+    (told_a_conflict_that_was_a_refusal, "answers_agree_with_rows"),
+    (told_another_refusal, "answers_agree_with_rows"),
+    (told_another_amount, "answers_agree_with_rows"),
+    (told_about_another_operation, "answers_agree_with_rows"),
+    (produced_directly_and_in_no_row, "every_command_ended_once"),
+    (acknowledged_and_lost, "every_command_ended_once"),
+    (two_last_words, "every_command_ended_once"),
+    (no_last_word, "every_command_ended_once"),
+    (last_word_against_the_state, "every_command_ended_once"),
+    (reversed_and_not_told, "every_command_ended_once"),
+    (reviewed_after_a_refusal, "every_command_ended_once"),
+    (left_open, "all_settled"),
+    (effect_twice, "one_effect_an_operation"),
+    (effect_unknown_to_the_row, "ledger_equals_rows"),
+    (effect_unknown_to_the_row, "ledger_equals_events"),
+    (row_off_by_a_cent, "ledger_equals_rows"),
+    (row_off_by_a_cent, "events_equal_rows"),
+    (event_off_by_a_cent, "ledger_equals_events"),
+    (success_without_effect, "ledger_equals_rows"),
+    (success_without_effect, "ledger_equals_events"),
+    (effects_swapped, "order_kept"),
+    (one_key_for_two_orders, "one_operation_a_key"),
+    (conflict_with_nobody, "one_operation_a_key"),
+    (behind, "consumers_drained"),
+    (one_id_two_contents, "events_agree"),
+    (one_sequence_twice, "sequences_are_unique"),
+]
+
+
+@pytest.mark.parametrize(("plant", "check"), PLANTS, ids=[f"{plant.__name__}-{check}" for plant, check in PLANTS])
+def test_checker_catches_a_violation_by_its_own_check_when_one_is_planted(
+    valid: Evidence, plant: Plant, check: str
+) -> None:
+    assert check in broken(plant(valid))
+
+
+def test_every_check_has_a_violation_planted() -> None:
+    elsewhere = {"rows_never_regress", "events_equal_replay"}  # below: found while the log is read
+    assert {check for _, check in PLANTS} | elsewhere == set(CHECKS)
+
+
+def test_checker_lets_a_client_give_up_when_told_so(valid: Evidence) -> None:
+    assert violations(never_answered(valid), patient=False) == []
+
+
+# Order, and what is promised of it
+
+
+def test_effect_may_come_before_that_of_an_earlier_command_when_the_earlier_one_was_pending(valid: Evidence) -> None:
+    entries = {entry.op_id: entry for entry in valid.ledger}
+    pended, doubted = (entries[operation_of(valid, key).op_id] for key in (PENDED, DOUBTED))
+    first = [entry for entry in valid.ledger if entry not in (pended, doubted)]
+    assert violations(replace(valid, ledger=[*first, doubted, pended])) == []
+    assert violations(replace(valid, ledger=[*first, pended, doubted])) == []
+
+
+def test_order_is_kept_by_origin_when_two_origins_use_the_same_order_id(valid: Evidence) -> None:
+    elsewhere = replace(valid.ledger[0], origin_id="other", op_id="op_elsewhere", seq=0)
+    commands = {**valid.commands, ORDER: [*valid.commands[ORDER], "op_elsewhere"]}
+    evidence = replace(valid, ledger=[elsewhere, *valid.ledger], commands=commands)
+    assert "order_kept" not in broken(evidence)
+
+
+# Endings that are right
+
+
+def test_reversal_is_no_violation_when_the_gateway_takes_a_success_back() -> None:
+    run = StagedRun()
+    op_id = run.send(sale(5_000))
+    run.notice(op_id, wire.Status.REVERSED)
+    evidence = run.evidence()
+    assert evidence.operations()[op_id][1].state is OperationState.REVERSED
+    assert violations(evidence) == []
+
+
+def test_void_is_no_violation() -> None:
+    run = StagedRun()
+    run.send(authorize())
+    run.send(void(PAYMENT))
+    assert violations(run.evidence()) == []
+
+
+def in_review(*, effect: bool) -> StagedRun:
+    """An authorization that stays unknown to the last look."""
+    run = StagedRun()
+    op_id = run.send(authorize(), UNKNOWN)
+    for _ in range(12):
+        run.fire(op_id, UNKNOWN)
+    if effect:
+        run._effect(run.calls[op_id], kind="authorize", reversed_kind=None)
+    return run
+
+
+@pytest.mark.parametrize("effect", [True, False])
+def test_manual_review_is_a_last_word_whether_or_not_the_gateway_did_it(effect: bool) -> None:
+    evidence = in_review(effect=effect).evidence()
+    assert [operation.state for _, operation in evidence.operations().values()] == [OperationState.MANUAL_REVIEW]
+    assert violations(evidence) == []
+
+
+# Rows along their stamps
+
+
+def lives() -> list[tuple[bytes, Stamp, OrderRow]]:
+    return [each for each in valid_run().changelog if each[0] == KEY]
+
+
+def row_faults(records: list[tuple[bytes, Stamp, OrderRow]]) -> tuple[list[str], RowHistory]:
+    history = RowHistory()
+    for key, stamp, row in records:
+        history.add(key, stamp, row)
+    return history.faults(), history
+
+
+def test_rows_have_no_faults_when_a_new_owner_goes_on_where_the_old_one_stopped() -> None:
+    records = [(key, Stamp(1 if n < 5 else 2, stamp.version), row) for n, (key, stamp, row) in enumerate(lives())]
+    faults, history = row_faults(records)
+    assert (faults, history.late, history.superseded) == ([], 0, 0)
+    assert history.open_rows == 0
+    assert history.rows() == [records[-1][2]]
+
+
+def test_late_record_of_a_frozen_owner_never_wins_and_is_counted() -> None:
+    records = lives()
+    old, rest = records[:6], records[4:]
+    new = [(key, Stamp(2, stamp.version), row) for key, stamp, row in rest]
+    frozen = [(key, Stamp(1, stamp.version), row) for key, stamp, row in records[6:8]]
+    faults, history = row_faults([*old, *new, *frozen])
+    assert (faults, history.late, history.superseded) == ([], 2, 4)
+    assert history.rows() == [records[-1][2]]
+
+
+def test_row_fault_is_found_when_a_replaced_owner_ended_an_operation_otherwise() -> None:
+    records = lives()
+    key, stamp, row = records[-1]
+    lied = replace(row, operations=(replace(row.operations[0], state=OperationState.DECLINED), *row.operations[1:]))
+    winner = (key, Stamp(2, stamp.version), row)
+    faults, _ = row_faults([*records[:-1], winner, (key, stamp, lied)])
+    assert [fault for fault in faults if "replaced owner" in fault and "declined to succeeded" in fault] == faults != []
+
+
+def shrunk(row: OrderRow) -> OrderRow:
+    return replace(row, operations=row.operations[:-1])
+
+
+def reopened(row: OrderRow) -> OrderRow:
+    first = replace(row.operations[0], state=OperationState.DECLINED)
+    return replace(row, operations=(first, *row.operations[1:]))
+
+
+def poorer(row: OrderRow) -> OrderRow:
+    (payment,) = row.payments
+    return replace(row, payments=(replace(payment, captured_minor=payment.captured_minor - 1),))
+
+
+def older(row: OrderRow) -> OrderRow:
+    return replace(row, version=1)
+
+
+def quieter(row: OrderRow) -> OrderRow:
+    return replace(row, sequence=row.sequence - 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (shrunk, "lost op_"),
+        (reopened, "from succeeded to declined"),
+        (poorer, "captured of pay_"),
+        (older, "version and sequence fell"),
+        (quieter, "version and sequence fell"),
+    ],
+)
+def test_row_fault_is_found_when_a_higher_stamp_carries_less(
+    valid: Evidence, change: Callable[[OrderRow], OrderRow], told: str
+) -> None:
+    records = lives()
+    key, stamp, row = records[-1]
+    faults, _ = row_faults([*records, (key, stamp.next(stamp.generation), change(row))])
+    assert [fault for fault in faults if told in fault] != []
+    assert broken(replace(valid, row_faults=faults)) == {"rows_never_regress"}
+
+
+def test_row_fault_is_found_when_a_row_is_deleted_or_its_parent_is_missing_or_a_stamp_stands_for_two() -> None:
+    records = lives()
+    key, stamp, row = records[-1]
+    deleted = RowHistory()
+    for each in records:
+        deleted.add(*each)
+    deleted.add(key, stamp.next(1), None)
+    missing, _ = row_faults([*records[:3], *records[4:]])
+    twice, _ = row_faults([*records, (key, stamp, poorer(row))])
+    assert "deleted" in deleted.faults()[0]
+    assert "is not on the changelog" in missing[0]
+    assert "two rows under the stamp" in twice[0]
+
+
+def test_sum_may_fall_when_a_reversal_took_it() -> None:
+    run = StagedRun()
+    run.notice(run.send(sale(5_000)), wire.Status.REVERSED)
+    faults, _ = row_faults(run.changelog)
+    assert faults == []
+
+
+# The replay
+
+
+def test_replay_takes_every_input_and_refuses_poison_as_production_does() -> None:
+    run = valid_run()
+    key = ORDER.encode()
+    avro = [("content-type", b"application/avro")]
+    for topic in (topics.COMMANDS, topics.VERDICTS, topics.GATEWAY_RESULTS, topics.WEBHOOKS, topics.TIMERS):
+        run.append(topic, key, b"\x00\x7f\xff\xff\xffnonsense", avro)
+        run.append(topic, key, b"nonsense")
+        run.append(topic, key, None)
+    first = run.log[topics.COMMANDS][0]
+    run.append(topics.COMMANDS, b"another-key", first.value, first.headers)
+    run.settle()
+    evidence = run.evidence_of_log()
+    assert evidence.replay_faults == []
+    assert evidence.refused_inputs == 16
+
+
+def test_replay_agrees_when_records_came_twice() -> None:
+    run = valid_run()
+    for topic in (topics.COMMANDS, topics.VERDICTS, topics.GATEWAY_RESULTS, topics.WEBHOOKS, topics.TIMERS):
+        for record in list(run.log[topic]):
+            run.append(topic, record.key, record.value, record.headers)
+    run.settle()
+    assert run.evidence_of_log().replay_faults == []
+
+
+@pytest.mark.parametrize("number", range(14))
+def test_replay_names_an_event_that_is_missing(number: int) -> None:
+    run = valid_run()
+    gone = run.log[topics.EVENTS].pop(number)
+    (fault,) = run.evidence_of_log().replay_faults
+    assert dict(gone.headers)["ce_id"].decode() in fault
+    assert "was never published" in fault
+
+
+def test_replay_names_an_event_that_nobody_should_have_published() -> None:
+    run = valid_run()
+    record = run.log[topics.EVENTS][-1]
+    headers = [(name, b"e-extra" if name == "ce_id" else text) for name, text in record.headers]
+    run.append(topics.EVENTS, record.key, record.value, headers)
+    (fault,) = run.evidence_of_log().replay_faults
+    assert "e-extra" in fault
+    assert "does not say it" in fault
+
+
+@pytest.mark.parametrize("number", [1, 3, 9, 13])
+def test_replay_names_an_event_that_was_altered(number: int) -> None:
+    run = valid_run()
+    record = run.log[topics.EVENTS][number]
+    envelope, event = run.events()[number]
+    altered = replace(event, operation=replace(event.operation, amount_minor=event.operation.amount_minor + 1))
+    run.log[topics.EVENTS][number] = replace(record, value=run.codec.encode(altered, envelope).value)
+    evidence = run.evidence_of_log()
+    (fault,) = evidence.replay_faults
+    assert envelope.id in fault
+    assert "operation.amount_minor" in fault
+    assert broken(replace(valid_run().evidence(), replay_faults=[fault])) == {"events_equal_replay"}
+
+
+def test_replay_names_an_event_of_another_type_under_the_same_id() -> None:
+    run = valid_run()
+    record = run.log[topics.EVENTS][1]
+    headers = [
+        (name, b"payments.authorization.declined.v1" if name == "ce_type" else text) for name, text in record.headers
+    ]
+    run.log[topics.EVENTS][1] = replace(record, headers=tuple(headers))
+    (fault,) = run.evidence_of_log().replay_faults
+    assert "type (payments.authorization.declined.v1" in fault
+
+
+def test_replay_names_both_when_one_id_stands_for_two_contents() -> None:
+    run = valid_run()
+    record = run.log[topics.EVENTS][0]
+    envelope, event = run.events()[0]
+    run.append(topics.EVENTS, record.key, run.codec.encode(replace(event, sequence=9), envelope).value, record.headers)
+    (fault,) = run.evidence_of_log().replay_faults
+    assert "sequence (9, not 1)" in fault
+
+
+def late_taken_run() -> StagedRun:
+    """A worker that was behind takes a later command before an earlier result: another order than that of the times."""
+    run = StagedRun()
+    run.send(authorize())
+    run.append_command(capture(PAYMENT, 4_000))
+    for topic in (topics.COMMANDS, topics.CLAIMS, topics.VERDICTS, topics.GATEWAY_REQUESTS):
+        run.take(run.waiting(topic))
+    result = run.waiting(topics.GATEWAY_RESULTS)
+    run.append_command(refund(PAYMENT, 1, key="auth"))  # the key of the authorization: refused in the row, at once
+    run.take(run.waiting(topics.COMMANDS), result)
+    run.settle()
+    return run
+
+
+def test_replay_allows_for_the_order_of_a_worker_that_was_behind_and_counts_it() -> None:
+    run = late_taken_run()
+    evidence = run.evidence()
+    assert violations(evidence) == []
+    assert evidence.reordered == 1
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_replay_excuses_no_missing_event_by_another_order(number: int) -> None:
+    run = late_taken_run()
+    del run.log[topics.EVENTS][number]
+    assert run.evidence_of_log().replay_faults != []
+
+
+def test_payment_id_of_the_plants_is_the_one_that_the_run_opened(valid: Evidence) -> None:
+    assert {each.payment_id for each in valid.rows[ORIGIN, ORDER].payments} == {PaymentId(PAYMENT)}
+    assert OpId(valid.commands[ORDER][0]) == op_id_of(authorize())
