@@ -62,6 +62,10 @@ class Verdict:
     """Components that ended unasked, and how often: each was started again."""
     last_words: dict[str, str] = field(default_factory=dict)
     dead_letters: int = 0
+    event_copies: int = 0
+    """Events that stand on the log once more, with the same id and content."""
+    late_rows: int = 0
+    """Rows of frozen owners that came behind their successors', and never won."""
     answers: dict[int, int] = field(default_factory=dict)
     """Every answer of every try, by status; 0: the connection broke."""
 
@@ -126,6 +130,8 @@ async def _verdict(world: World, nemesis: Nemesis, began: float) -> Verdict:
         restarts=dict(world.restarts),
         last_words=world.last_words,
         dead_letters=len(letters),
+        event_copies=evidence.event_copies,
+        late_rows=evidence.late_rows,
         answers=answers,
     )
 
@@ -215,6 +221,7 @@ def summary(verdict: Verdict) -> str:
     lines = [
         f"{verdict.operations} operations, {verdict.faults} faults, {len(verdict.violations)} violations",
         f"{verdict.seconds:.0f} s, {verdict.orders} orders, {verdict.dead_letters} dead letters",
+        f"{verdict.event_copies} events repeated, {verdict.late_rows} late rows of frozen owners",
         f"answers by status: {dict(sorted(verdict.answers.items()))}",
         f"ended unasked: {verdict.restarts or 'nothing'} (session time-out {SESSION_TIMEOUT_S:g} s)",
         "served again after (s):  median    most  faults",
