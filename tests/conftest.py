@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.kinds.brokers import SETTINGS
 from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError, find_kafka
 
 REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
@@ -55,7 +56,7 @@ def proxied_kafka_of_three() -> Iterator[KafkaCluster]:
     """Three nodes whose clients come through proxies, which the test runs (`tests.faults`)."""
     with contextlib.ExitStack() as stack:
         with _or_skip():
-            cluster = stack.enter_context(KafkaCluster(brokers=3, proxied=True))
+            cluster = stack.enter_context(KafkaCluster(brokers=3, proxied=True, settings=SETTINGS))
         yield cluster
 
 

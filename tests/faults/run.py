@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.faults.fault import Fault
+from tests.faults.kinds.brokers import SETTINGS
 from tests.faults.nemesis import Nemesis, Struck
 from tests.faults.world import HABITS, SESSION_TIMEOUT_S, World, kept_or_temporary, opened
 from tests.kafka_cluster import KafkaCluster
@@ -72,7 +73,7 @@ class Verdict:
 
 async def run(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Verdict:
     """Run to the end and return the verdict. Raises: KafkaUnavailableError, ComponentFailedError at the start."""
-    with KafkaCluster(brokers=3, proxied=True) as cluster:
+    with KafkaCluster(brokers=3, proxied=True, settings=SETTINGS) as cluster:
         return await run_on(cluster, plan, tell=tell)
 
 
