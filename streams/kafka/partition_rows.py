@@ -101,7 +101,8 @@ def merge_changelog(rows: PartitionRows, records: Iterable[ChangelogRecord]) -> 
     Returns:
         The keys that had a record behind one of a higher stamp (a frozen owner's late write): it did not win.
 
-    A record equal to the row (our own, read back) changes nothing. Unstamped ones follow each other as in the log.
+    A record equal to the row (our own, read back) changes nothing. One without a stamp was written by no owner: it is
+    passed over, and counts as a regress of the row that it stands before, so that this is written again.
     """
     newest: dict[bytes, StoredRow] = {}
     regressed: set[bytes] = set()
@@ -109,9 +110,9 @@ def merge_changelog(rows: PartitionRows, records: Iterable[ChangelogRecord]) -> 
     for key, row, offset in records:
         last_offset = max(last_offset, offset)
         known = newest.get(key) or rows.get(key)
-        if known is None or row.stamp > known.stamp or row.stamp == UNSTAMPED == known.stamp:
+        if row.stamp > (UNSTAMPED if known is None else known.stamp):
             newest[key] = row
-        elif row.stamp < known.stamp:
+        elif known is not None and row.stamp < known.stamp:
             regressed.add(key)
     if last_offset >= 0:
         rows.put(newest, last_offset)

@@ -27,7 +27,7 @@ class Stamp(NamedTuple):
 
 
 UNSTAMPED = Stamp(0, 0)
-"""What a record without a stamp counts as: anything stamped wins over it."""
+"""What a record without a stamp counts as: no owner has written it, and it never becomes a row."""
 
 
 def to_header(stamp: Stamp) -> tuple[str, bytes]:

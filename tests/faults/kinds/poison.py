@@ -19,7 +19,10 @@ BURIED = (
 )  # fmt: skip
 """Where each becomes a dead letter."""
 
-PASSED_OVER = (topics.REPLIES, topics.POLICIES)
+COMPACTED = (topics.POLICIES, topics.ORDERS_CHANGELOG, topics.TIMERS_CHANGELOG, topics.CLAIMS_CHANGELOG)
+"""Where the broker itself refuses a record without a key."""
+
+PASSED_OVER = (topics.REPLIES, *COMPACTED)
 """Where nobody is owed anything: passed over, and logged."""
 
 
@@ -29,8 +32,8 @@ def _noise(chance: random.Random) -> bytes:
 
 def _record(chance: random.Random, topic: str) -> tuple[Sent, str]:
     partition = 0 if topic == topics.POLICIES else chance.randrange(PARTITIONS)
-    compacted = topic == topics.POLICIES  # the broker itself refuses a record without a key there
-    key = chance.choice([_noise(chance), f"poison-{chance.getrandbits(32):x}".encode(), *([] if compacted else [None])])
+    keys = [_noise(chance), f"poison-{chance.getrandbits(32):x}".encode(), *([] if topic in COMPACTED else [None])]
+    key = chance.choice(keys)
     headers: HeaderList = [("content-type", b"application/avro"), ("ce_specversion", b"1.0"), ("ce_source", b"poison")]
     what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers"])
     value: bytes | None = _noise(chance)
