@@ -26,7 +26,8 @@ from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, r
 from streams.local_engine import LocalEngine
 from tests.support.exhibits import Evidence, OrderKey, read_ledger
 from tests.support.group_lag import GroupLag
-from tests.support.replay import INPUT_TOPICS, Replay, input_of
+from tests.support.replay import Replay
+from tests.support.replay_course import INPUT_TOPICS, input_of
 from tests.support.row_history import RowHistory
 from tests.support.workload import History
 

@@ -13,32 +13,16 @@ order is counted as `reordered`. Where there is none, the difference stands.
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import NamedTuple, TypeVar
+from dataclasses import fields
+from typing import TypeVar
 
-from gateway_adapters.mock.client import MockGateway, MockSettings
-from schemas import topics
-from schemas.identifiers import OpId
 from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record, Row
-from schemas.records.claims import ClaimDecided, ClaimRequested
-from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
-from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
 from streams.agents.intake import RefusedError
-from streams.agents.orders import SOURCE_TOPICS, TABLE, OrdersAgent
-from streams.agents.timers import TimerHeap
-from streams.domain.limits import CLAIM_LIFE_MS, ORDER_LIFE_MS, Rules
-from streams.kafka.shell import InputEvent, Outgoing, Step
 from streams.kafka_clients.log_reader import LogRecord
-from tests.support.exhibits import FINAL
-
-INPUT_TOPICS = tuple(topic for topic in SOURCE_TOPICS if topic != topics.QUERIES)
-"""What decides anything, in the order of cause and effect: commands, verdicts, results, webhooks, timers."""
-
-MAX_SEARCH_STEPS = 5_000
-"""Of one order's search for an interleaving; its inputs are some ten, and a wrong turn shows at the next event."""
-
+from tests.support.replay_course import INPUT_TOPICS, Course, Published, Said, agent_of, apply, input_of, said_of
+from tests.support.replay_search import Search
 
 _ANY_EVENT = (
     ("ce_specversion", b"1.0"),
@@ -51,27 +35,6 @@ _ANY_EVENT = (
 
 _UNSAID = EncodedMessage(value=b"", headers=())
 R = TypeVar("R", bound=Row)
-
-
-class Said(NamedTuple):
-    """An event as it stands on the log: equal records are equal bytes."""
-
-    type: str
-    value: bytes
-
-
-Published = Mapping[str, Said]
-"""By event id."""
-
-
-class _NoTimers(TimerHeap):
-    """Timers fire from the log alone."""
-
-    def put(self, partition: int, timer: object) -> None:
-        """Forget it."""
-
-    def clear(self, key: bytes) -> None:
-        """Nothing is kept."""
 
 
 class _SparingCodec(MessageCodec):
@@ -105,20 +68,6 @@ class _SparingCodec(MessageCodec):
         self._kept.clear()
 
 
-def input_of(record: LogRecord) -> InputEvent:
-    """Return the record as production's shell hands it to an agent, read for the first time."""
-    return InputEvent(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        timestamp_ms=record.timestamp_ms,
-        key=record.key,
-        value=record.value,
-        headers=record.headers,
-        possible_replay=False,
-    )
-
-
 def by_time(records: Iterable[LogRecord]) -> list[LogRecord]:
     """Return the records of several topics merged by time, each topic in its own order, ties by cause and effect."""
     rank = {topic: number for number, topic in enumerate(INPUT_TOPICS)}
@@ -132,41 +81,14 @@ def by_time(records: Iterable[LogRecord]) -> list[LogRecord]:
     return [each[3] for each in sorted(keyed, key=lambda each: each[:3])]
 
 
-@dataclass(slots=True)
-class _Course:
-    """How far one order has come, by one interleaving of its inputs."""
-
-    rows: dict[bytes, bytes | None]
-    events: dict[str, Said]
-    claims: frozenset[OpId]
-    calls: frozenset[tuple[OpId, int, int]]
-
-
-def _agent(codec: MessageCodec, partitions: int) -> OrdersAgent:
-    """Return production's agent as `bootstrap` builds it for the Mock gateway."""
-    gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
-    return OrdersAgent(
-        codec,
-        partitions=partitions,
-        policies=dict,  # the plan of an operation stands in its verdict
-        gateways={gateway.name: gateway},
-        timers=_NoTimers(),
-        rules=Rules(
-            order_life_ms=ORDER_LIFE_MS,
-            claim_life_ms=CLAIM_LIFE_MS,
-            key_windows_ms={gateway.name: gateway.capabilities.key_window_ms},
-        ),
-    )
-
-
 class Replay:
     """Replays the orders of a run, partition by partition; keeps nothing of them but figures."""
 
     def __init__(self, *, partitions: int) -> None:
         self._codec = MessageCodec(SchemaIds.packaged())
         self._sparing = _SparingCodec(SchemaIds.packaged())
-        self._agent = _agent(self._codec, partitions)
-        self._quick_agent = _agent(self._sparing, partitions)
+        self._agent = agent_of(self._sparing, partitions)
+        self._search = Search(partitions=partitions)
         self.orders = 0
         self.inputs = 0
         self.reordered = 0
@@ -179,7 +101,7 @@ class Replay:
             orders[record.key or b""].append(record)
         published: dict[bytes, dict[str, list[Said]]] = defaultdict(lambda: defaultdict(list))
         for record in events:
-            said = _said(record.headers, record.value)
+            said = said_of(record.headers, record.value)
             if said is not None and said[1] not in published[record.key or b""][said[0]]:
                 published[record.key or b""][said[0]].append(said[1])
         faults = []
@@ -200,25 +122,25 @@ class Replay:
         if not differences:
             return []
         once = {event_id: copies[0] for event_id, copies in published.items() if len(copies) == 1}
-        if len(once) == len(published) and self._explained(merged, once):
+        if len(once) == len(published) and self._search.explains(merged, once):
             self.reordered += 1
             return []
         return differences
 
     def _played(self, order: str, merged: Sequence[LogRecord]) -> tuple[dict[str, Said], list[str]]:
         """Return what these inputs publish, and what the agent itself could not take."""
-        course = _Course({}, {}, frozenset(), frozenset())
+        course = Course({}, {}, frozenset(), frozenset())
         self._sparing.forget()
         for record in merged:
             try:
-                step = self._quick_agent.take(input_of(record), lambda _, key: course.rows.get(key))
+                step = self._agent.take(input_of(record), lambda _, key: course.rows.get(key))
             except RefusedError:
                 self.refused += 1
             except Exception as defect:  # noqa: BLE001 - as production's shell: a defect is told and not raised
                 place = f"{record.topic}[{record.partition}]@{record.offset}"
                 return {}, [f"{order}: the replay failed on {place}: {type(defect).__name__}: {defect}"]
             else:
-                _apply(step, course)
+                apply(step, course)
         return course.events, []
 
     # Differences
@@ -255,100 +177,6 @@ class Replay:
             return "its bytes"
         parts = [] if ours.type == theirs.type else [f"type ({ours.type}, not {theirs.type})"]
         return ", ".join(parts + _parts(one, other, ""))
-
-    # The search for an interleaving
-
-    def _explained(self, merged: Sequence[LogRecord], published: Published) -> bool:
-        """Say whether some interleaving of the topics, without any fault, publishes exactly this."""
-        lanes = [[each for each in merged if each.topic == topic] for topic in INPUT_TOPICS]
-        place = {id(record): number for number, record in enumerate(merged)}
-        start = (tuple(0 for _ in lanes), _Course({}, {}, frozenset(), frozenset()))
-        seen: set[tuple[tuple[int, ...], frozenset[tuple[bytes, bytes | None]]]] = set()
-        stack = [start]
-        for _ in range(MAX_SEARCH_STEPS):
-            if not stack:
-                return False
-            at, course = stack.pop()
-            known = at, frozenset(course.rows.items())
-            if known in seen:
-                continue
-            seen.add(known)
-            heads = [lane[n] if n < len(lane) else None for lane, n in zip(lanes, at, strict=True)]
-            if not any(heads):
-                if course.events.keys() == published.keys() and self._all_ended(course):
-                    return True
-                continue
-            following = []
-            for number, record in enumerate(heads):
-                taken = None if record is None else self._taken(record, course, published)
-                if record is not None and taken is not None:
-                    moved = tuple(n + (index == number) for index, n in enumerate(at))
-                    following.append((place[id(record)], moved, taken))
-            # The last is tried first: the one that comes first by time.
-            stack += [(moved, taken) for _, moved, taken in sorted(following, key=lambda each: -each[0])]
-        return False
-
-    def _taken(self, record: LogRecord, course: _Course, published: Published) -> _Course | None:
-        """Return the course after this input; None when it comes before its cause or says what was not published."""
-        if not self._has_cause(record, course):
-            return None
-        after = _Course(dict(course.rows), dict(course.events), course.claims, course.calls)
-        try:
-            step = self._agent.take(input_of(record), lambda _, key: after.rows.get(key))
-        except RefusedError:
-            return after
-        _apply(step, after)
-        claims, calls = self._asked(step.speak)
-        after.claims |= claims
-        after.calls |= calls
-        agrees = all(published.get(event_id) == said for event_id, said in after.events.items())
-        return after if agrees else None
-
-    def _has_cause(self, record: LogRecord, course: _Course) -> bool:
-        try:
-            _, message = self._codec.decode(record.value, record.headers)
-        except DecodeError:
-            return True
-        if isinstance(message, ClaimDecided):
-            return message.op_id in course.claims
-        if isinstance(message, GatewayCallCompleted):
-            return (message.op_id, message.attempt, message.call_number) in course.calls
-        return True
-
-    def _asked(self, said: Iterable[Outgoing]) -> tuple[set[OpId], set[tuple[OpId, int, int]]]:
-        claims: set[OpId] = set()
-        calls: set[tuple[OpId, int, int]] = set()
-        for each in said:
-            if each.topic in {topics.CLAIMS, topics.GATEWAY_REQUESTS}:
-                _, message = self._codec.decode(each.value, each.headers)
-                if isinstance(message, ClaimRequested):
-                    claims.add(message.op_id)
-                elif isinstance(message, GatewayCallRequested):
-                    calls.add((message.op_id, message.attempt, message.call_number))
-        return claims, calls
-
-    def _all_ended(self, course: _Course) -> bool:
-        rows = [self._codec.decode_row(OrderRow, value) for value in course.rows.values() if value is not None]
-        return all(operation.state in FINAL for row in rows for operation in row.operations)
-
-
-def _apply(step: Step, course: _Course) -> None:
-    for write in step.rows:
-        if write.table == TABLE:
-            course.rows[write.key] = write.value
-    for message in step.speak:
-        if message.topic == topics.EVENTS:
-            said = _said(message.headers, message.value)
-            assert said is not None
-            course.events.setdefault(*said)
-
-
-def _said(headers: Iterable[tuple[str, bytes]], value: bytes | None) -> tuple[str, Said] | None:
-    """Return an event's id and content; None of what is no event."""
-    found = {name: text for name, text in headers if name in {"ce_id", "ce_type"}}
-    if value is None or len(found) < 2:
-        return None
-    return found["ce_id"].decode(), Said(found["ce_type"].decode(), value)
 
 
 def _parts(one: object, other: object, path: str) -> list[str]:

@@ -36,7 +36,8 @@ from streams.kafka.stamps import Stamp
 from streams.kafka_clients.log_reader import LogRecord
 from tests.support.exhibits import Evidence, LedgerEntry
 from tests.support.order_desk import SUCCESS, Said, completed
-from tests.support.replay import INPUT_TOPICS, Replay, input_of
+from tests.support.replay import Replay
+from tests.support.replay_course import INPUT_TOPICS, input_of
 from tests.support.row_history import RowHistory
 from tests.support.workload import Answer, History, Request
 

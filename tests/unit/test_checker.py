@@ -6,60 +6,24 @@ from dataclasses import replace
 import pytest
 
 from gateway_adapters.mock import wire
-from schemas import identifiers, topics
-from schemas.identifiers import IdempotencyKey, OpId, OrderId, PaymentId
+from schemas.identifiers import IdempotencyKey, OpId, PaymentId
 from schemas.records.commands import op_id_of
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.vocabulary import OperationState, Rejection
-from streams.kafka.stamps import Stamp
 from tests.support.checker import CHECKS, Evidence, violations
 from tests.support.order_desk import (
-    DECLINE,
     ORDER,
     ORIGIN,
-    PENDING,
     UNKNOWN,
     authorize,
-    capture,
-    refund,
     sale,
     void,
 )
-from tests.support.row_history import RowHistory
+from tests.support.staged_life import CAPTURED, DECLINED, DOUBTED, PAYMENT, PENDED, REFUSED, valid_run
 from tests.support.staged_run import StagedRun
 from tests.support.workload import Answer, History
 
 Plant = Callable[[Evidence], Evidence]
-PAYMENT = identifiers.payment_id(ORDER, op_id_of(authorize()))
-KEY = identifiers.row_key(ORIGIN, ORDER)
-# By their keys: what became of each operation of the valid run.
-AUTHORIZED, CAPTURED, REFUSED, DECLINED, CONFLICTED, PENDED, DOUBTED = (
-    "auth",
-    "cap",
-    "big",
-    "no",
-    "other",
-    "late",
-    "dark",
-)
-
-
-def valid_run() -> StagedRun:
-    """A life with every ending: done, refused by the order, declined, conflicting, pending first, in doubt first."""
-    run = StagedRun()
-    run.send(authorize())
-    run.send(capture(PAYMENT, 4_000))
-    run.send(refund(PAYMENT, 9_000, key=REFUSED))
-    run.send(refund(PAYMENT, 3_000, key=DECLINED), DECLINE)
-    run.send(authorize(order=OrderId("order-2"), key="cap"))
-    pended = run.send(refund(PAYMENT, 1_000, key=PENDED), PENDING)
-    run.notice(pended, wire.Status.SUCCEEDED)
-    run.send(refund(PAYMENT, 1_000, key=PENDED))
-    doubted = run.send(capture(PAYMENT, 1_000, key=DOUBTED), UNKNOWN)
-    run.fire(doubted)
-    run.send(capture(PAYMENT, 1_000, key=DOUBTED))
-    run.history.requests = [each for each in run.history.requests if each.last.status != 202]
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -377,219 +341,6 @@ def test_manual_review_is_a_last_word_whether_or_not_the_gateway_did_it(effect: 
     evidence = in_review(effect=effect).evidence()
     assert [operation.state for _, operation in evidence.operations().values()] == [OperationState.MANUAL_REVIEW]
     assert violations(evidence) == []
-
-
-# Rows along their stamps
-
-
-def lives() -> list[tuple[bytes, Stamp, OrderRow]]:
-    return [each for each in valid_run().changelog if each[0] == KEY]
-
-
-def row_faults(records: list[tuple[bytes, Stamp, OrderRow]]) -> tuple[list[str], RowHistory]:
-    history = RowHistory()
-    for key, stamp, row in records:
-        history.add(key, stamp, row)
-    return history.faults(), history
-
-
-def test_rows_have_no_faults_when_a_new_owner_goes_on_where_the_old_one_stopped() -> None:
-    records = [(key, Stamp(1 if n < 5 else 2, stamp.version), row) for n, (key, stamp, row) in enumerate(lives())]
-    faults, history = row_faults(records)
-    assert (faults, history.late, history.superseded) == ([], 0, 0)
-    assert history.open_rows == 0
-    assert history.rows() == [records[-1][2]]
-
-
-def test_late_record_of_a_frozen_owner_never_wins_and_is_counted() -> None:
-    records = lives()
-    old, rest = records[:6], records[4:]
-    new = [(key, Stamp(2, stamp.version), row) for key, stamp, row in rest]
-    frozen = [(key, Stamp(1, stamp.version), row) for key, stamp, row in records[6:8]]
-    faults, history = row_faults([*old, *new, *frozen])
-    assert (faults, history.late, history.superseded) == ([], 2, 4)
-    assert history.rows() == [records[-1][2]]
-
-
-def test_row_fault_is_found_when_a_replaced_owner_ended_an_operation_otherwise() -> None:
-    records = lives()
-    key, stamp, row = records[-1]
-    lied = replace(row, operations=(replace(row.operations[0], state=OperationState.DECLINED), *row.operations[1:]))
-    winner = (key, Stamp(2, stamp.version), row)
-    faults, _ = row_faults([*records[:-1], winner, (key, stamp, lied)])
-    assert [fault for fault in faults if "replaced owner" in fault and "declined to succeeded" in fault] == faults != []
-
-
-def shrunk(row: OrderRow) -> OrderRow:
-    return replace(row, operations=row.operations[:-1])
-
-
-def reopened(row: OrderRow) -> OrderRow:
-    first = replace(row.operations[0], state=OperationState.DECLINED)
-    return replace(row, operations=(first, *row.operations[1:]))
-
-
-def poorer(row: OrderRow) -> OrderRow:
-    (payment,) = row.payments
-    return replace(row, payments=(replace(payment, captured_minor=payment.captured_minor - 1),))
-
-
-def older(row: OrderRow) -> OrderRow:
-    return replace(row, version=1)
-
-
-def quieter(row: OrderRow) -> OrderRow:
-    return replace(row, sequence=row.sequence - 1)
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        (shrunk, "lost op_"),
-        (reopened, "from succeeded to declined"),
-        (poorer, "captured of pay_"),
-        (older, "version and sequence fell"),
-        (quieter, "version and sequence fell"),
-    ],
-)
-def test_row_fault_is_found_when_a_higher_stamp_carries_less(
-    valid: Evidence, change: Callable[[OrderRow], OrderRow], told: str
-) -> None:
-    records = lives()
-    key, stamp, row = records[-1]
-    faults, _ = row_faults([*records, (key, stamp.next(stamp.generation), change(row))])
-    assert [fault for fault in faults if told in fault] != []
-    assert broken(replace(valid, row_faults=faults)) == {"rows_never_regress"}
-
-
-def test_row_fault_is_found_when_a_row_is_deleted_or_its_parent_is_missing_or_a_stamp_stands_for_two() -> None:
-    records = lives()
-    key, stamp, row = records[-1]
-    deleted = RowHistory()
-    for each in records:
-        deleted.add(*each)
-    deleted.add(key, stamp.next(1), None)
-    missing, _ = row_faults([*records[:3], *records[4:]])
-    twice, _ = row_faults([*records, (key, stamp, poorer(row))])
-    assert "deleted" in deleted.faults()[0]
-    assert "is not on the changelog" in missing[0]
-    assert "two rows under the stamp" in twice[0]
-
-
-def test_sum_may_fall_when_a_reversal_took_it() -> None:
-    run = StagedRun()
-    run.notice(run.send(sale(5_000)), wire.Status.REVERSED)
-    faults, _ = row_faults(run.changelog)
-    assert faults == []
-
-
-# The replay
-
-
-def test_replay_takes_every_input_and_refuses_poison_as_production_does() -> None:
-    run = valid_run()
-    key = ORDER.encode()
-    avro = [("content-type", b"application/avro")]
-    for topic in (topics.COMMANDS, topics.VERDICTS, topics.GATEWAY_RESULTS, topics.WEBHOOKS, topics.TIMERS):
-        run.append(topic, key, b"\x00\x7f\xff\xff\xffnonsense", avro)
-        run.append(topic, key, b"nonsense")
-        run.append(topic, key, None)
-    first = run.log[topics.COMMANDS][0]
-    run.append(topics.COMMANDS, b"another-key", first.value, first.headers)
-    run.settle()
-    evidence = run.evidence_of_log()
-    assert evidence.replay_faults == []
-    assert evidence.refused_inputs == 16
-
-
-def test_replay_agrees_when_records_came_twice() -> None:
-    run = valid_run()
-    for topic in (topics.COMMANDS, topics.VERDICTS, topics.GATEWAY_RESULTS, topics.WEBHOOKS, topics.TIMERS):
-        for record in list(run.log[topic]):
-            run.append(topic, record.key, record.value, record.headers)
-    run.settle()
-    assert run.evidence_of_log().replay_faults == []
-
-
-@pytest.mark.parametrize("number", range(14))
-def test_replay_names_an_event_that_is_missing(number: int) -> None:
-    run = valid_run()
-    gone = run.log[topics.EVENTS].pop(number)
-    (fault,) = run.evidence_of_log().replay_faults
-    assert dict(gone.headers)["ce_id"].decode() in fault
-    assert "was never published" in fault
-
-
-def test_replay_names_an_event_that_nobody_should_have_published() -> None:
-    run = valid_run()
-    record = run.log[topics.EVENTS][-1]
-    headers = [(name, b"e-extra" if name == "ce_id" else text) for name, text in record.headers]
-    run.append(topics.EVENTS, record.key, record.value, headers)
-    (fault,) = run.evidence_of_log().replay_faults
-    assert "e-extra" in fault
-    assert "does not say it" in fault
-
-
-@pytest.mark.parametrize("number", [1, 3, 9, 13])
-def test_replay_names_an_event_that_was_altered(number: int) -> None:
-    run = valid_run()
-    record = run.log[topics.EVENTS][number]
-    envelope, event = run.events()[number]
-    altered = replace(event, operation=replace(event.operation, amount_minor=event.operation.amount_minor + 1))
-    run.log[topics.EVENTS][number] = replace(record, value=run.codec.encode(altered, envelope).value)
-    evidence = run.evidence_of_log()
-    (fault,) = evidence.replay_faults
-    assert envelope.id in fault
-    assert "operation.amount_minor" in fault
-    assert broken(replace(valid_run().evidence(), replay_faults=[fault])) == {"events_equal_replay"}
-
-
-def test_replay_names_an_event_of_another_type_under_the_same_id() -> None:
-    run = valid_run()
-    record = run.log[topics.EVENTS][1]
-    headers = [
-        (name, b"payments.authorization.declined.v1" if name == "ce_type" else text) for name, text in record.headers
-    ]
-    run.log[topics.EVENTS][1] = replace(record, headers=tuple(headers))
-    (fault,) = run.evidence_of_log().replay_faults
-    assert "type (payments.authorization.declined.v1" in fault
-
-
-def test_replay_names_both_when_one_id_stands_for_two_contents() -> None:
-    run = valid_run()
-    record = run.log[topics.EVENTS][0]
-    envelope, event = run.events()[0]
-    run.append(topics.EVENTS, record.key, run.codec.encode(replace(event, sequence=9), envelope).value, record.headers)
-    (fault,) = run.evidence_of_log().replay_faults
-    assert "sequence (9, not 1)" in fault
-
-
-def late_taken_run() -> StagedRun:
-    """A worker that was behind takes a later command before an earlier result: another order than that of the times."""
-    run = StagedRun()
-    run.send(authorize())
-    run.append_command(capture(PAYMENT, 4_000))
-    for topic in (topics.COMMANDS, topics.CLAIMS, topics.VERDICTS, topics.GATEWAY_REQUESTS):
-        run.take(run.waiting(topic))
-    result = run.waiting(topics.GATEWAY_RESULTS)
-    run.append_command(refund(PAYMENT, 1, key="auth"))  # the key of the authorization: refused in the row, at once
-    run.take(run.waiting(topics.COMMANDS), result)
-    run.settle()
-    return run
-
-
-def test_replay_allows_for_the_order_of_a_worker_that_was_behind_and_counts_it() -> None:
-    run = late_taken_run()
-    evidence = run.evidence()
-    assert violations(evidence) == []
-    assert evidence.reordered == 1
-
-
-@pytest.mark.parametrize("number", range(5))
-def test_replay_excuses_no_missing_event_by_another_order(number: int) -> None:
-    run = late_taken_run()
-    del run.log[topics.EVENTS][number]
-    assert run.evidence_of_log().replay_faults != []
 
 
 def test_payment_id_of_the_plants_is_the_one_that_the_run_opened(valid: Evidence) -> None:
