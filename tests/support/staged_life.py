@@ -1,5 +1,9 @@
 """One life of an order with every ending, lived on a staged run: what the checker's own tests spoil."""
 
+import copy
+import functools
+from collections import defaultdict
+
 from gateway_adapters.mock import wire
 from schemas import identifiers
 from schemas.identifiers import OrderId
@@ -36,4 +40,17 @@ def valid_run() -> StagedRun:
     run.fire(doubted)
     run.send(capture(PAYMENT, 1_000, key=DOUBTED))
     run.history.requests = [each for each in run.history.requests if each.last.status != 202]
+    return run
+
+
+@functools.cache
+def _lived() -> StagedRun:
+    return valid_run()
+
+
+def valid_log() -> StagedRun:
+    """Return the valid run, lived once for all tests, with a log and a changelog of its own to spoil by hand."""
+    run = copy.copy(_lived())
+    run.log = defaultdict(list, {topic: list(records) for topic, records in run.log.items()})
+    run.changelog = list(run.changelog)
     return run

@@ -7,7 +7,7 @@ import pytest
 from schemas import topics
 from tests.support.checker import violations
 from tests.support.order_desk import ORDER, authorize, capture, refund
-from tests.support.staged_life import PAYMENT, valid_run
+from tests.support.staged_life import PAYMENT, valid_log, valid_run
 from tests.support.staged_run import StagedRun
 
 
@@ -38,7 +38,7 @@ def test_replay_agrees_when_records_came_twice() -> None:
 
 @pytest.mark.parametrize("number", range(14))
 def test_replay_names_an_event_that_is_missing(number: int) -> None:
-    run = valid_run()
+    run = valid_log()
     gone = run.log[topics.EVENTS].pop(number)
     (fault,) = run.evidence_of_log().replay_faults
     assert dict(gone.headers)["ce_id"].decode() in fault
@@ -57,7 +57,7 @@ def test_replay_names_an_event_that_nobody_should_have_published() -> None:
 
 @pytest.mark.parametrize("number", [1, 3, 9, 13])
 def test_replay_names_an_event_that_was_altered(number: int) -> None:
-    run = valid_run()
+    run = valid_log()
     record = run.log[topics.EVENTS][number]
     envelope, event = run.events()[number]
     altered = replace(event, operation=replace(event.operation, amount_minor=event.operation.amount_minor + 1))
@@ -66,12 +66,12 @@ def test_replay_names_an_event_that_was_altered(number: int) -> None:
     (fault,) = evidence.replay_faults
     assert envelope.id in fault
     assert "operation.amount_minor" in fault
-    (found,) = violations(replace(valid_run().evidence(), replay_faults=[fault]))
+    (found,) = violations(replace(valid_log().evidence(), replay_faults=[fault]))
     assert found.startswith("events_equal_replay: ")
 
 
 def test_replay_names_an_event_of_another_type_under_the_same_id() -> None:
-    run = valid_run()
+    run = valid_log()
     record = run.log[topics.EVENTS][1]
     headers = [
         (name, b"payments.authorization.declined.v1" if name == "ce_type" else text) for name, text in record.headers

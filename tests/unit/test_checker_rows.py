@@ -12,12 +12,12 @@ from streams.kafka.stamps import Stamp
 from tests.support.checker import violations
 from tests.support.order_desk import sale
 from tests.support.row_history import RowHistory
-from tests.support.staged_life import KEY, valid_run
+from tests.support.staged_life import KEY, valid_log
 from tests.support.staged_run import StagedRun
 
 
 def lives() -> list[tuple[bytes, Stamp, OrderRow]]:
-    return [each for each in valid_run().changelog if each[0] == KEY]
+    return [each for each in valid_log().changelog if each[0] == KEY]
 
 
 def row_faults(records: list[tuple[bytes, Stamp, OrderRow]]) -> tuple[list[str], RowHistory]:
@@ -91,7 +91,7 @@ def test_row_fault_is_found_when_a_higher_stamp_carries_less(change: Callable[[O
     key, stamp, row = records[-1]
     faults, _ = row_faults([*records, (key, stamp.next(stamp.generation), change(row))])
     assert [fault for fault in faults if told in fault] != []
-    found = violations(replace(valid_run().evidence(), row_faults=faults))
+    found = violations(replace(valid_log().evidence(), row_faults=faults))
     assert {each.partition(":")[0] for each in found} == {"rows_never_regress"}
 
 
