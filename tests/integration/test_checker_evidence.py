@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,8 @@ def log(broker: str, staged: StagedRun) -> str:
                 topic, record.value, record.key, headers=list(record.headers), timestamp=record.timestamp_ms
             )
     producer.produce(topics.ORDERS_CHANGELOG, b"noise", KEY, headers=[to_header(Stamp(9, 9))])
+    nobodys = replace(staged.changelog[-1][2], version=99)
+    producer.produce(topics.ORDERS_CHANGELOG, staged.codec.encode_row(nobodys), KEY)  # no owner has stamped it
     for key, stamp, row in staged.changelog:
         producer.produce(topics.ORDERS_CHANGELOG, staged.codec.encode_row(row), key, headers=[to_header(stamp)])
     assert producer.flush(ANSWER_TIMEOUT_S) == 0
@@ -108,6 +111,7 @@ async def test_gathered_evidence_of_a_valid_run_has_no_violation_when_garbage_st
     assert violations(evidence) == []
     assert evidence.rows[ORIGIN, ORDER] == staged.evidence().rows[ORIGIN, ORDER]
     assert len(evidence.events) == len(staged.log[topics.EVENTS])
+    assert evidence.late_rows == 0
     assert evidence.refused_inputs == len(INPUT_TOPICS) * len(GARBAGE)
 
 

@@ -20,7 +20,7 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
 from streams.agents.intake import Intake, RefusedError
-from streams.kafka.stamps import from_headers
+from streams.kafka.stamps import UNSTAMPED, from_headers
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
 from streams.local_engine import LocalEngine
@@ -122,14 +122,14 @@ class EvidenceGatherer:
         topic = topics.ORDERS_CHANGELOG
         async for record in read_log(self._connection, topic, start=start, max_records=MAX_RECORDS):
             self._read[record.partition] = record.offset + 1
-            key = record.key or b""
-            if not self._ours(key.partition(b"|")[2]):
-                continue
+            key, stamp = record.key or b"", from_headers(record.headers)
+            if stamp == UNSTAMPED or not self._ours(key.partition(b"|")[2]):
+                continue  # no owner has written it, or none of ours
             try:
                 row = None if record.value is None else self._codec.decode_row(OrderRow, record.value)
             except DecodeError:
                 continue
-            self._history.add(key, from_headers(record.headers), row)
+            self._history.add(key, stamp, row)
 
     def _ours(self, key: bytes | None) -> bool:
         return key is not None and key.startswith(self._run)
