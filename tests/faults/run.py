@@ -67,6 +67,10 @@ class Verdict:
     """Events that stand on the log once more, with the same id and content."""
     late_rows: int = 0
     """Rows of frozen owners that came behind their successors', and never won."""
+    superseded_rows: int = 0
+    """Rows that no later row was made from: of owners that were replaced before they knew."""
+    reordered: int = 0
+    """Orders whose events only another interleaving of their topics than that of the timestamps explains."""
     answers: dict[int, int] = field(default_factory=dict)
     """Every answer of every try, by status; 0: the connection broke."""
 
@@ -133,6 +137,8 @@ async def _verdict(world: World, nemesis: Nemesis, began: float) -> Verdict:
         dead_letters=len(letters),
         event_copies=evidence.event_copies,
         late_rows=evidence.late_rows,
+        superseded_rows=evidence.superseded_rows,
+        reordered=evidence.reordered,
         answers=answers,
     )
 
@@ -222,7 +228,7 @@ def summary(verdict: Verdict) -> str:
     lines = [
         f"{verdict.operations} operations, {verdict.faults} faults, {len(verdict.violations)} violations",
         f"{verdict.seconds:.0f} s, {verdict.orders} orders, {verdict.dead_letters} dead letters",
-        f"{verdict.event_copies} events repeated, {verdict.late_rows} late rows of frozen owners",
+        f"{verdict.event_copies} events repeated; rows: {verdict.late_rows} late, {verdict.superseded_rows} superseded",
         f"answers by status: {dict(sorted(verdict.answers.items()))}",
         f"ended unasked: {verdict.restarts or 'nothing'} (session time-out {SESSION_TIMEOUT_S:g} s)",
         "served again after (s):  median    most  faults",

@@ -56,7 +56,7 @@ ENVIRONMENT = {
     "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
 }
 HABITS = Habits(
-    tries=2_000,
+    tries=600,
     retry_delay_s=0.3,
     request_timeout_s=12.0,
     awkward_tokens=(

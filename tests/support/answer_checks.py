@@ -70,10 +70,9 @@ def acknowledged_is_on_the_log(evidence: Evidence) -> list[str]:
     faults = []
     for request in evidence.history.requests:
         statuses = {answer.status for answer in request.answers if _acknowledges(answer)}
-        if statuses and (op_id := op_of(request)) is not None and op_id not in logged:
-            faults.append(
-                f"request {request.number} on {request.order_id} was told {sorted(statuses)}, {op_id} is lost"
-            )
+        told = [*sorted(statuses), *(["appended"] if request.appended else [])]
+        if told and (op_id := op_of(request)) is not None and op_id not in logged:
+            faults.append(f"request {request.number} on {request.order_id} was told {told}, {op_id} is lost")
     return faults
 
 

@@ -17,6 +17,8 @@ MAX_TRIES = 40
 RETRY_DELAY_S = 0.25
 NOT_FINAL = frozenset({0, 202, 429, 500, 502, 503, 504})
 """What stands for "try again": says nothing of the operation."""
+NOT_EXECUTED = "gateway_unavailable"
+"""The problem whose 502 is an operation's last word: it was not executed, and its key stays its own."""
 DECLINES = ("tok_chargeDeclined", "tok_chargeDeclinedInsufficientFunds", "tok_chargeDeclinedExpiredCard")
 
 
@@ -49,6 +51,11 @@ class Answer:
     replayed: bool
     seconds: float
 
+    @property
+    def final(self) -> bool:
+        """Whether it says what became of the operation."""
+        return self.status not in NOT_FINAL or self.body.get("code") == NOT_EXECUTED
+
 
 @dataclass(slots=True, kw_only=True)
 class Request:
@@ -61,6 +68,7 @@ class Request:
     path: str
     body: dict[str, Any]
     answers: list[Answer] = field(default_factory=list)
+    appended: bool = False  # the command was also appended to Kafka directly, and acknowledged
 
     @property
     def last(self) -> Answer:
@@ -105,7 +113,7 @@ class Client:
         for _ in range(self._habits.tries):
             answer = await self._once(request, path)
             request.answers.append(answer)
-            if answer.status not in NOT_FINAL:
+            if answer.final:
                 break
             if answer.status == 202:
                 path = request.path  # taken: from now on it asks what became of it
@@ -204,6 +212,7 @@ class Shopper:
         rivals = [self._rival(origin, order, key, body)] if self._random.random() < self._habits.race else []
         if direct and self._append is not None:
             await self._append(request)
+            request.appended = True
         await asyncio.gather(self._client.pursue(request, asynchronous_first=asynchronous), *rivals)
         return request
 
