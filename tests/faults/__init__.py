@@ -1,0 +1,1 @@
+"""Bad days made on one machine: faults under load, and the figures that are published about them."""
