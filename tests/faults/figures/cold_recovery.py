@@ -90,7 +90,7 @@ def _fill(bootstrap_servers: str, template: OrderRow, run: str, rows: int) -> in
             "queue.buffering.max.messages": 100_000,
         }
     )
-    headers = [to_header(Stamp(1, template.version))]
+    headers: list[tuple[str, str | bytes | None]] = [to_header(Stamp(1, template.version))]
     size = 0
     for partition, key, value in _rows(template, run, rows):
         size = len(value)

@@ -3,9 +3,10 @@
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import aiohttp
@@ -43,13 +44,21 @@ PartitionOf = Callable[[Served], int]
 class SteadyLoad:
     """Sends by the clock, whether answers have come or not."""
 
-    def __init__(self, stage: Stage, *, per_second: float, mode: Literal["sync", "async"] = "sync") -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        *,
+        per_second: float,
+        mode: Literal["sync", "async"] = "sync",
+        habits: Habits = STUBBORN,
+    ) -> None:
         self.run = f"f{uuid.uuid4().hex[:8]}"
         self.history = History()
         self.served: list[Served] = []
         self._stage = stage
         self._per_second = per_second
         self._asynchronous = mode == "async"
+        self._habits = habits
         self._stopping = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -78,7 +87,7 @@ class SteadyLoad:
     async def _send(self) -> None:
         began = self.now()
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-            client = Client(session, self._stage.engine.url, self.history, STUBBORN)
+            client = Client(session, self._stage.engine.url, self.history, self._habits)
             async with asyncio.TaskGroup() as group:
                 number = 0
                 while not self._stopping.is_set():
@@ -138,5 +147,4 @@ class SteadyLoad:
 
 
 def _longest_gap(times: list[float], since_s: float) -> float:
-    pairs: Iterable[tuple[float, float]] = zip(times, times[1:], strict=False)
-    return max((after - before for before, after in pairs if after > since_s), default=float("inf"))
+    return max((after - before for before, after in pairwise(times) if after > since_s), default=float("inf"))
