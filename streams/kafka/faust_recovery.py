@@ -4,7 +4,8 @@
 | --- | --- |
 | `on_recovery_completed` | 10: source partitions are un-paused before the seek and before the queues are cleared |
 | `_build_offsets`, `_seek_offsets` | 7: seeks to earliest - 1 (#176); 8: believes a local offset beyond the log's end |
-| `_build_offsets`, `_wait` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
+| `_build_offsets` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
+| `_wait` | a step that took too long ends the recovery without a word, and the worker is never ready |
 | `_end_at_position` | 7: hangs when the changelog's last offset is a transaction marker or was compacted away |
 | `TableManager.on_start` | waits a second for tables that are all there |
 
@@ -68,9 +69,9 @@ class OrderedRecovery(Recovery):
         await self.on_recovery_completed(generation_id)
 
     async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109, ARG002 -- Faust's own signature
-        """Without Faust's bound on every step, since one of them catches up: each question to the broker has its own.
+        """Faust bounds each step, and takes one that is too long for a stop of the worker: it is never ready then.
 
-        Ends the step, and waits for no more than that, when another rebalance begins.
+        One step may catch up, and is bounded by its progress; questions to the broker have a bound of their own.
         """
         await super()._wait(coro)
 
