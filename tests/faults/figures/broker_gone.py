@@ -29,7 +29,9 @@ SLOWEST_AIM_S = 6.0
 
 REQUEST_TIMEOUT_S = 30.0
 SERVING_TIMEOUT_S = 180.0
-AIM_RECOVERED_S = 60.0
+AIM_RECOVERED_S = 30.0
+"""From when the broker answers again; a JVM's own start is not ours."""
+
 PATIENT = Habits(tries=2_000, retry_delay_s=2.0)  # as `Retry-After` asks
 
 
@@ -43,7 +45,9 @@ class Caller:
     seconds: float
 
 
-async def measure(stage: Stage, report: Report, *, seconds: float, per_second: float) -> None:
+async def measure(
+    stage: Stage, report: Report, *, seconds: float, per_second: float, aim_s: float = AIM_RECOVERED_S
+) -> None:
     """Kill the broker, ask every tenth of a second, start it again, and wait until payments are served."""
     (node,) = stage.kafka.nodes
     load = SteadyLoad(stage, per_second=per_second, habits=PATIENT)
@@ -54,11 +58,13 @@ async def measure(stage: Stage, report: Report, *, seconds: float, per_second: f
         callers = await _ask_for(stage, seconds=seconds)
         await asyncio.to_thread(node.start)
         started_s = load.now()
+        await asyncio.to_thread(stage.kafka.wait_until_serving, 1)
+        answers_s = load.now()
+        report.figure("broker started: it answers after", answers_s - started_s, "s")
         served = await load.flowing(load.order_partition, since_s=started_s, timeout_s=SERVING_TIMEOUT_S)
         report.figure("broker started: first payment served after", min(served.values()), "s")
-        report.figure(
-            "broker started: every partition served again after", max(served.values()), "s", below=AIM_RECOVERED_S
-        )
+        all_served_s = started_s + max(served.values()) - answers_s
+        report.figure("broker answers: every partition served again after", all_served_s, "s", below=aim_s)
     ended = ", ".join(f"{name} {count}x" for name, count in sorted(supervisor.ended.items()))
     report.say(f"components that ended and were started again by their supervisor: {ended or 'none'}")
     _judge_answers(report, callers, seconds=seconds)

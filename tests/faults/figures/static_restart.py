@@ -12,13 +12,21 @@ from tests.faults.figures.steady_load import SteadyLoad
 AIM_S = 5.0
 
 
-async def measure(stage: Stage, report: Report, *, component: Kind, per_second: float, aim_s: float = AIM_S) -> None:
+async def measure(
+    stage: Stage,
+    report: Report,
+    *,
+    component: Kind,
+    per_second: float,
+    warm_up_s: float = WARM_UP_S,
+    aim_s: float = AIM_S,
+) -> None:
     """Stop one of two workers by SIGTERM under load, start it at once, and read the gap of each partition."""
     load = SteadyLoad(stage, per_second=per_second)
     partition_of = load.claim_partition if component == "claims" else load.order_partition
     restarted, other = stage.engine.components[f"{component}-1"], f"{component}-0"
     async with load.running():
-        await load.flowing(partition_of, since_s=load.now() + WARM_UP_S, timeout_s=SERVING_TIMEOUT_S)
+        await load.flowing(partition_of, since_s=load.now() + warm_up_s, timeout_s=SERVING_TIMEOUT_S)
         assigned_before = stage.assignments(other)
         asked_s = load.now()
         code = await restarted.stop()
