@@ -85,7 +85,7 @@ def main() -> int:
         _rate(gone, 5.0)
     long = add("soak", play_soak)
     long.add_argument("--minutes", type=float, default=30.0, help="(default: %(default)s)")
-    long.add_argument("--warm-up", type=float, default=5.0, help="minutes that are not judged (default: %(default)s)")
+    long.add_argument("--warm-up", type=float, default=15.0, help="minutes that are not judged (default: %(default)s)")
     _rate(long, None)
     chosen = parser.parse_args()
     report = Report()

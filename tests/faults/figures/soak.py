@@ -7,10 +7,11 @@ is judged (least squares). Kafka's JVM and this load generator are reported and 
 import asyncio
 import os
 import statistics
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.load import Measured, closed_loop, open_loop, payments
+from bench.load import Connection, Measured, closed_loop, connect, payments
 from bench.processes import usage_of
 from tests.faults.figures.report import Report
 from tests.faults.figures.stage import Stage
@@ -21,6 +22,9 @@ SAMPLE_EVERY_S = 5.0
 SATURATION_WARM_UP_S = 30.0
 SATURATION_S = 20.0
 CLIENTS = 64
+IDLE_MAX_S = 30.0
+"""Below the ingress's keep-alive of 75 s."""
+
 NOT_JUDGED = frozenset({"kafka", "load generator"})
 
 
@@ -41,9 +45,36 @@ async def measure(stage: Stage, report: Report, *, minutes: float, warm_up_min: 
         rate = saturated.per_second(CREATED) / 2
         report.say(f"saturated: {saturated.per_second(CREATED):.0f} payments/s")
     report.say(f"load: {rate:.0f} payments/s for {minutes:g} minutes, of which {warm_up_min:g} are warm-up")
-    load = asyncio.create_task(open_loop(port, payments("soak", "sync"), per_second=rate, seconds=60 * minutes))
+    load = asyncio.create_task(_paced(port, per_second=rate, seconds=60 * minutes))
     samples = await _sample_until(stage, load)
     _judge(report, samples, await load, warm_up_min=warm_up_min)
+
+
+async def _paced(port: int, *, per_second: float, seconds: float) -> Measured:
+    """As `bench.load.open_loop`, but for hours: a connection that was idle for long may be closed by the ingress."""
+    measured = Measured()
+    loop = asyncio.get_running_loop()
+    requests = payments("soak", "sync")
+    idle: deque[tuple[float, Connection]] = deque()  # the longest idle first
+    began = loop.time()
+
+    async def one(due: float) -> None:
+        connection = idle.pop()[1] if idle else await connect(port)
+        measured.statuses[await connection.ask(next(requests))] += 1
+        measured.latencies_s.append(loop.time() - due)
+        idle.append((loop.time(), connection))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(int(per_second * seconds)):
+            due = began + number / per_second
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            while idle and idle[0][0] < loop.time() - IDLE_MAX_S:
+                idle.popleft()[1].close()
+            group.create_task(one(due))
+    measured.seconds = loop.time() - began
+    for _, connection in idle:
+        connection.close()
+    return measured
 
 
 async def _sample_until(stage: Stage, load: asyncio.Task[Measured]) -> list[Sample]:
