@@ -24,6 +24,7 @@ KEEP_ALIVE_TIMEOUT_S = (
 LINGERING_TIME_S = 2.0  # a refused body is read this long, so that the client sees the answer
 APPEND_TIMEOUT_S = 5.0  # then 503: the client retries with its key
 QUERY_TIMEOUT_S = 5.0  # a read through the log takes milliseconds
+ASYNC_WAIT_S = 2.0  # for the claim, which takes milliseconds; then 202 all the same, since the command is durable
 MAX_SYNC_WAIT_S = 30  # cap of `Prefer: wait=N`; below the usual idle time-outs of proxies
 DRAIN_TIMEOUT_S = 15.0  # at a stop: what waits gets this long for its answer, then a 202
 RELEASED_ANSWER_TIMEOUT_S = 5.0  # then the connections are closed

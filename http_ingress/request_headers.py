@@ -11,7 +11,7 @@ from typing import Final
 
 from multidict import CIMultiDictProxy, MultiMapping
 
-from http_ingress.limits import MAX_SYNC_WAIT_S, MAX_TRACESTATE_CHARS
+from http_ingress.limits import ASYNC_WAIT_S, MAX_SYNC_WAIT_S, MAX_TRACESTATE_CHARS
 from http_ingress.problems import FieldFault, ProblemCode, ProblemError
 from schemas import identifiers
 from schemas.identifiers import IdempotencyKey, InvalidIdentifierError, OriginId
@@ -45,7 +45,8 @@ class Waiting:
 def waiting(query: MultiMapping[str], headers: CIMultiDictProxy[str], *, default_timeout_s: float) -> Waiting:
     """Return how to answer: `?mode=` decides, else `Prefer: respond-async`, else sync.
 
-    `Prefer: wait=N` sets the longest wait in seconds, up to MAX_SYNC_WAIT_S. A preference that is malformed is ignored,
+    `Prefer: wait=N` sets the longest wait in seconds, up to MAX_SYNC_WAIT_S; without it an async request waits
+    `ASYNC_WAIT_S` for its claim. A preference that is malformed is ignored,
     as RFC 7240 says.
 
     Raises:
@@ -57,7 +58,7 @@ def waiting(query: MultiMapping[str], headers: CIMultiDictProxy[str], *, default
     applied = []
     if asked is None and wants_async:
         applied.append("respond-async")
-    timeout_s = default_timeout_s
+    timeout_s = default_timeout_s if mode is Mode.SYNC else min(default_timeout_s, ASYNC_WAIT_S)
     if wait_s is not None:
         timeout_s = min(wait_s, MAX_SYNC_WAIT_S)
         applied.append(f"wait={timeout_s}")

@@ -34,8 +34,13 @@ MARGIN_MS = 120_000
 CLOCK_SKEW_MS = 60_000
 """How far the clocks that stamp requests and results may differ."""
 
-MAX_BYTES = 8_388_608
+MAX_BYTES = 16_777_216
 """Most that one partition's memory may hold: some ten thousand results."""
+
+RESULT_OVERHEAD_BYTES = 512
+HEADER_OVERHEAD_BYTES = 120
+"""What Python adds to the bytes of a result and of each of its headers (tuple, bytes objects, dictionary): more than
+they are themselves, so that a bound on the values alone would be a tenth of what is really held."""
 
 MAX_LOADS_AT_ONCE = 4
 """Partitions read at once: each is a connection to the broker."""
@@ -100,12 +105,22 @@ class Answers:
         if name is None:
             return  # not written by an executor
         known = self._kept.pop(name, None)
-        self._bytes += len(result.message.value) - (0 if known is None else len(known.message.value))
+        self._bytes += _size(result) - (0 if known is None else _size(known))
         self._kept[name] = result
         while self._bytes > self._max_bytes and len(self._kept) > 1:
             _, oldest = self._kept.popitem(last=False)
-            self._bytes -= len(oldest.message.value)
+            self._bytes -= _size(oldest)
             self._since_ms = max(self._since_ms, oldest.timestamp_ms + 1)
+
+
+def _size(result: PastResult) -> int:
+    headers = result.message.headers
+    return (
+        len(result.message.value)
+        + sum(len(value) for _, value in headers)
+        + RESULT_OVERHEAD_BYTES
+        + HEADER_OVERHEAD_BYTES * len(headers)
+    )
 
 
 class Memory:

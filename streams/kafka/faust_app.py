@@ -13,7 +13,7 @@ import faust
 import mode
 from faust.auth import SASLCredentials
 from faust.tables.manager import TableManager
-from faust.transport.drivers.aiokafka import Transport
+from faust.transport.drivers.aiokafka import Transport, credentials_to_aiokafka_auth
 
 from streams.kafka.faust_recovery import OrderedTableManager
 from streams.kafka.faust_transport import WorkerTransport
@@ -58,6 +58,7 @@ class WorkerApp(faust.App):
 
     ledger: OffsetLedger[tuple[str, int]]
     pipeline: Pipeline
+    bootstrap_servers: str
     source_topics: frozenset[str]
     source_queue: Any = None
     """The queue that the agent reads; None until it does."""
@@ -85,6 +86,14 @@ class WorkerApp(faust.App):
     def records_waiting(self) -> bool:
         """True when a delivered record waits for the handler."""
         return self.source_queue is not None and not self.source_queue.empty()
+
+    def connection_options(self) -> dict[str, Any]:
+        """How an aiokafka client of its own reaches the broker."""
+        return {
+            "bootstrap_servers": self.bootstrap_servers,
+            "request_timeout_ms": round(BROKER_REQUEST_TIMEOUT_S * 1000),
+            **credentials_to_aiokafka_auth(self.conf.broker_credentials, self.conf.ssl_context),
+        }
 
     async def wait_for_crash(self) -> None:
         """Returns when any of Faust's services has crashed the app."""
@@ -147,6 +156,7 @@ def build_app(
         ssl_context=settings.ssl_context,
     )
     app.parts = parts
+    app.bootstrap_servers = bootstrap_servers
     app.partitions_resumed = asyncio.Event()
     app.finalize()
     return app

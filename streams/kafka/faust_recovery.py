@@ -4,6 +4,8 @@
 | --- | --- |
 | `on_recovery_completed` | 10: source partitions are un-paused before the seek and before the queues are cleared |
 | `_build_offsets`, `_seek_offsets` | 7: seeks to earliest - 1 (#176); 8: believes a local offset beyond the log's end |
+| `_build_offsets` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
+| `_wait` | a step that took too long ends the recovery without a word, and the worker is never ready |
 | `_end_at_position` | 7: hangs when the changelog's last offset is a transaction marker or was compacted away |
 | `TableManager.on_start` | waits a second for tables that are all there |
 
@@ -12,6 +14,7 @@ Written against faust-streaming 0.15.3.
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,7 +23,9 @@ from faust.tables.recovery import Recovery
 from faust.types import TP
 from mode import Service
 
+from streams.kafka.changelog_catch_up import RECORDS_MIN, Span, catch_up
 from streams.kafka.faust_tables import ChangelogTable
+from streams.kafka.partition_rows import ChangelogRecord
 
 if TYPE_CHECKING:
     from streams.kafka.faust_app import WorkerApp
@@ -46,8 +51,8 @@ class OrderedRecovery(Recovery):
             return  # another rebalance has begun; its own recovery follows
         timeout_s = self.app.conf.broker_request_timeout
         if assignment:
-            await self._wait(consumer.perform_seek(), timeout=timeout_s)
-            await self._wait(self.app.on_lanes_ready(generation_id), timeout=timeout_s)
+            await self._wait(asyncio.wait_for(consumer.perform_seek(), timeout_s))
+            await self._wait(asyncio.wait_for(self.app.on_lanes_ready(generation_id), timeout_s))
         self.completed.set()
         self.app.flow_control.resume()  # clears the queues, so nothing may have been let in before
         consumer.resume_flow()
@@ -63,16 +68,32 @@ class OrderedRecovery(Recovery):
         """Without tables Faust takes this way, with the same race."""
         await self.on_recovery_completed(generation_id)
 
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:  # noqa: ASYNC109, ARG002 -- Faust's own signature
+        """Faust bounds each step, and takes one that is too long for a stop of the worker: it is never ready then.
+
+        One step may catch up, and is bounded by its progress; questions to the broker have a bound of their own.
+        """
+        await super()._wait(coro)
+
+    async def _build_highwaters(self, consumer: Any, tps: set[TP], destination: Counter[TP], title: str) -> None:
+        async with asyncio.timeout(self.app.conf.broker_request_timeout):
+            await super()._build_highwaters(consumer, tps, destination, title)
+
     async def _build_offsets(
         self,
         consumer: Any,
         tps: set[TP],
         destination: Counter[TP],
-        title: str,  # noqa: ARG002 -- Faust's own signature
+        title: str,
     ) -> None:
-        """Where each partition is to be read from: after what the local rows hold, if the log agrees with them."""
-        earliest = await consumer.earliest_offsets(*tps)
-        ends = await consumer.highwaters(*tps)
+        """Where each partition is to be read from: after what the local rows hold, if the log agrees with them.
+
+        What an owner lacks, if it is much, is read here and now.
+        """
+        generation_id = self.app.consumer_generation_id
+        async with asyncio.timeout(self.app.conf.broker_request_timeout):
+            earliest = await consumer.earliest_offsets(*tps)
+            ends = await consumer.highwaters(*tps)
         for tp in tps:
             table = self.tp_to_table[tp]
             known = table.persisted_offset(tp)
@@ -83,6 +104,28 @@ class OrderedRecovery(Recovery):
                 known = None
             before_first = (earliest.get(tp) or 0) - 1
             destination[tp] = before_first if known is None else max(known, before_first)
+        if title == "active":
+            await self._catch_up(destination, ends, generation_id)
+
+    async def _catch_up(self, applied: Counter[TP], ends: Mapping[TP, int | None], generation_id: int) -> None:
+        spans = {tp: Span(first=applied[tp] + 1, end=end) for tp, end in ends.items() if end and end > applied[tp] + 1}
+        records = sum(span.end - span.first for span in spans.values())
+        if records < RECORDS_MIN:
+            return
+
+        def merge(tp: TP, batch: Sequence[ChangelogRecord]) -> bool:
+            """Opens no partition that another worker may have by now."""
+            if self.app.consumer_generation_id != generation_id or tp not in self.app.consumer.assignment():
+                return False
+            table = self.tp_to_table[tp]
+            assert isinstance(table, ChangelogTable)
+            table.merge(tp.partition, batch)
+            return True
+
+        log.info("catching_up", records=records, partitions=len(spans))
+        if await catch_up(self.app.connection_options(), spans, merge):
+            applied.update({tp: span.end - 1 - applied[tp] for tp, span in spans.items()})
+            log.info("caught_up", records=records, partitions=len(spans))
 
     async def _seek_offsets(
         self,
@@ -91,7 +134,8 @@ class OrderedRecovery(Recovery):
         offsets: Counter[TP],
         title: str,  # noqa: ARG002 -- Faust's own signature
     ) -> None:
-        await consumer.seek_wait({tp: offsets[tp] + 1 for tp in tps})
+        async with asyncio.timeout(self.app.conf.broker_request_timeout):
+            await consumer.seek_wait({tp: offsets[tp] + 1 for tp in tps})
 
     @Service.task
     async def _end_at_position(self) -> None:

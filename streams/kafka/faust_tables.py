@@ -41,14 +41,18 @@ class ChangelogTable(Table[bytes, bytes]):
     def reset_state(self) -> None:
         """Faust's command line calls this; here a worker wipes what does not fit by itself."""
 
-    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Merge records; a failure stops the worker, where Faust would log it and go on without those rows."""
+    def merge(self, partition: int, records: Iterable[ChangelogRecord]) -> None:
+        """Merge records of one partition that were read past Faust; a failure stops the worker."""
         try:
-            for partition, records in self._by_partition(batch).items():
-                self.rows.merge(partition, records)
+            self.rows.merge(partition, records)
         except Exception as failure:
             self.app.pipeline.fail(failure)
             raise
+
+    def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
+        """Merge records; a failure stops the worker, where Faust would log it and go on without those rows."""
+        for partition, records in self._by_partition(batch).items():
+            self.merge(partition, records)
 
     def _by_partition(self, batch: Iterable[EventT[Any]]) -> dict[int, list[ChangelogRecord]]:
         """Faust may hand over records of another table when partitions change under it: they are left out."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import Options, Rdict, WriteBatch, WriteBufferManager
 
 from streams.kafka.errors import LocalRowsLockedError
 from streams.kafka.partition_rows import StoredRow
@@ -26,7 +26,11 @@ TRUSTED_MS = 20 * 3600 * 1000
 and a file older than that would keep rows that were deleted since."""
 
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
-"""Memory for writes of each partition; RocksDB's own 64 MiB is much for 8 partitions and several tables."""
+"""Most memory for writes of one partition; RocksDB's own 64 MiB is much for 8 partitions and several tables."""
+
+WRITE_MEMORY_BYTES = 64 * 1024 * 1024
+"""Memory for writes of all partitions of a process together. Without it a table that is written little grows for hours,
+until each of its partitions has filled a buffer of its own: it looks like a leak, and with many partitions is one."""
 
 OLD_LOGS_MAX = 2
 """RocksDB's own log files that are kept."""
@@ -36,7 +40,14 @@ _META = struct.Struct(">qIQ")  # applied offset, highest generation, written_ms
 _ROW_PREFIX = b"r"
 _META_KEY = b"m"
 
+_WRITE_MEMORY = WriteBufferManager(WRITE_MEMORY_BYTES, False)  # no stall: past it the fullest of those written flushes
+
 log = structlog.get_logger(__name__)
+
+
+def write_memory_bytes() -> int:
+    """What all open partitions of this process hold in memory for writes now."""
+    return _WRITE_MEMORY.get_usage()
 
 
 class RocksRows:
@@ -153,5 +164,6 @@ def _options() -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_write_buffer_manager(_WRITE_MEMORY)
     options.set_keep_log_file_num(OLD_LOGS_MAX)
     return options

@@ -65,6 +65,14 @@ class Circuit:
             return was_closed
         return False
 
+    def trip(self, now_s: float) -> bool:
+        """Say that the log has gone silent, before any failure is reported. Returns whether this opened the circuit."""
+        if self._state is not CircuitState.CLOSED:
+            return False
+        self._state = CircuitState.OPEN
+        self._since_s = now_s
+        return True
+
     def retry_after_s(self, now_s: float) -> float:
         """Return how long until the next probe, seconds; 0 when closed."""
         if self._state is CircuitState.CLOSED:

@@ -42,6 +42,13 @@ MAX_RECORD_BYTES = 2_097_152
 
 DEFAULT_MAX_IN_FLIGHT = 5_000
 DEFAULT_APPEND_TIMEOUT_S = 5.0
+SILENCE_S = 2.0
+"""A log that owes answers and has given none for so long is gone: from then on appends are refused at once, instead of
+each waiting its time-out and staying in memory. Longer than a leader's change within a cluster takes as a rule."""
+
+PROBE_WAIT_S = 0.5
+"""Longest wait for the acknowledgement of a probe: a log that is there again answers within milliseconds."""
+
 BACKPRESSURE_RETRY_AFTER_S = 1.0
 STOP_TIMEOUT_S = 10.0
 """Longest wait for unacknowledged records at a stop; a broker that is gone must not hold the process."""
@@ -93,6 +100,10 @@ class LogWriter:
         self._clock_s = clock_s
         self._circuit = Circuit()
         self._in_flight = 0
+        self._sent_at_s: dict[
+            asyncio.Future[Any], float
+        ] = {}  # not yet settled, oldest first; bounded by max_in_flight
+        self._heard_at_s = 0.0
         self._producer: Any = None
         self._starting = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
@@ -155,9 +166,11 @@ class LogWriter:
             MisconfiguredError: not before somebody changes something.
         """
         started_s = self._clock_s()
-        self._admit(started_s)
+        is_probe = self._admit(started_s)
         try:
-            record = await self._deliver(topic, key, value, headers, partition, started_s + timeout_s)
+            record = await self._deliver(
+                topic, key, value, headers, partition, started_s + timeout_s, is_probe=is_probe
+            )
         except LogError as error:
             metrics.count("log_appends", topic=topic, result=type(error).__name__)
             raise
@@ -165,17 +178,26 @@ class LogWriter:
         metrics.record("log_append_ms", (self._clock_s() - started_s) * 1000, topic=topic)
         return record
 
-    def _admit(self, now_s: float) -> None:
+    def _admit(self, now_s: float) -> bool:
+        """Return whether the append is a probe of an open circuit. Raises: BackpressureError."""
         if self._stopped:
             raise BackpressureError("the writer is stopped", retry_after_s=BACKPRESSURE_RETRY_AFTER_S)
         if self._in_flight >= self._max_in_flight:
             raise BackpressureError(
                 f"{self._in_flight} appends are under way", retry_after_s=BACKPRESSURE_RETRY_AFTER_S
             )
+        if self._is_silent(now_s) and self._circuit.trip(now_s):
+            metrics.count("log_circuit_opened")
+            log.warning("log_circuit_opened", reason="silent", in_flight=self._in_flight)
         if not self._circuit.admits(now_s):
             raise BackpressureError(
                 "the log does not answer", retry_after_s=max(self._circuit.retry_after_s(now_s), 0.1)
             )
+        return self._circuit.state is CircuitState.HALF_OPEN
+
+    def _is_silent(self, now_s: float) -> bool:
+        oldest_s = next(iter(self._sent_at_s.values()), now_s)
+        return now_s - max(oldest_s, self._heard_at_s) > SILENCE_S
 
     async def _deliver(
         self,
@@ -185,6 +207,8 @@ class LogWriter:
         headers: Headers,
         partition: int | None,
         until_s: float,
+        *,
+        is_probe: bool,
     ) -> AppendedRecord:
         self._count_in_flight(1)
         producer: Any = None
@@ -204,7 +228,11 @@ class LogWriter:
         except BaseException:
             self._count_in_flight(-1)
             raise
+        sent_s = self._clock_s()
+        self._sent_at_s[delivery] = sent_s
         delivery.add_done_callback(lambda settled: self._settled(settled, producer))
+        if is_probe:
+            until_s = min(until_s, sent_s + PROBE_WAIT_S)
         try:
             async with asyncio.timeout(max(0.0, until_s - self._clock_s())):
                 metadata = await asyncio.shield(delivery)
@@ -238,10 +266,12 @@ class LogWriter:
 
     def _settled(self, delivery: asyncio.Future[Any], producer: Any) -> None:
         self._count_in_flight(-1)
+        self._sent_at_s.pop(delivery, None)
         if delivery.cancelled():
             return
         error = delivery.exception()  # also keeps asyncio from complaining when nobody waits any more
         if error is None:
+            self._heard_at_s = self._clock_s()
             self._circuit.succeeded()
         else:
             self._failed(classify(error), producer)

@@ -1,6 +1,7 @@
 """The executor's memory of results: what it keeps, what it forgets and knows that it forgot; and the lease."""
 
 import dataclasses
+import tracemalloc
 
 from gateway_adapters.contract import CallResult, completed
 from schemas.event_types import TYPES
@@ -49,7 +50,7 @@ def test_answers_cover_a_request_when_it_is_later_than_where_they_begin_by_the_c
 
 def test_answers_know_what_they_forgot_when_they_are_full() -> None:
     first, second = past_result(request_of(1)), past_result(request_of(2), timestamp_ms=NOW_MS + 5)
-    answers = Answers(NOTHING, max_bytes=len(second.message.value))
+    answers = Answers(NOTHING, max_bytes=len(second.message.value))  # room for one, as there always is
     answers.remember(first)
     answers.remember(first)
     assert (answers.to(request_of(1)), len(answers)) == (first.message, 1)
@@ -57,6 +58,21 @@ def test_answers_know_what_they_forgot_when_they_are_full() -> None:
     assert (answers.to(request_of(1)), answers.to(request_of(2))) == (None, second.message)
     assert not answers.covers(request_of(1, now_ms=NOW_MS + CLOCK_SKEW_MS))
     assert answers.covers(request_of(1, now_ms=NOW_MS + CLOCK_SKEW_MS + 1))
+
+
+def test_answers_take_no_more_memory_than_they_may_when_results_are_small() -> None:
+    """The bound is on what Python holds, of which the values are a tenth."""
+    most = 1_000_000
+    tracemalloc.start()
+    try:
+        answers = Answers(NOTHING, max_bytes=most)
+        for number in range(3_000):
+            answers.remember(past_result(request_of(number)))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 100 < len(answers) < 3_000
+    assert held < 1.5 * most
 
 
 def test_answers_pass_over_a_record_when_it_has_no_id() -> None:

@@ -1,11 +1,12 @@
 """Each override of Faust, beside what Faust does without it. When a `stock` half fails, upstream has moved."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from faust.tables.recovery import Recovery
+from faust.tables.recovery import Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
@@ -212,3 +213,21 @@ async def test_ordered_recovery_clears_the_queues_before_records_may_flow() -> N
         "resume_partitions",
         "worker_ready",
     ]
+
+
+async def test_stock_recovery_takes_a_step_that_is_too_long_for_a_stop() -> None:
+    """It ends without a word then, and the worker is never ready."""
+    with pytest.raises(ServiceStopped):
+        await _end_of_long_step(Recovery)
+
+
+async def test_ordered_recovery_waits_for_a_step_when_it_takes_long() -> None:
+    assert await _end_of_long_step(OrderedRecovery)
+
+
+async def _end_of_long_step(kind: type[Recovery]) -> bool:
+    recovery = kind(cast("Any", _QuietApp(_RecordingConsumer())), cast("Any", _NoTables()))
+    done = asyncio.Event()
+    asyncio.get_running_loop().call_later(0.1, done.set)
+    await recovery._wait(done.wait(), timeout=0.01)
+    return done.is_set()

@@ -11,7 +11,7 @@ from http_ingress.answers import wish_of
 from http_ingress.api_keys import FileKeyStore, KeyRing, MemoryKeyStore, append_record, create_key, read_key_file
 from http_ingress.callers import Caller
 from http_ingress.command_log import KafkaCommandLog, LogUnavailableError, command_envelope, destination_of
-from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S, MAX_ORIGINS_TRACKED, MAX_SYNC_WAIT_S
+from http_ingress.limits import ASYNC_WAIT_S, KEY_FILE_CHECK_INTERVAL_S, MAX_ORIGINS_TRACKED, MAX_SYNC_WAIT_S
 from http_ingress.metrics import MAX_SERIES, Counter, Histogram, IngressMetrics
 from http_ingress.problems import PROBLEMS, REJECTION_PROBLEMS, STATE_PROBLEMS, ProblemCode, ProblemError
 from http_ingress.rate_limit import RateLimiter
@@ -85,8 +85,8 @@ def test_time_is_exact_to_the_millisecond() -> None:
     ("query", "prefer", "mode", "timeout_s", "applied"),
     [
         ("", [], Mode.SYNC, 10.0, None),
-        ("async", [], Mode.ASYNC, 10.0, None),
-        ("", ["respond-async"], Mode.ASYNC, 10.0, "respond-async"),
+        ("async", [], Mode.ASYNC, ASYNC_WAIT_S, None),
+        ("", ["respond-async"], Mode.ASYNC, ASYNC_WAIT_S, "respond-async"),
         ("", ["Respond-Async; x=1, WAIT=5"], Mode.ASYNC, 5, "respond-async, wait=5"),
         ("sync", ["respond-async"], Mode.SYNC, 10.0, None),
         ("", ["wait=3", "wait=9"], Mode.SYNC, 3, "wait=3"),

@@ -51,6 +51,14 @@ def test_circuit_closes_when_anything_succeeds() -> None:
     assert circuit.admits(100.0)
 
 
+def test_circuit_opens_at_once_when_it_is_tripped() -> None:
+    circuit = Circuit()
+    assert circuit.trip(100.0)
+    assert not circuit.admits(100.0)
+    assert not circuit.trip(100.5)  # it was open, and its probe is not put off
+    assert circuit.admits(100.0 + OPEN_S)
+
+
 def test_circuit_says_once_that_it_opened_when_failures_go_on() -> None:
     circuit = Circuit()
     assert [circuit.failed(1.0) for _ in range(FAILURES_TO_OPEN + 2)].count(True) == 1

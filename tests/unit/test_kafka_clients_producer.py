@@ -1,6 +1,7 @@
 """The log writer, on a producer that settles records when the test says so."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from aiokafka.errors import (
 )
 
 from streams.kafka_clients import producer as producer_module
-from streams.kafka_clients.circuit import FAILURES_TO_OPEN, CircuitState
+from streams.kafka_clients.circuit import FAILURES_TO_OPEN, OPEN_S, CircuitState
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import (
     BackpressureError,
@@ -88,9 +89,11 @@ def written() -> Metadata:
 
 
 @asynccontextmanager
-async def writing(*producers: FakeProducer, max_in_flight: int = 100) -> AsyncIterator[LogWriter]:
+async def writing(
+    *producers: FakeProducer, max_in_flight: int = 100, clock_s: Callable[[], float] = time.monotonic
+) -> AsyncIterator[LogWriter]:
     left = list(producers)
-    writer = LogWriter(CONNECTION, max_in_flight=max_in_flight, build=lambda _: left.pop(0))
+    writer = LogWriter(CONNECTION, max_in_flight=max_in_flight, build=lambda _: left.pop(0), clock_s=clock_s)
     try:
         yield writer
     finally:
@@ -161,6 +164,61 @@ async def test_append_fails_at_once_when_the_log_did_not_answer_several_times() 
         settle(fake.deliveries[0], written())  # the broker is back
         await asyncio.sleep(0)
         assert (await append_later(writer, fake)).offset == 42
+
+
+class Clock:
+    """Stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+async def test_append_fails_at_once_when_the_log_has_been_silent_although_nobodys_time_is_over() -> None:
+    fake, clock = FakeProducer(), Clock()
+    async with writing(fake, clock_s=clock) as writer:
+        waiting = asyncio.ensure_future(append(writer, timeout_s=5.0))
+        await fake.sent.wait()
+        clock.now_s += producer_module.SILENCE_S + 0.1
+        with pytest.raises(BackpressureError, match="does not answer"):
+            await append(writer)
+        assert len(fake.deliveries) == 1  # nothing more was sent, and nothing more is kept in memory
+        settle(fake.deliveries[0], written())  # the broker is back
+        await waiting
+        assert (await append_later(writer, fake)).offset == 42
+
+
+async def test_append_waits_for_a_slow_record_when_the_log_answers_others() -> None:
+    fake, clock = FakeProducer(), Clock()
+    async with writing(fake, clock_s=clock) as writer:
+        slow = asyncio.ensure_future(append(writer, timeout_s=5.0))
+        await fake.sent.wait()
+        for _ in range(3):
+            clock.now_s += producer_module.SILENCE_S * 0.9
+            assert (await append_later(writer, fake)).offset == 42
+        settle(fake.deliveries[0], written())
+        assert (await slow).offset == 42
+
+
+async def test_append_waits_only_a_moment_when_it_is_the_probe_of_a_silent_log() -> None:
+    fake, clock = FakeProducer(), Clock()
+    async with writing(fake, clock_s=clock) as writer:
+        waiting = asyncio.ensure_future(append(writer, timeout_s=5.0))
+        await fake.sent.wait()
+        clock.now_s += producer_module.SILENCE_S + 0.1
+        with pytest.raises(BackpressureError):
+            await append(writer)
+        clock.now_s += OPEN_S
+        began_s = time.monotonic()
+        with pytest.raises(UnconfirmedError):
+            await append(writer, timeout_s=5.0)
+        assert time.monotonic() - began_s < 2.0
+        assert len(fake.deliveries) == 2
+        for delivery in fake.deliveries:
+            settle(delivery, written())
+        await waiting
 
 
 @pytest.mark.parametrize(

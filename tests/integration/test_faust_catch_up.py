@@ -1,0 +1,156 @@
+"""A worker that lacks much of its changelog, on a real Apache Kafka: read by batches, past Faust."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from faust.types import TP, EventT
+
+from streams.kafka import faust_recovery, stamps
+from streams.kafka.changelog_catch_up import RECORDS_MIN, Merge, Span, catch_up
+from streams.kafka.faust_tables import ChangelogTable
+from streams.kafka.stamps import Stamp
+from streams.kafka.worker import Worker
+from tests.kafka_cluster import FoundKafka
+from tests.support.kafka_topics import read_to_end, unique
+from tests.support.tally_worker import TABLE, TallyTopics, build_tally, ids_of, make_topics, quick_settings
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.kafka
+
+WAIT_S = 30.0
+ROWS = RECORDS_MIN + 500
+
+
+@contextlib.asynccontextmanager
+async def _running(worker: Worker) -> AsyncIterator[None]:
+    serving = asyncio.create_task(worker.run())
+    try:
+        yield
+    finally:
+        worker.request_stop()
+        async with asyncio.timeout(WAIT_S):
+            await serving
+
+
+async def _ready(worker: Worker) -> None:
+    await until(lambda: worker.ready.is_set() or worker.crashed is not None, timeout_s=WAIT_S)
+    assert worker.crashed is None
+
+
+async def _write_rows(kafka: FoundKafka, topics: TallyTopics, *, in_transaction: bool = False) -> None:
+    """Rows `key-n` of n over all partitions, as owners of generation 5 wrote them."""
+    transaction = {"transactional_id": unique("transaction")} if in_transaction else {}
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers, **transaction) as producer:
+        async with producer.transaction() if in_transaction else contextlib.nullcontext():
+            for number in range(ROWS):
+                headers = [stamps.to_header(Stamp(5, 1))]
+                await producer.send(
+                    topics.changelog,
+                    str(number).encode(),
+                    key=b"key-%d" % number,
+                    partition=number % topics.partitions,
+                    headers=headers,
+                )
+        await producer.flush()
+
+
+def _rows_of(*workers: Worker) -> dict[bytes, list[int]]:
+    return {row.key: ids_of(row.value) for worker in workers for row in worker.live_rows(TABLE)}
+
+
+ALL_ROWS = {b"key-%d" % number: [number] for number in range(ROWS)}
+
+
+@pytest.fixture
+def read_by_faust(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many records each of Faust's batches had."""
+    sizes: list[int] = []
+    apply = ChangelogTable.apply_changelog_batch
+
+    def counted(table: ChangelogTable, batch: Iterable[EventT[Any]]) -> None:
+        events = list(batch)
+        sizes.append(len(events))
+        apply(table, events)
+
+    monkeypatch.setattr(ChangelogTable, "apply_changelog_batch", counted)
+    return sizes
+
+
+@pytest.mark.parametrize("local", ["memory", "disk"])
+@pytest.mark.parametrize("ends_in_marker", [False, True])
+async def test_worker_reads_a_long_changelog_past_faust_when_its_rows_are_gone(
+    kafka: FoundKafka, tmp_path: Path, read_by_faust: list[int], *, local: str, ends_in_marker: bool
+) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    await _write_rows(kafka, topics, in_transaction=ends_in_marker)
+    settings = quick_settings(data_dir=None if local == "memory" else tmp_path)
+    worker = build_tally(kafka.bootstrap_servers, topics, settings=settings)
+    async with _running(worker):
+        await _ready(worker)
+        assert _rows_of(worker) == ALL_ROWS
+    assert sum(read_by_faust) == 0
+
+
+async def test_worker_leaves_a_short_changelog_to_faust(kafka: FoundKafka, read_by_faust: list[int]) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        await producer.send_and_wait(topics.changelog, b"1", key=b"key-1", partition=0)
+    worker = build_tally(kafka.bootstrap_servers, topics)
+    async with _running(worker):
+        await _ready(worker)
+    assert sum(read_by_faust) == 1
+
+
+async def test_worker_keeps_the_newest_row_when_a_long_changelog_ends_with_a_frozen_owners_write(
+    kafka: FoundKafka,
+) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    await _write_rows(kafka, topics)
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+        late = [stamps.to_header(Stamp(4, 99))]
+        await producer.send_and_wait(topics.changelog, b"999999", key=b"key-7", partition=0, headers=late)
+    worker = build_tally(kafka.bootstrap_servers, topics)
+    async with _running(worker):
+        await _ready(worker)
+        assert worker.regress_count == 1
+        assert _rows_of(worker) == ALL_ROWS
+    of_key = [r.value for r in await read_to_end(kafka.bootstrap_servers, topics.changelog) if r.key == b"key-7"]
+    assert [ids_of(value) for value in of_key] == [[7], [999999], [7]]
+
+
+async def test_workers_have_every_row_when_another_joins_while_one_catches_up(
+    kafka: FoundKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    await _write_rows(kafka, topics)
+    calls: list[str] = []
+
+    async def held_at_first(options: Mapping[str, Any], spans: Mapping[TP, Span], merge: Merge) -> bool:
+        if calls:
+            return await catch_up(options, spans, merge)
+        calls.append("began")
+        try:
+            await asyncio.Event().wait()  # until the recovery is told of the rebalance
+        finally:
+            calls.append("ended")
+        return False
+
+    monkeypatch.setattr(faust_recovery, "catch_up", held_at_first)
+    first, second = (
+        build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=tmp_path / name))
+        for name in ("first", "second")
+    )
+    async with _running(first):
+        await until(lambda: bool(calls), timeout_s=WAIT_S)
+        async with _running(second):
+            await _ready(first)
+            await _ready(second)
+            assert calls == ["began", "ended"]
+            everything = frozenset(range(topics.partitions))
+            await until(lambda: first.owned_partitions | second.owned_partitions == everything, timeout_s=WAIT_S)
+            assert _rows_of(first, second) == ALL_ROWS
