@@ -1,23 +1,25 @@
-"""Avro's binary encoding for the record classes themselves: no dict in between, the steps put together once, at import.
+"""Avro's binary encoding for the record classes themselves: no dict in between, the code put together once, at import.
 
 Called by `schemas.avro_codec` for everything that is written, and for what was written with the newest schema. Calls
 nothing. Why not fastavro here: it takes and gives dicts and validates the branches of each union, which costs several
 times as much for an order row, the record that is written most. fastavro resolves older schemas, and is the judge of
 this module: property tests hold their bytes equal. This one is stricter where fastavro guesses (negative lengths and
 indexes, booleans other than 0 and 1, integers beyond 64 bits).
+
+Why code, and not a function a field that calls the next one: an order row has hundreds of values, and the calls cost
+more than what was done in them.
 Source: Avro 1.12, binary encoding.
 """
 
-import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
 from schemas.record_shapes import FieldShape, Scalar, fields_of
+from schemas.source_code import compiled, indented
 
 T = TypeVar("T")
-# The steps of a record are as untyped as the record's fields are different; `writer_of` and `reader_of` are typed.
-_Write: TypeAlias = Callable[[bytearray, Any], None]
+# What a record is made of is as untyped as its fields are different; `writer_of` and `reader_of` are typed.
 _Read: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
 
 MIN_LONG: Final = -(2**63)
@@ -26,38 +28,30 @@ _ONE_BYTE: Final = 64  # zigzag doubles: what is below this takes one byte
 _MORE: Final = 0x80
 _LAST_SHIFT: Final = 63  # ten bytes hold 64 bits
 _NULL, _VALUE = 0, 2  # zigzag of the branches of ["null", X]
+_MAX_KNOWN_LONGS: Final = 4_096
+_KNOWN_LONGS: dict[int, bytes] = {}
 
 
 def _write_long(out: bytearray, value: int) -> None:
     if 0 <= value < _ONE_BYTE:
         out.append(value << 1)
         return
+    known = _KNOWN_LONGS.get(value)  # the times of one moment stand many times in a row and its messages
+    if known is not None and type(value) is int:  # a float or a bool is equal to its integer
+        out += known
+        return
     if not MIN_LONG <= value <= MAX_LONG:
         raise OverflowError("an Avro long has 64 bits")
     rest = (value << 1) ^ (value >> 63)
+    encoded = bytearray()
     while rest >= _MORE:  # at most nine times
-        out.append((rest & 0x7F) | _MORE)
+        encoded.append((rest & 0x7F) | _MORE)
         rest >>= 7
-    out.append(rest)
-
-
-def _write_string(out: bytearray, value: str) -> None:
-    raw = value.encode()
-    size = len(raw)
-    if size < _ONE_BYTE:
-        out.append(size << 1)
-    else:
-        _write_long(out, size)
-    out += raw
-
-
-def _write_bytes(out: bytearray, value: bytes) -> None:
-    _write_long(out, len(value))
-    out += value
-
-
-def _write_boolean(out: bytearray, value: bool) -> None:
-    out.append(1 if value else 0)
+    encoded.append(rest)
+    out += encoded
+    if len(_KNOWN_LONGS) >= _MAX_KNOWN_LONGS:
+        _KNOWN_LONGS.clear()
+    _KNOWN_LONGS[value] = bytes(encoded)
 
 
 def _read_long(raw: bytes, at: int) -> tuple[int, int]:
@@ -87,11 +81,6 @@ def _read_bytes(raw: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _read_string(raw: bytes, at: int) -> tuple[str, int]:
-    size = raw[at]
-    if size < _MORE and not size & 1:  # as nearly always: up to 63 bytes
-        end = at + 1 + (size >> 1)
-        if end <= len(raw):
-            return raw[at + 1 : end].decode(), end
     found, end = _read_bytes(raw, at)
     return found.decode(), end
 
@@ -103,12 +92,6 @@ def _read_boolean(raw: bytes, at: int) -> tuple[bool, int]:
     return byte == 1, at + 1
 
 
-_WRITE_SCALARS: Mapping[Scalar, _Write] = {
-    "string": _write_string,
-    "long": _write_long,
-    "boolean": _write_boolean,
-    "bytes": _write_bytes,
-}
 _READ_SCALARS: Mapping[Scalar, _Read] = {
     "string": _read_string,
     "long": _read_long,
@@ -117,17 +100,56 @@ _READ_SCALARS: Mapping[Scalar, _Read] = {
 }
 
 
-def _symbol_writer(symbols: type[StrEnum]) -> _Write:
+def _encoded_symbols(symbols: type[StrEnum]) -> Mapping[str, bytes]:
     encoded: dict[str, bytes] = {}
     for index, member in enumerate(symbols):
         out = bytearray()
         _write_long(out, index)
         encoded[member.value] = bytes(out)
+    return encoded
 
-    def write(out: bytearray, value: StrEnum) -> None:
-        out += encoded[value]
 
-    return write
+_WRITE_CODE: Mapping[Scalar, tuple[str, ...]] = {
+    "string": (
+        "raw = value.encode()",
+        "size = len(raw)",
+        f"if size < {_ONE_BYTE}:",
+        "    append(size << 1)",
+        "else:",
+        "    write_long(out, size)",
+        "out += raw",
+    ),
+    "long": (
+        f"if 0 <= value < {_ONE_BYTE}:",
+        "    append(value << 1)",
+        "else:",
+        "    write_long(out, value)",
+    ),
+    "boolean": ("append(1 if value else 0)",),
+    "bytes": ("write_long(out, len(value))", "out += value"),
+}
+
+
+def _write_item(shape: FieldShape, known: dict[str, Any]) -> Sequence[str]:
+    """Return the lines that write one `value` of the field; what they call goes to `known`."""
+    if shape.nested is not None:
+        known[f"write_{shape.name}"] = writer_of(shape.nested)
+        return (f"write_{shape.name}(out, value)",)
+    if shape.symbols is not None:
+        known[f"symbols_{shape.name}"] = _encoded_symbols(shape.symbols)
+        return (f"out += symbols_{shape.name}[value]",)
+    return _WRITE_CODE[cast("Scalar", shape.scalar)]
+
+
+def _write_field(shape: FieldShape, known: dict[str, Any]) -> list[str]:
+    item = _write_item(shape, known)
+    if shape.repeated:
+        each = ["    write_long(out, len(values))", "    for value in values:", *indented(indented(item))]
+        return [f"values = record.{shape.name}", "if values:", *each, "append(0)"]
+    if shape.nullable:
+        either = [f"    append({_NULL})", "else:", f"    append({_VALUE})", *indented(item)]
+        return [f"value = record.{shape.name}", "if value is None:", *either]
+    return [f"value = record.{shape.name}", *item]
 
 
 def _symbol_reader(symbols: type[StrEnum]) -> _Read:
@@ -142,14 +164,6 @@ def _symbol_reader(symbols: type[StrEnum]) -> _Read:
     return read
 
 
-def _item_writer(shape: FieldShape) -> _Write:
-    if shape.nested is not None:
-        return writer_of(shape.nested)
-    if shape.symbols is not None:
-        return _symbol_writer(shape.symbols)
-    return _WRITE_SCALARS[cast("Scalar", shape.scalar)]
-
-
 def _item_reader(shape: FieldShape) -> _Read:
     if shape.nested is not None:
         return reader_of(shape.nested)
@@ -158,29 +172,7 @@ def _item_reader(shape: FieldShape) -> _Read:
     return _READ_SCALARS[cast("Scalar", shape.scalar)]
 
 
-def _field_writer(shape: FieldShape) -> _Write:
-    item = _item_writer(shape)
-
-    def write_list(out: bytearray, values: tuple[object, ...]) -> None:
-        if values:
-            _write_long(out, len(values))
-            for value in values:
-                item(out, value)
-        out.append(0)
-
-    def write_nullable(out: bytearray, value: object) -> None:
-        if value is None:
-            out.append(_NULL)
-        else:
-            out.append(_VALUE)
-            item(out, value)
-
-    if shape.repeated:
-        return write_list
-    return write_nullable if shape.nullable else item
-
-
-def _field_reader(shape: FieldShape) -> _Read:
+def _list_reader(shape: FieldShape) -> _Read:
     item = _item_reader(shape)
 
     def read_list(raw: bytes, at: int) -> tuple[tuple[object, ...], int]:
@@ -196,17 +188,45 @@ def _field_reader(shape: FieldShape) -> _Read:
                 values.append(value)
         return tuple(values), block[1]
 
-    def read_nullable(raw: bytes, at: int) -> tuple[object, int]:
-        branch = raw[at]
-        if branch == _NULL:
-            return None, at + 1
-        if branch != _VALUE:
-            raise ValueError("no such branch")
-        return item(raw, at + 1)
+    return read_list
 
-    if shape.repeated:
-        return read_list
-    return read_nullable if shape.nullable else item
+
+_READ_CODE: Mapping[Scalar, tuple[str, ...]] = {
+    "string": (
+        "size = raw[at]",
+        f"if size < {_MORE} and not size & 1 and (end := at + 1 + (size >> 1)) <= len(raw):",
+        "    {0}, at = raw[at + 1 : end].decode(), end",
+        "else:",
+        "    {0}, at = read_{0}(raw, at)",
+    ),
+    "long": (
+        "byte = raw[at]",
+        f"if byte < {_MORE}:",
+        "    {0}, at = (byte >> 1) ^ -(byte & 1), at + 1",
+        "else:",
+        "    {0}, at = read_{0}(raw, at)",
+    ),
+}
+"""What nearly every value is, without a call; `{0}` is the field. A value that is more is left to the function."""
+
+
+def _read_field(shape: FieldShape, known: dict[str, Any]) -> list[str]:
+    """Return the lines that read the field into a variable of its name; what they call goes to `known`."""
+    field = f"field_{shape.name}"
+    known[f"read_{field}"] = _list_reader(shape) if shape.repeated else _item_reader(shape)
+    code = None if shape.repeated or shape.scalar is None else _READ_CODE.get(shape.scalar)
+    item = [line.format(field) for line in code or ("{0}, at = read_{0}(raw, at)",)]
+    if shape.repeated or not shape.nullable:
+        return item
+    wrong = [f"elif raw[at] != {_VALUE}:", "    raise ValueError('no such branch')"]
+    return [
+        f"if raw[at] == {_NULL}:",
+        f"    {field}, at = None, at + 1",
+        *wrong,
+        "else:",
+        "    at += 1",
+        *indented(item),
+    ]
 
 
 def writer_of(cls: type[T]) -> Callable[[bytearray, T], None]:
@@ -215,14 +235,10 @@ def writer_of(cls: type[T]) -> Callable[[bytearray, T], None]:
     The returned function raises TypeError, AttributeError, KeyError, ValueError or OverflowError for a record whose
     values are not of its declared types.
     """
-    shapes = fields_of(cls)
-    values_of: Callable[[T], tuple[object, ...]] = operator.attrgetter(*(shape.name for shape in shapes))
-    writers = tuple(_field_writer(shape) for shape in shapes)
-
-    def write(out: bytearray, record: T) -> None:
-        for write_field, value in zip(writers, values_of(record), strict=True):
-            write_field(out, value)
-
+    known: dict[str, Any] = {"write_long": _write_long}
+    lines = [line for shape in fields_of(cls) for line in _write_field(shape, known)]
+    source = "\n".join(["def write(out, record):", *indented(["append = out.append", *lines])])
+    write: Callable[[bytearray, T], None] = compiled(source, "write", known)
     return write
 
 
@@ -231,12 +247,10 @@ def reader_of(cls: type[T]) -> Callable[[bytes, int], tuple[T, int]]:
 
     The returned function raises IndexError or ValueError, and nothing else, for bytes that hold no such record.
     """
-    readers = tuple((shape.name, _field_reader(shape)) for shape in fields_of(cls))
-
-    def read(raw: bytes, at: int) -> tuple[T, int]:
-        fields: dict[str, object] = {}
-        for name, read_field in readers:
-            fields[name], at = read_field(raw, at)
-        return cls(**fields), at
-
+    known: dict[str, Any] = {"cls": cls}
+    shapes = fields_of(cls)
+    lines = [line for shape in shapes for line in _read_field(shape, known)]
+    fields = ", ".join(f"{shape.name}=field_{shape.name}" for shape in shapes)
+    source = "\n".join(["def read(raw, at):", *indented([*lines, f"return cls({fields}), at"])])
+    read: Callable[[bytes, int], tuple[T, int]] = compiled(source, "read", known)
     return read

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from schemas import rfc3339
 from schemas.decode_errors import DecodeError
+from schemas.quick_init import quick_init
 from schemas.vocabulary import DeadLetterReason
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
@@ -38,6 +39,7 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
     """The attributes of one event. Extension names are CloudEvents names: lower case letters and digits only."""

@@ -26,6 +26,7 @@ from schemas.cloud_event import (
 from schemas.decode_errors import DecodeError
 from schemas.event_types import CLASSES
 from schemas.json_form import read_record
+from schemas.quick_init import quick_init
 from schemas.record_shapes import RECORD_CLASSES, Record, Row, fields_of, name_of
 from schemas.records.claims import ClaimExpiryRequested, ClaimRequested
 from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
@@ -41,6 +42,7 @@ R = TypeVar("R", bound=Row)
 _COMMANDS = (PaymentRequested, CaptureRequested, VoidRequested, RefundRequested)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedMessage:
     """What a producer sends."""

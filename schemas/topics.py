@@ -4,6 +4,7 @@ Called by `topics plan|apply`, by every producer and consumer for their names, a
 know a partition before the broker says it. Nothing creates a topic at run time, so what is not here does not exist.
 """
 
+import functools
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -167,6 +168,11 @@ def partition_of(key: bytes, partitions: int) -> int:
     librdkafka's own default is another (CRC32), which is why every producer here sets `murmur2_random`.
     Source: org.apache.kafka.common.utils.Utils.murmur2.
     """
+    digest = _known_murmur2(key) if len(key) <= _MAX_KNOWN_KEY_BYTES else _murmur2(key)
+    return (digest & _POSITIVE) % partitions
+
+
+def _murmur2(key: bytes) -> int:
     length = len(key)
     digest = (_SEED ^ length) & _MASK
     whole = length & ~3
@@ -177,4 +183,10 @@ def partition_of(key: bytes, partitions: int) -> int:
     if whole != length:
         digest = (digest ^ int.from_bytes(key[whole:], "little")) * _M & _MASK
     digest = (digest ^ (digest >> 13)) * _M & _MASK
-    return ((digest ^ (digest >> 15)) & _POSITIVE) % partitions
+    return digest ^ (digest >> 15)
+
+
+# An order's inputs follow each other, and each asks where its key belongs. A stranger's key may be of any length.
+_MAX_KNOWN_KEYS = 4_096
+_MAX_KNOWN_KEY_BYTES = 512
+_known_murmur2 = functools.lru_cache(maxsize=_MAX_KNOWN_KEYS)(_murmur2)

@@ -6,9 +6,11 @@ The orders agent asks, the claims agent answers; the first claim of a key in log
 from dataclasses import dataclass
 
 from schemas.identifiers import GatewayName, IdempotencyKey, OpId, OrderId, OriginId
+from schemas.quick_init import quick_init
 from schemas.vocabulary import Rejection
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePlan:
     """Which gateways an operation may go to, in order, by the policy when its claim was made. Pinned by the claim."""
@@ -18,6 +20,7 @@ class RoutePlan:
     refusal: Rejection | None  # the policy's refusal (a limit), pinned like the rest
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRequested:
     """Ask that this operation be the one that its idempotency key stands for."""
@@ -30,6 +33,7 @@ class ClaimRequested:
     requested_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimExpiryRequested:
     """Ask the claims agent to forget a claim that is older than its life; sent by its own sweep."""
@@ -40,6 +44,7 @@ class ClaimExpiryRequested:
     claimed_at_ms: int  # the claim as the sweep saw it: a newer one stays
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimDecided:
     """The verdict: granted, or held by another operation. The same operation always gets the same verdict."""
@@ -55,6 +60,7 @@ class ClaimDecided:
     decided_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRow:
     """What the claims table keeps of a key."""

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from schemas import identifiers
 from schemas.identifiers import Fingerprint, IdempotencyKey, OpId, OrderId, OriginId, PaymentId
+from schemas.quick_init import quick_init
 from schemas.vocabulary import OperationKind
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRequested:
     """Open the payment of an order: a sale when `capture` is true, else an authorization."""
@@ -24,6 +26,7 @@ class PaymentRequested:
     capture: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureRequested:
     """Capture some of what a payment has authorized; `final` releases the rest."""
@@ -37,6 +40,7 @@ class CaptureRequested:
     final: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoidRequested:
     """Release a payment of which nothing was captured."""
@@ -47,6 +51,7 @@ class VoidRequested:
     payment_id: PaymentId
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundRequested:
     """Give back some of what a payment has captured."""

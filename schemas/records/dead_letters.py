@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from schemas.quick_init import quick_init
 from schemas.vocabulary import DeadLetterReason
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawHeader:
     """One Kafka header as it came."""
@@ -13,6 +15,7 @@ class RawHeader:
     value: bytes
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A record as it came, where it came from, and why it was not taken. Enough to append it again."""
@@ -31,6 +34,7 @@ class DeadLetter:
     failed_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterHandled:
     """The audit record of an operator's redrive or discard, on the dead letter topic itself."""

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from schemas.identifiers import GatewayName, OpId, OrderId, OriginId, PaymentId
+from schemas.quick_init import quick_init
 from schemas.vocabulary import CallKind, DeclineClass, Outcome, RetryAdvice
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationError:
     """Why an operation did not succeed, in the engine's words and in the gateway's."""
@@ -19,6 +21,7 @@ class OperationError:
     retry_after_ms: int | None
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayCallRequested:
     """One call the executor owes. Sent again after a crash: `gateway_key` makes it the same call."""
@@ -44,6 +47,7 @@ class GatewayCallRequested:
     repeated: bool = False  # asked for again after a crash: the first copy may be on its way, made, or lost
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayCallCompleted:
     """What one gateway call came to."""
@@ -65,6 +69,7 @@ class GatewayCallCompleted:
     completed_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookHeader:
     """One HTTP header of a webhook, name in lower case."""
@@ -73,6 +78,7 @@ class WebhookHeader:
     value: str
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookReceived:
     """A gateway's notice, verified on its raw bytes and kept raw; translated inside the stream."""

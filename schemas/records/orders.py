@@ -6,6 +6,7 @@ Kept in the orders table and its changelog. Only `streams/domain` makes or chang
 from dataclasses import dataclass
 
 from schemas.identifiers import Fingerprint, GatewayName, IdempotencyKey, OpId, OrderId, OriginId, PaymentId
+from schemas.quick_init import quick_init
 from schemas.records.claims import RoutePlan
 from schemas.records.gateway import OperationError
 from schemas.records.payments import ReplyTo
@@ -14,6 +15,7 @@ from schemas.vocabulary import CallKind, OperationKind, OperationState, Overlay,
 __all__ = ["EventRow", "OperationRow", "OrderRow", "PaymentRow", "ReplyTo"]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventRow:
     """A public fact as it was when it happened: enough to publish it again, byte for byte, after a crash."""
@@ -36,6 +38,7 @@ class EventRow:
     occurred_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationRow:
     """One operation of the order, from its command to its last word."""
@@ -75,6 +78,7 @@ class OperationRow:
     updated_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRow:
     """The payment that the order's authorize or sale opened: the sums everything is measured by."""
@@ -96,6 +100,7 @@ class PaymentRow:
     updated_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRow:
     """One order of one origin."""

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from schemas.identifiers import GatewayName, IdempotencyKey, OpId, OrderId, OriginId, PaymentId, RefundId
+from schemas.quick_init import quick_init
 from schemas.records.gateway import OperationError
 from schemas.vocabulary import OperationKind, OperationState, Overlay, PaymentStatus, Rejection
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationView:
     """One operation as a merchant may see it."""
@@ -28,6 +30,7 @@ class OperationView:
     updated_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentView:
     """One payment as a merchant may see it."""
@@ -46,6 +49,7 @@ class PaymentView:
     updated_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentEvent:
     """A public fact. Its CloudEvents id is deterministic: a consumer that drops known ids is effectively once."""
@@ -60,6 +64,7 @@ class PaymentEvent:
     occurred_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyTo:
     """Where an answer goes: a partition of `payments.replies.v1`, and the id the waiting instance knows it by."""
@@ -69,6 +74,7 @@ class ReplyTo:
     final_only: bool = False  # nobody waits for the answer that the operation is accepted
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationReplied:
     """The answer to a waiting ingress instance: about an operation (accepted or final) or to a query."""
@@ -85,6 +91,7 @@ class OperationReplied:
     replied_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentQueried:
     """Read a row through the log, so that a client reads its own writes (`payments.queries.v1`)."""

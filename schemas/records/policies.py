@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from schemas.identifiers import GatewayName
+from schemas.quick_init import quick_init
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmountLimit:
     """The largest amount of one payment in one currency."""
@@ -13,6 +15,7 @@ class AmountLimit:
     max_amount_minor: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginPolicy:
     """Which gateways an origin's payments may go to, in order, and within which limits."""

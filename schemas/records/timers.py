@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from schemas.identifiers import OpId, OrderId, OriginId
+from schemas.quick_init import quick_init
 from schemas.vocabulary import TimerKind
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerFired:
     """The time that an order asked for has come. `number` tells which wish it was: an older one is ignored."""
@@ -19,6 +21,7 @@ class TimerFired:
     fired_at_ms: int
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTimer:
     """A timer that an order waits for, as the timers table keeps it (key: the order's row key and the operation)."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from schemas import topics
 from schemas.messages import DecodeError, Envelope, MessageCodec, Record
+from schemas.quick_init import quick_init
 from schemas.vocabulary import DeadLetterReason
 from streams.kafka.shell import InputEvent
 
@@ -20,6 +21,7 @@ class RefusedError(Exception):
         self.detail = detail
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
     """A record that was decoded, and its envelope."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gateway_adapters.contract import GatewayNotice
 from schemas.identifiers import GatewayName
+from schemas.quick_init import quick_init
 from schemas.records.gateway import GatewayCallCompleted, OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind, Outcome
@@ -14,6 +15,7 @@ from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """One statement. `call_number` and `attempt` are None of a notice, which answers no call."""

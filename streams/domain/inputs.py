@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from gateway_adapters.contract import GatewayNotice
 from schemas.identifiers import CommandId
+from schemas.quick_init import quick_init
 from schemas.records.claims import ClaimDecided
 from schemas.records.commands import Command
 from schemas.records.gateway import GatewayCallCompleted
@@ -16,6 +17,7 @@ from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandReceived:
     """A valid command. `reply_to` is None when nobody waits; its request id is the command id."""
@@ -28,6 +30,7 @@ class CommandReceived:
     possible_replay: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictReceived:
     """The claims agent has decided."""
@@ -37,6 +40,7 @@ class VerdictReceived:
     possible_replay: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResultReceived:
     """The executor has made a call."""
@@ -46,6 +50,7 @@ class ResultReceived:
     possible_replay: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeReceived:
     """A gateway's webhook, translated."""
@@ -55,6 +60,7 @@ class NoticeReceived:
     possible_replay: bool
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimerReceived:
     """A time has come: one that the order asked for, or the end of its life, by the sweep of the orders table."""

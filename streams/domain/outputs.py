@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from schemas import identifiers
 from schemas.event_types import Transition, event_type
 from schemas.identifiers import EventId, OpId, OrderId, OriginId
+from schemas.quick_init import quick_init
 from schemas.records.claims import ClaimRequested
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.payments import OperationReplied, PaymentEvent, ReplyTo
 from schemas.records.timers import OpenTimer
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendClaim:
     """Ask the claims agent for the operation's idempotency key."""
@@ -22,6 +24,7 @@ class SendClaim:
     claim: ClaimRequested
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallGateway:
     """Ask the executor for one call."""
@@ -29,6 +32,7 @@ class CallGateway:
     request: GatewayCallRequested
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publish:
     """Tell the world."""
@@ -43,6 +47,7 @@ class Publish:
         return event_type(self.event.operation.kind, self.transition)
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
     """Answer one waiting request."""
@@ -51,6 +56,7 @@ class Reply:
     reply: OperationReplied
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetTimer:
     """Wake the order at that time; replaces the operation's earlier timer."""
@@ -58,6 +64,7 @@ class SetTimer:
     timer: OpenTimer
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearTimer:
     """Forget the operation's timer, if there is one. Doing it twice is safe."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.identifiers import OpId, OrderId, OriginId, PaymentId
+from schemas.quick_init import quick_init
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
@@ -27,6 +28,7 @@ PlanFor = Callable[[Command], RoutePlan]
 """The routing policy as it is now: asked once an operation, when its claim is first sent."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """What came of one input.

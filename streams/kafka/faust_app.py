@@ -83,6 +83,10 @@ class WorkerApp(faust.App):
         changelog = cast("TableManager", self.tables).changelog_queue
         return queue is not None and not queue.full() and not changelog.full() and self.flow_control.is_active()
 
+    def is_current(self, message: Any) -> bool:
+        """True when a delivered record is of this assignment, and the flow has not been stopped since."""
+        return self.flow_control.is_active() and message.generation_id == self.consumer_generation_id
+
     def records_waiting(self) -> bool:
         """True when a delivered record waits for the handler."""
         return self.source_queue is not None and not self.source_queue.empty()

@@ -12,9 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from schemas.quick_init import quick_init
+
 Headers = tuple[tuple[str, bytes], ...]
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputEvent:
     """One record of a source topic."""
@@ -32,6 +35,7 @@ class InputEvent:
     life of this one, may have handled it already, wholly or in part (DESIGN.md section 6, the re-drive rule)."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWrite:
     """One row to be written in the partition of the input."""
@@ -42,6 +46,7 @@ class RowWrite:
     """None deletes the row: a tombstone on the changelog."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """One message to be sent once the rows are durable."""
@@ -54,6 +59,7 @@ class Outgoing:
     """None: by murmur2 of the key, as Java's clients do."""
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What one input leads to. A replayed input writes its rows again, even when nothing changed."""

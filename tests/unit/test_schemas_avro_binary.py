@@ -62,3 +62,16 @@ def test_texts_and_bytes_come_back_when_their_length_takes_more_than_a_byte(size
 def test_overlong_but_right_numbers_are_read() -> None:
     limit, end = reader_of(AmountLimit)(b"\x06USD\x82\x00", 0)
     assert (limit.max_amount_minor, end) == (1, 6)
+
+
+def test_number_that_is_no_integer_is_refused_when_its_integer_was_written_before() -> None:
+    writer_of(AmountLimit)(bytearray(), AmountLimit(currency="USD", max_amount_minor=1_764_117_000_000))
+    with pytest.raises(TypeError):
+        writer_of(AmountLimit)(bytearray(), AmountLimit(currency="USD", max_amount_minor=1_764_117_000_000.0))  # type: ignore[arg-type]
+
+
+def test_number_is_written_right_when_more_were_written_than_are_remembered() -> None:
+    for number in (*range(1_000, 10_000), *range(1_000, 1_010)):
+        out = bytearray()
+        writer_of(AmountLimit)(out, AmountLimit(currency="USD", max_amount_minor=number))
+        assert reader_of(AmountLimit)(bytes(out), 0)[0].max_amount_minor == number

@@ -1,5 +1,6 @@
 """Identifiers are the same for the same wish, carry their order, and refuse what nobody could have been given."""
 
+import uuid
 from collections.abc import Callable
 
 import pytest
@@ -97,3 +98,10 @@ def test_derived_names_are_the_same_for_ever() -> None:
     assert ids.gateway_key(OpId("op_1"), 2) == "op_1-2"
     assert ids.row_key(OriginId("o"), OrderId("1")) == b"o|1"
     assert ids.claim_key(OriginId("o"), IdempotencyKey("k")) == b"o|k"
+
+
+def test_event_id_is_the_uuid_of_version_5_that_the_standard_library_makes() -> None:
+    namespace = uuid.UUID("6f0c6c8e-2b55-5c0e-9d0c-5b8a6f3f7a51")
+    for number in range(200):
+        made = ids.event_id(f"command-{number}", "authorized-é")
+        assert made == str(uuid.uuid5(namespace, f"command-{number}|authorized-é"))

@@ -1,0 +1,113 @@
+"""What the worker does with the records that Faust delivers: which it takes, which not, and how many in a turn."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+from mode.utils.queues import ThrowableQueue
+
+from streams.kafka.shell import InputEvent, RowReader, Step
+from streams.kafka.worker import INPUTS_A_TURN, Worker, build_worker
+from tests.support.waiting import until
+
+SOURCE = TP("inputs", 0)
+GENERATION = 3
+
+
+class Desk:
+    """A worker that is not started, its lanes open, and what its handler has seen."""
+
+    def __init__(self) -> None:
+        self.handled: list[int] = []
+        self.worker: Worker = build_worker(
+            app_id="unit",
+            bootstrap_servers="127.0.0.1:1",
+            source_topics=[SOURCE.topic],
+            tables=["rows"],
+            partitions=1,
+            handler=self._handle,
+        )
+        self.app = self.worker.app
+        self.app.consumer_generation_id = GENERATION
+        self.app.flow_control.resume()
+        self.worker.pipeline.open_lanes({SOURCE.partition: 1})
+        self.queue: Any = ThrowableQueue(flow_control=self.app.flow_control)
+
+    def _handle(self, event: InputEvent, _read: RowReader) -> Step:
+        self.handled.append(event.offset)
+        return Step(rows=(), speak=())
+
+    def deliver(self, offsets: Sequence[int], *, generation: int = GENERATION) -> None:
+        self.app.ledger.note_fetched(SOURCE, offsets)
+        for offset in offsets:
+            self.queue.put_nowait(_Event(_message(offset, generation)))
+
+
+class _Event:
+    def __init__(self, message: ConsumerMessage) -> None:
+        self.message = message
+
+
+def _message(offset: int, generation: int) -> ConsumerMessage:
+    return ConsumerMessage(
+        SOURCE.topic,
+        SOURCE.partition,
+        offset,
+        timestamp=0.0,
+        timestamp_type=0,
+        headers=[],
+        key=b"k",
+        value=b"v",
+        checksum=None,
+        generation_id=generation,
+    )
+
+
+@pytest.fixture
+async def desk() -> AsyncIterator[Desk]:
+    made = Desk()
+    yield made
+    made.worker.pipeline.close_lanes()
+
+
+async def take_what_waits(desk: Desk) -> None:
+    """Until Faust says that it stops, which it says behind the records: an empty queue raises what was thrown."""
+
+    async def stop() -> None:
+        await until(desk.queue.empty, timeout_s=5)
+        desk.queue._throw(StopAsyncIteration())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stop())
+        with pytest.raises(StopAsyncIteration):
+            await desk.worker.take_all(desk.queue)
+
+
+async def test_records_of_an_earlier_assignment_are_passed_over_when_they_come_late(desk: Desk) -> None:
+    desk.deliver([10], generation=GENERATION - 1)
+    desk.app.ledger.reset([SOURCE])  # the rebalance; what is not committed is fetched again
+    desk.deliver([10, 11])
+    await take_what_waits(desk)
+    assert desk.handled == [10, 11]
+
+
+async def test_records_are_passed_over_and_not_committed_when_the_flow_was_stopped(desk: Desk) -> None:
+    desk.deliver([10])
+    desk.app.flow_control.suspend()
+    await take_what_waits(desk)
+    assert desk.handled == []
+    assert desk.app.ledger.committable(SOURCE) is None
+
+
+async def test_records_are_taken_in_one_turn_of_the_loop_when_they_were_delivered_together(desk: Desk) -> None:
+    seen: list[int] = []
+    desk.deliver(range(INPUTS_A_TURN + 1))
+    asyncio.get_running_loop().call_soon(lambda: seen.append(len(desk.handled)))
+    taking = asyncio.create_task(desk.worker.take_all(desk.queue))
+    asyncio.get_running_loop().call_soon(lambda: seen.append(len(desk.handled)))
+    await asyncio.sleep(0)
+    assert seen == [0, INPUTS_A_TURN]
+    taking.cancel()
