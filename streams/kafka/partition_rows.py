@@ -33,8 +33,8 @@ class PartitionRows(Protocol):
     def get(self, key: bytes) -> StoredRow | None:
         """The row, or its tombstone, or None."""
 
-    def put(self, rows: Mapping[bytes, StoredRow], offset: int) -> None:
-        """Write these over whatever is there and raise the applied offset to `offset`: all of it or nothing."""
+    def put(self, rows: Mapping[bytes, StoredRow], offset: int | None) -> None:
+        """Write these over whatever is there and raise the applied offset to `offset`, if any: all of it or nothing."""
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
         """Every row and tombstone, in no order that may be relied on."""
@@ -68,11 +68,12 @@ class MemoryRows:
         """See `PartitionRows`."""
         return self._rows.get(key)
 
-    def put(self, rows: Mapping[bytes, StoredRow], offset: int) -> None:
+    def put(self, rows: Mapping[bytes, StoredRow], offset: int | None) -> None:
         """See `PartitionRows`."""
         self._rows.update(rows)
         self._highest_generation = max([self._highest_generation, *(row.stamp.generation for row in rows.values())])
-        self._applied_offset = offset if self._applied_offset is None else max(offset, self._applied_offset)
+        if offset is not None:
+            self._applied_offset = offset if self._applied_offset is None else max(offset, self._applied_offset)
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
         """See `PartitionRows`."""
@@ -93,6 +94,19 @@ class ChangelogRecord(NamedTuple):
     key: bytes
     row: StoredRow
     offset: int
+
+
+def put_own(rows: PartitionRows, written: Mapping[bytes, StoredRow], offset: int) -> None:
+    """Write rows of this owner, whose changelog record has been acknowledged at `offset`.
+
+    The applied offset follows only when that record stands right behind it. A gap holds what another owner has written:
+    this one was frozen, or its predecessor was. Were it passed over, an owner that is given its partition back would
+    never read it, and would decide without those rows. Until the next recovery has read the gap, which changes nothing
+    where the stamps are known, the applied offset stays.
+    """
+    applied = rows.applied_offset
+    follows = offset == (0 if applied is None else applied + 1)
+    rows.put(written, offset if follows else None)
 
 
 def merge_changelog(rows: PartitionRows, records: Iterable[ChangelogRecord]) -> frozenset[bytes]:

@@ -24,7 +24,7 @@ from schemas.topics import DLQ
 from streams.kafka import stamps
 from streams.kafka.errors import StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
-from streams.kafka.partition_rows import StoredRow
+from streams.kafka.partition_rows import StoredRow, put_own
 from streams.kafka.row_tables import RowTable
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.stamps import UNSTAMPED, Stamp
@@ -124,7 +124,7 @@ class _Lane:
         """Wait for the changelog, and only then let the rows into the local store (FAUST.md 8)."""
         for entry in rows:
             offset = (await entry.acknowledged).offset
-            self._stores[entry.write.table].put({entry.write.key: entry.row}, offset)
+            put_own(self._stores[entry.write.table], {entry.write.key: entry.row}, offset)
             if self._overlay.get((entry.write.table, entry.write.key)) is entry.row:
                 del self._overlay[entry.write.table, entry.write.key]
 

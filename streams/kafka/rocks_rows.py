@@ -113,14 +113,14 @@ class RocksRows:
         found = self._opened.get(_ROW_PREFIX + key)
         return None if found is None else _unpack(found)
 
-    def put(self, rows: Mapping[bytes, StoredRow], offset: int) -> None:
+    def put(self, rows: Mapping[bytes, StoredRow], offset: int | None) -> None:
         """See `PartitionRows`."""
         batch = WriteBatch(raw_mode=True)
         generation = self._generation
         for key, row in rows.items():
             batch.put(_ROW_PREFIX + key, _pack(row))
             generation = max(generation, row.stamp.generation)
-        highest = max(offset, self._offset)
+        highest = self._offset if offset is None else max(offset, self._offset)
         batch.put(_META_KEY, _META.pack(highest, generation, self._now_ms()))
         self._opened.write(batch)
         self._offset, self._generation = highest, generation

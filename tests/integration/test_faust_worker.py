@@ -192,6 +192,37 @@ async def test_worker_keeps_the_newest_row_and_writes_it_again_when_a_frozen_own
     assert rows[-1] == max(rows)
 
 
+async def test_worker_reads_what_its_successor_wrote_when_it_wrote_behind_it_as_a_frozen_owner(
+    kafka: FoundKafka, tmp_path: Path
+) -> None:
+    """A worker that was frozen, wrote late and was given its partition back granted a key twice: the fault run."""
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    worker = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=tmp_path))
+    async with _running(worker):
+        await _produce(kafka, topics, range(KEYS))
+        await _until(lambda: worker.pipeline.done_count == KEYS, worker)
+        async with producing(kafka.bootstrap_servers) as successor:
+            stamp = stamps.to_header(Stamp(9, 1))
+            await successor.send_and_wait(topics.changelog, b"77", key=b"theirs", partition=0, headers=[stamp])
+        await _produce(kafka, topics, range(KEYS, 2 * KEYS))
+        await _until(lambda: worker.pipeline.done_count == 2 * KEYS, worker)
+
+    handed_over: list[TableRow] = []
+    again = build_worker(
+        app_id=topics.app_id,
+        bootstrap_servers=kafka.bootstrap_servers,
+        source_topics=[topics.inputs],
+        tables=[TABLE],
+        partitions=1,
+        handler=Tally(topics.outputs),
+        settings=quick_settings(data_dir=tmp_path),
+        on_partitions_ready=lambda _numbers, rows: handed_over.extend(rows),
+    )
+    async with _running(again):
+        rows = {row.key: ids_of(row.value) for row in handed_over}
+    assert rows == {b"key-%d" % key: [key, key + KEYS] for key in range(KEYS)} | {b"theirs": [77]}
+
+
 async def test_worker_recovers_when_the_changelog_ends_in_a_transaction_marker(kafka: FoundKafka) -> None:
     topics = make_topics(kafka.bootstrap_servers, partitions=1)
     await _end_changelog_in_a_marker(kafka, topics)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.kafka.errors import LocalRowsLockedError
-from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog
+from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog, put_own
 from streams.kafka.rocks_rows import TRUSTED_MS, WRITE_MEMORY_BYTES, RocksRows, write_memory_bytes
 from streams.kafka.row_tables import TOMBSTONE_KEPT_MS, RowTable
 from streams.kafka.shell import TableRow
@@ -89,6 +89,18 @@ def test_merge_passes_over_what_no_owner_has_written(rows: PartitionRows) -> Non
     assert found is not None
     assert found.value == b"x"
     assert rows.get(b"b") is None
+    assert rows.applied_offset == 2
+
+
+def test_own_rows_raise_the_applied_offset_only_when_nothing_stands_between(rows: PartitionRows) -> None:
+    put_own(rows, {b"a": _row(1, 1, b"x")}, 0)
+    put_own(rows, {b"b": _row(1, 1, b"x")}, 1)
+    assert rows.applied_offset == 1
+    put_own(rows, {b"c": _row(1, 1, b"x")}, 3)  # offset 2 is another owner's
+    put_own(rows, {b"d": _row(1, 1, b"x")}, 4)
+    assert rows.applied_offset == 1
+    assert rows.get(b"d") is not None
+    merge_changelog(rows, [ChangelogRecord(b"theirs", _row(2, 1, b"y"), 2)])  # what the next recovery reads
     assert rows.applied_offset == 2
 
 
