@@ -14,6 +14,7 @@ fails without it, so that it can go when upstream fixes it. Written against faus
 | `_commit_offsets` | 5: `_committed_offset` is updated although the commit failed (#316); 2: `flush` is no barrier |
 | `perform_seek` | 10: a partition without a committed offset is not sought at all |
 | `_settings_extra` | there is no setting for an idempotent producer |
+| `PromptConsumerThread` | a fetch that waits 1.5 s for records holds up every other question on its connection |
 """
 
 import asyncio
@@ -23,10 +24,15 @@ from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import IllegalStateError
 from faust.transport.consumer import ensure_TP
-from faust.transport.drivers.aiokafka import Consumer, Producer, Transport
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
 
 from streams.kafka.offset_ledger import OffsetLedger
+
+FETCH_MAX_WAIT_MS = 250
+"""How long a broker may hold an empty fetch [1500, fixed]. A broker answers the requests of a connection one after the
+other, so each look for offsets waits behind the fetch on its way; a rebalance asks some six times, one after the other,
+and took 6 to 9 s on three brokers."""
 
 FETCH_WAIT_S = 0.1
 """Longest fetch while source partitions are paused: it does not notice when they are resumed."""
@@ -35,10 +41,22 @@ if TYPE_CHECKING:
     from streams.kafka.faust_app import WorkerApp
 
 
+class PromptConsumerThread(AIOKafkaConsumerThread):
+    """Faust's thread of the aiokafka consumer, whose fetches do not wait long."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 -- the constructor's argument, which Faust has fixed
+        return consumer
+
+
 class LedgerConsumer(Consumer):
     """Commits what the ledger says, and nothing else."""
 
     app: "WorkerApp"
+
+    def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     @property
     def _ledger(self) -> OffsetLedger[tuple[str, int]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
 CONNECT_TIMEOUT_S = 5.0
+STOP_TIMEOUT_S = 10.0
 RST_ON_CLOSE = struct.pack("ii", 1, 0)
 """SO_LINGER for zero seconds: close() sends RST instead of FIN."""
 
@@ -44,10 +45,10 @@ class FaultyProxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._open.set()
         self.reset_all()
-        for link in tuple(self._links):
-            link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
+        if self._links:
+            await asyncio.wait(tuple(self._links), timeout=STOP_TIMEOUT_S)
 
     def swallow(self) -> None:
         """Forward nothing more, and close nothing: a network that has gone silent."""
