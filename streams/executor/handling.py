@@ -18,10 +18,10 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason
 from streams.executor.answers import Answers, Memory, PastResult, result_id
 from streams.executor.calls import perform
-from streams.executor.lease import Lease
 from streams.executor.options import APPEND_LIMIT_S, APPEND_TIMEOUT_S, ExecutorOptions
 from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
 from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_reader import LogRecord
 from streams.kafka_clients.producer import LogWriter
 from streams.telemetry import metrics, spans

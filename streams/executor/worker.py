@@ -30,7 +30,6 @@ from schemas.messages import MessageCodec
 from streams.executor.answers import Memory, ReadPast
 from streams.executor.committer import Committer
 from streams.executor.handling import RequestHandler
-from streams.executor.lease import Lease
 from streams.executor.offset_tracker import OffsetTracker
 from streams.executor.options import MAX_POLL_RECORDS, ExecutorOptions
 from streams.executor.partitions import OwnedPartitions
@@ -38,6 +37,7 @@ from streams.executor.results_tail import ResultsTail
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer, watch_heartbeats
 from streams.kafka_clients.errors import LogError, RetryableError, classify
+from streams.kafka_clients.lease import Lease, now_s
 from streams.kafka_clients.log_reader import log_record_of
 from streams.kafka_clients.producer import LogWriter
 from streams.telemetry import metrics
@@ -70,7 +70,7 @@ class GatewayExecutor:
         options: ExecutorOptions | None = None,
         *,
         clock_ms: Callable[[], int] = wall_clock_ms,
-        clock_s: Callable[[], float] = time.monotonic,
+        clock_s: Callable[[], float] = now_s,
         consumer: GroupConsumer | None = None,
         writer: LogWriter | None = None,
         read_past: ReadPast | None = None,

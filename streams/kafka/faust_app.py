@@ -20,6 +20,7 @@ from streams.kafka.faust_transport import WorkerTransport
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Pipeline
 from streams.kafka.worker_settings import MAX_REQUEST_BYTES, WorkerSettings
+from streams.kafka_clients.lease import Lease
 
 COMMIT_EVERY_INPUTS = 1000
 """Commit also after so many inputs [10000]."""
@@ -57,6 +58,7 @@ class WorkerApp(faust.App):
     """A Faust app that knows the pipeline of its worker."""
 
     ledger: OffsetLedger[tuple[str, int]]
+    lease: Lease
     pipeline: Pipeline
     bootstrap_servers: str
     source_topics: frozenset[str]

@@ -14,6 +14,7 @@ fails without it, so that it can go when upstream fixes it. Written against faus
 | `_commit_offsets` | 5: `_committed_offset` is updated although the commit failed (#316); 2: `flush` is no barrier |
 | `perform_seek` | 10: a partition without a committed offset is not sought at all |
 | `_settings_extra` | there is no setting for an idempotent producer |
+| `PromptConsumerThread` | nobody is told of heartbeats, so a frozen owner would speak when it wakes up (9) |
 | `PromptConsumerThread` | a fetch that waits 1.5 s for records holds up every other question on its connection |
 """
 
@@ -28,6 +29,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, P
 from faust.types import TP
 
 from streams.kafka.offset_ledger import OffsetLedger
+from streams.kafka_clients.consumer import watch_heartbeats
 
 FETCH_MAX_WAIT_MS = 250
 """How long a broker may hold an empty fetch [1500, fixed]. A broker answers the requests of a connection one after the
@@ -42,7 +44,18 @@ if TYPE_CHECKING:
 
 
 class PromptConsumerThread(AIOKafkaConsumerThread):
-    """Faust's thread of the aiokafka consumer, whose fetches do not wait long."""
+    """Faust's thread of the aiokafka consumer; its fetches do not wait long, its heartbeats renew the lease."""
+
+    async def on_start(self) -> None:
+        """Start the consumer and listen to its heartbeats, from this thread to the worker's."""
+        await super().on_start()
+        app: Any = self.app  # a `WorkerApp`; Faust's own type does not know the lease
+
+        def answered(sent_s: float) -> None:
+            with contextlib.suppress(RuntimeError):  # the worker's loop has ended
+                self.parent_loop.call_soon_threadsafe(app.lease.renewed, sent_s)
+
+        watch_heartbeats(self._consumer, answered)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

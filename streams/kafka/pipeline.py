@@ -8,11 +8,14 @@ are sent (`take`); when they are acknowledged the rows enter the local store and
 when those are acknowledged the input is done (`_confirm`). So no output leaves before its row is durable, none
 overtakes that of an earlier input of its partition, and a lane waits for one round trip, not one for each input.
 
+Between the second and the third the worker makes sure that the group still counts it as a member (`lease`).
+
 Sends go straight to aiokafka's producer, not through Faust's: 16 instead of 72 µs each, and a future for each record,
 where Faust only logs an asynchronous failure of a changelog write and commits all the same (FAUST.md 2).
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -29,9 +32,13 @@ from streams.kafka.row_tables import RowTable
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.stamps import UNSTAMPED, Stamp
 from streams.kafka.worker_settings import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES, MAX_ROW_BYTES
+from streams.kafka_clients.lease import Lease
 
 HEADER_OVERHEAD_BYTES = 16
 """Counted for each header beside name and value; generous."""
+
+LEASE_LOOK_S = 0.2
+"""Between two looks of a drain whether the lease still holds: it ends by the clock, which wakes nobody."""
 
 WATCH_INTERVAL_S = 1.0
 """Between two looks whether anything moves."""
@@ -117,6 +124,7 @@ class _Lane:
         while True:
             taken = await self._persisting.get()
             await self._store(taken.rows)
+            await self._pipeline.still_owner()
             taken.spoken = [await self._pipeline.send_message(message) for message in taken.speak]
             self._speaking.put_nowait(taken)
 
@@ -168,6 +176,7 @@ class Pipeline:
         changelogs: Mapping[str, str],
         handler: Handler,
         ledger: OffsetLedger[tuple[str, int]],
+        lease: Lease,
         send: Send,
         now_ms: Callable[[], int],
         on_failure: Callable[[BaseException], None],
@@ -180,6 +189,7 @@ class Pipeline:
         self._changelogs = dict(changelogs)
         self._handler = handler
         self._ledger = ledger
+        self._lease = lease
         self._send = send
         self._now_ms = now_ms
         self._on_failure = on_failure
@@ -187,6 +197,7 @@ class Pipeline:
         self._drain_timeout_s = drain_timeout_s
         self._ack_timeout_s = ack_timeout_s
         self._lanes: dict[int, _Lane] = {}
+        self._slots_held = 0
         self._in_flight: set[tuple[str, int, int]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -217,6 +228,9 @@ class Pipeline:
         for lane in self._lanes.values():
             lane.close()
         self._lanes = {}
+        for _ in range(self._slots_held):  # of inputs that were abandoned
+            self._slots.release()
+        self._slots_held = 0
         self._in_flight.clear()
         self._idle.set()
         if self._watch is not None:
@@ -238,7 +252,11 @@ class Pipeline:
             self._in_flight.add(identity)
             self._idle.clear()
             await self._slots.acquire()
-            lane = self._lanes[event.partition]
+            lane = self._lanes.get(event.partition)
+            if lane is None:  # given away while it waited: not done, so whoever has the partition reads it again
+                self._slots.release()
+                return
+            self._slots_held += 1
             step = self._handler(event, lane.read)
             self._refuse_too_large(step)
             await lane.persist(event, step, now_ms=self._now_ms())
@@ -269,16 +287,37 @@ class Pipeline:
         self._ledger.note_done((topic, partition), offset)
         self._in_flight.discard((topic, partition, offset))
         self._slots.release()
+        self._slots_held -= 1
         self.done_count += 1
         if not self._in_flight:
             self._idle.set()
 
+    async def still_owner(self) -> None:
+        """Return once the group is known to count this worker as a member still (`lease`).
+
+        Called between an input's rows, which are durable by then, and its messages. What is said after it follows from
+        rows that a later owner finds; what a frozen owner has decided too late is never said.
+        """
+        while not self._lease.holds():
+            log.warning("lease_over", in_flight=self.in_flight)
+            await self._lease.changed()  # ends with a heartbeat, or with the lane
+
     async def drain(self) -> None:
-        """Returns when nothing is in flight any more, or the worker has failed; fails it after the time-out."""
-        try:
-            await asyncio.wait_for(self._idle.wait(), self._drain_timeout_s)
-        except TimeoutError:
-            self.fail(StalledError(f"{self.in_flight} inputs still in flight after {self._drain_timeout_s} s"))
+        """Returns when nothing is in flight any more, or the worker has failed; fails it after the time-out.
+
+        What a worker that has lost its group may not say any more is abandoned: not done, hence not committed.
+        """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._drain_timeout_s
+        while not self._idle.is_set():
+            if not self._lease.holds():
+                log.warning("drain_abandoned", in_flight=self.in_flight)
+                return
+            if loop.time() >= until_s:
+                self.fail(StalledError(f"{self.in_flight} inputs still in flight after {self._drain_timeout_s} s"))
+                return
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), LEASE_LOOK_S)
 
     def fail(self, failure: BaseException) -> None:
         """Stop handling; the first failure is reported. What is in flight stays uncommitted."""

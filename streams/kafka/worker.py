@@ -28,6 +28,7 @@ from streams.kafka.row_tables import RowTable, changelog_topic
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
+from streams.kafka_clients.lease import Lease
 
 FAILED_STOP_TIMEOUT_S = 15.0
 """Longest stop after a failure: nothing is waited for that matters, the log has it all."""
@@ -94,6 +95,7 @@ class Worker:
             changelogs=self._changelogs,
             handler=handler,
             ledger=app.ledger,
+            lease=app.lease,
             send=self._send,
             now_ms=now_ms,
             on_failure=self._crash,
@@ -309,6 +311,7 @@ def build_worker(
         parts=parts or FaustParts(),
     )
     app.ledger = OffsetLedger()
+    app.lease = Lease(session_timeout_s=chosen.session_timeout_s)
     app.source_topics = frozenset(source_topics)
     row_tables = [RowTable(name, data_dir=chosen.data_dir, now_ms=now_ms) for name in tables]
     for table in row_tables:

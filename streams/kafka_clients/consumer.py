@@ -4,13 +4,13 @@ Called by the executor (group), and by the policy follower, the log reader and t
 aiokafka. The protocol is what the executor uses of it, so that a test can stand in for it.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
+from streams.kafka_clients import lease
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import MisconfiguredError
 
@@ -116,13 +116,13 @@ async def partitions_of(consumer: Any, topic: str) -> list[int]:
 def watch_heartbeats(consumer: Any, answered: Callable[[float], None]) -> None:
     """Call `answered` for each heartbeat of a started group member that the group accepted, with when it was sent.
 
-    In monotonic seconds. aiokafka knows when that was, and keeps it to itself: a worker that was frozen has to know.
+    On the clock of `lease`. aiokafka knows when that was, and keeps it to itself: a worker that was frozen has to know.
     """
     coordinator = consumer._coordinator  # noqa: SLF001 -- there is no public way to tell
     beat = coordinator._do_heartbeat  # noqa: SLF001
 
     async def watched() -> bool:
-        sent_s = time.monotonic()
+        sent_s = lease.now_s()
         accepted = bool(await beat())
         if accepted:
             answered(sent_s)

@@ -9,7 +9,7 @@ from schemas.messages import Envelope
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.answers import CLOCK_SKEW_MS, Answers, PastResult, PastResults, result_id
-from streams.executor.lease import Lease
+from streams.kafka_clients.lease import Lease
 from tests.support.gateway_calls import CODEC, NOW_MS, request_of
 
 NOTHING = PastResults(since_ms=0, results=())

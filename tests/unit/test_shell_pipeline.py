@@ -15,11 +15,13 @@ from streams.kafka.row_tables import RowTable
 from streams.kafka.shell import Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
+from streams.kafka_clients.lease import Lease
 from tests.support.waiting import until
 
 NOW_MS = 1_800_000_000_000
 SOURCE = ("in", 0)
 WAIT_S = 5.0
+SESSION_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,19 @@ def _echo(event: InputEvent, read: RowReader) -> Step:
 
 
 @dataclass
+class _Clock:
+    now_s: float = 0.0
+
+
+@dataclass
 class _Bench:
     log: _HandLog
     table: RowTable
     ledger: OffsetLedger[tuple[str, int]]
     pipeline: Pipeline
     failures: list[BaseException]
+    clock: _Clock
+    lease: Lease
 
     async def take(self, offset: int, *, key: bytes = b"k", value: bytes = b"x") -> None:
         self.ledger.note_fetched(SOURCE, [offset])
@@ -119,11 +128,14 @@ async def make() -> AsyncIterator[Make]:
         table = RowTable("t", data_dir=None, now_ms=lambda: NOW_MS)
         table.merge(0, records)
         ledger: OffsetLedger[tuple[str, int]] = OffsetLedger()
+        clock = _Clock()
+        lease = Lease(session_timeout_s=SESSION_S, clock_s=lambda: clock.now_s)
         pipeline = Pipeline(
             tables={"t": table},
             changelogs={"t": "changelog"},
             handler=handler,
             ledger=ledger,
+            lease=lease,
             send=log.send,
             now_ms=lambda: NOW_MS,
             on_failure=failures.append,
@@ -132,13 +144,57 @@ async def make() -> AsyncIterator[Make]:
             ack_timeout_s=WAIT_S,
         )
         pipeline.open_lanes({0: generation})
-        made.append(_Bench(log, table, ledger, pipeline, failures))
+        made.append(_Bench(log, table, ledger, pipeline, failures, clock, lease))
         return made[-1]
 
     yield build
     for bench in made:
         bench.pipeline.close_lanes()
         await _settled()
+
+
+async def test_pipeline_says_nothing_when_it_was_frozen_past_its_session_until_the_group_knows_it(make: Make) -> None:
+    """Two events of one id and two contents: a frozen owner had decided in another order than its successor."""
+    bench = make()
+    await bench.take(0)
+    bench.clock.now_s = SESSION_S + 1
+    bench.log.sent[0].acknowledge(0)
+    await _settled()
+    assert bench.log.on("out") == []
+
+    bench.lease.renewed(SESSION_S + 0.5)
+    await _until(lambda: bool(bench.log.on("out")))
+
+
+async def test_pipeline_abandons_what_it_may_not_say_when_its_partitions_go_away(make: Make) -> None:
+    bench = make(max_inputs_in_flight=1)
+    await bench.take(0)
+    bench.clock.now_s = SESSION_S + 1
+    bench.log.sent[0].acknowledge(0)
+    await bench.pipeline.drain()
+    bench.pipeline.close_lanes()
+    assert bench.failures == []
+    assert bench.ledger.committable(SOURCE) is None
+
+    bench.lease.renewed()
+    bench.ledger.reset([SOURCE])
+    bench.pipeline.open_lanes({0: 9})
+    await bench.take(0)  # read again; the only slot is free again
+    bench.log.sent[1].acknowledge(1)
+    await _until(lambda: bool(bench.log.on("out")))
+    bench.log.on("out")[0].acknowledge(0)
+    await _until(lambda: bench.ledger.committable(SOURCE) == 1)
+
+
+async def test_pipeline_drain_ends_when_the_lease_does(make: Make) -> None:
+    bench = make()
+    await bench.take(0)
+    drain = asyncio.create_task(bench.pipeline.drain())
+    await _settled()
+    assert not drain.done()
+    bench.clock.now_s = SESSION_S + 1
+    await asyncio.wait_for(drain, WAIT_S)
+    assert bench.failures == []
 
 
 async def test_pipeline_speaks_only_when_the_row_is_acknowledged(make: Make) -> None:
