@@ -45,6 +45,7 @@ class Plan:
     overlap: float = 0.25
     seconds_a_fault: float = 9.0
     """About: the workload is spread over as long as the faults take, and goes on until both are done."""
+    recovery_limit_s: float = RECOVERY_LIMIT_S
     folder: Path | None = None
     """Where logs, history and report stay; None: nowhere."""
 
@@ -112,16 +113,16 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
             task.cancel()
         _record(world, folder)
     tell(f"{loop.time() - began:7.1f} s  all asked; waiting until nothing is open")
-    verdict = await _verdict(world, nemesis, began)
+    verdict = await _verdict(world, nemesis, began, recovery_limit_s=plan.recovery_limit_s)
     (folder / "verdict.json").write_text(json.dumps(asdict(verdict), indent=1))
     return verdict
 
 
-async def _verdict(world: World, nemesis: Nemesis, began: float) -> Verdict:
+async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_limit_s: float) -> Verdict:
     gatherer = EvidenceGatherer(world.engine, run=world.run)
     evidence = await gatherer.when_settled(world.history, timeout_s=SETTLE_TIMEOUT_S)
     letters = await _dead_letters(world)
-    found = [*violations(evidence), *_unburied(world, letters), *slow_recoveries(nemesis.struck)]
+    found = [*violations(evidence), *_unburied(world, letters), *slow_recoveries(nemesis.struck, recovery_limit_s)]
     answers: dict[int, int] = {}
     for answer in (answer for request in world.history.requests for answer in request.answers):
         answers[answer.status] = answers.get(answer.status, 0) + 1
@@ -153,13 +154,13 @@ def _unburied(world: World, letters: set[tuple[str, int, int]]) -> list[str]:
     return [f"{each.what} at {each.origin} has no dead letter" for each in world.poison if each.origin not in letters]
 
 
-def slow_recoveries(struck: Sequence[Struck]) -> list[str]:
+def slow_recoveries(struck: Sequence[Struck], limit_s: float) -> list[str]:
     """The engine served again in time after every fault."""
     return [
         f"after {' + '.join(each.names)} ({each.said}) it "
         + ("did not serve again" if each.recovered_s is None else f"served again only after {each.recovered_s:.1f} s")
         for each in struck
-        if each.recovered_s is None or each.recovered_s > RECOVERY_LIMIT_S
+        if each.recovered_s is None or each.recovered_s > limit_s
     ]
 
 

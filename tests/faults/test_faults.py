@@ -1,6 +1,6 @@
 """The short fault run of every build: 3,000 operations, 20 faults, no violation, on three brokers of a real Kafka."""
 
-import time
+import os
 
 import pytest
 
@@ -13,16 +13,21 @@ pytestmark = pytest.mark.slow
 
 OPERATIONS = 3_000
 STRIKES = 20
-LIMIT_S = 600
+LIMIT_S = 900
+RECOVERY_LIMIT_S = 60.0
+"""Twice what the README promises: here the engine runs under coverage, on two cores shared with anything."""
+
+SEED_VARIABLE = "TESTS_FAULTS_SEED"
+"""Another seed draws other faults; `make faults` draws them all."""
 
 
 @pytest.mark.timeout(LIMIT_S)
 async def test_nothing_is_lost_or_done_twice_when_twenty_faults_strike_three_thousand_operations(
     proxied_kafka_of_three: KafkaCluster,
 ) -> None:
-    seed = int(time.time())  # another twenty each time; the seed is in the output, and repeats them
+    seed = int(os.environ.get(SEED_VARIABLE, "1"))
     kinds = [fault for fault in FAULTS if fault.missing() is None]
-    plan = Plan(operations=OPERATIONS, faults=STRIKES, kinds=kinds, seed=seed)
+    plan = Plan(operations=OPERATIONS, faults=STRIKES, kinds=kinds, seed=seed, recovery_limit_s=RECOVERY_LIMIT_S)
     lines: list[str] = []
 
     verdict = await run_on(proxied_kafka_of_three, plan, tell=lines.append)

@@ -14,7 +14,7 @@ from tests.faults.figures.stage import Stage, a_cluster, engine_on
 from tests.kafka_cluster import KafkaCluster
 from tests.kafka_cluster.jars import KafkaUnavailableError
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
 
 SESSION_S = 15.0
 """Longer than a worker's restart on a machine that is busy with other things."""
