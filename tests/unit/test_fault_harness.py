@@ -1,0 +1,131 @@
+"""The fault harness's own parts: the proxy that misbehaves, and the nemesis that draws."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator
+from typing import cast
+
+import pytest
+
+from tests.faults.fault import Fault, Site
+from tests.faults.kinds import FAULTS
+from tests.faults.nemesis import Nemesis, Struck
+from tests.faults.proxy import FaultyProxy
+from tests.faults.run import slow_recoveries
+from tests.faults.world import World
+from tests.kafka_cluster.cluster import free_ports
+
+LIMIT_S = 5.0
+SILENCE_S = 0.1
+
+
+@contextlib.asynccontextmanager
+async def proxied_echo() -> AsyncIterator[tuple[FaultyProxy, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A proxy before an echo, and a connection through it."""
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while said := await reader.read(1024):
+                writer.write(said)
+        writer.close()
+
+    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    target = server.sockets[0].getsockname()[1]
+    proxy = FaultyProxy(lambda: int(target), port=free_ports(1)[0])
+    await proxy.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    try:
+        yield proxy, reader, writer
+    finally:
+        writer.close()
+        await proxy.stop()
+        server.close()
+
+
+async def test_proxy_holds_back_what_is_said_while_it_swallows_and_forwards_it_afterwards() -> None:
+    async with proxied_echo() as (proxy, reader, writer):
+        writer.write(b"one")
+        assert await asyncio.wait_for(reader.readexactly(3), LIMIT_S) == b"one"
+        proxy.swallow()
+        writer.write(b"two")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.read(1), SILENCE_S)
+        proxy.forward()
+        assert await asyncio.wait_for(reader.readexactly(3), LIMIT_S) == b"two"
+
+
+async def test_proxy_resets_every_connection_when_it_is_told_to() -> None:
+    async with proxied_echo() as (proxy, reader, writer):
+        writer.write(b"one")
+        assert await asyncio.wait_for(reader.readexactly(3), LIMIT_S) == b"one"
+        assert proxy.reset_all() == 2  # both ends
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(reader.read(1), LIMIT_S)
+
+
+async def test_proxy_resets_instead_of_forwarding_when_chance_says_so() -> None:
+    async with proxied_echo() as (proxy, reader, writer):
+        proxy.reset_chance = 1.0
+        writer.write(b"one")
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(3), LIMIT_S) == b""
+
+
+class _Calm:
+    """A world in which nothing takes time and everything recovers."""
+
+    def __init__(self) -> None:
+        self.struck: list[str] = []
+
+    async def pause(self, seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    async def serves(self, *, timeout_s: float) -> float:
+        return 0.25
+
+
+def _fault(name: str, site: Site) -> Fault:
+    async def strike(world: World, chance: random.Random) -> str:
+        cast("_Calm", world).struck.append(f"{name} {chance.random():.3f}")
+        return name
+
+    return Fault(name=name, site=site, strike=strike)
+
+
+async def _draw(seed: int, *, overlap: float, count: int = 12) -> tuple[_Calm, list[Struck]]:
+    world = _Calm()
+    kinds = [_fault("a", Site.WORKERS), _fault("b", Site.WORKERS), _fault("c", Site.BROKERS), _fault("d", Site.LOG)]
+    nemesis = Nemesis(cast("World", world), kinds, seed=seed, count=count, overlap=overlap)
+    await nemesis.run()
+    return world, nemesis.struck
+
+
+async def test_nemesis_strikes_each_kind_equally_often_and_as_often_as_it_is_told() -> None:
+    world, struck = await _draw(3, overlap=0.0)
+    names = [name.split()[0] for name in world.struck]
+    assert sorted(names) == sorted(["a", "b", "c", "d"] * 3)
+    assert [len(each.names) for each in struck] == [1] * 12
+
+
+async def test_nemesis_draws_the_same_faults_with_the_same_chances_when_the_seed_is_the_same() -> None:
+    assert (await _draw(5, overlap=0.5))[0].struck == (await _draw(5, overlap=0.5))[0].struck
+    assert (await _draw(5, overlap=0.5))[0].struck != (await _draw(6, overlap=0.5))[0].struck
+
+
+async def test_nemesis_never_strikes_one_site_twice_at_once() -> None:
+    for seed in range(20):
+        _, struck = await _draw(seed, overlap=1.0)
+        assert sum(len(each.names) for each in struck) == 12
+        assert not [each.names for each in struck if set(each.names) == {"a", "b"}]
+
+
+def test_a_recovery_is_a_violation_when_it_came_late_or_not_at_all() -> None:
+    late = Struck(names=("a",), said="a", took_s=1.0, recovered_s=31.0)
+    never = Struck(names=("b",), said="b", took_s=1.0, recovered_s=None)
+    good = Struck(names=("c",), said="c", took_s=1.0, recovered_s=1.0)
+    assert len(slow_recoveries([late, never, good], 30.0)) == 2
+
+
+def test_every_fault_has_a_name_of_its_own() -> None:
+    assert len({fault.name for fault in FAULTS}) == len(FAULTS)
