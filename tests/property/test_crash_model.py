@@ -33,6 +33,7 @@ SOUND = {
     "crashes": (1_200, Scenario(whims=MOODY)),
     "many crashes": (200, Scenario(whims=MOODY, crashes=25, crash_percent=3)),
     "zombies": (800, Scenario(whims=REFUSING, zombies=True)),
+    "zombies that speak": (400, Scenario(whims=REFUSING, zombies=True, faults=Faults(speaks_when_fenced=True))),
     "not persisted first": (500, Scenario(whims=REFUSING, faults=Faults(speak_at_once=True))),
     "not persisted first, zombies": (300, Scenario(whims=REFUSING, zombies=True, faults=Faults(speak_at_once=True))),
 }
@@ -43,9 +44,13 @@ FLAWED = {
         80,
         Scenario(whims=STEADY, plan_not_pinned=True, crashes=25, crash_percent=3, faults=Faults(speak_at_once=True)),
     ),
-    "plan not pinned, zombies": (80, Scenario(whims=STEADY, plan_not_pinned=True, zombies=True)),
+    "plan not pinned, zombies that speak": (
+        80,
+        Scenario(whims=STEADY, plan_not_pinned=True, zombies=True, faults=Faults(speaks_when_fenced=True)),
+    ),
     "commit past what is unacknowledged": (300, Scenario(whims=STEADY, faults=Faults(commits_past_unacked=True))),
     "last row wins": (300, Scenario(whims=REFUSING, zombies=True, faults=Faults(last_row_wins=True))),
+    "gaps taken for read": (300, Scenario(whims=STEADY, zombies=True, faults=Faults(gaps_count_as_read=True))),
     "executor sends again without memory": (100, Scenario(whims=MOODY, executor_forgets=True)),
 }
 
@@ -65,8 +70,8 @@ class Tally:
 
 def _play(scenario: Scenario, seed: int) -> tuple[list[str], int, int, int]:
     world = run(scenario, seed)
-    # Only with persist-then-speak, and without a second owner, is a fact told in the same words each time.
-    same_content = not scenario.zombies and not scenario.faults.speak_at_once
+    # Only with persist-then-speak, and when no second owner speaks, is a fact told in the same words each time.
+    same_content = not scenario.faults.speak_at_once and not scenario.faults.speaks_when_fenced
     broken = violations(world, same_content=same_content)
     return broken, world.crashes, world.gateways.calls, len(world.gateways.effects)
 

@@ -3,8 +3,9 @@
 Each topic is one log. A worker reads its input topics in any interleaving; what a step writes waits in a buffer for
 each target, and a flush appends some of one target's buffer. A crash loses all buffers, each target independently of
 the others (there are no transactions); the worker starts again from its committed offsets with the state that its
-changelog gives. A worker that was paused instead lives on as a zombie beside its successor: its writes still arrive,
-its commits do not.
+changelog gives, read from where its local rows stand, which outlive a crash. A worker that was paused instead lives on
+as a zombie beside its successor: its writes still arrive, its commits do not, and what it has not said by then it
+never says (the lease of `streams.kafka.pipeline`). It may be given its work back.
 """
 
 import random
@@ -77,6 +78,8 @@ class Faults:
     never_replays: bool = False  # without the re-drive rule: no input counts as a possible replay
     commits_past_unacked: bool = False  # Faust's off-by-one
     last_row_wins: bool = False  # recovery keeps the last row of a key, and not the highest
+    speaks_when_fenced: bool = False  # a zombie says what it decides
+    gaps_count_as_read: bool = False  # an owner's own row raises the place of its local rows past what others wrote
 
 
 class Worker(Generic[State]):
@@ -92,6 +95,8 @@ class Worker(Generic[State]):
         self.generation = 0
         self.committed = dict.fromkeys(self.inputs, 0)
         self.fenced = False
+        self._local: dict[str, Entry] = {}
+        self._applied = 0
         self.start()
 
     def start(self) -> None:
@@ -104,13 +109,20 @@ class Worker(Generic[State]):
         self._taken: dict[str, list[_Taken]] = {topic: [] for topic in self.inputs}
 
     def _recovered(self) -> dict[str, Any]:
-        rows: dict[str, Entry] = {}
-        for entry in self.logs.topics[f"changelog:{self.name}"]:
-            known = rows.get(entry.key)
+        changelog = self.logs.topics[f"changelog:{self.name}"]
+        for entry in changelog[self._applied :]:
+            known = self._local.get(entry.key)
             newer = known is None or (entry.generation, entry.version) >= (known.generation, known.version)
             if newer or self.faults.last_row_wins:
-                rows[entry.key] = entry
-        return {key: entry.value for key, entry in rows.items()}
+                self._local[entry.key] = entry
+        self._applied = len(changelog)
+        return {key: entry.value for key, entry in self._local.items()}
+
+    def _keep(self, offset: int, entry: Entry) -> None:
+        """Keep a row of one's own, whose changelog record is acknowledged at this offset."""
+        self._local[entry.key] = entry
+        if offset == self._applied or self.faults.gaps_count_as_read:
+            self._applied = offset + 1
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
         raise NotImplementedError
@@ -147,6 +159,8 @@ class Worker(Generic[State]):
         self._buffers.setdefault(write.topic, []).append((write, taken, held))
 
     def _speak(self, held: _Held) -> None:
+        if self.fenced and not self.faults.speaks_when_fenced:
+            return  # abandoned, and never committed
         for message in held.messages:
             self._buffer(message, held.taken, None)
         held.messages = []
@@ -160,6 +174,9 @@ class Worker(Generic[State]):
         for _ in range(self.chance.randint(1, min(len(buffer), MAX_BATCH))):
             write, taken, held = buffer.pop(0)
             self.logs.append(write.topic, write.key, write.value, generation=self.generation, version=write.version)
+            if write.table:
+                log = self.logs.topics[write.topic]
+                self._keep(len(log) - 1, log[-1])
             taken.unacked -= 1
             if held is not None:
                 held.tables_unacked -= 1
@@ -192,3 +209,12 @@ def paused(worker: W, successor: Callable[[], W]) -> W:
     heir.start()
     worker.fenced = True
     return heir
+
+
+def handed_back(zombie: Worker[Any], owner: Worker[Any]) -> None:
+    """Give the work back to the zombie, with the local rows that it has; the owner is paused in its turn."""
+    zombie.generation = owner.generation
+    zombie.committed = dict(owner.committed)
+    zombie.fenced = False
+    owner.fenced = True
+    zombie.start()

@@ -32,7 +32,7 @@ from streams.domain.order import decide
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
 from tests.support.crash_commands import client_commands
 from tests.support.crash_gateways import REQUESTS, RESULTS, WEBHOOKS, Executor, Gateways, Whims
-from tests.support.crash_log import Entry, Faults, Logs, Worker, Write, paused
+from tests.support.crash_log import Entry, Faults, Logs, Worker, Write, handed_back, paused
 
 COMMANDS: Final = "commands"
 CLAIMS: Final = "claims"
@@ -264,8 +264,23 @@ class World:
             else:
                 self._zombies.append((self.claims, ZOMBIE_STEPS))
                 self.claims = paused(self.claims, self._new_claims)
+        elif draw > 0.992 and self._zombies:
+            self.crashes += 1
+            self._hand_back()
         elif draw > 0.98:
             self.policy.version += 1
+
+    def _hand_back(self) -> None:
+        """A zombie is given its work back; who had it meanwhile is one from now on."""
+        zombie, _ = self._zombies.pop(self.chance.randrange(len(self._zombies)))
+        owner: Worker[Any]
+        if isinstance(zombie, Orders):
+            owner, self.orders = self.orders, zombie
+        else:
+            assert isinstance(zombie, Claims)
+            owner, self.claims = self.claims, zombie
+        handed_back(zombie, owner)
+        self._zombies.append((owner, ZOMBIE_STEPS))
 
     def _outside(self) -> bool:
         """A client sends, a webhook comes, or a timer fires; return whether there was anything left to happen."""
