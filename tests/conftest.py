@@ -13,7 +13,7 @@ from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError,
 REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
 """Set to 1 where a suite without Apache Kafka counts for nothing (continuous integration)."""
 
-KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of_three"})
+KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of_three", "own_kafka"})
 
 _passed_on_kafka: set[str] = set()
 
@@ -40,6 +40,15 @@ def kafka() -> Iterator[FoundKafka]:
         with _or_skip():
             found = stack.enter_context(find_kafka())
         yield found
+
+
+@pytest.fixture(scope="module")
+def own_kafka() -> Iterator[KafkaCluster]:
+    """One node for the tests of a module alone, which may kill it."""
+    with contextlib.ExitStack() as stack:
+        with _or_skip():
+            cluster = stack.enter_context(KafkaCluster(brokers=1))
+        yield cluster
 
 
 @pytest.fixture

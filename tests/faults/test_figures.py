@@ -3,16 +3,15 @@
 How long things take is for the command line to say: these tests share two cores with anything.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
 from tests.faults.figures import broker_gone, cold_recovery, orders_gone, static_restart
 from tests.faults.figures.report import Report
-from tests.faults.figures.stage import Stage, a_cluster, engine_on
+from tests.faults.figures.stage import Stage, engine_on
 from tests.kafka_cluster import KafkaCluster
-from tests.kafka_cluster.jars import KafkaUnavailableError
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
 
@@ -23,16 +22,6 @@ RATE = 20.0
 WARM_UP_S = 1.0
 ANY_S = 100.0
 """No aim: the limit of the test itself."""
-
-
-@pytest.fixture(scope="module")
-def own_kafka() -> Iterator[KafkaCluster]:
-    """A broker that may be killed."""
-    try:
-        with a_cluster() as kafka:
-            yield kafka
-    except KafkaUnavailableError as missing:
-        pytest.skip(f"no Apache Kafka: {missing}")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
