@@ -85,7 +85,7 @@ class Component:
     async def start(self, *, ready_timeout_s: float = READY_TIMEOUT_S) -> None:
         """Start the process and wait until it is ready. Raises: ComponentFailedError."""
         with self.log_path.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *self.arguments,
                 env={**os.environ, **self.environment},
@@ -96,14 +96,15 @@ class Component:
                 preexec_fn=_die_with_parent,
                 limit=MAX_READY_LINE_BYTES,
             )
+        self.process = process
         try:
-            self.port = await asyncio.wait_for(self._ready(self.process), ready_timeout_s)
+            self.port = await asyncio.wait_for(self._ready(process), ready_timeout_s)
         except TimeoutError:
             await self.kill()
             raise ComponentFailedError(
                 f"{self.name} was not ready after {ready_timeout_s} s\n{self.log_tail()}"
             ) from None
-        self._drain = asyncio.create_task(self._discard(self.process))
+        self._drain = asyncio.create_task(self._discard(process))
 
     async def _ready(self, process: asyncio.subprocess.Process) -> int:
         assert process.stdout is not None

@@ -20,9 +20,9 @@ from tests.support.evidence import EvidenceGatherer
 from tests.support.foreign_client import Graveyard
 from tests.support.workload import Shopper
 
-CLIENTS = 40
+CLIENTS = 80
 ORIGINS = ("originA", "originB", "originC")
-OPERATIONS_AN_ORDER = 3.0
+OPERATIONS_AN_ORDER = 2.6
 """About: what the pace of orders is computed with."""
 
 SETTLE_TIMEOUT_S = 900.0
@@ -43,7 +43,7 @@ class Plan:
     kinds: Sequence[Fault]
     seed: int
     overlap: float = 0.25
-    seconds_a_fault: float = 9.0
+    seconds_a_fault: float = 8.0
     """About: the workload is spread over as long as the faults take, and goes on until both are done."""
     recovery_limit_s: float = RECOVERY_LIMIT_S
     folder: Path | None = None

@@ -206,9 +206,14 @@ class World:
         return self.engine.components[name].running and (starting is None or starting.done())
 
     async def add_worker(self, kind: str, number: int) -> None:
-        """Start one more worker, which the supervisor then keeps up."""
-        with contextlib.suppress(ComponentFailedError):
-            await self.engine.start_worker(kind, number)
+        """Start one more worker, which the supervisor then keeps up, and not before: it would be started twice."""
+        name = f"{kind}-{number}"
+        self._held.add(name)
+        try:
+            with contextlib.suppress(ComponentFailedError):
+                await self.engine.start_worker(kind, number)
+        finally:
+            self._held.discard(name)
 
     async def remove_worker(self, name: str) -> None:
         """Stop a worker for good."""
