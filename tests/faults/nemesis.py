@@ -30,6 +30,8 @@ class Struck:
     said: str
     took_s: float
     recovered_s: float | None
+    failed: bool = False
+    """Whether the fault itself could not be played as it should."""
 
 
 class Nemesis:
@@ -88,13 +90,24 @@ class Nemesis:
         began = loop.time()
         # One stream of chance each: what one draws must not depend on how fast the other is.
         chances = [random.Random(self._chance.getrandbits(64)) for _ in chosen]
-        async with asyncio.timeout(STRIKE_LIMIT_S):
-            pairs = zip(chosen, chances, strict=True)
-            said = await asyncio.gather(*(fault.strike(self._world, chance) for fault, chance in pairs))
+        failed: str | None = None
+        said: list[str] = []
+        try:
+            async with asyncio.timeout(STRIKE_LIMIT_S):
+                pairs = zip(chosen, chances, strict=True)
+                said = await asyncio.gather(*(fault.strike(self._world, chance) for fault, chance in pairs))
+        except Exception as defect:  # noqa: BLE001 -- a fault that fails must not lose the history of a long run
+            failed = repr(defect)
         healed = loop.time()
         try:
             recovered_s = await self._world.serves(timeout_s=SERVES_LIMIT_S)
         except TimeoutError:
             recovered_s = None
         names = tuple(fault.name for fault in chosen)
-        return Struck(names=names, said="; ".join(said), took_s=healed - began, recovered_s=recovered_s)
+        return Struck(
+            names=names,
+            said=failed or "; ".join(said),
+            took_s=healed - began,
+            recovered_s=recovered_s,
+            failed=failed is not None,
+        )

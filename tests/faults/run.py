@@ -155,8 +155,9 @@ def _unburied(world: World, letters: set[tuple[str, int, int]]) -> list[str]:
 
 
 def slow_recoveries(struck: Sequence[Struck], limit_s: float) -> list[str]:
-    """The engine served again in time after every fault."""
-    return [
+    """Every fault was played as it should, and the engine served again in time."""
+    broken = [f"{' + '.join(each.names)} could not be played: {each.said}" for each in struck if each.failed]
+    return broken + [
         f"after {' + '.join(each.names)} ({each.said}) it "
         + ("did not serve again" if each.recovered_s is None else f"served again only after {each.recovered_s:.1f} s")
         for each in struck
