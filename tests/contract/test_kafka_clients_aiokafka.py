@@ -128,7 +128,7 @@ async def test_admin_refuses_a_topic_when_it_exists(broker_address: str) -> None
 
 
 async def test_consumer_reads_what_an_idempotent_producer_sent_in_order(broker_address: str) -> None:
-    topic = await make_topic(broker_address)
+    topic = await make_topic(broker_address, retention_ms="-1")  # the records are dated into 1970
     async with producer_of(broker_address, linger_ms=2) as producer:
         sent = [
             await producer.send(
@@ -164,7 +164,7 @@ async def test_producer_is_refused_when_the_record_is_above_the_topics_limit(bro
 
 
 async def test_consumer_seeks_and_finds_offsets_by_time_when_assigned_by_hand(broker_address: str) -> None:
-    topic = await make_topic(broker_address)
+    topic = await make_topic(broker_address, retention_ms="-1")  # the records are dated into 1970
     partition = TopicPartition(topic, 0)
     async with producer_of(broker_address) as producer:
         for n in range(10):

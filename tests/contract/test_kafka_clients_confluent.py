@@ -34,6 +34,10 @@ REBALANCE_LIMIT_S = 20.0
 FENCED = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
 
+KEPT = {"retention.ms": "-1"}
+"""For records that a test dates into 1970: a broker's upkeep would delete them at any moment."""
+
+
 def make_topic(address: str, partitions: int = 1, config: dict[str, str] | None = None) -> str:
     name = f"contract-{uuid.uuid4().hex[:12]}"
     admin = AdminClient({"bootstrap.servers": address})
@@ -137,7 +141,7 @@ def test_consumer_reads_what_the_producer_sent_when_compressed(broker_address: s
 
 
 def test_consumer_is_positioned_by_time_and_offset_when_assigned_by_hand(broker_address: str) -> None:
-    topic = make_topic(broker_address)
+    topic = make_topic(broker_address, config=KEPT)
     producer = Producer({"bootstrap.servers": broker_address})
     for n in range(10):
         producer.produce(topic, b"%d" % n, timestamp=10_000 + 100 * n)

@@ -1,6 +1,7 @@
 """The embedded broker's administration, in process: what it answers, and what it refuses with which code."""
 
 import contextlib
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,6 +15,10 @@ from streams.embedded_broker import EmbeddedBroker
 
 TOPIC = "t"
 PARTITION = TopicPartition(TOPIC, 0)
+
+
+BEGAN_MS = time.time_ns() // 1_000_000
+"""Records dated into 1970 would be deleted by the broker's upkeep at any moment."""
 
 
 @contextlib.asynccontextmanager
@@ -33,7 +38,7 @@ async def write(address: str, count: int) -> None:
     await producer.start()
     try:
         for n in range(count):
-            await producer.send_and_wait(TOPIC, b"%d" % n, partition=0, timestamp_ms=1_000 * n)
+            await producer.send_and_wait(TOPIC, b"%d" % n, partition=0, timestamp_ms=BEGAN_MS + 1_000 * n)
     finally:
         await producer.stop()
 
@@ -145,7 +150,7 @@ async def test_consumer_finds_offsets_by_time() -> None:
         consumer = AIOKafkaConsumer(bootstrap_servers=address)
         await consumer.start()
         consumer.assign([PARTITION])
-        found = await consumer.offsets_for_times({PARTITION: 2_500})
+        found = await consumer.offsets_for_times({PARTITION: BEGAN_MS + 2_500})
         assert found[PARTITION].offset == 3
         assert (await consumer.beginning_offsets([PARTITION]), await consumer.end_offsets([PARTITION])) == (
             {PARTITION: 0},
