@@ -61,6 +61,7 @@ class OperationRow:
     call_number: int  # of the last call, inquiries included; 0 before the first
     call_kind: CallKind | None  # of the call whose result is awaited; None: none is owed
     called_at_ms: int  # when that call was asked for
+    sent_until_ms: int  # when the attempt's last call but inquiries was answered: no copy was sent later; 0: none was
     inquiries: int  # scheduled looks made so far, inquiries and resends
     doubted_op_id: OpId | None  # the operation in doubt that this one had, or has, to wait for
     gateway: GatewayName | None

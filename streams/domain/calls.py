@@ -25,6 +25,7 @@ def attempted(turn: Turn, operation: OperationRow, gateway: GatewayName) -> Oper
         attempt=operation.attempt + 1,
         gateway=gateway,
         gateway_reference=None,
+        sent_until_ms=0,
         first_requested_at_ms=turn.now_ms,
     )
     return called(turn, operation, CallKind(operation.kind.value))

@@ -46,6 +46,7 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
         call_number=0,
         call_kind=None,
         called_at_ms=0,
+        sent_until_ms=0,
         inquiries=0,
         doubted_op_id=None,
         gateway=None,

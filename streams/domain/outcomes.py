@@ -3,8 +3,9 @@
 Called by `order` with each piece of evidence. The rules, from DESIGN.md sections 5, 7 and 8:
 
 * While it is open, a success or a refusal ends it, from whichever call or notice of the current attempt it comes.
-* Only positive evidence ends it as not executed: the answer to the very call it waits for, an inquiry, a notice. In
-  doubt, that a second sending was refused says nothing about the first.
+* Only positive evidence ends it as not executed: the answer to the very call it waits for, a notice, or an inquiry made
+  so late that no copy of the call can be on its way any more. In doubt, that a second sending was refused says nothing
+  about the first.
 * In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
 * A confirmed amount or currency other than asked for is a success, and a review.
 * After its end: a success may be taken back; a success of what we held to be refused or given up asks for a person.
@@ -64,6 +65,7 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         call_number=evidence.call_number,
         call_kind=CallKind(operation.kind.value),
         called_at_ms=turn.now_ms,
+        sent_until_ms=0,
         first_requested_at_ms=turn.now_ms,
     )
     if operation.kind in OPENING:
@@ -93,12 +95,14 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
 def _noted(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
     """Keep what the evidence teaches whatever its outcome: that the call is over, and the gateway's reference."""
     reference = evidence.gateway_reference or operation.gateway_reference
-    call_kind = None if answered else operation.call_kind
-    if reference == operation.gateway_reference and call_kind == operation.call_kind:
+    if reference != operation.gateway_reference:
+        if operation.kind in OPENING:
+            turn.put_payment(replace(turn.payment_of(operation), gateway_reference=reference))
+        operation = turn.put(replace(operation, gateway_reference=reference))
+    if not answered:
         return operation
-    if operation.kind in OPENING and reference is not None:
-        turn.put_payment(replace(turn.payment_of(operation), gateway_reference=reference))
-    return turn.put(replace(operation, gateway_reference=reference, call_kind=call_kind))
+    sent_until_ms = operation.sent_until_ms if evidence.inquiry else turn.now_ms
+    return turn.put(replace(operation, call_kind=None, sent_until_ms=sent_until_ms))
 
 
 def _succeeded(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
@@ -129,7 +133,10 @@ def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, an
             retry.not_executed(turn, operation, evidence.error)
         return
     told_unasked = evidence.call_number is None
-    if told_unasked or (answered and evidence.inquiry):
+    found_nothing = answered and evidence.inquiry
+    if found_nothing and reconciliation.made_again(turn, operation):
+        return
+    if told_unasked or (found_nothing and reconciliation.absence_is_proof(turn, operation)):
         settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, evidence.error)
     elif answered:
         _look_later(turn, operation)

@@ -5,6 +5,11 @@ wants to know). An operation in doubt is never sent to another gateway. The firs
 that proved nothing and the gateway advises the same key, the same call is made again while the gateway still honours
 that key (it answers what it did, or does it once), and past that window only inquiries are made. After the last look a
 person decides.
+
+That the gateway knows nothing of the operation is true of the moment it was asked: the call may be held by the network
+and arrive a minute later. So while the gateway honours the key, the same call is made again at once, and whichever copy
+comes first is the one that counts; and without a key to rely on, absence is proof only when the inquiry was made
+`late_call_ms` after the last call had ended.
 """
 
 from schemas.event_types import Transition
@@ -44,6 +49,19 @@ def due(turn: Turn, operation: OperationRow) -> None:
     calls.called(turn, operation, kind)
 
 
+def made_again(turn: Turn, operation: OperationRow) -> bool:
+    """Make the call again, of an operation in doubt that an inquiry did not find; return whether that was possible."""
+    if operation.state is not OperationState.UNKNOWN or not _is_safe_again(turn, operation):
+        return False
+    calls.called(turn, operation, CallKind(operation.kind.value))
+    return True
+
+
+def absence_is_proof(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether no copy of the call could arrive after the inquiry that was just answered was made."""
+    return operation.called_at_ms - operation.sent_until_ms >= turn.rules.late_call_ms
+
+
 def without_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
     """Return the operation without its token once no call may need it any more."""
     return operation if operation.token is None or _window_open(turn, operation) else replace(operation, token=None)
@@ -52,8 +70,13 @@ def without_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
 def _may_resend(turn: Turn, operation: OperationRow) -> bool:
     advised = operation.error is not None and operation.error.retry is RetryAdvice.SAME_KEY_NOW
     in_doubt = operation.state is OperationState.UNKNOWN and operation.inquiries > 1
+    return in_doubt and advised and _is_safe_again(turn, operation)
+
+
+def _is_safe_again(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether the call can be made again, and cannot have its effect twice."""
     has_token = operation.token is not None or operation.kind not in OPENING
-    return in_doubt and advised and has_token and _window_open(turn, operation)
+    return has_token and _window_open(turn, operation)
 
 
 def _window_open(turn: Turn, operation: OperationRow) -> bool:

@@ -2,7 +2,8 @@
 
 Called by `handling`. Calls the gateway port. The rules are DESIGN.md sections 7 and 8:
 
-* A request whose idempotency key the gateway may have forgotten is never sent: an inquiry answers for it.
+* A request whose idempotency key the gateway may have forgotten is never sent again: an inquiry answers for it, and
+  that it finds nothing proves nothing, since an earlier copy may still be on its way.
 * One that may have been answered before, further back than the executor remembers, is not sent either, and that the
   inquiry finds nothing proves nothing: the order may have gone on by that answer (see `answers`).
 * A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
@@ -64,6 +65,8 @@ async def perform(
         metrics.count("executor_calls_past_key_window", gateway=request.gateway, kind=request.kind)
         log.warning("call_past_key_window", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
         result = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s)
+        if maybe_sent_before:
+            result = weakened_for_resend(request, result)
     spent_ms = (time.monotonic() - started_s) * 1000
     metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
     metrics.record("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)

@@ -182,6 +182,7 @@ def without_bookkeeping(row: OrderRow) -> OrderRow:
         replace(
             each,
             called_at_ms=0,
+            sent_until_ms=0,
             timer_number=0,
             waiters=(),
             events=tuple(_as_its_operation_saw(event) for event in each.events),

@@ -1,7 +1,8 @@
 """The executor and the gateways of the crash model.
 
-A gateway keeps what it did under each idempotency key, for ever, as real ones do inside their window. Its whims: it may
-be unreachable, break off before or after it did what it was asked, decline, or let the final word wait for a webhook.
+A gateway keeps what it did under each idempotency key, for ever, as real ones do inside their window, or it does not
+honour keys at all (`HONOURS_KEYS`). Its whims: it may be unreachable, break off before or after it did what it was
+asked (and do it when nobody waits any more), decline, or let the final word wait for a webhook.
 """
 
 import random
@@ -23,6 +24,15 @@ WEBHOOKS: Final = "gateway.webhooks"
 
 ON_THE_WIRE: Final = 0.5
 """How likely a call that was under way at a crash reaches its gateway later."""
+
+HONOURS_KEYS: Final = frozenset({"alpha"})
+"""The others do again what they are asked again: they may only be inquired."""
+
+LONGEST_ON_THE_WAY_MS: Final = 15 * 60_000
+"""How long a call may be held by the network; `streams.domain.limits.LATE_CALL_MS` must be more."""
+
+HELD: Final = 0.5
+"""How likely a call that broke off before it arrived is only held on its way, and arrives after all."""
 
 MAX_UNDER_WAY: Final = 4
 
@@ -50,6 +60,14 @@ class Effect:
     outcome: Outcome  # SUCCEEDED, PENDING or REVERSED
 
 
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A call that its sender has given up and that still may arrive."""
+
+    request: GatewayCallRequested
+    arrives_at_ms: int
+
+
 @dataclass(slots=True)
 class Gateways:
     """All gateways: their memory by name and key, and what they did in the order they did it."""
@@ -59,27 +77,31 @@ class Gateways:
     answers: dict[tuple[str, str], Said] = field(default_factory=dict)
     effects: list[Effect] = field(default_factory=list)
     by_key: dict[str, Effect] = field(default_factory=dict)
-    on_the_wire: list[GatewayCallRequested] = field(default_factory=list)
+    on_the_wire: list[InFlight] = field(default_factory=list)
     calls: int = 0
 
     def _is(self, percent: int, salt: str, key: str) -> bool:
         """Return whether a fate that follows from the key strikes."""
         return zlib.crc32(f"{salt}{key}".encode()) % 100 < percent
 
-    def call(self, request: GatewayCallRequested) -> Said:
+    def call(self, request: GatewayCallRequested, *, now_ms: int) -> Said:
         self.calls += 1
         if request.kind is CallKind.INQUIRE:
             return self._found(request)
-        key = f"{request.gateway}{request.gateway_key}"
         if self.chance.randrange(100) < self.whims.unreachable:
             return UNREACHABLE
         breaks = self.chance.randrange(100) < self.whims.broken_off
         if breaks and self.chance.random() < 0.5:
+            if self.chance.random() < HELD:
+                self.hold(request, now_ms=now_ms)
             return BROKE_OFF
-        said = self._answer(request, key)
+        if request.gateway not in HONOURS_KEYS:
+            self.answers.pop((request.gateway, request.gateway_key), None)  # one more call is one more effect
+        said = self._answer(request)
         return BROKE_OFF if breaks else said
 
-    def _answer(self, request: GatewayCallRequested, key: str) -> Said:
+    def _answer(self, request: GatewayCallRequested) -> Said:
+        key = f"{request.gateway}{request.gateway_key}"
         place = (request.gateway, request.gateway_key)
         if place in self.answers:
             return self.answers[place]
@@ -97,11 +119,18 @@ class Gateways:
 
     def _found(self, request: GatewayCallRequested) -> Said:
         said = self.answers.get((request.gateway, request.gateway_key))
-        return said or UNREACHABLE  # an inquiry that finds nothing is proof here
+        return said or UNREACHABLE  # said with certainty, about now: a call may still be on its way
 
-    def land(self) -> None:
-        """Let one call arrive that its executor did not live to hear about."""
-        self.call(self.on_the_wire.pop(0))
+    def hold(self, request: GatewayCallRequested, *, now_ms: int) -> None:
+        """Keep the call on its way: it arrives later, when nobody waits for its answer any more."""
+        held_ms = self.chance.choice((50, 3_000, 20_000, 100_000, LONGEST_ON_THE_WAY_MS))
+        self.on_the_wire.append(InFlight(request, now_ms + held_ms))
+        self.on_the_wire.sort(key=lambda each: each.arrives_at_ms)
+
+    def land(self, *, now_ms: int) -> None:
+        """Let all calls arrive that are due. Each does what it asks, unless that was done already."""
+        while self.on_the_wire and self.on_the_wire[0].arrives_at_ms <= now_ms:
+            self._answer(self.on_the_wire.pop(0).request)
 
     def notice(self) -> GatewayNotice | None:
         """Let one pending effect find its end, or take one success back; return the webhook about it."""
@@ -150,7 +179,8 @@ class Executor(Worker[None]):
 
     A request whose answer is on that topic, or was given in this life, gets the same answer again and is not made. Any
     other is made, with the same gateway key each time; that a possible second sending was refused counts as UNKNOWN.
-    What was under way when it crashed may reach the gateway later still, and nobody hears the answer.
+    Where the gateway keeps no keys, an inquiry is made instead of the second sending, and proves nothing by finding
+    nothing. What was under way when it crashed may reach the gateway later still, and nobody hears the answer.
     """
 
     name = "executor"
@@ -169,7 +199,9 @@ class Executor(Worker[None]):
             on_the_log.setdefault(call_of(entry.value), entry.value)
         self._answers = {} if self._forgets else on_the_log
         unheard = [each for each in self._under_way if call_of(each) not in on_the_log]
-        self._gateways.on_the_wire += [each for each in unheard if self.chance.random() < ON_THE_WIRE]
+        for each in unheard:
+            if self.chance.random() < ON_THE_WIRE:
+                self._gateways.hold(each, now_ms=self.logs.now_ms)
         self._under_way = []
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
@@ -178,13 +210,16 @@ class Executor(Worker[None]):
         if result is None:
             said = self._made(request, again=possible_replay or request.repeated)
             result = completed(request, said, now_ms=entry.at_ms)
-            self._under_way = [*self._under_way, request][-MAX_UNDER_WAY:]
+            if request.kind is not CallKind.INQUIRE:
+                self._under_way = [*self._under_way, request][-MAX_UNDER_WAY:]
             if not self._forgets:
                 self._answers[call_of(request)] = result
         yield Write(RESULTS, request.order_id, result)
 
     def _made(self, request: GatewayCallRequested, *, again: bool) -> Said:
-        said = self._gateways.call(request)
+        inquired = again and request.gateway not in HONOURS_KEYS and not self._forgets
+        asked = replace(request, kind=CallKind.INQUIRE) if inquired else request
+        said = self._gateways.call(asked, now_ms=self.logs.now_ms)
         weakened = again and request.kind is not CallKind.INQUIRE and said.outcome is Outcome.NOT_EXECUTED
         return replace(said, outcome=Outcome.UNKNOWN) if weakened else said
 

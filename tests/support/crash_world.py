@@ -19,6 +19,7 @@ from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.orders import OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
+from schemas.vocabulary import CallKind
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
     CommandReceived,
@@ -28,10 +29,19 @@ from streams.domain.inputs import (
     TimerReceived,
     VerdictReceived,
 )
+from streams.domain.limits import DEFAULT_RULES
 from streams.domain.order import decide
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
 from tests.support.crash_commands import client_commands
-from tests.support.crash_gateways import REQUESTS, RESULTS, WEBHOOKS, Executor, Gateways, Whims
+from tests.support.crash_gateways import (
+    HONOURS_KEYS,
+    REQUESTS,
+    RESULTS,
+    WEBHOOKS,
+    Executor,
+    Gateways,
+    Whims,
+)
 from tests.support.crash_log import Entry, Faults, Logs, Worker, Write, handed_back, paused
 
 COMMANDS: Final = "commands"
@@ -44,10 +54,14 @@ REPLIES: Final = "replies"
 MAX_STEPS: Final = 30_000
 MAX_ZOMBIES: Final = 3
 ZOMBIE_STEPS: Final = 60
-LANDS: Final = 0.1
-"""How likely a call that is on the wire of a dead executor arrives in a turn."""
 
 PLANS: Final = (("alpha", "beta", "alpha"), ("beta", "alpha", "beta"), ("beta",), ("alpha", "alpha"))
+
+_RULES: Final = replace(
+    DEFAULT_RULES,
+    key_windows_ms={GatewayName(each): dict.fromkeys(set(CallKind) - {CallKind.INQUIRE}) for each in HONOURS_KEYS},
+)
+_TRUSTING: Final = replace(_RULES, late_call_ms=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +76,7 @@ class Scenario:
     whims: Whims = field(default_factory=Whims)
     plan_not_pinned: bool = False  # an operation is dispatched by the policy of the moment, not by the claim's plan
     executor_forgets: bool = False  # the executor sends again without its memory, the results topic
+    absence_is_proof: bool = False  # what an inquiry does not find is taken for never executed, at once
 
 
 @dataclass(slots=True)
@@ -87,13 +102,12 @@ class Orders(Worker[OrderRow]):
     name = "orders"
     inputs = (COMMANDS, VERDICTS, RESULTS, WEBHOOKS, TIMERS)
 
-    def __init__(
-        self, logs: Logs, chance: random.Random, faults: Faults, policy: Policy, *, plan_not_pinned: bool
-    ) -> None:
+    def __init__(self, logs: Logs, chance: random.Random, scenario: Scenario, policy: Policy) -> None:
         self._policy = policy
-        self._plan_not_pinned = plan_not_pinned
+        self._plan_not_pinned = scenario.plan_not_pinned
+        self._rules = _TRUSTING if scenario.absence_is_proof else _RULES
         self.decisions = 0
-        super().__init__(logs, chance, faults)
+        super().__init__(logs, chance, scenario.faults)
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
         before: OrderRow | None = self.rows.get(entry.key)
@@ -101,7 +115,7 @@ class Orders(Worker[OrderRow]):
         event = _input(entry, possible_replay=possible_replay)
         if self._plan_not_pinned and isinstance(event, VerdictReceived):
             event = replace(event, verdict=replace(event.verdict, plan=self._policy.plan))
-        decision = decide(before, event, self._policy.plan_for)
+        decision = decide(before, event, self._policy.plan_for, self._rules)
         row = decision.row
         if row is None:
             return []
@@ -201,8 +215,7 @@ class World:
         )
 
     def _new_orders(self) -> Orders:
-        flaw = self.scenario.plan_not_pinned
-        return Orders(self.logs, self.chance, self.scenario.faults, self.policy, plan_not_pinned=flaw)
+        return Orders(self.logs, self.chance, self.scenario, self.policy)
 
     def _new_claims(self) -> Claims:
         return Claims(self.logs, self.chance, self.scenario.faults)
@@ -212,8 +225,7 @@ class World:
         while self.steps < MAX_STEPS:
             self.steps += 1
             self._misfortune()
-            if self.gateways.on_the_wire and self.chance.random() < LANDS:
-                self.gateways.land()
+            self.gateways.land(now_ms=self.logs.now_ms)
             if not self._turn() and not self._busy and not self._outside():
                 return
         raise AssertionError("the world never came to rest")
@@ -283,7 +295,7 @@ class World:
         self._zombies.append((owner, ZOMBIE_STEPS))
 
     def _outside(self) -> bool:
-        """A client sends, a webhook comes, or a timer fires; return whether there was anything left to happen."""
+        """A client sends, a webhook comes, a timer fires, a late call arrives; return whether anything was left."""
         if self._unsent:
             number, command = self._unsent.pop()
             self.logs.append(COMMANDS, command.order_id, (command, request_id(number)))
@@ -297,12 +309,14 @@ class World:
         if self.orders.timers:
             self._fire(min(self.orders.timers, key=lambda timer: timer.due_at_ms))
             return True
+        if self.gateways.on_the_wire:
+            self.logs.now_ms = self.gateways.on_the_wire[-1].arrives_at_ms
+            return True
         return False
 
     def _fire(self, timer: OpenTimer) -> None:
-        while self.gateways.on_the_wire:  # the first inquiry comes seconds later: long after what was sent before it
-            self.gateways.land()
         self.logs.now_ms = max(self.logs.now_ms, timer.due_at_ms)
+        self.gateways.land(now_ms=self.logs.now_ms)
         fired = TimerFired(
             origin_id=timer.origin_id,
             order_id=timer.order_id,

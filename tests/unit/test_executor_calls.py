@@ -85,6 +85,17 @@ async def test_call_past_the_window_is_unknown_when_the_inquiry_proves_nothing()
     assert (await performed(gateway, request_of(1), now_ms=NOW_MS + DAY_MS)).outcome is Outcome.UNKNOWN
 
 
+@pytest.mark.parametrize(("maybe_sent_before", "outcome"), [(False, Outcome.NOT_EXECUTED), (True, Outcome.UNKNOWN)])
+async def test_absence_proves_nothing_past_the_window_when_an_earlier_copy_may_be_on_its_way(
+    *, maybe_sent_before: bool, outcome: Outcome
+) -> None:
+    nothing = answering(Outcome.NOT_EXECUTED, Signal.INQUIRY_FOUND_NOTHING)
+    gateway = TellableGateway(nothing, capabilities=capabilities_with(DAY_MS))
+    result = await performed(gateway, request_of(1), maybe_sent_before=maybe_sent_before, now_ms=NOW_MS + DAY_MS)
+    assert [kind for kind, _ in gateway.calls] == [CallKind.INQUIRE]
+    assert result.outcome is outcome
+
+
 async def test_call_past_the_window_is_unknown_and_not_sent_when_the_gateway_cannot_be_asked() -> None:
     gateway = TellableGateway(capabilities=capabilities_with(DAY_MS, without=frozenset({CallKind.INQUIRE})))
     result = await performed(gateway, request_of(1), now_ms=NOW_MS + DAY_MS)

@@ -5,7 +5,7 @@ import pytest
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, OperationState, Outcome, Overlay, Rejection, RetryAdvice, TimerKind
 from streams.domain.errors import InvariantViolatedError
-from streams.domain.limits import DEFAULT_RULES, MAX_EVENTS, RECONCILE_AFTER_MS, Rules
+from streams.domain.limits import DEFAULT_RULES, LATE_CALL_MS, MAX_EVENTS, RECONCILE_AFTER_MS, Rules
 from streams.domain.outcomes import AUTHORIZATION_EXPIRED
 from tests.support.order_desk import (
     ACTION,
@@ -75,13 +75,84 @@ def test_operation_in_doubt_is_inquired_about_and_never_fails_over() -> None:
     assert len(desk.replies) == 2
 
 
-def test_operation_fails_without_another_attempt_when_the_inquiry_finds_nothing() -> None:
+def test_operation_fails_without_another_attempt_when_the_inquiry_finds_nothing_late_enough() -> None:
     desk, op_id = doubtful()
+    desk.now_ms += LATE_CALL_MS
     looked(desk, op_id, NOT_FOUND)
     assert state(desk, op_id) is OperationState.NOT_EXECUTED
     assert desk.transitions[-1] == "failed"
     assert desk.view.status == "failed"
     assert len(desk.requests) == 0
+
+
+def test_doubt_stays_when_an_inquiry_finds_nothing_while_the_call_may_still_be_on_its_way() -> None:
+    desk, op_id = doubtful()
+    for _ in range(4):  # after 5 s, 35 s, 2 min 35 s, 12 min 35 s: all within LATE_CALL_MS
+        assert looked(desk, op_id, NOT_FOUND).kind is CallKind.INQUIRE
+        assert state(desk, op_id) is OperationState.UNKNOWN
+    looked(desk, op_id, NOT_FOUND)
+    assert state(desk, op_id) is OperationState.NOT_EXECUTED
+    assert desk.transitions == ["accepted", "doubted", "failed"]
+
+
+def test_call_is_made_again_with_its_key_at_once_when_the_inquiry_finds_nothing_inside_the_window() -> None:
+    desk = Desk(rules=WINDOWS)
+    op_id = desk.do(sale(), RESEND_ADVISED)
+    looked(desk, op_id, NOT_FOUND)
+    assert desk.state(op_id) is OperationState.UNKNOWN
+    again = desk.requests[0]
+    assert (again.kind, again.token, again.attempt, again.call_number) == (CallKind.SALE, "tok_1", 1, 3)
+    assert again.gateway_key.endswith("-1")
+    desk.call(SUCCESS)
+    assert desk.state(op_id) is OperationState.SUCCEEDED
+    assert desk.transitions == ["accepted", "doubted", "succeeded"]
+
+
+def test_lateness_counts_from_the_answer_to_the_last_sending() -> None:
+    desk = Desk(rules=WINDOWS)
+    op_id = desk.do(sale(), RESEND_ADVISED)
+    desk.now_ms += DAY_MS - 2 * 60_000  # the window is about to close
+    looked(desk, op_id, NOT_FOUND)
+    desk.now_ms += 120_000
+    desk.call(RESEND_ADVISED)  # sent again, and held once more
+    assert looked(desk, op_id, NOT_FOUND).kind is CallKind.INQUIRE
+    assert desk.state(op_id) is OperationState.UNKNOWN
+    desk.now_ms += LATE_CALL_MS
+    looked(desk, op_id, NOT_FOUND)
+    assert desk.state(op_id) is OperationState.NOT_EXECUTED
+
+
+def test_pending_operation_is_never_sent_again_when_an_inquiry_finds_nothing() -> None:
+    desk = Desk(rules=WINDOWS)
+    op_id = desk.do(sale(), PENDING)
+    looked(desk, op_id, NOT_FOUND)
+    assert (desk.state(op_id), len(desk.requests)) == (OperationState.PENDING, 0)
+    desk.now_ms += LATE_CALL_MS
+    looked(desk, op_id, NOT_FOUND)
+    assert desk.state(op_id) is OperationState.NOT_EXECUTED
+
+
+def test_new_operation_waits_for_the_call_made_again_when_the_inquiry_finds_nothing() -> None:
+    desk = Desk(rules=WINDOWS)
+    desk.do(sale())
+    payment = desk.payment.payment_id
+    first = desk.do(refund(payment, 4_000, key="1"), RESEND_ADVISED)
+    second = desk.send(refund(payment, 5_000, key="2"))
+    desk.grant()
+    desk.call(NOT_FOUND)
+    assert (desk.requests[0].op_id, desk.requests[0].kind) == (first, CallKind.REFUND)
+    assert desk.operation(second).attempt == 0
+    desk.settle()
+    assert (desk.state(first), desk.state(second)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
+    assert desk.payment.refunded_minor == 9_000
+
+
+def test_review_ends_when_an_extra_inquiry_finds_nothing() -> None:
+    desk, op_id = doubtful()
+    for _ in RECONCILE_AFTER_MS:
+        looked(desk, op_id, UNKNOWN)
+    desk.do(refund(desk.payment.payment_id, 1), NOT_FOUND)
+    assert state(desk, op_id) is OperationState.NOT_EXECUTED
 
 
 def test_looks_follow_the_schedule_and_a_person_decides_when_the_doubt_stays() -> None:
@@ -266,6 +337,7 @@ def test_new_operation_waits_for_each_doubt_when_there_are_two() -> None:
 def test_second_payment_waits_for_the_inquiry_when_the_first_is_in_doubt() -> None:
     desk, _ = doubtful()
     desk.plan = plan("mock")
+    desk.now_ms += LATE_CALL_MS
     second = desk.do(sale(key="2"), NOT_FOUND)
     assert desk.state(second) is OperationState.SUCCEEDED
     third = desk.do(sale(key="3"))
