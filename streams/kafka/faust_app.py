@@ -68,6 +68,11 @@ class WorkerApp(faust.App):
     """Set when a partition may be fetched from again."""
     hooks: WorkerHooks
     parts: FaustParts
+    revocations: int = 0
+    """How often partitions were given away. What was read or begun before the last time is over: the group's generation
+    does not tell, since it rises only when the next assignment comes."""
+    assigned_after: int = 0
+    """How many revocations came before the assignment that is being served, or recovered."""
 
     async def on_first_start(self) -> None:
         """Faust would make folders for its own store, which is not used."""
@@ -84,6 +89,10 @@ class WorkerApp(faust.App):
         queue = self.source_queue
         changelog = cast("TableManager", self.tables).changelog_queue
         return queue is not None and not queue.full() and not changelog.full() and self.flow_control.is_active()
+
+    def is_assigned(self, generation: int) -> bool:
+        """True while the assignment of this generation stands."""
+        return self.consumer_generation_id == generation and self.assigned_after == self.revocations
 
     def is_current(self, message: Any) -> bool:
         """True when a delivered record is of this assignment, and the flow has not been stopped since."""

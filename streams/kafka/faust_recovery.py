@@ -3,6 +3,7 @@
 | override | against |
 | --- | --- |
 | `on_recovery_completed` | 10: source partitions are un-paused before the seek and before the queues are cleared |
+| `on_rebalance`, `on_recovery_completed` | a recovery whose assignment is over goes on, and un-pauses the next one's |
 | `_build_offsets`, `_seek_offsets` | 7: seeks to earliest - 1 (#176); 8: believes a local offset beyond the log's end |
 | `_build_offsets` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
 | `_wait` | a step that took too long ends the recovery without a word, and the worker is never ready |
@@ -41,18 +42,32 @@ class OrderedRecovery(Recovery):
 
     app: "WorkerApp"
 
+    async def on_rebalance(
+        self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
+    ) -> None:
+        """Begin the recovery of an assignment."""
+        self.app.assigned_after = self.app.revocations
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
+
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
-        """Hand over to the pipeline, then let source records flow."""
+        """Hand over to the pipeline, then let source records flow; not when the assignment is over meanwhile.
+
+        Its successor's recovery follows then. Records that flowed before that one's own seek and lanes would be taken
+        and never done: not committed, and not read again until the next rebalance.
+        """
         consumer = self.app.consumer
         await self.app.on_rebalance_complete.send()
         self._set_recovery_ended()
         assignment = consumer.assignment()
-        if self.app.consumer_generation_id != generation_id:
-            return  # another rebalance has begun; its own recovery follows
+        if not self.app.is_assigned(generation_id):
+            return
         timeout_s = self.app.conf.broker_request_timeout
         if assignment:
             await self._wait(asyncio.wait_for(consumer.perform_seek(), timeout_s))
             await self._wait(asyncio.wait_for(self.app.on_lanes_ready(generation_id), timeout_s))
+        if not self.app.is_assigned(generation_id):
+            log.warning("recovery_superseded", generation=generation_id)
+            return
         self.completed.set()
         self.app.flow_control.resume()  # clears the queues, so nothing may have been let in before
         consumer.resume_flow()

@@ -8,6 +8,7 @@ fails without it, so that it can go when upstream fixes it. Written against faus
 | `_new_offset`, `ack`, `_add_gap` | 1: out-of-order acks commit past an unacked message (#606); holes taken for gaps |
 | `_getmany` | 10: records that were fetched and then dropped are committed over |
 | `_getmany`, `_read_again` | a set of partitions emptied during a fetch means all; what is paused is dropped |
+| `getmany` of the thread | a fetch asked for before a rebalance may be made after the next seek, and moves its place |
 | `on_buffer_full`, `_wait_next_records` | sleeps of one second when all partitions are full or paused |
 | `on_partitions_revoked` | 1: the state of acknowledgements is dropped before the drain |
 | `wait_empty` | 3, 12: waits for the pipeline, not for reference counts; commits what really is done |
@@ -29,7 +30,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, P
 from faust.types import TP
 
 from streams.kafka.offset_ledger import OffsetLedger
-from streams.kafka_clients.consumer import watch_heartbeats
+from streams.kafka_clients.consumer import check_reading, watch_heartbeats
 
 FETCH_MAX_WAIT_MS = 250
 """How long a broker may hold an empty fetch [1500, fixed]. A broker answers the requests of a connection one after the
@@ -62,6 +63,34 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 -- the constructor's argument, which Faust has fixed
         return consumer
 
+    async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
+        """Fetch for the assignment of this moment: nothing when it is over before the fetch is.
+
+        Raises: ReadingEndedError: the consumer fetches no more.
+        """
+        app: Any = self.app
+        return await self.call_thread(self._fetch, app.revocations, active_partitions, timeout)
+
+    async def _fetch(self, revocations: int, active_partitions: set[TP], timeout: float) -> Any:  # noqa: ASYNC109 -- as above
+        """On the consumer's thread, where no seek can come between the fetch and the look whether it still counts."""
+        app: Any = self.app
+        consumer = self._ensure_consumer()
+        check_reading(consumer)
+        if app.revocations != revocations:
+            return {}
+        records = await self._fetch_records(
+            consumer,
+            active_partitions,
+            timeout=timeout,
+            max_records=consumer._max_poll_records,  # noqa: SLF001 -- as Faust does
+        )
+        if app.revocations == revocations:
+            return records
+        for tp, batch in records.items():
+            with contextlib.suppress(IllegalStateError):  # not ours any more
+                consumer.seek(tp, batch[0].offset)
+        return {}
+
 
 class LedgerConsumer(Consumer):
     """Commits what the ledger says, and nothing else."""
@@ -80,26 +109,34 @@ class LedgerConsumer(Consumer):
         # has become empty means every partition.
         wanted = None if active_partitions is None else set(active_partitions)
         sources_paused = any(tp.topic in self.app.source_topics for tp in self._paused_partitions)
+        revocations = self.app.revocations
         records = await super()._getmany(wanted, min(timeout, FETCH_WAIT_S) if sources_paused else timeout)
         unwanted = {tp: batch for tp, batch in records.items() if tp not in self._get_active_partitions()}
         if unwanted:
-            call_thread: Any = self._thread.call_thread  # takes synchronous functions too, whatever its types say
-            await call_thread(self._read_again, unwanted)
+            await self._thread.call_thread(self._read_again, unwanted, revocations)
+        if self.app.revocations != revocations:
+            return {}  # of an assignment that is over; the next one seeks its places before anything is fetched
         kept = {tp: batch for tp, batch in records.items() if tp not in unwanted}
         for tp, batch in kept.items():
             if tp.topic in self.app.source_topics:
                 self._ledger.note_fetched((tp.topic, tp.partition), [record.offset for record in batch])
         return kept
 
-    def _read_again(self, unwanted: Mapping[TP, Any]) -> None:
+    async def _read_again(self, unwanted: Mapping[TP, Any], revocations: int) -> None:
         """Records of a partition that was paused meanwhile: Faust drops them, and reads on behind them.
 
-        Runs on the consumer's thread. While a source is paused nothing of it is in flight, and its place is what is
-        committed.
+        Runs on the consumer's thread, perhaps after the partition's own seek: so to what is committed, or to the
+        beginning when nothing is, and never to where the batch began. The ledger passes over what comes twice.
         """
         for tp, batch in unwanted.items():
+            if self.app.revocations != revocations:
+                return
+            committed = self._committed_offset.get(ensure_TP(tp))
             with contextlib.suppress(IllegalStateError):  # not ours any more
-                self._thread.seek(tp, self._committed_offset.get(ensure_TP(tp)) or batch[0].offset)
+                if committed or tp.topic not in self.app.source_topics:
+                    self._thread.seek(tp, committed or batch[0].offset)
+                else:
+                    await self._thread._ensure_consumer().seek_to_beginning(tp)  # noqa: SLF001 -- on its own thread
 
     async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
         """Faust sleeps for a second when every partition is paused; this ends when one is not any more."""
@@ -169,6 +206,7 @@ class LedgerConsumer(Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Faust drains in here; only then may the ledger forget. Rebalances are eager: everything is revoked."""
+        self.app.revocations += 1
         await super().on_partitions_revoked(revoked)
         await self.app.on_lanes_revoked()
         self._ledger.reset((tp.topic, tp.partition) for tp in revoked)

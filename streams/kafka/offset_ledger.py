@@ -84,6 +84,10 @@ class OffsetLedger(Generic[T]):
         """How many records were fetched and have not arrived yet."""
         return sum(len(state.fetched) for state in self._partitions.values())
 
+    def unfinished(self) -> int:
+        """How many inputs have arrived and are not done yet."""
+        return sum(len(state.working) for state in self._partitions.values())
+
     def partitions(self) -> list[T]:
         """The partitions of which something is known."""
         return list(self._partitions)

@@ -197,6 +197,7 @@ class Pipeline:
         self._drain_timeout_s = drain_timeout_s
         self._ack_timeout_s = ack_timeout_s
         self._lanes: dict[int, _Lane] = {}
+        self._closings = 0
         self._slots_held = 0
         self._in_flight: set[tuple[str, int, int]] = set()
         self._idle = asyncio.Event()
@@ -211,7 +212,13 @@ class Pipeline:
         return len(self._in_flight)
 
     def open_lanes(self, generations: Mapping[int, int]) -> None:
-        """Serve these partitions, writing with these generations; earlier lanes must be closed."""
+        """Serve these partitions, writing with these generations; earlier lanes must be closed.
+
+        What arrived before its lane would never be done, nor read again: then the worker fails, and a restart reads it.
+        """
+        if unfinished := self._ledger.unfinished():
+            self.fail(StalledError(f"{unfinished} inputs arrived before their lanes were open"))
+            return
         self._lanes = {number: _Lane(self, number, generation) for number, generation in generations.items()}
         if self._watch is None:
             self._watch = asyncio.create_task(self._watch_age(), name="pipeline-watch")
@@ -225,6 +232,7 @@ class Pipeline:
 
     def close_lanes(self) -> None:
         """Stop serving. Safe to call twice."""
+        self._closings += 1
         for lane in self._lanes.values():
             lane.close()
         self._lanes = {}
@@ -251,9 +259,11 @@ class Pipeline:
                 return
             self._in_flight.add(identity)
             self._idle.clear()
+            closings = self._closings
             await self._slots.acquire()
             lane = self._lanes.get(event.partition)
-            if lane is None:  # given away while it waited: not done, so whoever has the partition reads it again
+            if lane is None or self._closings != closings:
+                # Given away while it waited: not done, so whoever has the partition reads it again, in its order.
                 self._slots.release()
                 return
             self._slots_held += 1

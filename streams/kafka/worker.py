@@ -223,7 +223,7 @@ class Worker:
         numbers = self._copartitioned(sources)
         consumer: Any = self.app.consumer  # Faust's interface does not know `log_ends`
         self._replay_ends = await consumer.log_ends(sources) if sources else {}
-        if self.app.consumer_generation_id != generation:
+        if not self.app.is_assigned(generation):
             return  # the next assignment is under way
         self.pipeline.open_lanes({number: self._write_generation(number, generation) for number in numbers})
         await self.pipeline.rewrite_regressed()

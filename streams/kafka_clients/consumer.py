@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError
 
 from streams.kafka_clients import lease
 from streams.kafka_clients.connection import KafkaConnection
@@ -21,6 +22,30 @@ FETCH_MAX_WAIT_MS = 500
 """A long poll: it ends as soon as there is one record, so this costs no latency."""
 
 HEARTBEATS_PER_SESSION = 5
+
+
+class ReadingEndedError(KafkaError):  # type: ignore[misc]  # aiokafka is untyped
+    """The consumer reads no more, and will not begin again: another must take its place."""
+
+
+class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
+    """aiokafka's own returns nothing for ever when its task of fetching has failed; this one says so."""
+
+    async def getmany(
+        self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        """Return the next records. Raises: ReadingEndedError, and what aiokafka's own raises."""
+        check_reading(self)
+        records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await super().getmany(
+            *partitions, timeout_ms=timeout_ms, max_records=max_records
+        )
+        return records
+
+
+def check_reading(consumer: Any) -> None:
+    """Return if the started consumer still fetches. Raises: ReadingEndedError."""
+    if consumer._fetcher.error_future.done():  # noqa: SLF001 -- there is no public way to tell
+        raise ReadingEndedError("the consumer fetches no more")
 
 
 class GroupConsumer(Protocol):
@@ -72,7 +97,7 @@ def build_group_consumer(
         rebalance_timeout_s: longest wait of the others for this member's drain; above the longest await of a revoke.
         max_poll_interval_s: longest time between two polls.
     """
-    return AIOKafkaConsumer(
+    return _Consumer(
         **connection.aiokafka_options(),
         group_id=group,
         group_instance_id=instance_id,
@@ -90,7 +115,7 @@ def build_group_consumer(
 
 def build_reader(connection: KafkaConnection) -> Any:
     """Return an unstarted consumer without a group: it commits nothing and is assigned by hand."""
-    return AIOKafkaConsumer(
+    return _Consumer(
         **connection.aiokafka_options(),
         group_id=None,
         enable_auto_commit=False,

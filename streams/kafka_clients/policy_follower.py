@@ -24,7 +24,7 @@ from schemas.messages import DecodeError, MessageCodec
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import build_reader, partitions_of
+from streams.kafka_clients.consumer import ReadingEndedError, build_reader, partitions_of
 from streams.kafka_clients.errors import MisconfiguredError, classify
 from streams.telemetry import metrics
 
@@ -118,17 +118,10 @@ class PolicyFollower:
             MisconfiguredError: there is no such topic.
             RetryableError: the broker did not answer in time.
         """
-        self._consumer = self._build(self._connection)
         try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                await self._consumer.start()
-                await self._read_to_end()
+            await self._open()
         except (KafkaError, TimeoutError, OSError) as error:
-            await self.stop()
             raise classify(error) from error
-        except MisconfiguredError:
-            await self.stop()
-            raise
         self._task = asyncio.get_running_loop().create_task(self._follow())
         self.ready.set()
 
@@ -139,6 +132,20 @@ class PolicyFollower:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        await self._close()
+
+    async def _open(self) -> None:
+        """Read all there is with a new consumer; none is left when that fails."""
+        self._consumer = self._build(self._connection)
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._consumer.start()
+                await self._read_to_end()
+        except (KafkaError, TimeoutError, OSError, MisconfiguredError):
+            await self._close()
+            raise
+
+    async def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
@@ -158,9 +165,13 @@ class PolicyFollower:
     async def _follow(self) -> None:
         while True:  # ends by cancellation
             try:
+                if self._consumer is None:
+                    await self._open()  # reads all of it again: the last record in log order still wins
                 await self._take_some()
-            except KafkaError as error:
+            except (KafkaError, TimeoutError, OSError, MisconfiguredError) as error:
                 log.warning("policies_not_read", error=type(error).__name__)
+                if isinstance(error, ReadingEndedError):
+                    await self._close()
                 await asyncio.sleep(RETRY_AFTER_S)
 
     async def _take_some(self) -> None:

@@ -16,6 +16,7 @@ from streams.kafka.faust_recovery import OrderedRecovery
 from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.worker_settings import WorkerSettings
+from streams.kafka_clients.consumer import ReadingEndedError
 
 SOURCE = TP("orders", 0)
 
@@ -166,12 +167,16 @@ class _QuietApp:
     def __init__(self, consumer: _RecordingConsumer):
         self.consumer = consumer
         self.consumer_generation_id = 7
+        self.given_away = False
         self.conf = SimpleNamespace(stream_recovery_delay=0.0, broker_request_timeout=1.0)
         self.flow_control = SimpleNamespace(resume=lambda: consumer.calls.append("clear_queues"))
         self.on_rebalance_complete = SimpleNamespace(send=_nothing)
         self._fetcher = SimpleNamespace(maybe_start=_nothing)
         self.start_fetching = _nothing
         self.assignor = SimpleNamespace(assigned_standbys=lambda: {SOURCE})
+
+    def is_assigned(self, generation: int) -> bool:
+        return generation == self.consumer_generation_id and not self.given_away
 
     async def on_lanes_ready(self, _generation: int) -> None:
         self.consumer.calls.append("lanes_ready")
@@ -213,6 +218,109 @@ async def test_ordered_recovery_clears_the_queues_before_records_may_flow() -> N
         "resume_partitions",
         "worker_ready",
     ]
+
+
+class _RevokedDuringLanes(_QuietApp):
+    """The group takes the partitions away, and the next assignment is still to come: the generation is the old one."""
+
+    async def on_lanes_ready(self, generation: int) -> None:
+        await super().on_lanes_ready(generation)
+        self.given_away = True
+
+
+async def test_ordered_recovery_lets_nothing_flow_when_its_assignment_is_over() -> None:
+    """Else records of the next assignment flow before its seek and lanes, and are taken without ever being done."""
+    consumer = _RecordingConsumer()
+    recovery = OrderedRecovery(cast("Any", _RevokedDuringLanes(consumer)), cast("Any", _NoTables()))
+    await recovery.on_recovery_completed(7)
+    assert consumer.calls == ["perform_seek", "lanes_ready"]
+
+
+async def test_app_knows_that_an_assignment_is_over_before_the_next_one_comes(app: WorkerApp) -> None:
+    app.consumer_generation_id = 7
+    assert app.is_assigned(7)
+    app.revocations += 1
+    assert not app.is_assigned(7)
+    app.assigned_after, app.consumer_generation_id = app.revocations, 8
+    assert (app.is_assigned(7), app.is_assigned(8)) == (False, True)
+
+
+class _Places:
+    """aiokafka's consumer, as far as a fetch touches it: it remembers where it was told to go on."""
+
+    _max_poll_records = 10
+
+    def __init__(self) -> None:
+        self.sought: list[tuple[TP, int | str]] = []
+        self._fetcher = SimpleNamespace(error_future=asyncio.get_running_loop().create_future())
+
+    def seek(self, tp: TP, offset: int) -> None:
+        self.sought.append((tp, offset))
+
+    async def seek_to_beginning(self, tp: TP) -> None:
+        self.sought.append((tp, "beginning"))
+
+
+def _fetching(app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during_fetch: bool) -> tuple[Any, _Places]:
+    """Return a thread whose fetch finds one record, and its consumer."""
+    thread = _consumer(app, LedgerConsumer)._thread
+    places = _Places()
+
+    async def fetched(*_: object, **__: object) -> dict[TP, list[ConsumerMessage]]:
+        app.revocations += revoked_during_fetch
+        return {SOURCE: [_message(5)]}
+
+    monkeypatch.setattr(thread, "_consumer", places)
+    monkeypatch.setattr(thread, "_fetch_records", fetched)
+    return thread, places
+
+
+async def test_thread_fetches_for_the_assignment_that_asked(app: WorkerApp, monkeypatch: pytest.MonkeyPatch) -> None:
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+    records = await thread._fetch(app.revocations, {SOURCE}, 1.0)
+    assert [each.offset for each in records[SOURCE]] == [5]
+    assert places.sought == []
+
+
+async def test_thread_fetches_nothing_when_the_assignment_that_asked_is_over(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+    asked_at = app.revocations
+    app.revocations += 1
+    assert await thread._fetch(asked_at, {SOURCE}, 1.0) == {}
+    assert places.sought == []
+
+
+async def test_thread_goes_back_to_where_the_fetch_began_when_the_assignment_ends_meanwhile(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=True)
+    assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
+    assert places.sought == [(SOURCE, 5)]
+
+
+async def test_thread_says_so_when_its_consumer_fetches_no_more(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+    places._fetcher.error_future.cancel()
+    with pytest.raises(ReadingEndedError):
+        await thread._fetch(app.revocations, {SOURCE}, 1.0)
+
+
+@pytest.mark.parametrize(("committed", "place"), [(None, "beginning"), (3, 3)])
+async def test_records_of_a_paused_source_are_read_again_from_what_is_committed(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch, committed: int | None, place: int | str
+) -> None:
+    """Never from where the batch began: earlier ones may have been abandoned, and sought again already."""
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+    consumer = cast("LedgerConsumer", app.consumer)
+    consumer._committed_offset[SOURCE] = committed
+    await consumer._read_again({SOURCE: [_message(5)]}, app.revocations)
+    await consumer._read_again({SOURCE: [_message(5)]}, app.revocations - 1)
+    assert places.sought == [(SOURCE, place)]
+    assert thread._consumer is places
 
 
 async def test_stock_recovery_takes_a_step_that_is_too_long_for_a_stop() -> None:

@@ -333,6 +333,32 @@ async def test_pipeline_takes_no_further_input_when_too_many_are_in_flight(make:
     assert len(bench.log.on("changelog")) == 3
 
 
+async def test_input_of_an_earlier_assignment_is_not_handled_when_it_waited_into_the_next(make: Make) -> None:
+    """It is read again, in its order: handled now it would overtake what was abandoned before it."""
+    bench = make(max_inputs_in_flight=1)
+    await bench.take(0)
+    waiting = asyncio.create_task(bench.take(1))
+    await _settled()
+    bench.pipeline.close_lanes()
+    bench.ledger.reset([SOURCE])
+    bench.pipeline.open_lanes({0: 2})
+    await waiting
+    assert len(bench.log.on("changelog")) == 1
+    assert bench.pipeline.in_flight == 0
+    await bench.take(0)
+    assert len(bench.log.on("changelog")) == 2
+
+
+async def test_pipeline_fails_when_inputs_arrived_before_their_lanes_were_open(make: Make) -> None:
+    """They would never be done: nothing behind them could be committed, and nothing would read them again."""
+    bench = make()
+    bench.pipeline.close_lanes()
+    await bench.take(0)
+    bench.pipeline.open_lanes({0: 2})
+    (failure,) = bench.failures
+    assert isinstance(failure, StalledError)
+
+
 async def test_drain_returns_when_the_last_input_is_done(make: Make) -> None:
     bench = make()
     await bench.take(0)
