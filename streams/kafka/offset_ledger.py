@@ -80,9 +80,13 @@ class OffsetLedger(Generic[T]):
         state = self._partitions.get(partition)
         return None if state is None else state.committable
 
-    def waiting(self) -> int:
-        """How many records were fetched and have not arrived yet."""
-        return sum(len(state.fetched) for state in self._partitions.values())
+    def oldest_unfinished(self) -> dict[T, int]:
+        """The first record of each partition that was fetched and is not done; without those that have none."""
+        return {
+            name: (state.working or state.fetched)[0]
+            for name, state in self._partitions.items()
+            if state.working or state.fetched
+        }
 
     def unfinished(self) -> int:
         """How many inputs have arrived and are not done yet."""

@@ -337,16 +337,23 @@ class Pipeline:
             self._on_failure(failure)
 
     async def _watch_age(self) -> None:
-        """The producer has its own time-outs; this one holds whatever becomes of them, and of what was fetched."""
+        """The producer has its own time-outs; this one holds whatever becomes of them, and of what was fetched.
+
+        Of each partition by itself: one input that is never done keeps all behind it from being committed, and nothing
+        reads it again but a restart, however well the others go on.
+        """
         loop = asyncio.get_running_loop()
-        done_count, moved_at_s = self.done_count, loop.time()
+        seen: dict[tuple[str, int], tuple[int, float]] = {}  # the first unfinished offset, and since when it is that
         while True:
             await asyncio.sleep(WATCH_INTERVAL_S)
-            if self.done_count != done_count or not (self._in_flight or self._ledger.waiting()):
-                done_count, moved_at_s = self.done_count, loop.time()
-            elif loop.time() - moved_at_s > self._ack_timeout_s:
-                waiting = self._ledger.waiting()
-                self.fail(StalledError(f"{self.in_flight} inputs in flight and {waiting} fetched, and none is done"))
+            now_s = loop.time()
+            known, seen = seen, {}
+            for partition, offset in self._ledger.oldest_unfinished().items():
+                before = known.get(partition)
+                seen[partition] = before if before is not None and before[0] == offset else (offset, now_s)
+                if now_s - seen[partition][1] > self._ack_timeout_s:
+                    self.fail(StalledError(f"{partition}: offset {offset} is not done after {self._ack_timeout_s} s"))
+                    return
 
 
 def oversize(step: Step) -> str | None:

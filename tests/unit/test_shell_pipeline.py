@@ -68,6 +68,11 @@ def _echo(event: InputEvent, read: RowReader) -> Step:
     )
 
 
+def _quiet(_event: InputEvent, _read: RowReader) -> Step:
+    """Nothing to keep and nothing to say: done at once."""
+    return Step(rows=[], speak=[])
+
+
 @dataclass
 class _Clock:
     now_s: float = 0.0
@@ -121,6 +126,7 @@ async def make() -> AsyncIterator[Make]:
         *,
         max_inputs_in_flight: int = 16,
         drain_timeout_s: float = WAIT_S,
+        ack_timeout_s: float = WAIT_S,
         generation: int = 3,
         records: tuple[ChangelogRecord, ...] = (),
     ) -> _Bench:
@@ -141,7 +147,7 @@ async def make() -> AsyncIterator[Make]:
             on_failure=failures.append,
             max_inputs_in_flight=max_inputs_in_flight,
             drain_timeout_s=drain_timeout_s,
-            ack_timeout_s=WAIT_S,
+            ack_timeout_s=ack_timeout_s,
         )
         pipeline.open_lanes({0: generation})
         made.append(_Bench(log, table, ledger, pipeline, failures, clock, lease))
@@ -386,6 +392,23 @@ async def test_pipeline_fails_when_a_fetched_record_never_arrives(make: Make) ->
     with pytest.raises(DeliveryGapError):
         await bench.take(1)
     assert isinstance(bench.failures[0], DeliveryGapError)
+
+
+async def test_pipeline_fails_when_one_partition_stands_still_and_others_go_on(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing behind the one that stands could be committed, and nothing but a restart reads it again."""
+    monkeypatch.setattr("streams.kafka.pipeline.WATCH_INTERVAL_S", 0.01)
+    bench = make(_quiet, ack_timeout_s=0.3)
+    bench.ledger.note_fetched(("in", 1), [7])
+    offset = 0
+    async with asyncio.timeout(WAIT_S):
+        while not bench.failures:
+            await bench.take(offset)
+            offset += 1
+            await asyncio.sleep(0)
+    assert isinstance(bench.failures[0], StalledError)
+    assert "offset 7" in str(bench.failures[0])
 
 
 async def test_pipeline_writes_a_regressed_row_again_before_any_input(make: Make) -> None:
