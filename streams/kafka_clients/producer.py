@@ -46,6 +46,9 @@ SILENCE_S = 2.0
 """A log that owes answers and has given none for so long is gone: from then on appends are refused at once, instead of
 each waiting its time-out and staying in memory. Longer than a leader's change within a cluster takes as a rule."""
 
+LOOK_LATE_S = 0.01
+"""So much after the moment when the log counts as silent who waits looks again: a timer may fire a little early."""
+
 PROBE_WAIT_S = 0.5
 """Longest wait for the acknowledgement of a probe: a log that is there again answers within milliseconds."""
 
@@ -186,18 +189,26 @@ class LogWriter:
             raise BackpressureError(
                 f"{self._in_flight} appends are under way", retry_after_s=BACKPRESSURE_RETRY_AFTER_S
             )
-        if self._is_silent(now_s) and self._circuit.trip(now_s):
-            metrics.count("log_circuit_opened")
-            log.warning("log_circuit_opened", reason="silent", in_flight=self._in_flight)
+        self._look_whether_silent(now_s)
         if not self._circuit.admits(now_s):
             raise BackpressureError(
                 "the log does not answer", retry_after_s=max(self._circuit.retry_after_s(now_s), 0.1)
             )
         return self._circuit.state is CircuitState.HALF_OPEN
 
-    def _is_silent(self, now_s: float) -> bool:
+    def _silent_from_s(self, now_s: float) -> float:
+        """Return from when on the log counts as silent, if nothing is heard until then."""
         oldest_s = next(iter(self._sent_at_s.values()), now_s)
-        return now_s - max(oldest_s, self._heard_at_s) > SILENCE_S
+        return max(oldest_s, self._heard_at_s) + SILENCE_S
+
+    def _look_whether_silent(self, now_s: float) -> bool:
+        """Return whether the log has gone silent, and open the circuit if it has."""
+        if now_s <= self._silent_from_s(now_s):
+            return False
+        if self._circuit.trip(now_s):
+            metrics.count("log_circuit_opened")
+            log.warning("log_circuit_opened", reason="silent", in_flight=self._in_flight)
+        return True
 
     async def _deliver(
         self,
@@ -233,17 +244,30 @@ class LogWriter:
         delivery.add_done_callback(lambda settled: self._settled(settled, producer))
         if is_probe:
             until_s = min(until_s, sent_s + PROBE_WAIT_S)
-        try:
-            async with asyncio.timeout(max(0.0, until_s - self._clock_s())):
-                metadata = await asyncio.shield(delivery)
-        except TimeoutError as error:
-            self._failed(UnconfirmedError("not acknowledged"), None)
-            raise UnconfirmedError("not acknowledged in time") from error
-        except KafkaError as error:
-            raise classify(error) from error
+        metadata = await self._acknowledgement(delivery, until_s, is_probe=is_probe)
         return AppendedRecord(
             topic=topic, partition=metadata.partition, offset=metadata.offset, timestamp_ms=metadata.timestamp
         )
+
+    async def _acknowledgement(self, delivery: asyncio.Future[Any], until_s: float, *, is_probe: bool) -> Any:
+        """Wait for it until then, or until the log has gone silent: who waits need not wait longer than who asks then.
+
+        A probe waits all its time: the log has been silent, and it is to find out whether it still is.
+        """
+        while True:  # bounded by until_s
+            now_s = self._clock_s()
+            look_s = until_s if is_probe else min(until_s, self._silent_from_s(now_s) + LOOK_LATE_S)
+            try:
+                async with asyncio.timeout(max(0.0, look_s - now_s)):
+                    return await asyncio.shield(delivery)
+            except KafkaError as error:
+                raise classify(error) from error
+            except TimeoutError as error:
+                if look_s >= until_s:
+                    self._failed(UnconfirmedError("not acknowledged"), None)
+                    raise UnconfirmedError("not acknowledged in time") from error
+                if self._look_whether_silent(self._clock_s()):
+                    raise UnconfirmedError("the log has gone silent") from error
 
     async def _check_partition(self, producer: Any, topic: str, partition: int | None) -> None:
         # aiokafka checks this by an assertion; an optimized interpreter would send into nowhere.

@@ -27,6 +27,8 @@ from streams.kafka_clients.errors import (
 )
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
 
+TIMEOUT_S = 5.0
+LONG_S = 60.0
 CONNECTION = KafkaConnection(bootstrap_servers="nowhere", request_timeout_s=0.2)
 
 
@@ -200,6 +202,52 @@ async def test_append_waits_for_a_slow_record_when_the_log_answers_others() -> N
             assert (await append_later(writer, fake)).offset == 42
         settle(fake.deliveries[0], written())
         assert (await slow).offset == 42
+
+
+async def test_append_that_waits_ends_when_the_log_goes_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked before the log was known to be gone waits no longer than who asks afterwards is told so."""
+    monkeypatch.setattr(producer_module, "SILENCE_S", 0.05)
+    async with writing(FakeProducer()) as writer, asyncio.timeout(TIMEOUT_S):
+        with pytest.raises(UnconfirmedError, match="silent"):
+            await writer.append("t", key=b"k", value=b"v", timeout_s=LONG_S)
+        assert writer.state is CircuitState.OPEN
+
+
+async def test_probe_waits_for_its_answer_although_the_log_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_module, "SILENCE_S", 0.05)
+    producer, clock = FakeProducer(), Clock()
+    async with writing(producer, clock_s=clock) as writer, asyncio.timeout(TIMEOUT_S):
+        lost = asyncio.create_task(writer.append("t", key=b"k", value=b"v", timeout_s=LONG_S))
+        await producer.sent.wait()
+        clock.now_s += OPEN_S
+        with pytest.raises(BackpressureError):
+            await writer.append("t", key=b"k", value=b"v")
+        with pytest.raises(UnconfirmedError):
+            await lost
+        clock.now_s += OPEN_S
+        producer.sent.clear()
+        probe = asyncio.create_task(writer.append("t", key=b"k", value=b"v"))
+        await producer.sent.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not probe.done()
+        settle(producer.deliveries[-1], written())
+        assert (await probe).offset == 42
+
+
+async def test_append_waits_on_when_the_log_answers_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_module, "SILENCE_S", 0.05)
+    producer = FakeProducer()
+    async with writing(producer) as writer, asyncio.timeout(TIMEOUT_S):
+        waiting = asyncio.create_task(writer.append("t", key=b"k", value=b"v", timeout_s=LONG_S))
+        await producer.sent.wait()
+        producer.answer = written
+        began_s = time.monotonic()
+        while time.monotonic() - began_s < 4 * producer_module.SILENCE_S:
+            await writer.append("t", key=b"k", value=b"v")
+        assert not waiting.done()
+        settle(producer.deliveries[0], written())
+        assert (await waiting).offset == 42
 
 
 async def test_append_waits_only_a_moment_when_it_is_the_probe_of_a_silent_log() -> None:
