@@ -43,8 +43,9 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
 
 
 def check_reading(consumer: Any) -> None:
-    """Return if the started consumer still fetches. Raises: ReadingEndedError."""
-    if consumer._fetcher.error_future.done():  # noqa: SLF001 -- there is no public way to tell
+    """Return if the started consumer still fetches, or was stopped on purpose. Raises: ReadingEndedError."""
+    fetcher = consumer._fetcher  # noqa: SLF001 -- there is no public way to tell
+    if fetcher.error_future.done() and not fetcher._closed:  # noqa: SLF001 -- as above
         raise ReadingEndedError("the consumer fetches no more")
 
 

@@ -252,7 +252,7 @@ class _Places:
 
     def __init__(self) -> None:
         self.sought: list[tuple[TP, int | str]] = []
-        self._fetcher = SimpleNamespace(error_future=asyncio.get_running_loop().create_future())
+        self._fetcher = SimpleNamespace(error_future=asyncio.get_running_loop().create_future(), _closed=False)
 
     def seek(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
@@ -307,6 +307,8 @@ async def test_thread_says_so_when_its_consumer_fetches_no_more(
     places._fetcher.error_future.cancel()
     with pytest.raises(ReadingEndedError):
         await thread._fetch(app.revocations, {SOURCE}, 1.0)
+    places._fetcher._closed = True
+    assert await thread._fetch(app.revocations, {SOURCE}, 1.0), "stopped on purpose: Faust has its own word for it"
 
 
 @pytest.mark.parametrize(("committed", "place"), [(None, "beginning"), (3, 3)])
