@@ -134,7 +134,7 @@ def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, an
         return
     told_unasked = evidence.call_number is None
     found_nothing = answered and evidence.inquiry
-    if found_nothing and reconciliation.made_again(turn, operation):
+    if found_nothing and reconciliation.made_again(turn, operation, found_nothing=True):
         return
     if told_unasked or (found_nothing and reconciliation.absence_is_proof(turn, operation)):
         settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, evidence.error)
@@ -153,6 +153,8 @@ def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answe
         operation = settlement.moved(turn, operation, state, transition)
     elif answered and evidence.outcome is Outcome.UNKNOWN:
         operation = turn.put(replace(operation, error=evidence.error))
+        if evidence.inquiry and reconciliation.made_again(turn, operation, found_nothing=False):
+            return
     _look_later(turn, operation)
 
 

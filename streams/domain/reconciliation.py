@@ -1,10 +1,10 @@
 """In doubt or pending: when to look at the operation again, and how.
 
 Called by `outcomes` (a word that left it open), by `order` (the timer fired) and by `admission` (another operation
-wants to know). An operation in doubt is never sent to another gateway. The first scheduled look is an inquiry; where
-that proved nothing and the gateway advises the same key, the same call is made again while the gateway still honours
-that key (it answers what it did, or does it once), and past that window only inquiries are made. After the last look a
-person decides.
+wants to know). An operation in doubt is never sent to another gateway. Every look is an inquiry, for a gateway may tell
+what it keeps failing to do again. From the second scheduled look on, where that proved nothing and the gateway advises
+the same key, the same call is made again while the gateway still honours that key (it answers what it did, or does it
+once). After the last look a person decides.
 
 That the gateway knows nothing of the operation is true of the moment it was asked: the call may be held by the network
 and arrive a minute later. So while the gateway honours the key, the same call is made again at once, and whichever copy
@@ -44,14 +44,17 @@ def due(turn: Turn, operation: OperationRow) -> None:
     if operation.call_kind is not None:
         turn.put(operation)
         return
-    operation = without_needless_token(turn, operation)
-    kind = CallKind(operation.kind.value) if _may_resend(turn, operation) else CallKind.INQUIRE
-    calls.called(turn, operation, kind)
+    calls.called(turn, without_needless_token(turn, operation), CallKind.INQUIRE)
 
 
-def made_again(turn: Turn, operation: OperationRow) -> bool:
-    """Make the call again, of an operation in doubt that an inquiry did not find; return whether that was possible."""
-    if operation.state is not OperationState.UNKNOWN or not _is_safe_again(turn, operation):
+def made_again(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> bool:
+    """Perhaps make the call again, of an operation that an inquiry has left in doubt; return whether it is made.
+
+    `found_nothing`: the inquiry was answered, the gateway knows nothing of the operation.
+    """
+    advised = operation.error is not None and operation.error.retry is RetryAdvice.SAME_KEY_NOW
+    wanted = found_nothing or (advised and operation.inquiries > 1)
+    if not wanted or operation.state is not OperationState.UNKNOWN or not _is_safe_again(turn, operation):
         return False
     calls.called(turn, operation, CallKind(operation.kind.value))
     return True
@@ -65,12 +68,6 @@ def absence_is_proof(turn: Turn, operation: OperationRow) -> bool:
 def without_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
     """Return the operation without its token once no call may need it any more."""
     return operation if operation.token is None or _window_open(turn, operation) else replace(operation, token=None)
-
-
-def _may_resend(turn: Turn, operation: OperationRow) -> bool:
-    advised = operation.error is not None and operation.error.retry is RetryAdvice.SAME_KEY_NOW
-    in_doubt = operation.state is OperationState.UNKNOWN and operation.inquiries > 1
-    return in_doubt and advised and _is_safe_again(turn, operation)
 
 
 def _is_safe_again(turn: Turn, operation: OperationRow) -> bool:

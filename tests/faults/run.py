@@ -4,6 +4,7 @@ Called by `make faults` (`__main__`) and by the short run of every build (`test_
 """
 
 import asyncio
+import contextlib
 import itertools
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from tests.kafka_cluster import KafkaCluster
 from tests.support.checker import violations
 from tests.support.evidence import EvidenceGatherer
 from tests.support.foreign_client import Graveyard
-from tests.support.workload import Shopper
+from tests.support.workload import Client, History, Shopper
 
 CLIENTS = 80
 ORIGINS = ("originA", "originB", "originC")
@@ -113,9 +114,24 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
             task.cancel()
         _record(world, folder)
     tell(f"{loop.time() - began:7.1f} s  all asked; waiting until nothing is open")
+    await come_back(world.client, world.history, timeout_s=SETTLE_TIMEOUT_S)
+    _record(world, folder)
     verdict = await _verdict(world, nemesis, began, recovery_limit_s=plan.recovery_limit_s)
     (folder / "verdict.json").write_text(json.dumps(asdict(verdict), indent=1))
     return verdict
+
+
+async def come_back(client: Client, history: History, *, timeout_s: float) -> None:
+    """Let clients whose patience ended ask again: an operation may be in doubt for longer than they waited.
+
+    Returns when each has a final answer or the time is over; the checker says which have none.
+    """
+    left = [each for each in history.requests if each.answers and not each.last.final]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while left:
+                await asyncio.gather(*(client.pursue(each) for each in left))
+                left = [each for each in left if not each.last.final]
 
 
 async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_limit_s: float) -> Verdict:

@@ -12,9 +12,10 @@ from tests.faults.fault import Fault, Site
 from tests.faults.kinds import FAULTS
 from tests.faults.nemesis import Nemesis, Struck
 from tests.faults.proxy import FaultyProxy
-from tests.faults.run import slow_recoveries
+from tests.faults.run import come_back, slow_recoveries
 from tests.faults.world import World
 from tests.kafka_cluster.cluster import free_ports
+from tests.support.workload import Answer, Client, History, Request
 
 LIMIT_S = 5.0
 SILENCE_S = 0.1
@@ -129,3 +130,40 @@ def test_a_recovery_is_a_violation_when_it_came_late_or_not_at_all() -> None:
 
 def test_every_fault_has_a_name_of_its_own() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
+
+
+class _Doubtful:
+    """A client whose operation stays in doubt for so many more rounds of asking; -1: for ever."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds = rounds
+
+    async def pursue(self, request: Request) -> None:
+        await asyncio.sleep(0)
+        self.rounds -= 1
+        request.answers.append(_answer(202 if self.rounds else 201))
+
+
+def _answer(status: int) -> Answer:
+    return Answer(status=status, body={}, replayed=False, seconds=0.0)
+
+
+def _asked(history: History, *statuses: int) -> Request:
+    request = history.new(origin_id="o", order_id="1", key="k", path="/payments", body={})
+    request.answers.extend(_answer(each) for each in statuses)
+    return request
+
+
+async def test_client_whose_patience_ended_comes_back_until_there_is_a_final_answer() -> None:
+    history = History()
+    doubtful, answered, never_sent = _asked(history, 202), _asked(history, 201), _asked(history)
+    await come_back(cast("Client", _Doubtful(3)), history, timeout_s=LIMIT_S)
+    assert [each.status for each in doubtful.answers] == [202, 202, 202, 201]
+    assert (len(answered.answers), len(never_sent.answers)) == (1, 0)
+
+
+async def test_client_gives_up_when_its_operation_stays_in_doubt() -> None:
+    history = History()
+    doubtful = _asked(history, 202)
+    await asyncio.wait_for(come_back(cast("Client", _Doubtful(-1)), history, timeout_s=0.05), LIMIT_S)
+    assert doubtful.last.status == 202

@@ -185,23 +185,42 @@ def test_pending_operation_is_looked_at_too_and_ends_in_review_when_nothing_come
     assert desk.transitions == ["accepted", "pended", "reviewed"]
 
 
-def test_call_is_sent_again_with_its_key_when_an_inquiry_proves_nothing_inside_the_window() -> None:
+def looked_twice(desk: Desk, op_id: object) -> None:
+    """Two scheduled looks prove nothing, so that the call is made again if it can be."""
+    for _ in range(2):
+        assert looked(desk, op_id, RESEND_ADVISED).kind is CallKind.INQUIRE
+
+
+def test_call_is_sent_again_with_its_key_when_the_second_inquiry_proves_nothing_inside_the_window() -> None:
     desk = Desk(rules=WINDOWS)
     op_id = desk.do(sale(), RESEND_ADVISED)
     assert desk.operation(op_id).token == "tok_1"
     assert looked(desk, op_id, RESEND_ADVISED).kind is CallKind.INQUIRE
-    again = looked(desk, op_id, SUCCESS)
-    assert (again.kind, again.token, again.call_number) == (CallKind.SALE, "tok_1", 3)
+    assert len(desk.requests) == 0
+    assert looked(desk, op_id, RESEND_ADVISED).kind is CallKind.INQUIRE
+    again = desk.requests[0]
+    assert (again.kind, again.token, again.call_number) == (CallKind.SALE, "tok_1", 4)
     assert again.gateway_key.endswith("-1")
+    desk.call(SUCCESS)
     assert desk.state(op_id) is OperationState.SUCCEEDED
     assert desk.operation(op_id).token is None
+
+
+def test_each_look_is_an_inquiry_though_the_call_is_made_again_too() -> None:
+    """A gateway that fails each time it is asked to do it again may still tell that it has done it."""
+    desk = Desk(rules=WINDOWS)
+    op_id = desk.do(sale(), RESEND_ADVISED)
+    looked_twice(desk, op_id)
+    desk.call(RESEND_ADVISED)
+    assert looked(desk, op_id, SUCCESS).kind is CallKind.INQUIRE
+    assert desk.state(op_id) is OperationState.SUCCEEDED
 
 
 def test_refusal_of_a_second_sending_proves_nothing_when_the_first_is_in_doubt() -> None:
     desk = Desk(rules=WINDOWS)
     op_id = desk.do(sale(), RESEND_ADVISED)
-    looked(desk, op_id, RESEND_ADVISED)
-    looked(desk, op_id, refusal(RetryAdvice.OTHER_GATEWAY))
+    looked_twice(desk, op_id)
+    desk.call(refusal(RetryAdvice.OTHER_GATEWAY))
     assert desk.state(op_id) is OperationState.UNKNOWN
     assert op_id in desk.timers
 
@@ -209,25 +228,28 @@ def test_refusal_of_a_second_sending_proves_nothing_when_the_first_is_in_doubt()
 def test_only_inquiries_are_made_when_the_window_is_over() -> None:
     desk = Desk(rules=WINDOWS)
     op_id = desk.do(sale(), RESEND_ADVISED)
-    looked(desk, op_id, RESEND_ADVISED)
     desk.now_ms += DAY_MS
-    assert looked(desk, op_id, RESEND_ADVISED).kind is CallKind.INQUIRE
+    looked_twice(desk, op_id)
+    assert len(desk.requests) == 0
     assert desk.operation(op_id).token is None
 
 
 def test_only_inquiries_are_made_when_the_gateway_does_not_advise_its_key() -> None:
     desk = Desk(rules=WINDOWS)
     op_id = desk.do(sale(), UNKNOWN)
-    looked(desk, op_id, Said(outcome=Outcome.UNKNOWN, reference=None))
-    assert looked(desk, op_id, SUCCESS).kind is CallKind.INQUIRE
+    for _ in range(3):
+        assert looked(desk, op_id, Said(outcome=Outcome.UNKNOWN, reference=None)).kind is CallKind.INQUIRE
+    assert len(desk.requests) == 0
 
 
 def test_refund_is_sent_again_without_a_token_when_its_key_holds_for_ever() -> None:
     desk = Desk(rules=WINDOWS)
     desk.do(sale())
     op_id = desk.do(refund(desk.payment.payment_id, 1), RESEND_ADVISED)
-    looked(desk, op_id, RESEND_ADVISED)
-    assert looked(desk, op_id, SUCCESS).kind is CallKind.REFUND
+    looked_twice(desk, op_id)
+    assert desk.requests[0].kind is CallKind.REFUND
+    desk.call(SUCCESS)
+    assert desk.state(op_id) is OperationState.SUCCEEDED
 
 
 def test_new_operation_goes_ahead_when_the_inquiry_ends_the_doubt() -> None:
@@ -391,7 +413,7 @@ def test_stale_inquiry_proves_nothing_when_a_newer_call_is_awaited() -> None:
     desk.fire(op_id)
     stale = desk.requests[0]
     desk.call(RESEND_ADVISED)
-    desk.fire(op_id)
+    looked(desk, op_id, RESEND_ADVISED)
     desk.requests.appendleft(stale)
     desk.call(NOT_FOUND)
     assert desk.state(op_id) is OperationState.UNKNOWN
