@@ -8,28 +8,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from schemas.identifiers import GatewayName
-from schemas.records.policies import OriginPolicy
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import MisconfiguredError, RejectedError, RetryableError
 from streams.kafka_clients.log_reader import ReadFrom, read_log
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.policy_writer import set_policy
 from tests.support.embedded_process import embedded_broker_process
-from tests.support.gateway_calls import CODEC, NOW_MS, writing
+from tests.support.gateway_calls import CODEC, NOW_MS, WISH, writing
 from tests.support.kafka_topics import COMPACTED, create_topics, unique
 
 LIMIT_S = 20.0
-
-WISH = OriginPolicy(
-    origin_id="originA",
-    version=0,
-    gateways=(GatewayName("mock"),),
-    fallback=True,
-    max_attempts=3,
-    limits=(),
-    updated_at_ms=0,
-)
 
 
 @pytest.fixture(scope="module", params=["embedded", pytest.param("kafka", marks=pytest.mark.kafka)])

@@ -13,26 +13,15 @@ from http_ingress.kafka_replies import KafkaReplyFeed
 from http_ingress.metrics import IngressMetrics
 from http_ingress.replies import FeedLostError, ReplyPump, Waiters
 from schemas import topics
-from schemas.identifiers import GatewayName
-from schemas.records.policies import OriginPolicy
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.policy_writer import set_policy
 from tests.support.embedded_process import embedded_broker_process
-from tests.support.gateway_calls import CODEC, NOW_MS
+from tests.support.gateway_calls import CODEC, NOW_MS, WISH
 from tests.support.kafka_topics import COMPACTED, create_topics, unique
 from tests.support.waiting import until
 
 LIMIT_S = 20.0
-WISH = OriginPolicy(
-    origin_id="originA",
-    version=0,
-    gateways=(GatewayName("mock"),),
-    fallback=True,
-    max_attempts=3,
-    limits=(),
-    updated_at_ms=0,
-)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId
 from schemas.messages import EncodedMessage, Envelope, MessageCodec
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from schemas.records.policies import OriginPolicy
 from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.options import ExecutorOptions
@@ -28,6 +29,10 @@ NOW_MS = 1_800_000_000_000
 WAIT_LIMIT_S = 60.0
 
 CODEC = MessageCodec(SchemaIds.packaged())
+WISH = OriginPolicy(
+    origin_id=ORIGIN, version=0, gateways=(GATEWAY,), fallback=True, max_attempts=3, limits=(), updated_at_ms=0
+)
+"""A policy as somebody would like to have it set."""
 
 
 def request_of(
