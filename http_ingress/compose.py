@@ -80,7 +80,7 @@ def compose(
     metrics = IngressMetrics()
     waiters = Waiters(limit=own.max_waiting)
     metrics.gauges.append(Gauge("payment_ingress_waiting", "Requests waiting for a reply.", lambda: len(waiters)))
-    writer = LogWriter(connection)
+    writer = LogWriter(connection, waits_through_silence=False)  # clients can come again, with their key
     feed = KafkaReplyFeed(connection=connection, partition=own.reply_partition)
     pump = ReplyPump(feed=feed, waiters=waiters, codec=codec, metrics=metrics)
     store = _key_store(http)

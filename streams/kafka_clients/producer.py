@@ -93,12 +93,23 @@ class LogWriter:
         connection: KafkaConnection,
         *,
         max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+        waits_through_silence: bool = True,
         build: Callable[[KafkaConnection], Any] = build_producer,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`max_in_flight`: records sent and not yet settled by the broker, a bound on memory."""
+        """Make a writer that is not connected yet.
+
+        Args:
+            connection: how the broker is reached.
+            max_in_flight: records sent and not yet settled by the broker, a bound on memory.
+            waits_through_silence: whether an append waits all its time for a log that has gone silent; one that does
+                not ends as soon as the log is known to be gone, for a caller who can come again.
+            build: makes the producer.
+            clock_s: monotonic seconds.
+        """
         self._connection = connection
         self._max_in_flight = max_in_flight
+        self._waits_through_silence = waits_through_silence
         self._build = build
         self._clock_s = clock_s
         self._circuit = Circuit()
@@ -250,13 +261,14 @@ class LogWriter:
         )
 
     async def _acknowledgement(self, delivery: asyncio.Future[Any], until_s: float, *, is_probe: bool) -> Any:
-        """Wait for it until then, or until the log has gone silent: who waits need not wait longer than who asks then.
+        """Wait for it until then, or, if so wished, until the log has gone silent, as who asks then is told at once.
 
         A probe waits all its time: the log has been silent, and it is to find out whether it still is.
         """
+        waits = is_probe or self._waits_through_silence
         while True:  # bounded by until_s
             now_s = self._clock_s()
-            look_s = until_s if is_probe else min(until_s, self._silent_from_s(now_s) + LOOK_LATE_S)
+            look_s = until_s if waits else min(until_s, self._silent_from_s(now_s) + LOOK_LATE_S)
             try:
                 async with asyncio.timeout(max(0.0, look_s - now_s)):
                     return await asyncio.shield(delivery)

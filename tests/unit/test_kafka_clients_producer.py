@@ -92,10 +92,19 @@ def written() -> Metadata:
 
 @asynccontextmanager
 async def writing(
-    *producers: FakeProducer, max_in_flight: int = 100, clock_s: Callable[[], float] = time.monotonic
+    *producers: FakeProducer,
+    max_in_flight: int = 100,
+    waits_through_silence: bool = True,
+    clock_s: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[LogWriter]:
     left = list(producers)
-    writer = LogWriter(CONNECTION, max_in_flight=max_in_flight, build=lambda _: left.pop(0), clock_s=clock_s)
+    writer = LogWriter(
+        CONNECTION,
+        max_in_flight=max_in_flight,
+        waits_through_silence=waits_through_silence,
+        build=lambda _: left.pop(0),
+        clock_s=clock_s,
+    )
     try:
         yield writer
     finally:
@@ -207,16 +216,24 @@ async def test_append_waits_for_a_slow_record_when_the_log_answers_others() -> N
 async def test_append_that_waits_ends_when_the_log_goes_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asked before the log was known to be gone waits no longer than who asks afterwards is told so."""
     monkeypatch.setattr(producer_module, "SILENCE_S", 0.05)
-    async with writing(FakeProducer()) as writer, asyncio.timeout(TIMEOUT_S):
+    async with writing(FakeProducer(), waits_through_silence=False) as writer, asyncio.timeout(TIMEOUT_S):
         with pytest.raises(UnconfirmedError, match="silent"):
             await writer.append("t", key=b"k", value=b"v", timeout_s=LONG_S)
         assert writer.state is CircuitState.OPEN
 
 
+async def test_append_waits_through_silence_when_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_module, "SILENCE_S", 0.01)
+    producer = FakeProducer()
+    async with writing(producer) as writer, asyncio.timeout(TIMEOUT_S):
+        with pytest.raises(UnconfirmedError, match="in time"):
+            await writer.append("t", key=b"k", value=b"v", timeout_s=10 * producer_module.SILENCE_S)
+
+
 async def test_probe_waits_for_its_answer_although_the_log_was_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(producer_module, "SILENCE_S", 0.05)
     producer, clock = FakeProducer(), Clock()
-    async with writing(producer, clock_s=clock) as writer, asyncio.timeout(TIMEOUT_S):
+    async with writing(producer, waits_through_silence=False, clock_s=clock) as writer, asyncio.timeout(TIMEOUT_S):
         lost = asyncio.create_task(writer.append("t", key=b"k", value=b"v", timeout_s=LONG_S))
         await producer.sent.wait()
         clock.now_s += OPEN_S
@@ -238,7 +255,7 @@ async def test_probe_waits_for_its_answer_although_the_log_was_silent(monkeypatc
 async def test_append_waits_on_when_the_log_answers_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(producer_module, "SILENCE_S", 0.05)
     producer = FakeProducer()
-    async with writing(producer) as writer, asyncio.timeout(TIMEOUT_S):
+    async with writing(producer, waits_through_silence=False) as writer, asyncio.timeout(TIMEOUT_S):
         waiting = asyncio.create_task(writer.append("t", key=b"k", value=b"v", timeout_s=LONG_S))
         await producer.sent.wait()
         producer.answer = written
