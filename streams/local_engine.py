@@ -216,7 +216,7 @@ class LocalEngine:
         """Start everything; on a failure, stop what was started."""
         try:
             await self.start()
-        except BaseException:
+        except BaseException:  # cancellation too: raised on, only no process may be left behind
             await self.stop()
             raise
         return self

@@ -65,7 +65,7 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         call_number=evidence.call_number,
         call_kind=CallKind(operation.kind.value),
         called_at_ms=turn.now_ms,
-        sent_until_ms=0,
+        sent_until_ms=turn.now_ms,  # as far as this owner can know; 0 would let absence pass for proof
         first_requested_at_ms=turn.now_ms,
     )
     if operation.kind in OPENING:

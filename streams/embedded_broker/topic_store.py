@@ -199,7 +199,7 @@ class TopicStore:
         if topic.config.compacts and log.dirty_bytes >= self._memory.partition_bytes // _EVICTION_FRACTION:
             # Upkeep should have come first; at the limit the write has to wait for it, however long it takes.
             for _ in compact(log, tombstones_expire_before_ms=now_ms - topic.config.delete_retention_ms):
-                pass
+                pass  # each step does its work; there is nothing to do between them
         if topic.config.deletes:
             log.cut_to_size(target_bytes)
 

@@ -247,7 +247,7 @@ class LogWriter:
             if isinstance(failure, UnconfirmedError):
                 raise RetryableError(str(failure)) from error
             raise failure from error
-        except BaseException:
+        except BaseException:  # cancellation too: raised on, only the count must not leak
             self._count_in_flight(-1)
             raise
         sent_s = self._clock_s()
@@ -294,7 +294,7 @@ class LogWriter:
                 producer = self._build(self._connection)
                 try:
                     await producer.start()
-                except BaseException:
+                except BaseException:  # cancellation too: raised on, only the half-open producer must not leak
                     self._close_later(producer)
                     raise
                 self._producer = producer

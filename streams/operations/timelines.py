@@ -221,7 +221,7 @@ def _origin_on_log(found: Iterable[_Found], subject: Subject) -> OriginId | None
             case PaymentEvent() as event if subject.identifier in {event.payment_id, event.operation.refund_id}:
                 return event.origin_id
             case _:
-                pass
+                pass  # no record that names the subject: the next one may
     return None
 
 

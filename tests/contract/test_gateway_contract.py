@@ -61,7 +61,7 @@ async def peer(request: pytest.FixtureRequest, mock_process: MockGatewayProcess)
 
 
 async def provoke(peer: GatewayUnderTest, situation: Situation, request: GatewayCallRequested) -> None:
-    if situation in peer.cannot:
+    if situation in peer.cannot:  # with the peer's own reason
         pytest.skip(f"{peer.gateway.name}: {peer.cannot[situation]}")
     await peer.provoke(situation, request)
 

@@ -82,7 +82,7 @@ async def until(condition: Callable[[], bool] | Callable[[], Awaitable[bool]]) -
             verdict = condition()
             if verdict if isinstance(verdict, bool) else await verdict:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # between two questions to the broker, which sets no event of ours
 
 
 def values_of(records: Iterable[ConsumerRecord]) -> list[bytes]:

@@ -90,7 +90,7 @@ async def wait_until(condition: Callable[[], bool], what: str, *, limit_s: float
 async def wait_for_results(topics: OwnTopics, count: int) -> None:
     async with asyncio.timeout(WAIT_LIMIT_S):
         while len(await topics.read_results()) < count:
-            pass
+            pass  # the reading itself waits for the broker
 
 
 async def assert_all_committed(topics: OwnTopics) -> None:

@@ -125,7 +125,7 @@ class Worker(Generic[State]):
             self._applied = offset + 1
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
-        raise NotImplementedError
+        raise NotImplementedError  # each worker of the model has its own
 
     @property
     def busy(self) -> bool:

@@ -156,10 +156,10 @@ class TellableGateway(Gateway):
         return await self._behaved(request)
 
     def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
-        raise NotImplementedError
+        raise NotImplementedError  # the executor never asks for it
 
     def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
-        raise NotImplementedError
+        raise NotImplementedError  # the executor never asks for it
 
     async def health(self) -> Health:
         return Health(reachable=True, detail="")

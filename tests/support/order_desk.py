@@ -127,7 +127,7 @@ class Desk:
             case ClearTimer():
                 self.timers.pop(output.op_id, None)
             case Publish() | Reply():
-                pass
+                pass  # read from `said`
 
     # Commands
 
