@@ -1,5 +1,7 @@
 """In doubt: inquiries and their schedule, the new operation that has to wait, late failures and notices."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.records.gateway import GatewayCallRequested
@@ -21,6 +23,7 @@ from tests.support.order_desk import (
     Said,
     authorize,
     capture,
+    completed,
     error,
     plan,
     refund,
@@ -120,6 +123,18 @@ def test_lateness_counts_from_the_answer_to_the_last_sending() -> None:
     desk.now_ms += LATE_CALL_MS
     looked(desk, op_id, NOT_FOUND)
     assert desk.state(op_id) is OperationState.NOT_EXECUTED
+
+
+def test_absence_is_no_proof_of_an_attempt_that_was_learnt_of_elsewhere() -> None:
+    """This owner does not know when it was sent: it counts as sent when it was heard of."""
+    desk = Desk(now_ms=DAY_MS)
+    op_id = desk.send(sale())
+    desk.grant()
+    ahead = replace(desk.requests.popleft(), kind=CallKind.INQUIRE, attempt=2, call_number=3)
+    desk.result(completed(ahead, UNKNOWN, now_ms=desk.now_ms))
+    assert desk.state(op_id) is OperationState.UNKNOWN
+    looked(desk, op_id, NOT_FOUND)
+    assert desk.state(op_id) is OperationState.UNKNOWN
 
 
 def test_pending_operation_is_never_sent_again_when_an_inquiry_finds_nothing() -> None:
