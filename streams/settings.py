@@ -58,6 +58,10 @@ class KafkaSettings(_Group):
         default=1, ge=1, le=9, description="Copies that must have a write; 2 in production."
     )
     request_timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of a broker, seconds.")
+    start_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=300.0,
+        description="Longest wait at a program's start for a broker that answers, seconds; then it ends with code 4.",
+    )
 
 
 class StreamSettings(_Group):

@@ -10,11 +10,14 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from streams.cli.terminal import ExitCode, expected_failures, fail
+from streams.cli.terminal import ExitCode, expected_failures, fail, note
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 OWN_PROGRAMS = {
@@ -58,11 +61,7 @@ def dev(
 def _worker(component: str) -> Callable[[], None]:
     def start() -> None:
         with expected_failures():
-            from streams import settings
-            from streams.operations.reachability import require_broker
-
-            configured = settings.load()
-            require_broker(configured.kafka)
+            configured = _settings_once_a_broker_answers()
             with worker_failures():
                 from streams import bootstrap  # late: what is wrong above is said without waiting for Faust's import
 
@@ -91,7 +90,9 @@ def worker_failures() -> Iterator[None]:
 def _own_program(module: str) -> Callable[[typer.Context], None]:
     def become(context: typer.Context) -> None:
         with expected_failures():
-            if module != "streams.embedded_broker":
+            if module == "http_ingress" and not _asks_for_help(context.args):
+                _settings_once_a_broker_answers()
+            elif module != "streams.embedded_broker":
                 _refuse_wrong_settings()
             become_module(module, context.args)
 
@@ -102,6 +103,19 @@ def _refuse_wrong_settings() -> None:
     from streams import settings
 
     settings.load()
+
+
+def _asks_for_help(arguments: Sequence[str]) -> bool:
+    return not {"-h", "--help"}.isdisjoint(arguments)
+
+
+def _settings_once_a_broker_answers() -> "Settings":
+    from streams import settings
+    from streams.operations.reachability import wait_for_broker
+
+    configured = settings.load()
+    wait_for_broker(configured.kafka, say=note)
+    return configured
 
 
 def become_module(module: str, arguments: Sequence[str]) -> NoReturn:

@@ -1,14 +1,16 @@
 """Does a broker answer at an address, and which Kafka APIs does it speak? Asked directly, so that a fault has a cause.
 
-Called by `kafka_log` before a client is made and by the doctor. A Kafka client tries in the background until its
-time-out and then says "timed out" to a wrong port, a wrong name and a firewall alike; one plain connection says which.
-ApiVersions is allowed before any authentication (KIP-43), so no credential is needed or sent here.
+Called by `kafka_log` before a client is made, by the doctor, and by the engine's programs before they start. A Kafka
+client tries in the background until its time-out and then says "timed out" to a wrong port, a wrong name and a firewall
+alike; one plain connection says which. ApiVersions is allowed before any authentication (KIP-43), so no credential is
+needed or sent here.
 """
 
 import socket
 import ssl
 import struct
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from streams.operations.errors import UnreachableError
@@ -16,6 +18,9 @@ from streams.settings import KafkaSettings
 
 CONNECT_TIMEOUT_S = 3.0
 """Longest wait for one address; a broker that needs longer is no broker to run payments on."""
+
+ASK_AGAIN_S = 1.0
+"""Between two rounds of asking while nobody answers."""
 
 MAX_ADDRESSES = 32
 MIN_ANSWER_BYTES = 10
@@ -67,6 +72,34 @@ def require_broker(settings: KafkaSettings, *, timeout_s: float = CONNECT_TIMEOU
             return
         faults.append(f"{answer.address}: {answer.fault}")
     raise UnreachableError("no broker answers (" + "; ".join(faults) + ")")
+
+
+def wait_for_broker(settings: KafkaSettings, *, say: Callable[[str], None]) -> None:
+    """Return when one address answers, after `settings.start_wait_s` at most.
+
+    A program that ends because its broker is gone is started again while that is still so. If it refused, whoever
+    starts it would wait longer from time to time (Kubernetes: up to five minutes), and so would the payments.
+
+    Args:
+        settings: the addresses, and how long to wait.
+        say: told what is wrong once, when the first round found nobody.
+
+    Raises:
+        UnreachableError: nobody answered, with what each address said last; or the list itself is wrong, at once.
+    """
+    give_up_s = time.monotonic() + settings.start_wait_s
+    addresses_of(settings.bootstrap_servers)
+    is_told = False
+    while True:
+        try:
+            return require_broker(settings)
+        except UnreachableError as error:
+            if time.monotonic() + ASK_AGAIN_S > give_up_s:
+                raise
+            if not is_told:
+                say(f"{error}; asking again for {settings.start_wait_s:g} s")
+                is_told = True
+        time.sleep(ASK_AGAIN_S)
 
 
 def _ask(host: str, port: int, settings: KafkaSettings, *, timeout_s: float) -> Answer:

@@ -19,6 +19,7 @@ from streams.cli.terminal import ExitCode
 from streams.cli.times import parse_when, shown_time
 from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
 from streams.kafka_clients.errors import MisconfiguredError, UnconfirmedError
+from streams.operations import reachability
 from tests.support.command_line import run_command
 
 HELP_LIMIT_S = 0.5
@@ -28,7 +29,8 @@ HEAVY = ("faust", "aiokafka", "confluent_kafka", "aiohttp", "pydantic", "fastavr
 
 
 def _run(*words: str, environment: dict[str, str] | None = None) -> Result:
-    return run_command(*words, environment={"PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": NOBODY, **(environment or {})})
+    nobody = {"PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": NOBODY, "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "0"}
+    return run_command(*words, environment={**nobody, **(environment or {})})
 
 
 def test_help_names_every_command_when_asked() -> None:
@@ -76,6 +78,7 @@ def test_help_imports_nothing_heavy_when_it_is_printed() -> None:
         ["orders"],
         ["claims"],
         ["executor"],
+        ["ingress"],
     ],
 )
 def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequence[str]) -> None:
@@ -83,6 +86,15 @@ def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequ
     assert result.exit_code == ExitCode.UNREACHABLE
     assert result.stderr == f"error: no broker answers ({NOBODY}: connection refused)\n"
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("program", ["orders", "claims", "executor", "ingress"])
+def test_program_asks_again_when_no_broker_answers_yet(program: str) -> None:
+    result = _run(program, environment={"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "1.5"})
+    assert result.exit_code == ExitCode.UNREACHABLE
+    first, last = result.stderr.splitlines()
+    assert first == f"no broker answers ({NOBODY}: connection refused); asking again for 1.5 s"
+    assert last == f"error: no broker answers ({NOBODY}: connection refused)"
 
 
 @pytest.mark.parametrize(
@@ -162,6 +174,7 @@ def test_command_becomes_its_own_program_when_it_is_one(
 ) -> None:
     became: list[Sequence[str]] = []
     monkeypatch.setattr(os, "execv", lambda _path, command: became.append(command))
+    monkeypatch.setattr(reachability, "require_broker", lambda _settings: None)
     assert _run(*words).exit_code == ExitCode.OK
     wanted = words[1:] if arguments is None else arguments
     assert became == [[sys.executable, "-m", module, *wanted]]

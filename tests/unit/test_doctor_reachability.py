@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams.operations.errors import UnreachableError
-from streams.operations.reachability import MAX_ANSWER_BYTES, addresses_of, ask_all, require_broker
+from streams.operations.reachability import MAX_ANSWER_BYTES, addresses_of, ask_all, require_broker, wait_for_broker
 from streams.settings import KafkaSettings
 
 TIMEOUT_S = 2.0
@@ -96,6 +96,30 @@ def test_require_broker_names_every_address_when_none_answers() -> None:
 def test_require_broker_returns_when_one_of_several_answers() -> None:
     with _answering(_framed(GOOD)) as address:
         require_broker(KafkaSettings(bootstrap_servers=f"127.0.0.1:1,{address}"))
+
+
+def test_wait_for_broker_returns_when_one_answers_later() -> None:
+    told: list[str] = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))  # nobody listens yet: refused
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        thread = threading.Thread(target=_serve, args=(server, _framed(GOOD)))
+
+        def say(text: str) -> None:
+            told.append(text)
+            server.listen()
+            thread.start()
+
+        wait_for_broker(KafkaSettings(bootstrap_servers=address, start_wait_s=30), say=say)
+        thread.join(TIMEOUT_S)
+    assert told == [f"no broker answers ({address}: connection refused); asking again for 30 s"]
+
+
+def test_wait_for_broker_refuses_at_once_when_the_list_is_wrong() -> None:
+    told: list[str] = []
+    with pytest.raises(UnreachableError, match="is not host:port"):
+        wait_for_broker(KafkaSettings(bootstrap_servers="a:b", start_wait_s=30), say=told.append)
+    assert told == []
 
 
 @pytest.mark.parametrize(
