@@ -35,6 +35,11 @@ _SAFE_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Server": "payment-engine",
 }
+NOTHING_WRITTEN: Final = "Nothing was written. Send the same request again."
+MAY_BE_WRITTEN: Final = (
+    "The record was sent but not acknowledged: it may have been written. Send the same request again, with the same "
+    "idempotency key: it happens once."
+)
 _HTTP_PROBLEMS: Final = {
     400: ProblemCode.BAD_REQUEST,
     404: ProblemCode.NOT_FOUND,
@@ -163,7 +168,9 @@ async def _answered(request: web.Request, handler: HttpHandler) -> web.StreamRes
         return respond(request, of_error(error))
     except LogUnavailableError as error:
         _log.warning("log_unavailable", request_id=request[_REQUEST_ID], reason=str(error))
-        return respond(request, of_error(retry_later(ProblemCode.LOG_UNAVAILABLE, after_s=error.retry_after_s)))
+        detail = MAY_BE_WRITTEN if error.may_be_written else NOTHING_WRITTEN
+        problem = retry_later(ProblemCode.LOG_UNAVAILABLE, after_s=error.retry_after_s, detail=detail)
+        return respond(request, of_error(problem))
     except web.HTTPException as error:
         return respond(request, of_error(_of_http(error)))
     except Exception:  # noqa: BLE001 -- the shell of all requests: a defect is one 500, logged, not a lost connection

@@ -18,7 +18,7 @@ from schemas.messages import Envelope, Headers, MessageCodec
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.gateway import WebhookReceived
 from schemas.records.payments import PaymentQueried
-from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from streams.kafka_clients.errors import BackpressureError, MisconfiguredError, RetryableError
 
 SOURCE: Final = "payment-engine/ingress"
 
@@ -26,11 +26,17 @@ Appendable = Command | PaymentQueried | WebhookReceived
 
 
 class LogUnavailableError(Exception):
-    """The record was not acknowledged by the log. It may have been written all the same."""
+    """The record was not acknowledged by the log.
 
-    def __init__(self, reason: str, *, retry_after_s: int = RETRY_AFTER_LOG_S) -> None:
+    Attributes:
+        retry_after_s: how long the client shall wait, seconds.
+        may_be_written: whether it was sent, so that it may be on the log all the same.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: int = RETRY_AFTER_LOG_S, may_be_written: bool = True) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.may_be_written = may_be_written
 
 
 class CommandLog(Protocol):
@@ -72,7 +78,11 @@ class KafkaCommandLog:
                 topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
             )
         except RetryableError as error:
-            raise LogUnavailableError(str(error), retry_after_s=math.ceil(error.retry_after_s)) from error
+            # Only this one says that nothing was sent; a broker's own refusal may follow a try that it did take.
+            unsent = isinstance(error, BackpressureError)
+            raise LogUnavailableError(
+                str(error), retry_after_s=math.ceil(error.retry_after_s), may_be_written=not unsent
+            ) from error
         except MisconfiguredError as error:
             raise LogUnavailableError(str(error)) from error
 

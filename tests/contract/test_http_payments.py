@@ -253,6 +253,17 @@ async def test_log_that_cannot_be_written_is_a_503_with_retry_after(running: Run
         assert (await response.json(content_type=PROBLEM))["code"] == "log_unavailable"
 
 
+@pytest.mark.parametrize(
+    ("may_be_written", "told"), [(False, "Nothing was written."), (True, "it may have been written.")]
+)
+async def test_log_that_cannot_be_written_says_whether_the_command_may_be_on_it(
+    running: Running, may_be_written: bool, told: str
+) -> None:
+    running.engine.break_log(may_be_written=may_be_written)
+    response = await pay(running)
+    assert told in (await response.json(content_type=PROBLEM))["detail"]
+
+
 async def test_request_is_a_503_when_too_many_wait() -> None:
     settings = IngressSettings(dev=True, sync_timeout_s=5, max_waiting=1)
     async with running_ingress(settings=settings) as running:

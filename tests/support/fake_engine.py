@@ -125,9 +125,9 @@ class FakeEngine:
 
     # What the tests say.
 
-    def break_log(self) -> None:
+    def break_log(self, *, may_be_written: bool = False) -> None:
         """Let every append fail."""
-        self.fault = LogUnavailableError("the broker is gone", retry_after_s=2)
+        self.fault = LogUnavailableError("the broker is gone", retry_after_s=2, may_be_written=may_be_written)
 
     def release_held(self) -> None:
         """Send the final replies of slow operations."""

@@ -23,7 +23,7 @@ from schemas.messages import Envelope, Headers
 from schemas.records.commands import PaymentRequested
 from schemas.records.gateway import WebhookReceived
 from schemas.vocabulary import OperationState, Rejection
-from streams.kafka_clients.errors import BackpressureError
+from streams.kafka_clients.errors import BackpressureError, RetryableError, UnconfirmedError
 from streams.kafka_clients.errors import MisconfiguredError as LogMisconfiguredError
 from streams.settings import MisconfiguredError
 from tests.support.ingress_under_test import CODEC
@@ -314,14 +314,22 @@ async def test_command_goes_to_its_order_with_the_place_of_its_reply() -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "retry_after_s"),
-    [(BackpressureError("full", retry_after_s=0.3), 1), (LogMisconfiguredError("no permission"), 2)],
+    ("failure", "retry_after_s", "may_be_written"),
+    [
+        (BackpressureError("full", retry_after_s=0.3), 1, False),
+        (UnconfirmedError("silence"), 1, True),
+        (RetryableError("no leader"), 1, True),
+        (LogMisconfiguredError("no permission"), 2, True),
+    ],
 )
-async def test_append_is_unavailable_when_the_writer_cannot_write(failure: Exception, retry_after_s: int) -> None:
+async def test_append_is_unavailable_when_the_writer_cannot_write(
+    failure: Exception, retry_after_s: int, may_be_written: bool
+) -> None:
     log = KafkaCommandLog(writer=ScriptedWriter(failure), codec=CODEC)
     with pytest.raises(LogUnavailableError) as unavailable:
         await log.append(PAYMENT, envelope())
     assert unavailable.value.retry_after_s == retry_after_s
+    assert unavailable.value.may_be_written == may_be_written
 
 
 def test_webhook_is_keyed_by_its_order_else_by_what_it_is_about() -> None:
