@@ -10,7 +10,6 @@ import signal
 import tempfile
 import time
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +25,7 @@ from schemas.messages import Envelope
 from schemas.records.commands import PaymentRequested
 from streams.local_engine import Component, ComponentFailedError, LocalEngine
 from tests.faults.proxy import FaultyProxy
+from tests.faults.supervisor import Supervisor
 from tests.kafka_cluster import KafkaCluster, KafkaNode
 from tests.kafka_cluster.cluster import free_ports
 from tests.support.foreign_client import CODEC, HeaderList, Origin, Sent, append_all
@@ -34,10 +34,6 @@ from tests.support.workload import Client, Habits, History, Request
 PARTITIONS = 4
 WORKERS_EACH = 2
 SESSION_TIMEOUT_S = 6.0
-SUPERVISE_EVERY_S = 0.2
-STARTS_MAX = 5_000
-"""Starts of components in one run; more is a worker that never stays up."""
-
 LOOK_AGAIN_S = 0.05
 CONTROL_TIMEOUT_S = 10.0
 ENVIRONMENT = {
@@ -99,18 +95,13 @@ class World:
         self.client = Client(session, engine.url, self.history, HABITS)
         self.session = session
         self.poison: list[Poisoned] = []
-        self.restarts: Counter[str] = Counter()
-        self.last_words: dict[str, str] = {}
-        """The end of a component's log at its last unasked-for end."""
+        self.supervisor = Supervisor(engine)
         self.broker_proxies = [
             FaultyProxy(partial(_listener_behind, node), port=node.spec.proxy_port, seed=node.spec.node_id)
             for node in cluster.nodes
         ]
         self.gateway_proxy = FaultyProxy(lambda: self.engine.components["mock-gateway"].port, port=gateway_port)
-        self._held: set[str] = set()
-        self._meant: set[tuple[str, int]] = set()
-        self._supervision: asyncio.Task[None] | None = None
-        self._starts: dict[str, asyncio.Task[None]] = {}
+        self._watching = contextlib.AsyncExitStack()
         self._probes = 0
 
     @property
@@ -127,63 +118,33 @@ class World:
         for proxy in (*self.broker_proxies, self.gateway_proxy):
             await proxy.start()
         await self.engine.start()
-        self._supervision = asyncio.create_task(self._supervise(), name="supervisor")
+        await self._watching.enter_async_context(self.supervisor.watching())
 
     async def stop(self) -> None:
         """Stop everything. Safe to call twice."""
-        for task in (self._supervision, *self._starts.values()):
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+        await self._watching.aclose()
         for proxy in (*self.broker_proxies, self.gateway_proxy):
             proxy.forward()
         await self.engine.stop()
         for proxy in (*self.broker_proxies, self.gateway_proxy):
             await proxy.stop()
 
-    async def _supervise(self) -> None:
-        while sum(self.restarts.values()) < STARTS_MAX:
-            for name, component in list(self.engine.components.items()):
-                starting = self._starts.get(name)
-                if not component.running and name not in self._held and (starting is None or starting.done()):
-                    self._starts[name] = asyncio.create_task(self._start_again(component))
-            await asyncio.sleep(SUPERVISE_EVERY_S)
-        raise ComponentFailedError(f"components keep ending: {self.restarts}")
-
-    async def _start_again(self, component: Component) -> None:
-        if component.process is not None and (component.name, component.process.pid) not in self._meant:
-            self.restarts[component.name] += 1
-            self.last_words[component.name] = component.log_tail()
-        with contextlib.suppress(ComponentFailedError):  # tried again, as a supervisor does
-            await component.start()
-
     @contextlib.asynccontextmanager
     async def held_down(self, name: str) -> AsyncIterator[Component]:
         """Keep a component from being started again for this long; then the supervisor starts it."""
-        self._held.add(name)
-        starting = self._starts.get(name)
-        if starting is not None:
-            await asyncio.wait({starting})
-        try:
+        async with self.supervisor.held_down(name):
             yield self.engine.components[name]
-        finally:
-            self._held.discard(name)
-
-    def _mean(self, component: Component) -> None:
-        if component.process is not None:
-            self._meant.add((component.name, component.process.pid))
 
     async def kill(self, name: str) -> None:
         """SIGKILL."""
         component = self.engine.components[name]
-        self._mean(component)
+        self.supervisor.mean_to_end(component)
         await component.kill()
 
     async def terminate(self, name: str) -> int:
         """SIGTERM, and wait until it has ended; returns the exit code."""
         component = self.engine.components[name]
-        self._mean(component)
+        self.supervisor.mean_to_end(component)
         return await component.stop()
 
     async def freeze(self, name: str, seconds: float) -> None:
@@ -198,22 +159,14 @@ class World:
     async def running(self, name: str, *, timeout_s: float = 60.0) -> None:
         """Return once the supervisor has the component ready. Raises: TimeoutError."""
         async with asyncio.timeout(timeout_s):
-            while not self._is_up(name):  # noqa: ASYNC110 -- a process sets no event of ours
+            while not self.supervisor.is_up(name):  # noqa: ASYNC110 -- a process sets no event of ours
                 await asyncio.sleep(LOOK_AGAIN_S)
-
-    def _is_up(self, name: str) -> bool:
-        starting = self._starts.get(name)
-        return self.engine.components[name].running and (starting is None or starting.done())
 
     async def add_worker(self, kind: str, number: int) -> None:
         """Start one more worker, which the supervisor then keeps up, and not before: it would be started twice."""
-        name = f"{kind}-{number}"
-        self._held.add(name)
-        try:
+        async with self.supervisor.held_down(f"{kind}-{number}"):
             with contextlib.suppress(ComponentFailedError):
                 await self.engine.start_worker(kind, number)
-        finally:
-            self._held.discard(name)
 
     async def remove_worker(self, name: str) -> None:
         """Stop a worker for good."""
