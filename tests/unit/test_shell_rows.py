@@ -1,12 +1,15 @@
 """Local rows: the same contract in memory and on disk, and what only a disk can get wrong."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rocksdict import Cache
 
+from streams.kafka import rocks_rows
 from streams.kafka.errors import LocalRowsLockedError
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog, put_own
 from streams.kafka.rocks_rows import (
@@ -195,6 +198,25 @@ async def test_rocks_rows_share_one_bound_on_memory_when_many_partitions_are_wri
     assert 0 < read_memory_bytes() < 1.25 * READ_MEMORY_BYTES
     for each in opened:
         each.close()
+
+
+def test_rocks_rows_read_hardly_a_block_when_keys_are_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every new order is such a key: without filters each is looked for on disk. A folder opened again has them too."""
+    monkeypatch.setattr(rocks_rows, "_READ_MEMORY", Cache(READ_MEMORY_BYTES))  # others have filled the shared one
+    count = 5_000
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    first.put({b"%d" % (2 * n): _row(1, 1, os.urandom(500)) for n in range(count)}, 1)
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)  # what was in memory is now in a file
+    before = read_memory_bytes()
+    assert all(again.get(b"%d" % (2 * n + 1)) is None for n in range(count))
+    read = read_memory_bytes() - before
+    assert read < count * 500 / 5
+    assert all(again.get(b"%d" % (2 * n)) is not None for n in range(count))
+    assert read_memory_bytes() - before > count * 500  # so it was measured rightly
+    again.close()
 
 
 def test_rocks_rows_refuse_when_open_elsewhere(tmp_path: Path) -> None:
