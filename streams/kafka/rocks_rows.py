@@ -39,7 +39,7 @@ partition of each table, filled over hours. What is not in it is in the page cac
 
 FILTER_BITS_PER_KEY = 10
 """Bloom filters: of keys that are not there, one in a hundred is looked for on disk. Each new order and each new key is
-such a one, and so is every record that an empty disk is filled with: a million orders in 17 s with them, 120 s without."""
+such a one, and so is every record that an empty disk is filled with: a million orders in 17 s, 120 s without."""
 
 OLD_LOGS_MAX = 2
 """RocksDB's own log files that are kept."""
