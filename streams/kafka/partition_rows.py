@@ -37,10 +37,10 @@ class PartitionRows(Protocol):
         """Write these over whatever is there and raise the applied offset to `offset`, if any: all of it or nothing."""
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
-        """Every row and tombstone, in no order that may be relied on."""
+        """Every row and tombstone, in no order that may be relied on; ends when the rows are closed meanwhile."""
 
     def forget(self, keys: Iterable[bytes]) -> None:
-        """Remove these without a trace."""
+        """Remove these without a trace; nothing when closed."""
 
     def close(self) -> None:
         """Let go of files; safe to call twice."""
@@ -53,6 +53,7 @@ class MemoryRows:
         self._rows: dict[bytes, StoredRow] = {}
         self._applied_offset: int | None = None
         self._highest_generation = 0
+        self._is_closed = False
 
     @property
     def applied_offset(self) -> int | None:
@@ -77,7 +78,10 @@ class MemoryRows:
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
         """See `PartitionRows`."""
-        return iter(list(self._rows.items()))
+        for item in list(self._rows.items()):
+            if self._is_closed:
+                return
+            yield item
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """See `PartitionRows`."""
@@ -86,6 +90,7 @@ class MemoryRows:
 
     def close(self) -> None:
         """See `PartitionRows`."""
+        self._is_closed = True
 
 
 class ChangelogRecord(NamedTuple):

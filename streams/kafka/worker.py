@@ -243,8 +243,13 @@ class Worker:
         return max(generation, seen + 1)
 
     def live_rows(self, table: str) -> Iterator[TableRow]:
-        """The acknowledged rows of one table in the owned partitions, lazily; rows may change while it is read."""
-        return chain.from_iterable(self._tables[table].live_rows(number) for number in sorted(self._owned))
+        """The acknowledged rows of one table in the owned partitions, lazily; rows may change while it is read.
+
+        A partition that goes away meanwhile is left where it is, and not opened again.
+        """
+        for number in sorted(self._owned):
+            if number in self._owned:
+                yield from self._tables[table].live_rows(number)
 
     def _rows_of(self, numbers: frozenset[int]) -> Iterator[TableRow]:
         return chain.from_iterable(table.live_rows(n) for table in self._tables.values() for n in sorted(numbers))

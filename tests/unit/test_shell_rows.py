@@ -14,6 +14,7 @@ from streams.kafka.errors import LocalRowsLockedError
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog, put_own
 from streams.kafka.rocks_rows import (
     READ_MEMORY_BYTES,
+    ROWS_A_STEP,
     TRUSTED_MS,
     WRITE_MEMORY_BYTES,
     RocksRows,
@@ -61,6 +62,37 @@ def test_rows_keep_the_highest_offset_and_generation_when_a_put_has_lower_ones(r
     rows.put({b"a": _row(2, 1, b"y")}, 5)
     assert rows.applied_offset == 7
     assert rows.highest_generation == 3
+
+
+@pytest.mark.parametrize("count", [0, 1, ROWS_A_STEP - 1, ROWS_A_STEP, ROWS_A_STEP + 1, 3 * ROWS_A_STEP])
+def test_rows_hand_out_each_row_once_however_many(rows: PartitionRows, count: int) -> None:
+    written = {b"%d" % number: _row(3, number, b"x") for number in range(count)}
+    rows.put(written, count)
+    handed_out = list(rows.items())
+    assert len(handed_out) == count
+    assert dict(handed_out) == written
+
+
+def test_rows_stop_handing_out_when_they_are_closed(rows: PartitionRows) -> None:
+    rows.put({b"%d" % number: _row(3, 1, b"x") for number in range(10)}, 7)
+    handed_out = rows.items()
+    next(handed_out)
+    rows.close()
+    assert list(handed_out) == []
+    rows.forget([b"1"])
+
+
+def test_rocks_rows_can_be_opened_again_while_the_former_ones_are_read(tmp_path: Path) -> None:
+    """A partition comes back in the middle of a sweep; the worker ended with `LocalRowsLockedError`."""
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    first.put({b"%d" % number: _row(3, 1, b"x") for number in range(3 * ROWS_A_STEP)}, 7)
+    swept = first.items()
+    next(swept)
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    assert again.applied_offset == 7
+    assert list(swept) == []
+    again.close()
 
 
 def test_rows_forget_without_a_trace(rows: PartitionRows) -> None:

@@ -1,7 +1,7 @@
-"""What the worker does with the records that Faust delivers: which it takes, which not, and how many in a turn."""
+"""What the worker does with the records that Faust delivers, and with the rows of partitions that come and go."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
-from streams.kafka.shell import InputEvent, RowReader, Step
+from streams.kafka.row_tables import RowTable
+from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker import INPUTS_A_TURN, Worker, build_worker
 from tests.support.waiting import until
 
@@ -111,3 +112,21 @@ async def test_records_are_taken_in_one_turn_of_the_loop_when_they_were_delivere
     await asyncio.sleep(0)
     assert seen == [0, INPUTS_A_TURN]
     taking.cancel()
+
+
+async def test_partition_that_went_away_is_not_opened_again_when_rows_are_read(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def live_rows(_table: RowTable, number: int) -> Iterator[TableRow]:
+        opened.append(number)
+        yield TableRow("rows", number, b"k", b"v")
+
+    monkeypatch.setattr(RowTable, "live_rows", live_rows)
+    monkeypatch.setattr(desk.worker, "_owned", frozenset({0, 1}))
+    rows = desk.worker.live_rows("rows")
+    next(rows)
+    monkeypatch.setattr(desk.worker, "_owned", frozenset({0}))
+    assert list(rows) == []
+    assert opened == [0]
