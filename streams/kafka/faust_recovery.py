@@ -3,11 +3,13 @@
 | override | against |
 | --- | --- |
 | `on_recovery_completed` | 10: source partitions are un-paused before the seek and before the queues are cleared |
+| `on_recovery_completed` | records in a buffer count as recovered |
 | `on_rebalance`, `on_recovery_completed` | a recovery whose assignment is over goes on, and un-pauses the next one's |
 | `_build_offsets`, `_seek_offsets` | 7: seeks to earliest - 1 (#176); 8: believes a local offset beyond the log's end |
 | `_build_offsets` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
 | `_wait` | a step that took too long ends the recovery without a word, and the worker is never ready |
 | `_end_at_position` | 7: hangs when the changelog's last offset is a transaction marker or was compacted away |
+| `TableManager.changelog_queue` | is cleared when the flow is resumed: a standby never has the rows that waited in it |
 | `TableManager.on_start` | waits a second for tables that are all there |
 
 Written against faust-streaming 0.15.3.
@@ -56,6 +58,8 @@ class OrderedRecovery(Recovery):
         and never done: not committed, and not read again until the next rebalance.
         """
         consumer = self.app.consumer
+        # Faust counts a record as recovered when it is in a buffer, and leaves it there when nothing else is missing.
+        self.flush_buffers()
         await self.app.on_rebalance_complete.send()
         self._set_recovery_ended()
         assignment = consumer.assignment()
@@ -192,6 +196,20 @@ class OrderedTableManager(TableManager):
         if self._recovery is None:
             self._recovery = self.recovery_type(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery
+
+    @property
+    def changelog_queue(self) -> Any:
+        """The records read of changelogs. Never cleared, so that what is applied is a beginning of what was read.
+
+        Faust clears it when the flow is resumed; the standbys read by then, on behind what was in it. An owner that had
+        been such a standby decided without those rows. What waits from before a rebalance does no harm: every partition
+        is read again from where its local rows end, which is before.
+        """
+        if self._changelog_queue is None:
+            self._changelog_queue = self.app.FlowControlQueue(
+                maxsize=self.app.conf.stream_buffer_maxsize, clear_on_resume=False
+            )
+        return self._changelog_queue
 
     async def on_start(self) -> None:
         """All tables are registered before the start."""

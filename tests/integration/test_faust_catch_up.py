@@ -12,6 +12,7 @@ from faust.types import TP, EventT
 
 from streams.kafka import faust_recovery, stamps
 from streams.kafka.changelog_catch_up import RECORDS_MIN, Merge, Span, catch_up
+from streams.kafka.faust_recovery import OrderedTableManager
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker import Worker
@@ -23,6 +24,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.kafka
 
 WAIT_S = 30.0
+SLOW_S = 0.0005
 ROWS = RECORDS_MIN + 500
 
 
@@ -154,3 +156,32 @@ async def test_workers_have_every_row_when_another_joins_while_one_catches_up(
             everything = frozenset(range(topics.partitions))
             await until(lambda: first.owned_partitions | second.owned_partitions == everything, timeout_s=WAIT_S)
             assert _rows_of(first, second) == ALL_ROWS
+
+
+async def test_standby_has_every_row_when_records_wait_while_the_flow_is_resumed(
+    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed flow clears Faust's queues: the standby's next owner would never have known the rows in there."""
+    topics = make_topics(kafka.bootstrap_servers)
+    await _write_rows(kafka, topics)
+
+    async def slowly(_table: ChangelogTable, _event: EventT[Any]) -> bool:
+        await asyncio.sleep(SLOW_S)
+        return True
+
+    monkeypatch.setattr(ChangelogTable, "on_changelog_event", slowly)
+    first, second = (
+        build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(standby_replicas=1)) for _ in range(2)
+    )
+    everything = frozenset(range(topics.partitions))
+    async with contextlib.AsyncExitStack() as both, _running(second):
+        await both.enter_async_context(_running(first))
+        await _ready(first)
+        await _ready(second)
+        manager = second.app.tables
+        assert isinstance(manager, OrderedTableManager)
+        recovery = manager.recovery
+        await until(lambda: bool(recovery.standby_tps) and recovery.standby_remaining_total() == 0, timeout_s=WAIT_S)
+        await both.aclose()
+        await until(lambda: second.owned_partitions == everything, timeout_s=WAIT_S)
+        assert _rows_of(second) == ALL_ROWS

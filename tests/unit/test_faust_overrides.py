@@ -220,6 +220,25 @@ async def test_ordered_recovery_clears_the_queues_before_records_may_flow() -> N
     ]
 
 
+class _BufferedTable:
+    """Notes what of its changelog is applied."""
+
+    def __init__(self, calls: list[str]):
+        self._calls = calls
+
+    def apply_changelog_batch(self, batch: list[Any]) -> None:
+        self._calls.append(f"applied {batch}")
+
+
+async def test_ordered_recovery_applies_what_is_in_a_buffer_before_inputs_are_decided() -> None:
+    """Faust counts it as recovered; without this its owner would decide without those rows."""
+    consumer = _RecordingConsumer()
+    recovery = OrderedRecovery(cast("Any", _QuietApp(consumer)), cast("Any", _NoTables()))
+    recovery.buffers[cast("Any", _BufferedTable(consumer.calls))].append(cast("Any", "event"))
+    await recovery.on_recovery_completed(7)
+    assert consumer.calls[:3] == ["applied ['event']", "perform_seek", "lanes_ready"]
+
+
 class _RevokedDuringLanes(_QuietApp):
     """The group takes the partitions away, and the next assignment is still to come: the generation is the old one."""
 
