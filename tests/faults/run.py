@@ -19,6 +19,7 @@ from tests.kafka_cluster import KafkaCluster
 from tests.support.checker import violations
 from tests.support.evidence import EvidenceGatherer
 from tests.support.foreign_client import Graveyard
+from tests.support.local_rows import copies_in, missing_rows
 from tests.support.workload import Client, History, Shopper
 
 CLIENTS = 80
@@ -117,6 +118,8 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
     await come_back(world.client, world.history, timeout_s=SETTLE_TIMEOUT_S)
     _record(world, folder)
     verdict = await _verdict(world, nemesis, began, recovery_limit_s=plan.recovery_limit_s)
+    await world.stop()
+    verdict.violations += await missing_rows(world.cluster.bootstrap_servers, copies_in(world.engine.folder))
     (folder / "verdict.json").write_text(json.dumps(asdict(verdict), indent=1))
     return verdict
 
