@@ -58,7 +58,7 @@ class Supervisor:
             for name, component in list(self._engine.components.items()):
                 if not component.running and name not in self._held and not self._is_starting(name):
                     self._starts[name] = asyncio.create_task(self._start_again(component))
-            await asyncio.sleep(LOOK_EVERY_S)
+            await asyncio.sleep(LOOK_EVERY_S)  # a process sets no event of ours
         raise ComponentFailedError(f"components keep ending: {self.ended}")
 
     def _is_starting(self, name: str) -> bool:
@@ -69,7 +69,7 @@ class Supervisor:
         if component.process is not None and (component.name, component.process.pid) not in self._meant:
             self.ended[component.name] += 1
             self.last_words[component.name] = component.log_tail()
-        await asyncio.sleep(self._back_off_s)
+        await asyncio.sleep(self._back_off_s)  # as a real supervisor waits
         with contextlib.suppress(ComponentFailedError):  # tried again, as a supervisor does
             await component.start(ready_timeout_s=self._ready_timeout_s)
 

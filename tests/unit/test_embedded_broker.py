@@ -84,7 +84,7 @@ async def test_broker_listens_when_the_address_is_loopback(host: str) -> None:
     async with EmbeddedBroker(host=host) as broker:
         address, _, port = broker.bootstrap_servers.rpartition(":")
         with socket.create_connection((address, int(port)), timeout=LIMIT_S):
-            pass
+            pass  # that it connects is the assertion
 
 
 async def test_broker_forgets_everything_and_frees_its_port_when_it_stops() -> None:
@@ -100,7 +100,7 @@ async def test_broker_forgets_everything_and_frees_its_port_when_it_stops() -> N
     with pytest.raises(RuntimeError):
         _ = broker.bootstrap_servers
     async with EmbeddedBroker(port=port):
-        pass
+        pass  # that the port is free again is the assertion
 
 
 async def test_broker_stops_at_once_when_clients_wait_for_records_and_rebalances() -> None:

@@ -52,7 +52,7 @@ def records_in(log: PartitionLog, offset: int | None = None) -> list[tuple[int, 
 
 def compact_wholly(log: PartitionLog, *, tombstones_expire_before_ms: int = 0) -> None:
     for _ in compact(log, tombstones_expire_before_ms=tombstones_expire_before_ms):
-        pass
+        pass  # each step does its work
 
 
 def idempotent(sequence: int, count: int = 1, *, epoch: int = 0, producer: int = 7) -> bytes:
@@ -358,7 +358,7 @@ def test_topic_is_dirty_when_enough_was_appended_since_the_last_compaction() -> 
         write(store, "table", batch_of([(b"k", b"x" * 100_000)]))
     assert is_dirty(topic, log)
     for _ in store.compactions(now_ms=0):
-        pass
+        pass  # each step does its work
     assert not is_dirty(topic, log)
     assert len(log.batches) == 1
 

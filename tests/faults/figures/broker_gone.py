@@ -94,7 +94,7 @@ async def _ask_for(stage: Stage, *, seconds: float) -> list[Caller]:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         while loop.time() < began + seconds:
             tasks.append(asyncio.create_task(_ask_once(session, stage.engine.url, f"{run}-{len(tasks)}")))
-            await asyncio.sleep(ASK_EVERY_S)
+            await asyncio.sleep(ASK_EVERY_S)  # the pace of the callers, no condition
         return await asyncio.gather(*tasks)
 
 
