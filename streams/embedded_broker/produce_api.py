@@ -71,18 +71,19 @@ def _append(node: Node, name: str, partition: int, records: bytes) -> Produced:
     topic, log = node.topics.find(name), node.topics.log(name, partition)
     if topic is None or log is None:
         return _refusal(partition, ErrorCode.unknown_topic_or_partition, None)
+    now_ms = node.now_ms()  # read once: what is acknowledged is the time that the records bear
     try:
-        base_offset = _append_batches(node, topic, log, records)
+        base_offset = _append_batches(node, topic, log, records, now_ms)
     except _RefusedError as refusal:
         return _refusal(partition, refusal.code, str(refusal))
     log.wake_waiters()
     if topic.config.compacts and is_dirty(topic, log):
         node.upkeep_is_due.set()
-    append_time_ms = node.now_ms() if topic.config.stamps else NO_APPEND_TIME
+    append_time_ms = now_ms if topic.config.stamps else NO_APPEND_TIME
     return Produced(partition, ErrorCode.none, base_offset, log.start_offset, None, append_time_ms)
 
 
-def _append_batches(node: Node, topic: Topic, log: PartitionLog, records: bytes) -> int:
+def _append_batches(node: Node, topic: Topic, log: PartitionLog, records: bytes, now_ms: int) -> int:
     """Appends all batches of one partition and returns the first offset.
 
     Clients send one batch a partition (format v2 demands it); should one send more, those before a refused one stay.
@@ -91,11 +92,8 @@ def _append_batches(node: Node, topic: Topic, log: PartitionLog, records: bytes)
     try:
         for header, batch in split_batches(records):
             _check_for_topic(topic, header, batch)
-            node.topics.make_room(topic, log, len(batch), node.now_ms())
-            if topic.config.stamps:
-                offset = log.append(*stamped(batch, header, node.now_ms()))
-            else:
-                offset = log.append(header, batch)
+            node.topics.make_room(topic, log, len(batch), now_ms)
+            offset = log.append(*stamped(batch, header, now_ms)) if topic.config.stamps else log.append(header, batch)
             first_offset = offset if first_offset == NO_OFFSET else first_offset
     except CorruptBatchError as error:
         raise _RefusedError(ErrorCode.corrupt_message, str(error)) from error

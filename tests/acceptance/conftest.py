@@ -18,7 +18,9 @@ ENVIRONMENT = {
 }
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+# For this folder alone, which is a package for that reason: later tests share the broker and answer its queries
+# themselves; they would race with an engine that runs on.
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def engine(kafka: FoundKafka) -> AsyncIterator[LocalEngine]:
     """An engine that serves. Tests may kill and start its components, and must leave all of them running."""
     with tempfile.TemporaryDirectory(prefix="payment-engine-test-") as folder:

@@ -8,19 +8,29 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from schemas import topics
 from schemas.messages import MessageCodec
 from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.payments import PaymentQueried
 from tests.support.fake_engine import FakeEngine
+from tests.support.waiting import until_async
 
 READ_TIMEOUT_MS = 200
+ASK_TIMEOUT_S = 10.0
+ASK_AGAIN_S = 0.25
+GONE_TIMEOUT_S = 20.0
 
 
 @contextlib.asynccontextmanager
 async def responding(bootstrap_servers: str, codec: MessageCodec, *, partitions: int) -> AsyncIterator[FakeEngine]:
-    """Answer every command and query appended from now on, while the block lasts."""
+    """Answer every command and query appended from now on, while the block lasts.
+
+    Raises:
+        TimeoutError: A real engine runs on this broker and would answer too.
+    """
+    await _alone_on(bootstrap_servers)
     engine = FakeEngine(codec)
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, group_id=None, enable_auto_commit=False)
     async with consumer, AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
@@ -35,6 +45,17 @@ async def responding(bootstrap_servers: str, codec: MessageCodec, *, partitions:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def _alone_on(bootstrap_servers: str) -> None:
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
+
+    async def no_worker() -> bool:
+        asked = admin.describe_consumer_groups(["orders"], request_timeout=ASK_TIMEOUT_S)["orders"]
+        return not (await asyncio.wrap_future(asked)).members
+
+    # Static members that were stopped stay in the group until their session ends.
+    await until_async(no_worker, timeout_s=GONE_TIMEOUT_S, look_again_s=ASK_AGAIN_S)
 
 
 async def _respond(engine: FakeEngine, consumer: "AIOKafkaConsumer[bytes, bytes]", producer: AIOKafkaProducer) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import itertools
 import socket
 import struct
 import subprocess
@@ -319,6 +320,24 @@ async def test_broker_stays_within_its_memory_when_producers_go_on() -> None:
             for _ in range(100):
                 await producer.send_and_wait(TOPIC, b"x" * 2_000)
         assert 20_000 < broker.stored_bytes <= 60_000
+
+
+async def test_acknowledged_time_is_the_one_that_the_record_bears_when_the_broker_dates_it() -> None:
+    ticks = itertools.count(int(time.time() * 1000))  # another time at each look
+    async with running(now_ms=lambda: next(ticks)) as broker:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+        await admin.start()
+        try:
+            dated = NewTopic("dated", 1, 1, topic_configs={"message.timestamp.type": "LogAppendTime"})
+            await admin.create_topics([dated])
+        finally:
+            await admin.close()
+        async with producing(broker) as producer:
+            acknowledged = await producer.send_and_wait("dated", b"x")
+        consumer = AIOKafkaConsumer("dated", bootstrap_servers=broker.bootstrap_servers, auto_offset_reset="earliest")
+        async with consumer:
+            record = await asyncio.wait_for(consumer.getone(), LIMIT_S)
+    assert acknowledged.timestamp == record.timestamp
 
 
 async def test_broker_drops_expired_records_at_its_upkeep() -> None:

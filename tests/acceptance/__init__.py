@@ -1,0 +1,1 @@
+"""A package, so that its engine ends with its last test (`conftest`)."""
