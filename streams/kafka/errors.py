@@ -27,7 +27,7 @@ class TooLargeError(WorkerError):
 
 
 class DeliveryGapError(WorkerError):
-    """An input arrived while an earlier fetched one of its partition never did."""
+    """An input or a changelog record arrived while an earlier fetched one of its partition never did."""
 
 
 class NotCopartitionedError(WorkerError):

@@ -14,7 +14,9 @@ import mode
 from faust.auth import SASLCredentials
 from faust.tables.manager import TableManager
 from faust.transport.drivers.aiokafka import Transport, credentials_to_aiokafka_auth
+from faust.types import TP
 
+from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.faust_recovery import OrderedTableManager
 from streams.kafka.faust_transport import WorkerTransport
 from streams.kafka.offset_ledger import OffsetLedger
@@ -58,6 +60,7 @@ class WorkerApp(faust.App):
     """A Faust app that knows the pipeline of its worker."""
 
     ledger: OffsetLedger[tuple[str, int]]
+    changelog_ledger: ChangelogLedger[TP]
     lease: Lease
     pipeline: Pipeline
     bootstrap_servers: str

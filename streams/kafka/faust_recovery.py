@@ -9,6 +9,7 @@
 | `_build_offsets` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
 | `_wait` | a step that took too long ends the recovery without a word, and the worker is never ready |
 | `_end_at_position` | 7: hangs when the changelog's last offset is a transaction marker or was compacted away |
+| `_build_offsets`, `_seek_offsets` | a record that is dropped on its way is missed by nobody (`changelog_ledger`) |
 | `TableManager.changelog_queue` | is cleared when the flow is resumed: a standby never has the rows that waited in it |
 | `TableManager.on_start` | waits a second for tables that are all there |
 
@@ -49,6 +50,7 @@ class OrderedRecovery(Recovery):
     ) -> None:
         """Begin the recovery of an assignment."""
         self.app.assigned_after = self.app.revocations
+        self.app.changelog_ledger.keep_only(assigned)
         await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def on_recovery_completed(self, generation_id: int = 0) -> None:
@@ -123,6 +125,7 @@ class OrderedRecovery(Recovery):
                 known = None
             before_first = (earliest.get(tp) or 0) - 1
             destination[tp] = before_first if known is None else max(known, before_first)
+            self.app.changelog_ledger.note_applied(tp, destination[tp])
         if title == "active":
             await self._catch_up(destination, ends, generation_id)
 
@@ -143,7 +146,9 @@ class OrderedRecovery(Recovery):
 
         log.info("catching_up", records=records, partitions=len(spans))
         if await catch_up(self.app.connection_options(), spans, merge):
-            applied.update({tp: span.end - 1 - applied[tp] for tp, span in spans.items()})
+            for tp, span in spans.items():
+                applied[tp] = span.end - 1
+                self.app.changelog_ledger.note_applied(tp, span.end - 1)
             log.info("caught_up", records=records, partitions=len(spans))
 
     async def _seek_offsets(
@@ -153,8 +158,11 @@ class OrderedRecovery(Recovery):
         offsets: Counter[TP],
         title: str,  # noqa: ARG002 -- Faust's own signature
     ) -> None:
+        places = {tp: offsets[tp] + 1 for tp in tps}  # records from before may raise the offsets meanwhile
         async with asyncio.timeout(self.app.conf.broker_request_timeout):
-            await consumer.seek_wait({tp: offsets[tp] + 1 for tp in tps})
+            await consumer.seek_wait(places)
+        for tp, place in places.items():
+            self.app.changelog_ledger.note_seek(tp, place)
 
     @Service.task
     async def _end_at_position(self) -> None:

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from faust.tables.table import Table
-from faust.types import TP, EventT
+from faust.types import TP, EventT, Message
 
 from streams.kafka import stamps
+from streams.kafka.changelog_ledger import NOTHING
+from streams.kafka.errors import DeliveryGapError
 from streams.kafka.partition_rows import ChangelogRecord, StoredRow
 from streams.kafka.row_tables import RowTable
 
@@ -26,6 +28,7 @@ class ChangelogTable(Table[bytes, bytes]):
     def __init__(self, app: "WorkerApp", rows: RowTable, *, partitions: int):
         super().__init__(app, name=rows.name, partitions=partitions, key_type=bytes, value_type=bytes)
         self.rows = rows
+        self._assigned: frozenset[int] = frozenset()  # partitions that are owned or replicated here
 
     async def on_start(self) -> None:
         """Nothing to open: partitions are opened as they come; nothing to declare: topics are there."""
@@ -51,20 +54,33 @@ class ChangelogTable(Table[bytes, bytes]):
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
         """Merge records; a failure stops the worker, where Faust would log it and go on without those rows."""
-        for partition, records in self._by_partition(batch).items():
-            self.merge(partition, records)
+        for partition, messages in self._by_partition(batch).items():
+            self._check(partition, [message.offset for message in messages])
+            self.merge(partition, _changelog_records(messages))
 
-    def _by_partition(self, batch: Iterable[EventT[Any]]) -> dict[int, list[ChangelogRecord]]:
-        """Faust may hand over records of another table when partitions change under it: they are left out."""
-        grouped: dict[int, list[ChangelogRecord]] = {}
+    def _by_partition(self, batch: Iterable[EventT[Any]]) -> dict[int, list[Message]]:
+        """Faust may hand over records of another table, or of a partition that went away: they are left out.
+
+        Rows opened again for such a record would begin in the middle where they live in memory, and be taken for whole
+        by the next assignment.
+        """
+        grouped: dict[int, list[Message]] = {}
         for event in batch:
             message = event.message
-            if message.topic == self.changelog_topic_name and message.key is not None:
-                stamp = stamps.from_headers(_pairs(message.headers))
-                row = StoredRow(stamp, message.value, round(message.timestamp * 1000))
-                record = ChangelogRecord(message.key, row, message.offset)
-                grouped.setdefault(message.partition, []).append(record)
+            if message.topic == self.changelog_topic_name and message.partition in self._assigned:
+                grouped.setdefault(message.partition, []).append(message)
         return grouped
+
+    def _check(self, partition: int, offsets: Iterable[int]) -> None:
+        known = self.rows.partition(partition).applied_offset
+        own = NOTHING if known is None else known
+        tp = TP(self.changelog_topic_name, partition)
+        try:
+            for offset in offsets:
+                self.app.changelog_ledger.apply(tp, offset, own=own)
+        except DeliveryGapError as gap:
+            self.app.pipeline.fail(gap)
+            raise
 
     async def on_rebalance(
         self,
@@ -74,7 +90,8 @@ class ChangelogTable(Table[bytes, bytes]):
         generation_id: int = 0,  # noqa: ARG002 -- Faust's own signature
     ) -> None:
         """Close the partitions that went away, so that another process may open them."""
-        self.rows.keep_only(tp.partition for tp in assigned if tp.topic == self.changelog_topic_name)
+        self._assigned = frozenset(tp.partition for tp in assigned if tp.topic == self.changelog_topic_name)
+        self.rows.keep_only(self._assigned)
 
     async def on_recovery_completed(self, active_tps: set[TP], standby_tps: set[TP]) -> None:
         """Everything is in the rows already."""
@@ -82,6 +99,19 @@ class ChangelogTable(Table[bytes, bytes]):
     async def on_stop(self) -> None:
         """Close all partitions."""
         self.rows.keep_only(())
+
+
+def _changelog_records(messages: Iterable[Message]) -> list[ChangelogRecord]:
+    """Those that can be a row's: a record without a key is nobody's."""
+    return [
+        ChangelogRecord(
+            message.key,
+            StoredRow(stamps.from_headers(_pairs(message.headers)), message.value, round(message.timestamp * 1000)),
+            message.offset,
+        )
+        for message in messages
+        if message.key is not None
+    ]
 
 
 def _pairs(headers: Any) -> list[tuple[str, bytes]]:

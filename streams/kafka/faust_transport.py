@@ -120,6 +120,8 @@ class LedgerConsumer(Consumer):
         for tp, batch in kept.items():
             if tp.topic in self.app.source_topics:
                 self._ledger.note_fetched((tp.topic, tp.partition), [record.offset for record in batch])
+            else:
+                self.app.changelog_ledger.note_fetched(ensure_TP(tp), [record.offset for record in batch])
         return kept
 
     async def _read_again(self, unwanted: Mapping[TP, Any], revocations: int) -> None:

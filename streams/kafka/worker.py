@@ -19,6 +19,7 @@ import structlog
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 
+from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import NotCopartitionedError, WorkerError
 from streams.kafka.faust_app import FaustParts, WorkerApp, WorkerHooks, build_app, credentials_of
 from streams.kafka.faust_tables import ChangelogTable
@@ -316,6 +317,7 @@ def build_worker(
         parts=parts or FaustParts(),
     )
     app.ledger = OffsetLedger()
+    app.changelog_ledger = ChangelogLedger()
     app.lease = Lease(session_timeout_s=chosen.session_timeout_s)
     app.source_topics = frozenset(source_topics)
     row_tables = [RowTable(name, data_dir=chosen.data_dir, now_ms=now_ms) for name in tables]

@@ -11,10 +11,16 @@ from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from streams.kafka import stamps
+from streams.kafka.changelog_ledger import NOTHING, ChangelogLedger
+from streams.kafka.errors import DeliveryGapError
 from streams.kafka.faust_app import FaustParts, WorkerApp, build_app
 from streams.kafka.faust_recovery import OrderedRecovery
+from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer
 from streams.kafka.offset_ledger import OffsetLedger
+from streams.kafka.row_tables import RowTable
+from streams.kafka.stamps import Stamp
 from streams.kafka.worker_settings import WorkerSettings
 from streams.kafka_clients.consumer import ReadingEndedError
 
@@ -31,6 +37,7 @@ async def app() -> AsyncIterator[WorkerApp]:
         parts=FaustParts(),
     )
     built.ledger = OffsetLedger()
+    built.changelog_ledger = ChangelogLedger()
     built.source_topics = frozenset({SOURCE.topic})
     cast("Any", built.topics)._acking_topics.add(SOURCE.topic)
     yield built
@@ -360,3 +367,63 @@ async def _end_of_long_step(kind: type[Recovery]) -> bool:
     asyncio.get_running_loop().call_later(0.1, done.set)
     await recovery._wait(done.wait(), timeout=0.01)
     return done.is_set()
+
+
+def _table(app: WorkerApp) -> tuple[ChangelogTable, list[BaseException]]:
+    """Return a table in memory whose changelog's partition 0 was read to offset 12, and what failed its worker."""
+    table = ChangelogTable(app, RowTable("tally", data_dir=None, now_ms=lambda: 0), partitions=2)
+    failures: list[BaseException] = []
+    app.pipeline = cast("Any", SimpleNamespace(fail=failures.append))
+    changelog = TP(table.changelog_topic_name, 0)
+    app.changelog_ledger.note_applied(changelog, NOTHING)
+    app.changelog_ledger.note_seek(changelog, 0)
+    app.changelog_ledger.note_fetched(changelog, [10, 11, 12])
+    return table, failures
+
+
+def _row_event(table: ChangelogTable, offset: int, key: bytes | None = b"k") -> Any:
+    message = SimpleNamespace(
+        topic=table.changelog_topic_name,
+        partition=0,
+        offset=offset,
+        key=key,
+        value=b"%d" % offset,
+        headers=[stamps.to_header(Stamp(1, offset))],
+        timestamp=0.0,
+    )
+    return SimpleNamespace(message=message)
+
+
+async def _assign(table: ChangelogTable, *partitions: int) -> None:
+    await table.on_rebalance({TP(table.changelog_topic_name, each) for each in partitions}, set(), set())
+
+
+async def test_table_applies_nothing_when_its_partition_went_away(app: WorkerApp) -> None:
+    """Rows in memory would begin in the middle, and the next assignment would read on behind them."""
+    table, failures = _table(app)
+    await _assign(table, 0)
+    table.apply_changelog_batch([_row_event(table, 10)])
+    await _assign(table, 1)
+    table.apply_changelog_batch([_row_event(table, 11)])  # it waited in a buffer
+    await _assign(table, 0)
+    assert table.persisted_offset(TP(table.changelog_topic_name, 0)) is None
+    assert failures == []
+
+
+async def test_table_fails_its_worker_when_a_record_that_was_fetched_never_came(app: WorkerApp) -> None:
+    table, failures = _table(app)
+    await _assign(table, 0)
+    table.apply_changelog_batch([_row_event(table, 10)])
+    with pytest.raises(DeliveryGapError):
+        table.apply_changelog_batch([_row_event(table, 12)])
+    assert [type(each) for each in failures] == [DeliveryGapError]
+    assert table.persisted_offset(TP(table.changelog_topic_name, 0)) == 10
+
+
+async def test_table_passes_over_a_record_without_a_key(app: WorkerApp) -> None:
+    table, failures = _table(app)
+    await _assign(table, 0)
+    for offset, key in ((10, b"k"), (11, None), (12, b"k")):
+        table.apply_changelog_batch([_row_event(table, offset, key)])
+    assert table.rows.partition(0).applied_offset == 12
+    assert failures == []
