@@ -169,8 +169,8 @@ class _ClearedQueueManager(OrderedTableManager):
 
 async def _take_over(
     kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch, table_manager: type[OrderedTableManager]
-) -> Worker:
-    """Return what became of a standby whose reading is slow when its own recovery ends, and whose owner then goes."""
+) -> None:
+    """A standby, slow to read when its own recovery ends, becomes the owner. Raises: what crashed it."""
     topics = make_topics(kafka.bootstrap_servers)
     await _write_rows(kafka, topics)
 
@@ -194,19 +194,18 @@ async def _take_over(
         await until(lambda: second.crashed is not None or second.owned_partitions == everything, timeout_s=WAIT_S)
         if second.crashed is None:
             assert _rows_of(second) == ALL_ROWS
-    return second
 
 
 async def test_standby_has_every_row_when_records_wait_while_the_flow_is_resumed(
     kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resumed flow clears Faust's queues: the standby's next owner would never have known the rows in there."""
-    assert (await _take_over(kafka, monkeypatch, OrderedTableManager)).crashed is None
+    await _take_over(kafka, monkeypatch, OrderedTableManager)
 
 
 async def test_standby_stops_when_records_of_the_changelog_are_dropped(
     kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As with Faust's own queue: instead of deciding without those rows, it reads them again."""
-    crashed = (await _take_over(kafka, monkeypatch, _ClearedQueueManager)).crashed
-    assert isinstance(crashed, DeliveryGapError)
+    with pytest.raises(DeliveryGapError):
+        await _take_over(kafka, monkeypatch, _ClearedQueueManager)
