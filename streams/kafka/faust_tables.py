@@ -53,7 +53,12 @@ class ChangelogTable(Table[bytes, bytes]):
             raise
 
     def apply_changelog_batch(self, batch: Iterable[EventT[Any]]) -> None:
-        """Merge records; a failure stops the worker, where Faust would log it and go on without those rows."""
+        """Merge records; a failure stops the worker, where Faust would log it and go on without those rows.
+
+        Nothing is merged after one: Faust flushes its buffers when it stops, and would not stop for a second failure.
+        """
+        if self.app.pipeline.failure is not None:
+            return
         for partition, messages in self._by_partition(batch).items():
             self._check(partition, [message.offset for message in messages])
             self.merge(partition, _changelog_records(messages))

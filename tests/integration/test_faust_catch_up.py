@@ -14,7 +14,7 @@ from faust.types import TP, EventT
 from streams.kafka import faust_recovery, stamps
 from streams.kafka.changelog_catch_up import RECORDS_MIN, Merge, Span, catch_up
 from streams.kafka.errors import DeliveryGapError
-from streams.kafka.faust_app import FaustParts
+from streams.kafka.faust_app import FaustParts, WorkerApp
 from streams.kafka.faust_recovery import OrderedTableManager
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.stamps import Stamp
@@ -170,7 +170,7 @@ class _ClearedQueueManager(OrderedTableManager):
 async def _take_over(
     kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch, table_manager: type[OrderedTableManager]
 ) -> None:
-    """A standby, slow to read when its own recovery ends, becomes the owner. Raises: what crashed it."""
+    """A standby, for which records wait when its own recovery ends, becomes the owner. Raises: what crashed it."""
     topics = make_topics(kafka.bootstrap_servers)
     await _write_rows(kafka, topics)
 
@@ -178,19 +178,30 @@ async def _take_over(
         await asyncio.sleep(SLOW_S)
         return True
 
+    lanes_ready = WorkerApp.on_lanes_ready
+
+    async def once_records_wait(app: WorkerApp, generation: int) -> None:
+        manager = cast("OrderedTableManager", app.tables)
+        recovery = manager.recovery
+        if any(recovery.standby_remaining()[tp] > 0 for tp in recovery.standby_tps):
+            await until(lambda: not manager.changelog_queue.empty(), timeout_s=WAIT_S, look_again_s=SLOW_S)
+        await lanes_ready(app, generation)
+
     monkeypatch.setattr(ChangelogTable, "on_changelog_event", slowly)
+    monkeypatch.setattr(WorkerApp, "on_lanes_ready", once_records_wait)
     settings, parts = quick_settings(standby_replicas=1), FaustParts(table_manager=table_manager)
     first, second = (build_tally(kafka.bootstrap_servers, topics, settings=settings, parts=parts) for _ in range(2))
     everything = frozenset(range(topics.partitions))
 
     def has_all() -> bool:
         recovery = cast("OrderedTableManager", second.app.tables).recovery
-        return bool(recovery.standby_tps) and recovery.standby_remaining_total() == 0
+        return second.ready.is_set() and bool(recovery.standby_tps) and recovery.standby_remaining_total() == 0
 
-    async with contextlib.AsyncExitStack() as both, _running(second):
-        await both.enter_async_context(_running(first))
-        await until(lambda: second.crashed is not None or has_all(), timeout_s=WAIT_S)
-        await both.aclose()
+    async with contextlib.AsyncExitStack() as longer:
+        async with _running(first):
+            await _ready(first)  # alone at first: else it is chance which of the two reads all rows as their owner
+            await longer.enter_async_context(_running(second))
+            await until(lambda: second.crashed is not None or has_all(), timeout_s=WAIT_S)
         await until(lambda: second.crashed is not None or second.owned_partitions == everything, timeout_s=WAIT_S)
         if second.crashed is None:
             assert _rows_of(second) == ALL_ROWS
