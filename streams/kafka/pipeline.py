@@ -215,7 +215,11 @@ class Pipeline:
         """Serve these partitions, writing with these generations; earlier lanes must be closed.
 
         What arrived before its lane would never be done, nor read again: then the worker fails, and a restart reads it.
+        Nothing opens after a failure: rows may be lacking, and one written again from those that are here would win
+        over the newer one that is not.
         """
+        if self.failure is not None:
+            return
         if unfinished := self._ledger.unfinished():
             self.fail(StalledError(f"{unfinished} inputs arrived before their lanes were open"))
             return

@@ -227,6 +227,8 @@ class Worker:
         if not self.app.is_assigned(generation):
             return  # the next assignment is under way
         self.pipeline.open_lanes({number: self._write_generation(number, generation) for number in numbers})
+        if self.pipeline.failure is not None:
+            return  # the worker is about to stop
         await self.pipeline.rewrite_regressed()
         self._owned = numbers
         self._on_partitions_ready(numbers, self._rows_of(numbers))

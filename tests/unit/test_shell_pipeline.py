@@ -411,6 +411,18 @@ async def test_pipeline_fails_when_one_partition_stands_still_and_others_go_on(
     assert "offset 7" in str(bench.failures[0])
 
 
+async def test_pipeline_writes_no_regressed_row_when_it_has_failed(make: Make) -> None:
+    """As when a changelog record was dropped: the row that is here may be older than the one that is not."""
+    known = StoredRow(Stamp(5, 2), b"known", NOW_MS)
+    late = StoredRow(Stamp(4, 9), b"late", NOW_MS)
+    bench = make(records=(ChangelogRecord(b"k", known, 0), ChangelogRecord(b"k", late, 1)), generation=6)
+    bench.pipeline.close_lanes()
+    bench.pipeline.fail(DeliveryGapError("dropped"))
+    bench.pipeline.open_lanes({0: 7})
+    await asyncio.wait_for(bench.pipeline.rewrite_regressed(), WAIT_S)
+    assert bench.log.sent == []
+
+
 async def test_pipeline_writes_a_regressed_row_again_before_any_input(make: Make) -> None:
     newest = StoredRow(Stamp(5, 2), b"new", NOW_MS)
     late = StoredRow(Stamp(4, 9), b"late", NOW_MS)
