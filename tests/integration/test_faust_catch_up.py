@@ -8,13 +8,11 @@ from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
-from faust.tables.manager import TableManager
 from faust.types import TP, EventT
 
 from streams.kafka import faust_recovery, stamps
 from streams.kafka.changelog_catch_up import RECORDS_MIN, Merge, Span, catch_up
-from streams.kafka.errors import DeliveryGapError
-from streams.kafka.faust_app import FaustParts, WorkerApp
+from streams.kafka.faust_app import WorkerApp
 from streams.kafka.faust_recovery import OrderedTableManager
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.stamps import Stamp
@@ -161,15 +159,7 @@ async def test_workers_have_every_row_when_another_joins_while_one_catches_up(
             assert _rows_of(first, second) == ALL_ROWS
 
 
-class _ClearedQueueManager(OrderedTableManager):
-    """With Faust's own queue of changelog records, which is cleared whenever the flow is resumed."""
-
-    changelog_queue = TableManager.changelog_queue
-
-
-async def _take_over(
-    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch, table_manager: type[OrderedTableManager]
-) -> None:
+async def _take_over(kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch) -> None:
     """A standby, for which records wait when its own recovery ends, becomes the owner. Raises: what crashed it."""
     topics = make_topics(kafka.bootstrap_servers)
     await _write_rows(kafka, topics)
@@ -189,8 +179,8 @@ async def _take_over(
 
     monkeypatch.setattr(ChangelogTable, "on_changelog_event", slowly)
     monkeypatch.setattr(WorkerApp, "on_lanes_ready", once_records_wait)
-    settings, parts = quick_settings(standby_replicas=1), FaustParts(table_manager=table_manager)
-    first, second = (build_tally(kafka.bootstrap_servers, topics, settings=settings, parts=parts) for _ in range(2))
+    settings = quick_settings(standby_replicas=1)
+    first, second = (build_tally(kafka.bootstrap_servers, topics, settings=settings) for _ in range(2))
     everything = frozenset(range(topics.partitions))
 
     def has_all() -> bool:
@@ -211,12 +201,4 @@ async def test_standby_has_every_row_when_records_wait_while_the_flow_is_resumed
     kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A resumed flow clears Faust's queues: the standby's next owner would never have known the rows in there."""
-    await _take_over(kafka, monkeypatch, OrderedTableManager)
-
-
-async def test_standby_stops_when_records_of_the_changelog_are_dropped(
-    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with Faust's own queue: instead of deciding without those rows, it reads them again."""
-    with pytest.raises(DeliveryGapError):
-        await _take_over(kafka, monkeypatch, _ClearedQueueManager)
+    await _take_over(kafka, monkeypatch)
