@@ -114,7 +114,7 @@ class FaultyProxy:
         with contextlib.suppress(OSError):
             while chunk := await reader.read(CHUNK_BYTES):
                 if self.delay_s:
-                    await asyncio.sleep(self.delay_s)
+                    await asyncio.sleep(self.delay_s)  # the fault itself
                 await self._open.wait()
                 if self.reset_chance and self._chance.random() < self.reset_chance:
                     _reset(writer)

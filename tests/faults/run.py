@@ -230,7 +230,7 @@ class _Pace:
             return
         now = asyncio.get_running_loop().time()
         self._next = max(self._next + self._interval_s, now - PACE_SLACK)
-        await asyncio.sleep(self._next - now)
+        await asyncio.sleep(self._next - now)  # the pace of the workload
 
 
 def _record(world: World, folder: Path) -> None:

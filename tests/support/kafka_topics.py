@@ -72,7 +72,7 @@ async def _partitions_of(consumer: AIOKafkaConsumer, topic: str) -> set[int]:
 
 
 async def end_offsets(bootstrap_servers: str, topic: str) -> dict[int, int]:
-    """Partition to log end. Not by aiokafka: a consumer a look leaves a socket open in one of some thousand stops."""
+    """Partition to log end. By librdkafka: it is polled, and needs no consumer a look. Raises: LookupError."""
     return await asyncio.to_thread(_end_offsets, bootstrap_servers, topic)
 
 

@@ -39,7 +39,7 @@ class Peer:
                 writer.write(answer)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            pass  # the caller hung up, as these tests make it
         finally:
             writer.close()
 
@@ -101,7 +101,7 @@ def test_not_sent_is_only_said_of_what_happens_before_a_connection_stands() -> N
 
 def test_exception_in_no_table_is_in_doubt() -> None:
     class NewlyGrownError(Exception):
-        pass
+        pass  # a type and no more
 
     assert isinstance(translated(NewlyGrownError()), InDoubtError)
 

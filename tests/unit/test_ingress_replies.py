@@ -104,7 +104,7 @@ async def test_reply_is_ignored_when_nobody_waits_for_it() -> None:
     waiters = Waiters(limit=1)
     assert not waiters.deliver(FINAL)
     with waiters.expect("r1"):
-        pass
+        pass  # the wait that ends here
     assert not waiters.deliver(FINAL)
 
 

@@ -94,7 +94,7 @@ def test_class_is_refused_when_it_is_not_a_plain_frozen_record() -> None:
             """Would not be called."""
 
     class Nothing:
-        pass
+        pass  # a class that is no dataclass
 
     for cls in (Thawed, Positional, Checked, Nothing):
         with pytest.raises(TypeError):

@@ -67,7 +67,7 @@ async def _paced(port: int, *, per_second: float, seconds: float) -> Measured:
     async with asyncio.TaskGroup() as group:
         for number in range(int(per_second * seconds)):
             due = began + number / per_second
-            await asyncio.sleep(max(0.0, due - loop.time()))
+            await asyncio.sleep(max(0.0, due - loop.time()))  # the pace of the load
             while idle and idle[0][0] < loop.time() - IDLE_MAX_S:
                 idle.popleft()[1].close()
             group.create_task(one(due))

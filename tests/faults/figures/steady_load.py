@@ -93,7 +93,7 @@ class SteadyLoad:
                 while not self._stopping.is_set():
                     group.create_task(self._pay(client, f"{self.run}-{number}"))
                     number += 1
-                    await asyncio.sleep(max(0.0, began + number / self._per_second - self.now()))
+                    await asyncio.sleep(max(0.0, began + number / self._per_second - self.now()))  # the pace
 
     async def _pay(self, client: Client, order_id: str) -> None:
         body = {
