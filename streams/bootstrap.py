@@ -208,7 +208,8 @@ async def run_claims(settings: Settings) -> None:
     writer = LogWriter(connection_of(settings, client_id="payment-engine-claims"))
     from streams.kafka.worker import build_worker
 
-    agent = claims_agent.ClaimsAgent(codec, partitions=settings.kafka.partitions)
+    rules = rules_of(settings, {})
+    agent = claims_agent.ClaimsAgent(codec, partitions=settings.kafka.partitions, rules=rules)
     worker = build_worker(
         app_id=claims_agent.COMPONENT,
         bootstrap_servers=settings.kafka.bootstrap_servers,
@@ -220,7 +221,7 @@ async def run_claims(settings: Settings) -> None:
     )
     sweeper = Sweeper(
         lambda: worker.live_rows(claims_agent.TABLE),
-        old_claims(codec, rules_of(settings, {})),
+        old_claims(codec, rules),
         codec=codec,
         log_writer=writer,
         now_ms=now_ms,

@@ -10,6 +10,7 @@ from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequ
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import Intake, RefusedError
 from streams.domain.claims import decide_claim
+from streams.domain.limits import Rules
 from streams.kafka.shell import InputEvent, Outgoing, RowReader, RowWrite, Step
 
 COMPONENT = "claims"
@@ -20,8 +21,9 @@ SOURCE = "payment-engine/claims"
 class ClaimsAgent:
     """Turns claims into verdicts."""
 
-    def __init__(self, codec: MessageCodec, *, partitions: int) -> None:
+    def __init__(self, codec: MessageCodec, *, partitions: int, rules: Rules) -> None:
         self._codec = codec
+        self._rules = rules
         self._intake = Intake(codec, partitions=partitions)
 
     def take(self, event: InputEvent, read: RowReader) -> Step:
@@ -34,7 +36,7 @@ class ClaimsAgent:
         self._intake.require_key(event, key)
         stored = read(TABLE, key)
         before = None if stored is None else self._codec.decode_row(ClaimRow, stored)
-        after, verdict = decide_claim(before, record, event.timestamp_ms)
+        after, verdict = decide_claim(before, record, event.timestamp_ms, self._rules)
         return Step(
             rows=() if after == before and not event.possible_replay else (self._write(key, after),),
             speak=() if verdict is None else (self._verdict(verdict, taken.envelope.traceparent),),

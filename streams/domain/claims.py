@@ -10,15 +10,20 @@ from streams.domain.limits import DEFAULT_RULES, Rules
 
 
 def decide_claim(
-    row: ClaimRow | None, message: ClaimRequested | ClaimExpiryRequested, now_ms: int
+    row: ClaimRow | None,
+    message: ClaimRequested | ClaimExpiryRequested,
+    now_ms: int,
+    rules: Rules = DEFAULT_RULES,
 ) -> tuple[ClaimRow | None, ClaimDecided | None]:
     """Return the key's row after this message, None when there is none (write a tombstone), and the verdict to send.
+
+    `now_ms` is the log's time of the message: a sweep asks by its own clock, which may be wrong.
 
     The same operation always gets the same verdict with the same plan, as long as its claim lives; so asking twice, or
     handling a record twice, is safe.
     """
     if isinstance(message, ClaimExpiryRequested):
-        return _without_expired(row, message), None
+        return _without_expired(row, message, now_ms, rules), None
     if row is None:
         row = ClaimRow(op_id=message.op_id, order_id=message.order_id, plan=message.plan, claimed_at_ms=now_ms)
     verdict = ClaimDecided(
@@ -40,7 +45,7 @@ def claim_expires_at_ms(row: ClaimRow, rules: Rules = DEFAULT_RULES) -> int:
     return row.claimed_at_ms + rules.claim_life_ms
 
 
-def _without_expired(row: ClaimRow | None, message: ClaimExpiryRequested) -> ClaimRow | None:
-    if row is not None and row.op_id == message.op_id and row.claimed_at_ms == message.claimed_at_ms:
-        return None
-    return row
+def _without_expired(row: ClaimRow | None, message: ClaimExpiryRequested, now_ms: int, rules: Rules) -> ClaimRow | None:
+    if row is None or (row.op_id, row.claimed_at_ms) != (message.op_id, message.claimed_at_ms):
+        return row
+    return None if now_ms >= claim_expires_at_ms(row, rules) else row

@@ -24,7 +24,7 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.schema_ids import SchemaIds
-from schemas.vocabulary import CallKind, Outcome
+from schemas.vocabulary import CallKind, OperationState, Outcome
 from streams.agents.claims import ClaimsAgent
 from streams.agents.intake import RefusedError
 from streams.agents.orders import TABLE, OrdersAgent
@@ -60,7 +60,7 @@ class StagedRun:
             timers=TimerHeap(),
             rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: gateway.capabilities.key_window_ms}),
         )
-        self._claims = ClaimsAgent(self.codec, partitions=1)
+        self._claims = ClaimsAgent(self.codec, partitions=1, rules=DEFAULT_RULES)
         self._tables: dict[tuple[str, bytes], bytes | None] = {}
         self._waiting: deque[LogRecord] = deque()
         self._script: deque[Said] = deque()
@@ -255,6 +255,15 @@ class StagedRun:
         self._requests[reply.request_id].answers.append(
             Answer(status=answer.status, body=orjson.loads(answer.encoded()), replayed=reply.replayed, seconds=0.0)
         )
+
+    def rows(self, table: str) -> dict[bytes, bytes]:
+        """Return the rows of an agent's table, as they are stored."""
+        return {key: row for (name, key), row in self._tables.items() if name == table and row is not None}
+
+    def state_of(self, op_id: str) -> OperationState:
+        """Return how the operation stands."""
+        rows = (self.codec.decode_row(OrderRow, row) for row in self.rows(TABLE).values())
+        return next(each.state for row in rows for each in row.operations if each.op_id == op_id)
 
     # What the checker reads
 

@@ -5,7 +5,7 @@ import dataclasses
 from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
 from streams.domain.claims import claim_expires_at_ms, decide_claim
-from streams.domain.limits import CLAIM_LIFE_MS
+from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES
 from tests.support.order_desk import plan
 
 CLAIM = ClaimRequested(
@@ -57,16 +57,27 @@ def test_claim_is_refused_and_told_the_holder_when_another_operation_was_first()
     assert (verdict.holder_op_id, verdict.holder_order_id, verdict.plan) == (CLAIM.op_id, CLAIM.order_id, CLAIM.plan)
 
 
-def test_claim_is_forgotten_when_the_sweep_asks_for_this_very_one() -> None:
+OVER_MS = 10 + CLAIM_LIFE_MS
+"""When the life of a claim made at 10 ends."""
+
+
+def test_claim_is_forgotten_when_the_sweep_asks_for_this_very_one_and_its_life_is_over() -> None:
     row, _ = decided(None, CLAIM)
-    assert decide_claim(row, expiry(), 20) == (None, None)
-    assert decide_claim(None, expiry(), 20) == (None, None)
+    assert decide_claim(row, expiry(), OVER_MS) == (None, None)
+    assert decide_claim(None, expiry(), OVER_MS) == (None, None)
 
 
 def test_claim_stays_when_the_sweep_saw_an_older_one() -> None:
     row, _ = decided(None, CLAIM)
-    assert decide_claim(row, expiry(claimed_at_ms=9), 20) == (row, None)
-    assert decide_claim(row, expiry(op_id="op_0"), 20) == (row, None)
+    assert decide_claim(row, expiry(claimed_at_ms=9), OVER_MS) == (row, None)
+    assert decide_claim(row, expiry(op_id="op_0"), OVER_MS) == (row, None)
+
+
+def test_claim_stays_when_a_sweep_whose_clock_is_ahead_asks_before_its_life_is_over() -> None:
+    row, _ = decided(None, CLAIM)
+    assert decide_claim(row, expiry(), OVER_MS - 1) == (row, None)
+    longer = dataclasses.replace(DEFAULT_RULES, claim_life_ms=CLAIM_LIFE_MS + 1)
+    assert decide_claim(row, expiry(), OVER_MS, longer) == (row, None)
 
 
 def test_claim_may_be_swept_when_its_life_is_over() -> None:

@@ -1,0 +1,95 @@
+"""Rows past their life: the sweep asks, the agents decide by the log's time, and the key is free again afterwards."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from schemas.identifiers import IdempotencyKey, OrderId
+from schemas.vocabulary import OperationState
+from streams.agents import sweep
+from streams.agents.claims import TABLE as CLAIMS
+from streams.agents.orders import TABLE as ORDERS
+from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims
+from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, ORDER_LIFE_MS
+from streams.kafka.shell import TableRow
+from streams.kafka_clients.errors import RetryableError
+from tests.support.fake_log import FakeWriter
+from tests.support.order_desk import UNKNOWN, sale
+from tests.support.staged_run import StagedRun
+
+LONG_MS = ORDER_LIFE_MS + CLAIM_LIFE_MS
+
+
+async def swept(run: StagedRun, table: str, *, clock_ms: int, writer: FakeWriter | None = None) -> int:
+    """Sweep a table by this clock, let the agents act on what it asks; return how much that was."""
+    ask: Ask = (finished_orders if table == ORDERS else old_claims)(run.codec, DEFAULT_RULES)
+    fake = writer or FakeWriter()
+
+    def rows() -> Iterator[TableRow]:
+        return iter([TableRow(table, 0, key, value) for key, value in run.rows(table).items()])
+
+    sweeper = Sweeper(rows, ask, codec=run.codec, log_writer=fake, now_ms=lambda: clock_ms, interval_s=0.0)
+    asked = await sweeper.sweep()
+    for topic, key, value, headers in fake.appended:
+        run.append(topic, key, value, headers)
+    run.settle()
+    return asked
+
+
+async def test_order_and_claim_go_when_their_lives_are_over_and_another_order_may_use_the_key() -> None:
+    run = StagedRun()
+    run.send(sale(5_000))
+    run.now_ms += LONG_MS
+    assert await swept(run, ORDERS, clock_ms=run.now_ms) == 1
+    assert await swept(run, CLAIMS, clock_ms=run.now_ms) == 1
+    assert run.rows(ORDERS) == run.rows(CLAIMS) == {}
+    op_id = run.send(replace(sale(7_000), order_id=OrderId("order-9")))
+    assert run.state_of(op_id) is OperationState.SUCCEEDED
+
+
+async def test_nothing_is_asked_to_go_before_its_time() -> None:
+    run = StagedRun()
+    run.send(sale(5_000))
+    asked = [await swept(run, table, clock_ms=run.now_ms + CLAIM_LIFE_MS // 2) for table in (ORDERS, CLAIMS)]
+    assert asked == [0, 0]
+
+
+@pytest.mark.parametrize("table", [ORDERS, CLAIMS])
+async def test_row_stays_when_the_clock_of_its_sweep_is_far_ahead(table: str) -> None:
+    """Else one machine with a wrong clock would let a key be used twice."""
+    run = StagedRun()
+    run.send(sale(5_000))
+    before = run.rows(table)
+    assert await swept(run, table, clock_ms=run.now_ms + LONG_MS) == 1
+    assert run.rows(table) == before
+    rival = run.send(replace(sale(5_000), order_id=OrderId("order-9")))
+    assert run.state_of(rival) is OperationState.CONFLICT
+
+
+async def test_order_stays_however_old_when_an_operation_is_open() -> None:
+    run = StagedRun()
+    run.send(sale(5_000), UNKNOWN)
+    assert await swept(run, ORDERS, clock_ms=run.now_ms + LONG_MS) == 0
+
+
+async def test_sweep_asks_for_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "MAX_REQUESTS", 3)
+    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", 2)
+    run = StagedRun()
+    for number in range(9):
+        run.send(replace(sale(5_000), order_id=OrderId(f"order-{number}"), idempotency_key=IdempotencyKey(f"key-{number}")))
+    run.now_ms += LONG_MS
+    assert await swept(run, CLAIMS, clock_ms=run.now_ms) == 4  # a batch is finished
+    assert len(run.rows(CLAIMS)) == 5
+
+
+async def test_sweep_leaves_the_rest_to_the_next_when_the_broker_is_gone() -> None:
+    run = StagedRun()
+    run.send(sale(5_000))
+    run.now_ms += LONG_MS
+    writer = FakeWriter()
+    writer.failures.append(RetryableError("gone"))
+    with pytest.raises(RetryableError):
+        await swept(run, CLAIMS, clock_ms=run.now_ms, writer=writer)
+    assert await swept(run, CLAIMS, clock_ms=run.now_ms, writer=writer) == 1
