@@ -107,10 +107,14 @@ def apply(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> None:
 
 
 def _reverse(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> bool:
-    """Take an effect back; False, and nothing changes, when what it gave was already used (captured, refunded)."""
+    """Take an effect back; False, and nothing changes, when what it gave was used: captured, refunded, released.
+
+    An authorization that is being voided stands too: nobody would wait for its failure any more.
+    """
     statement = {
         CallKind.AUTHORIZE: "UPDATE payments SET authorized = authorized - ?1"
-        " WHERE id = ?2 AND captured + capturing = 0",
+        " WHERE id = ?2 AND captured + capturing = 0 AND released = 0 AND NOT EXISTS"
+        " (SELECT 1 FROM operations WHERE payment_id = ?2 AND kind = 'void' AND status = 'pending')",
         CallKind.SALE: "UPDATE payments SET authorized = authorized - ?1, captured = captured - ?1"
         " WHERE id = ?2 AND captured - ?1 >= refunded + refunding",
         CallKind.CAPTURE: "UPDATE payments SET captured = captured - ?1"

@@ -24,7 +24,7 @@ from streams.kafka.stamps import UNSTAMPED, from_headers
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
 from streams.local_engine import LocalEngine
-from tests.support.exhibits import Evidence, OrderKey, read_ledger
+from tests.support.exhibits import Evidence, OrderKey, owed_by_gateway, read_ledger
 from tests.support.group_lag import GroupLag
 from tests.support.replay import Replay
 from tests.support.replay_course import INPUT_TOPICS, input_of
@@ -74,13 +74,16 @@ class EvidenceGatherer:
         self._read: dict[int, int] = {}  # partition of the changelog -> offset read up to
 
     async def when_settled(self, history: History, *, timeout_s: float = SETTLE_TIMEOUT_S) -> Evidence:
-        """Return the evidence once nothing is open and no consumer is behind, or at the time-out as it is."""
+        """Return the evidence once nothing is open and no consumer is behind, or at the time-out as it is.
+
+        The gateway must have had its last word too: it may take back what it granted (a late failure).
+        """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         pause_s = SETTLE_POLL_S
         await self._lag.when_zero(timeout_s=timeout_s)
         await self._read_rows()
-        while self._history.open_rows and loop.time() < deadline:
+        while (self._history.open_rows or owed_by_gateway(self._ledger_path)) and loop.time() < deadline:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_SETTLE_POLL_S)
             await self._read_rows()

@@ -89,3 +89,10 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
         found = database.execute(f"SELECT {columns} FROM ledger ORDER BY seq").fetchall()
     names = columns.split(", ")
     return [LedgerEntry(**dict(zip(names, row, strict=True))) for row in found]
+
+
+def owed_by_gateway(path: Path) -> int:
+    """Return how much the Mock still owes: changes that are due later, and notices not yet delivered."""
+    waiting = "SELECT (SELECT count(*) FROM transitions) + (SELECT count(*) FROM deliveries WHERE state = 'waiting')"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        return int(database.execute(waiting).fetchone()[0])

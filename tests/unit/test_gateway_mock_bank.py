@@ -173,3 +173,16 @@ def test_sale_is_reversed_whole_and_an_authorization_too() -> None:
         left = bank.find_payment(db, payment)
         assert left is not None
         assert (left.authorized, left.captured) == (0, 0)
+
+
+@pytest.mark.parametrize("void_terms", [TERMS, PENDING], ids=["done", "pending"])
+def test_authorization_is_not_taken_back_when_it_is_voided_or_being_voided(void_terms: bank.Terms) -> None:
+    db = opened()
+    late = replace(TERMS, happening=Happening(scenario=Scenario.LATE_FAILURE))
+    payment = str(told(bank.execute(db, call(CallKind.AUTHORIZE, "1"), late))["id"])
+    assert bank.execute(db, call(CallKind.VOID, "2", payment), void_terms).http_status == 200
+    postings.run_due_transitions(db, now_ms=LATER_MS, gap_ms=1)
+    left = bank.find_payment(db, payment)
+    assert left is not None
+    assert (left.authorized, left.released) == (AMOUNT, True)
+    assert db.execute("SELECT count(*) FROM ledger WHERE kind = 'reversal'").fetchone() == (0,)
