@@ -32,9 +32,10 @@ from streams.agents.timers import TimerClock, TimerHeap
 from streams.domain.limits import Rules
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
-from streams.kafka.shell import TableRow
+from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
 from streams.settings import MisconfiguredError, Settings
@@ -155,7 +156,8 @@ async def run_orders(settings: Settings) -> None:
 
     heap = TimerHeap()
     writer = LogWriter(connection)
-    clock = TimerClock(heap, codec=codec, log_writer=writer, now_ms=now_ms)
+    log_clock = LogClock()
+    clock = TimerClock(heap, codec=codec, log_writer=writer, clock=log_clock)
     follower = PolicyFollower(connection, codec)
     agent = orders_agent.OrdersAgent(
         codec,
@@ -165,6 +167,10 @@ async def run_orders(settings: Settings) -> None:
         timers=heap,
         rules=rules,
     )
+
+    def take(event: InputEvent, read: RowReader) -> Step:
+        log_clock.saw(event.timestamp_ms)
+        return agent.take(event, read)
 
     def partitions_ready(numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
         found: dict[int, list[OpenTimer]] = {number: [] for number in numbers}
@@ -185,7 +191,7 @@ async def run_orders(settings: Settings) -> None:
         source_topics=orders_agent.SOURCE_TOPICS,
         tables=[orders_agent.TABLE, timer_table.TABLE],
         partitions=settings.kafka.partitions,
-        handler=AgentShell(agent.take, codec=codec, component=orders_agent.COMPONENT).handle,
+        handler=AgentShell(take, codec=codec, component=orders_agent.COMPONENT).handle,
         settings=worker_settings_of(settings),
         on_partitions_ready=partitions_ready,
         on_partitions_revoked=partitions_revoked,

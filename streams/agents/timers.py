@@ -2,13 +2,14 @@
 
 The orders agent keeps open timers in a table and in this heap; the clock appends a `TimerFired` to
 `payments.timers.v1` when one is due, and the order decides what it means. Firing twice is safe (a timer has a number),
-forgetting one is not: the heap is filled from the table whenever a partition arrives.
+and so is firing early (the order goes by the record's own time, and waits for another); forgetting one is not: the heap
+is filled from the table whenever a partition arrives.
 """
 
 import asyncio
 import contextlib
 import heapq
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import structlog
 
@@ -17,7 +18,8 @@ from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.timers import OpenTimer, TimerFired
 from streams.kafka_clients.errors import RetryableError
-from streams.kafka_clients.producer import LogWriter
+from streams.kafka_clients.log_clock import LogClock
+from streams.kafka_clients.producer import AppendedRecord, LogWriter
 
 log = structlog.get_logger(__name__)
 
@@ -95,14 +97,14 @@ class TimerClock:
         *,
         codec: MessageCodec,
         log_writer: LogWriter,
-        now_ms: Callable[[], int],
+        clock: LogClock,
         refire_s: float = 60.0,
     ) -> None:
         """`refire_s`: a fired timer that its order has neither cleared nor renewed by then is fired again."""
         self._heap = heap
         self._codec = codec
         self._log_writer = log_writer
-        self._now_ms = now_ms
+        self._clock = clock
         self._refire_ms = round(refire_s * 1000)
         self._changed = asyncio.Event()
 
@@ -114,13 +116,13 @@ class TimerClock:
         """Fire timers until cancelled. A broker that cannot be reached only delays them."""
         while True:
             self._changed.clear()
-            now_ms = self._now_ms()
+            now_ms = self._clock.now_ms()
             await asyncio.gather(*(self._fire(timer, now_ms) for timer in self._heap.take_due(now_ms)))
             await self._sleep()
 
     async def _sleep(self) -> None:
         due_ms = self._heap.next_due_ms()
-        wait_s = MAX_SLEEP_S if due_ms is None else min(MAX_SLEEP_S, max(0.0, (due_ms - self._now_ms()) / 1000))
+        wait_s = MAX_SLEEP_S if due_ms is None else min(MAX_SLEEP_S, max(0.0, (due_ms - self._clock.now_ms()) / 1000))
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._changed.wait(), wait_s)
 
@@ -135,16 +137,18 @@ class TimerClock:
             fired_at_ms=now_ms,
         )
         try:
-            await append_timer(self._log_writer, self._codec, fired)
+            appended = await append_timer(self._log_writer, self._codec, fired)
         except RetryableError as error:
             log.warning("timer_not_appended", kind=timer.kind, error=type(error).__name__)
             self._heap.look_again(timer, now_ms + RETRY_AFTER_MS)
-        else:
-            self._heap.look_again(timer, now_ms + self._refire_ms)
+            return
+        self._clock.saw(appended.timestamp_ms)
+        early_ms = timer.due_at_ms - appended.timestamp_ms  # our clock is so far ahead of the broker's
+        self._heap.look_again(timer, now_ms + (early_ms if early_ms > 0 else self._refire_ms))
 
 
-async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerFired) -> None:
-    """Append the due timer under its order's key. Raises: RetryableError."""
+async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerFired) -> AppendedRecord:
+    """Append the due timer under its order's key; returns where, and when by the broker. Raises: RetryableError."""
     message = codec.encode(
         fired,
         Envelope(
@@ -156,7 +160,7 @@ async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerF
             originid=fired.origin_id,
         ),
     )
-    await log_writer.append(
+    return await log_writer.append(
         topics.TIMERS,
         key=fired.order_id.encode(),
         value=message.value,

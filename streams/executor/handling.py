@@ -5,7 +5,7 @@ codec, the gateways (through `calls`) and the log writer. Knows nothing of consu
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine, Mapping
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -22,8 +22,9 @@ from streams.executor.options import APPEND_LIMIT_S, APPEND_TIMEOUT_S, ExecutorO
 from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.lease import Lease
+from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.log_reader import LogRecord
-from streams.kafka_clients.producer import LogWriter
+from streams.kafka_clients.producer import AppendedRecord, LogWriter
 from streams.telemetry import metrics, spans
 
 log = structlog.get_logger(__name__)
@@ -45,7 +46,7 @@ class RequestHandler:
         gateways: Mapping[GatewayName, Gateway],
         writer: LogWriter,
         options: ExecutorOptions,
-        clock_ms: Callable[[], int],
+        clock: LogClock,
         memory: Memory,
         lease: Lease,
     ) -> None:
@@ -53,7 +54,7 @@ class RequestHandler:
         self._gateways = gateways
         self._writer = writer
         self._options = options
-        self._clock_ms = clock_ms
+        self._clock = clock
         self._memory = memory
         self._lease = lease
         self._running: dict[CallKey, asyncio.Task[None]] = {}
@@ -146,14 +147,14 @@ class RequestHandler:
                 request,
                 maybe_sent_before=again,
                 timeout_s=self._options.call_timeout_s,
-                clock_ms=self._clock_ms,
+                clock_ms=self._clock.now_ms,
                 maybe_answered_before=beyond_memory,
                 still_ours=self._lease.holds,
             )
             message = self._codec.encode(result, _result_envelope(request, result))
-            await self._append(self._options.results_topic, request.order_id.encode(), message)
+            appended = await self._append(self._options.results_topic, request.order_id.encode(), message)
             # Before this task ends, so that a duplicate finds either the call under way or its answer.
-            self._memory.remember(partition, PastResult(timestamp_ms=self._clock_ms(), message=message))
+            self._memory.remember(partition, PastResult(timestamp_ms=appended.timestamp_ms, message=message))
         log.debug(  # the record on the log says it all; a line for each call costs more than its append
             "gateway_call_done",
             op_id=request.op_id,
@@ -173,13 +174,13 @@ class RequestHandler:
         metrics.count("dead_letters", reason=letter.reason, component=letter.component)
         await self._append(self._options.dead_letters_topic, letter.key, letter_message(self._codec, letter))
 
-    async def _append(self, topic: str, key: bytes | None, message: EncodedMessage) -> None:
+    async def _append(self, topic: str, key: bytes | None, message: EncodedMessage) -> AppendedRecord:
         """Append until it is acknowledged, at most `APPEND_LIMIT_S` long. Raises: LogError."""
         clock = asyncio.get_running_loop().time
         give_up_s = clock() + APPEND_LIMIT_S
         while True:  # bounded by give_up_s
             try:
-                await self._writer.append(
+                return await self._writer.append(
                     topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
                 )
             except RetryableError as error:
@@ -188,8 +189,6 @@ class RequestHandler:
                 metrics.count("executor_results_retried", topic=topic)
                 log.warning("append_retried", topic=topic, error=type(error).__name__)
                 await asyncio.sleep(min(error.retry_after_s, MAX_RETRY_WAIT_S))
-            else:
-                return
 
 
 def _result_envelope(request: GatewayCallRequested, result: GatewayCallCompleted) -> Envelope:

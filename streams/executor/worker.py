@@ -15,7 +15,6 @@ go.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -38,6 +37,7 @@ from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer, watch_heartbeats
 from streams.kafka_clients.errors import LogError, RetryableError, classify
 from streams.kafka_clients.lease import Lease, now_s
+from streams.kafka_clients.log_clock import BROKER_TIME, LogClock, wall_clock_ms
 from streams.kafka_clients.log_reader import log_record_of
 from streams.kafka_clients.producer import LogWriter
 from streams.telemetry import metrics
@@ -52,11 +52,6 @@ MAX_POLL_FAILURES = 30
 """In a row, one a second: then the worker stops and whoever supervises it starts a fresh one."""
 
 POLL_RETRY_AFTER_S = 1.0
-
-
-def wall_clock_ms() -> int:
-    """Return the time, milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class GatewayExecutor:
@@ -87,14 +82,15 @@ class GatewayExecutor:
         tail = ResultsTail(
             connection, results_topic=self._options.results_topic, requests_topic=self._options.requests_topic
         )
-        self._memory = Memory(read_past or tail.read, clock_ms=clock_ms)
+        self._clock = LogClock(wall_ms=clock_ms)
+        self._memory = Memory(read_past or tail.read, clock_ms=self._clock.now_ms)
         self._lease = Lease(session_timeout_s=self._options.session_timeout_s, clock_s=clock_s)
         self._handler = RequestHandler(
             codec=codec,
             gateways=gateways,
             writer=self._writer,
             options=self._options,
-            clock_ms=clock_ms,
+            clock=self._clock,
             memory=self._memory,
             lease=self._lease,
         )
@@ -208,6 +204,9 @@ class GatewayExecutor:
                 await self._poll_failed(error, failures)
                 continue
             failures = 0
+            for record in (each for records in batches.values() for each in records):
+                if record.timestamp_type == BROKER_TIME:  # before any call: one may depend on it
+                    self._clock.saw(record.timestamp)
             # No await between the poll and the last begin: a revoke never finds a record taken but not begun.
             for partition, records in batches.items():
                 for record in records:

@@ -144,6 +144,7 @@ class History:
         elif timers:
             timer = self._chance.choice(timers)
             self._fired.add((timer.op_id, timer.number))
+            desk.now_ms = max(desk.now_ms, timer.due_at_ms)
             self._append("timers", self._firing(timer))
         else:
             return False

@@ -24,6 +24,7 @@ class FakeRecord:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    timestamp_type: int = 0
 
 
 class FakeWriter(LogWriter):
@@ -35,6 +36,7 @@ class FakeWriter(LogWriter):
         self.failures: list[LogError] = []
         self.changed = asyncio.Condition()
         self.was_stopped = False
+        self.broker_ms = 0  # what the broker dates records with
 
     async def start(self) -> None:
         return None
@@ -57,7 +59,7 @@ class FakeWriter(LogWriter):
         async with self.changed:
             self.appended.append((topic, key, value, headers))
             self.changed.notify_all()
-        return AppendedRecord(topic=topic, partition=0, offset=len(self.appended), timestamp_ms=0)
+        return AppendedRecord(topic=topic, partition=0, offset=len(self.appended), timestamp_ms=self.broker_ms)
 
     async def wait_for(self, count: int, *, limit_s: float = 5.0) -> None:
         """Wait until that many records were appended."""

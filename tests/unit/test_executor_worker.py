@@ -19,7 +19,7 @@ from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.executor import handling, worker
-from streams.executor.answers import HORIZON_MS, MARGIN_MS, PastResult, PastResults
+from streams.executor.answers import HORIZON_MS, MARGIN_MS, Memory, PastResult, PastResults
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients import dead_letters
@@ -32,11 +32,13 @@ from tests.support.gateway_calls import (
     NOW_MS,
     Behaviour,
     TellableGateway,
+    capabilities_with,
     message_of,
     request_of,
     succeeds,
 )
 
+DAY_MS = 86_400_000
 FIRST = TopicPartition(topics.GATEWAY_REQUESTS, 0)
 SECOND = TopicPartition(topics.GATEWAY_REQUESTS, 1)
 
@@ -97,13 +99,22 @@ class Scene:
         ]
         return PastResults(since_ms=past.since_ms, results=[*past.results, *own])
 
-    def put(self, partition: TopicPartition, offset: int, message: EncodedMessage | bytes) -> None:
+    def put(
+        self,
+        partition: TopicPartition,
+        offset: int,
+        message: EncodedMessage | bytes,
+        *,
+        at_ms: int = NOW_MS,
+        by_broker: bool = True,
+    ) -> None:
         raw = isinstance(message, bytes)
         record = FakeRecord(
             topic=partition.topic,
             partition=partition.partition,
             offset=offset,
-            timestamp=NOW_MS,
+            timestamp=at_ms,
+            timestamp_type=1 if by_broker else 0,
             key=b"order",
             value=message if isinstance(message, bytes) else message.value,
             headers=(("content-type", b"application/avro"),) if raw else message.headers,  # type: ignore[union-attr]
@@ -551,3 +562,28 @@ async def test_worker_says_what_is_wrong_when_the_broker_cannot_be_reached() -> 
 def test_options_refuse_a_value_when_nothing_could_work_with_it(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         ExecutorOptions(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(("by_broker", "kind"), [(True, CallKind.INQUIRE), (False, CallKind.SALE)])
+async def test_worker_whose_clock_is_behind_goes_by_the_log_when_a_key_may_be_too_old(
+    *, by_broker: bool, kind: CallKind
+) -> None:
+    """A newer record tells the time, even behind the old request; but only if a broker dated it."""
+    gateway = TellableGateway(capabilities=capabilities_with(DAY_MS))
+    old, new = request_of(1), dataclasses.replace(request_of(2), first_requested_at_ms=NOW_MS + DAY_MS)
+    async with started(Scene(gateway)) as scene:
+        scene.put(FIRST, 0, message_of(old))
+        scene.put(FIRST, 1, message_of(new), at_ms=NOW_MS + DAY_MS, by_broker=by_broker)
+        await scene.writer.wait_for(2)
+    assert (kind, old.gateway_key) in gateway.calls
+
+
+async def test_worker_remembers_an_answer_by_the_brokers_time_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that is behind, what is forgotten would pass for never answered."""
+    remembered: list[PastResult] = []
+    monkeypatch.setattr(Memory, "remember", lambda _memory, _partition, result: remembered.append(result))
+    async with started(Scene(TellableGateway())) as scene:
+        scene.writer.broker_ms = NOW_MS + DAY_MS
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await until(lambda: bool(remembered))
+    assert [each.timestamp_ms for each in remembered] == [NOW_MS + DAY_MS]

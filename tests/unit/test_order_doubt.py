@@ -595,3 +595,14 @@ def test_input_is_refused_as_a_defect_when_it_is_about_another_order() -> None:
     desk.do(sale())
     with pytest.raises(InvariantViolatedError):
         desk.notice(None, SUCCESS, order_id=f"{ORDER}-other")
+
+
+def test_look_is_not_made_when_its_timer_is_fired_before_its_time() -> None:
+    """Else a worker whose clock is far ahead would make all twelve looks at once, and give the rest to a person."""
+    desk, op_id = doubtful()
+    for _ in range(2 * len(RECONCILE_AFTER_MS)):
+        desk.fire_early(op_id)  # type: ignore[arg-type]  # an operation id as text
+    assert not desk.requests
+    assert state(desk, op_id) is OperationState.UNKNOWN
+    assert looked(desk, op_id, SUCCESS).kind is CallKind.INQUIRE
+    assert state(desk, op_id) is OperationState.SUCCEEDED

@@ -174,3 +174,15 @@ def test_payment_is_reviewed_when_an_attempt_that_was_given_up_succeeds_after_al
 def test_timers_have_their_tables_key_when_they_are_cleared() -> None:
     assert ClearTimer(origin_id=ORIGIN, order_id=ORDER, op_id=OpId("op_1")).key == b"origin|order-1|op_1"
     assert ClearTimer(origin_id=ORIGIN, order_id=ORDER, op_id=None).key == b"origin|order-1|"
+
+
+def test_timer_means_nothing_when_it_is_fired_before_its_time() -> None:
+    """By a worker whose clock is ahead. The timer stays, and does when its time has come."""
+    desk = Desk(plan=plan("mock", "mock"))
+    op_id = desk.do(sale(), refusal(RetryAdvice.SAME_KEY_NOW))
+    before = desk.row
+    said = desk.fire_early(op_id)
+    assert (said.row, list(said.outputs)) == (before, [])
+    assert op_id in desk.timers
+    desk.fire(op_id)
+    assert desk.requests[0].attempt == 2

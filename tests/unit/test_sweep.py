@@ -78,7 +78,8 @@ async def test_sweep_asks_for_no_more_than_its_limit(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sweep, "ROWS_AT_ONCE", 2)
     run = StagedRun()
     for number in range(9):
-        run.send(replace(sale(5_000), order_id=OrderId(f"order-{number}"), idempotency_key=IdempotencyKey(f"key-{number}")))
+        key = IdempotencyKey(f"key-{number}")
+        run.send(replace(sale(5_000), order_id=OrderId(f"order-{number}"), idempotency_key=key))
     run.now_ms += LONG_MS
     assert await swept(run, CLAIMS, clock_ms=run.now_ms) == 4  # a batch is finished
     assert len(run.rows(CLAIMS)) == 5
