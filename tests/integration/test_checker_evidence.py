@@ -1,5 +1,6 @@
 """The gathering of evidence from a broker: the whole log of a run, garbage among it, and the lag of the consumers."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,7 +18,7 @@ from streams.operations.doctor.workers_check import GROUPS
 from tests.support.checker import violations
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.evidence import EvidenceGatherer
-from tests.support.exhibits import LedgerEntry
+from tests.support.exhibits import LedgerEntry, owed_by_gateway
 from tests.support.group_lag import GroupLag
 from tests.support.order_desk import ORDER, ORIGIN
 from tests.support.replay_course import INPUT_TOPICS
@@ -95,6 +96,8 @@ def written(ledger: list[LedgerEntry], path: Path) -> Path:
     columns = "seq, kind, reversed_kind, amount_minor, op_id, order_id, origin_id, gateway_key"
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"CREATE TABLE ledger ({columns})")
+        database.execute("CREATE TABLE transitions (seq)")
+        database.execute("CREATE TABLE deliveries (seq, state)")
         for entry in ledger:
             values = [getattr(entry, name) for name in columns.split(", ")]
             database.execute(f"INSERT INTO ledger VALUES ({', '.join('?' * len(values))})", values)
@@ -113,6 +116,35 @@ async def test_gathered_evidence_of_a_valid_run_has_no_violation_when_garbage_st
     assert len(evidence.events) == len(staged.log[topics.EVENTS])
     assert evidence.late_rows == 0
     assert evidence.refused_inputs == len(INPUT_TOPICS) * len(GARBAGE)
+
+
+async def test_evidence_waits_for_what_the_gateway_still_owes(log: str, staged: StagedRun, tmp_path: Path) -> None:
+    committed(log)
+    path = written(staged.ledger, tmp_path / "mock")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("INSERT INTO deliveries VALUES (1, 'waiting'), (2, 'delivered')")
+        database.commit()
+    gatherer = EvidenceGatherer(run=RUN, bootstrap_servers=log, ledger_path=path)
+    settling = asyncio.create_task(gatherer.when_settled(staged.history, timeout_s=60.0))
+    assert owed_by_gateway(path) == 1
+    done, _ = await asyncio.wait([settling], timeout=2.0)
+    assert not done
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DELETE FROM deliveries")
+        database.commit()
+    assert violations(await asyncio.wait_for(settling, 30.0)) == []
+
+
+async def test_freed_key_is_a_violation(log: str, staged: StagedRun, tmp_path: Path) -> None:
+    committed(log)
+    producer = Producer({"bootstrap.servers": log})
+    for key, stamp in ((b"shop|order-key", Stamp(1, 2)), (b"shop|another-runs", Stamp(1, 2)), (b"shop|order-x", None)):
+        producer.produce(topics.CLAIMS_CHANGELOG, None, key, headers=[] if stamp is None else [to_header(stamp)])
+    assert producer.flush(ANSWER_TIMEOUT_S) == 0
+    gatherer = EvidenceGatherer(run=RUN, bootstrap_servers=log, ledger_path=written(staged.ledger, tmp_path / "mock"))
+    evidence = await gatherer.when_settled(staged.history, timeout_s=20.0)
+    found = violations(evidence)
+    assert found == ["rows_never_regress: claim shop|order-key was forgotten before its life was over"]
 
 
 async def test_lag_is_told_and_waited_for_to_the_limit_when_a_group_is_behind(log: str) -> None:

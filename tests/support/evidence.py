@@ -104,7 +104,7 @@ class EvidenceGatherer:
             events=found.events,
             rows=rows,
             commands=found.commands,
-            row_faults=self._history.faults(),
+            row_faults=[*self._history.faults(), *await self._forgotten_claims()],
             replay_faults=found.replay_faults,
             lag=lag,
             late_rows=self._history.late,
@@ -133,6 +133,17 @@ class EvidenceGatherer:
             except DecodeError:
                 continue
             self._history.add(key, stamp, row)
+
+    async def _forgotten_claims(self) -> list[str]:
+        """Return the idempotency keys of the run that were freed: no run lasts as long as a claim's life."""
+        records = read_log(self._connection, topics.CLAIMS_CHANGELOG, max_records=MAX_RECORDS)
+        return [
+            f"claim {(record.key or b'').decode(errors='replace')} was forgotten before its life was over"
+            async for record in records
+            if record.value is None
+            and from_headers(record.headers) != UNSTAMPED
+            and self._ours((record.key or b"").partition(b"|")[2])
+        ]
 
     def _ours(self, key: bytes | None) -> bool:
         return key is not None and key.startswith(self._run)

@@ -1,4 +1,8 @@
-"""A worker whose clock is two hours ahead, by libfaketime (Debian: `apt install faketime`)."""
+"""A process whose clock is wrong: hours ahead, or behind, or beyond the life of any claim and order.
+
+By libfaketime (Debian: `apt install faketime`). Such a process sweeps for what has expired by the second, so that its
+wrong clock has the time to do harm.
+"""
 
 import functools
 import random
@@ -9,7 +13,7 @@ from tests.faults.fault import Fault, Site
 from tests.faults.world import World
 
 KINDS = ("ingress", "orders", "claims", "executor")
-AHEAD = "+2h"
+OFFSETS = ("+2h", "+200d", "-2h")
 WRONG_FOR_S = (3.0, 6.0)
 LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 LIBRARY = "libfaketime.so.1"
@@ -28,17 +32,18 @@ def no_library() -> str | None:
     return None if library() is not None else f"{LIBRARY} is not installed (Debian: faketime)"
 
 
-async def put_ahead(world: World, chance: random.Random, *, kind: str) -> str:
-    """Restart a process with a clock that is two hours ahead; after a while restart it with the right one."""
+async def set_wrong(world: World, chance: random.Random, *, kind: str) -> str:
+    """Restart a process with a clock that is wrong; after a while restart it with the right one."""
     name = chance.choice(world.workers(kind))
     component = world.engine.components[name]
-    right = component.environment
+    right, offset = component.environment, chance.choice(OFFSETS)
     wrong = {
         **right,
         "LD_PRELOAD": str(library()),
-        "FAKETIME": AHEAD,
+        "FAKETIME": offset,
         # Time-outs and back-offs go by the monotonic clock, which no clock setting moves.
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "PAYMENT_ENGINE_STREAM_SWEEP_INTERVAL_S": "1",
     }
     try:
         async with world.held_down(name):
@@ -52,10 +57,10 @@ async def put_ahead(world: World, chance: random.Random, *, kind: str) -> str:
             await world.kill(name)
             component.environment = right
     await world.running(name)
-    return f"the clock of {name} {AHEAD} for {seconds:.1f} s"
+    return f"the clock of {name} {offset} for {seconds:.1f} s"
 
 
 FAULTS = tuple(
-    Fault(name=f"clock-{kind}", site=Site.WORKERS, strike=partial(put_ahead, kind=kind), missing=no_library)
+    Fault(name=f"clock-{kind}", site=Site.WORKERS, strike=partial(set_wrong, kind=kind), missing=no_library)
     for kind in KINDS
 )

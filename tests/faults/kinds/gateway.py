@@ -15,8 +15,9 @@ SCENARIOS = (
     "timeout_before", "timeout_after", "reset_before", "reset_after", "html_502_before", "html_502_after",
     "server_error_after", "cut_after", "rate_limited", "unknown_status", "not_found_yet", "slow",
     "pending_then_succeeded", "pending_then_failed", "duplicate_webhooks", "out_of_order_webhooks",
+    "late_failure", "amount_mismatch",
 )  # fmt: skip
-"""All but what makes an operation end otherwise than it was answered: `late_failure`, `amount_mismatch`."""
+"""All but `unauthorized`, which is a wrong setting and not a fault."""
 
 
 async def misbehave(world: World, chance: random.Random, *, scenario: str) -> str:
