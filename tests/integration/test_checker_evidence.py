@@ -27,6 +27,8 @@ from tests.support.staged_run import StagedRun
 
 ANSWER_TIMEOUT_S = 10.0
 RUN = "order-"
+KEPT = {"message.timestamp.type": "CreateTime", "retention.ms": "-1"}
+"""Records of 1970, for as long as the tests take."""
 GARBAGE = (b"\x00\x7f\xff\xff\xffnobody knows this schema", b"noise", None)
 
 
@@ -35,10 +37,7 @@ def broker() -> Iterator[str]:
     """A broker with the catalogue's topics, a partition each, whose records keep the times they are given."""
     with embedded_broker_process() as address:
         admin = AdminClient({"bootstrap.servers": address})
-        wanted = [
-            NewTopic(each.name, num_partitions=1, replication_factor=1, config={"message.timestamp.type": "CreateTime"})
-            for each in topics.CATALOGUE
-        ]
+        wanted = [NewTopic(each.name, num_partitions=1, replication_factor=1, config=KEPT) for each in topics.CATALOGUE]
         for answer in admin.create_topics(wanted).values():
             answer.result(ANSWER_TIMEOUT_S)
         yield address

@@ -17,15 +17,24 @@ from streams.kafka.faust_recovery import OrderedTableManager
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker import Worker
-from tests.kafka_cluster import FoundKafka
+from tests.kafka_cluster import ChildProcess, FoundKafka
+from tests.support.forgetful_worker import once_records_wait, read_line, slowly
 from tests.support.kafka_topics import read_to_end, unique
-from tests.support.tally_worker import TABLE, TallyTopics, build_tally, ids_of, make_topics, quick_settings
+from tests.support.tally_worker import (
+    READY_LINE,
+    TABLE,
+    TallyTopics,
+    build_tally,
+    ids_of,
+    make_topics,
+    quick_settings,
+    worker_command,
+)
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
 
 WAIT_S = 30.0
-SLOW_S = 0.0005
 ROWS = RECORDS_MIN + 500
 
 
@@ -159,23 +168,12 @@ async def test_workers_have_every_row_when_another_joins_while_one_catches_up(
             assert _rows_of(first, second) == ALL_ROWS
 
 
-async def _take_over(kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A standby, for which records wait when its own recovery ends, becomes the owner. Raises: what crashed it."""
+async def test_standby_has_every_row_when_records_wait_while_the_flow_is_resumed(
+    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed flow clears Faust's queues: the standby's next owner would never have known the rows in there."""
     topics = make_topics(kafka.bootstrap_servers)
     await _write_rows(kafka, topics)
-
-    async def slowly(_table: ChangelogTable, _event: EventT[Any]) -> bool:
-        await asyncio.sleep(SLOW_S)
-        return True
-
-    lanes_ready = WorkerApp.on_lanes_ready
-
-    async def once_records_wait(app: WorkerApp, generation: int) -> None:
-        manager = cast("OrderedTableManager", app.tables)
-        recovery = manager.recovery
-        if any(recovery.standby_remaining()[tp] > 0 for tp in recovery.standby_tps):
-            await until(lambda: not manager.changelog_queue.empty(), timeout_s=WAIT_S, look_again_s=SLOW_S)
-        await lanes_ready(app, generation)
 
     monkeypatch.setattr(ChangelogTable, "on_changelog_event", slowly)
     monkeypatch.setattr(WorkerApp, "on_lanes_ready", once_records_wait)
@@ -191,14 +189,37 @@ async def _take_over(kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch) -> None
         async with _running(first):
             await _ready(first)  # alone at first: else it is chance which of the two reads all rows as their owner
             await longer.enter_async_context(_running(second))
-            await until(lambda: second.crashed is not None or has_all(), timeout_s=WAIT_S)
-        await until(lambda: second.crashed is not None or second.owned_partitions == everything, timeout_s=WAIT_S)
-        if second.crashed is None:
-            assert _rows_of(second) == ALL_ROWS
+            await until(has_all, timeout_s=WAIT_S)
+        await until(lambda: second.owned_partitions == everything, timeout_s=WAIT_S)
+        assert _rows_of(second) == ALL_ROWS
 
 
-async def test_standby_has_every_row_when_records_wait_while_the_flow_is_resumed(
-    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A resumed flow clears Faust's queues: the standby's next owner would never have known the rows in there."""
-    await _take_over(kafka, monkeypatch)
+async def test_standby_ends_when_records_of_the_changelog_are_dropped(kafka: FoundKafka, tmp_path: Path) -> None:
+    """Instead of deciding without those rows; whatever runs it starts it again, and they are read again."""
+    topics = make_topics(kafka.bootstrap_servers)
+    await _write_rows(kafka, topics)
+    first = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(standby_replicas=1))
+    command = worker_command(
+        kafka.bootstrap_servers, topics, standby_replicas=1, module="tests.support.forgetful_worker"
+    )
+    forgetful = ChildProcess(command, log_path=tmp_path / "forgetful.log")
+
+    def said(*lines: str) -> bool:
+        log = forgetful.log_tail(10_000)
+        return any(line in log for line in lines) or not forgetful.is_running()
+
+    next_rows = [read_line(partition, ROWS // topics.partitions) for partition in range(topics.partitions)]
+    try:
+        async with _running(first):
+            await _ready(first)
+            forgetful.start()
+            await until(lambda: said(READY_LINE), timeout_s=WAIT_S)
+            async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+                for partition in range(topics.partitions):  # what was dropped may have been the end: let more follow
+                    await producer.send_and_wait(topics.inputs, b"999999", key=b"key-999", partition=partition)
+            await until(lambda: said(*next_rows), timeout_s=WAIT_S)
+        await until(lambda: not forgetful.is_running(), timeout_s=WAIT_S)  # as it becomes the owner
+    finally:
+        forgetful.kill()
+    assert forgetful.exit_code == 1
+    assert "DeliveryGapError" in forgetful.log_tail()

@@ -123,8 +123,9 @@ def worker_command(
     data_dir: Path | None = None,
     instance_id: str | None = None,
     standby_replicas: int = 0,
+    module: str = "tests.support.tally_worker",
 ) -> list[str]:
-    """The command line of a worker process."""
+    """The command line of a worker process; another module takes the same argument."""
     wanted = {
         "bootstrap_servers": bootstrap_servers,
         "topics": dataclasses.asdict(topics),
@@ -132,16 +133,26 @@ def worker_command(
         "instance_id": instance_id,
         "standby_replicas": standby_replicas,
     }
-    return [sys.executable, "-m", "tests.support.tally_worker", json.dumps(wanted)]
+    return [sys.executable, "-m", module, json.dumps(wanted)]
 
 
-async def _main(wanted: dict[str, Any]) -> None:
+def run_process(wanted: dict[str, Any], parts: FaustParts | None = None) -> None:
+    """Serve until SIGTERM or a failure, as the process that `worker_command` asks for."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    import uvloop
+
+    uvloop.run(_main(wanted, parts))
+
+
+async def _main(wanted: dict[str, Any], parts: FaustParts | None) -> None:
     settings = quick_settings(
         data_dir=None if wanted["data_dir"] is None else Path(wanted["data_dir"]),
         instance_id=wanted["instance_id"],
         standby_replicas=wanted["standby_replicas"],
     )
-    worker = build_tally(wanted["bootstrap_servers"], TallyTopics(**wanted["topics"]), settings=settings)
+    topics = TallyTopics(**wanted["topics"])
+    worker = build_tally(wanted["bootstrap_servers"], topics, settings=settings, parts=parts)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.request_stop)
     announced = asyncio.create_task(_announce(worker))
     await worker.run()
@@ -155,8 +166,4 @@ async def _announce(worker: Worker) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    import uvloop
-
-    uvloop.run(_main(json.loads(sys.argv[1])))
+    run_process(json.loads(sys.argv[1]))
