@@ -17,6 +17,7 @@ class StoredRow(NamedTuple):
     stamp: Stamp
     value: bytes | None
     written_ms: int
+    """When the broker wrote its record, milliseconds since the epoch."""
 
 
 class PartitionRows(Protocol):
@@ -29,6 +30,10 @@ class PartitionRows(Protocol):
     @property
     def highest_generation(self) -> int:
         """Highest generation of any stamp ever applied."""
+
+    @property
+    def newest_ms(self) -> int:
+        """When the newest row was written that came since these were opened; 0: none came."""
 
     def get(self, key: bytes) -> StoredRow | None:
         """The row, or its tombstone, or None."""
@@ -53,6 +58,7 @@ class MemoryRows:
         self._rows: dict[bytes, StoredRow] = {}
         self._applied_offset: int | None = None
         self._highest_generation = 0
+        self._newest_ms = 0
         self._is_closed = False
 
     @property
@@ -65,6 +71,11 @@ class MemoryRows:
         """See `PartitionRows`."""
         return self._highest_generation
 
+    @property
+    def newest_ms(self) -> int:
+        """See `PartitionRows`."""
+        return self._newest_ms
+
     def get(self, key: bytes) -> StoredRow | None:
         """See `PartitionRows`."""
         return self._rows.get(key)
@@ -73,6 +84,7 @@ class MemoryRows:
         """See `PartitionRows`."""
         self._rows.update(rows)
         self._highest_generation = max([self._highest_generation, *(row.stamp.generation for row in rows.values())])
+        self._newest_ms = max([self._newest_ms, *(row.written_ms for row in rows.values())])
         if offset is not None:
             self._applied_offset = offset if self._applied_offset is None else max(offset, self._applied_offset)
 

@@ -40,6 +40,9 @@ HEADER_OVERHEAD_BYTES = 16
 LEASE_LOOK_S = 0.2
 """Between two looks of a drain whether the lease still holds: it ends by the clock, which wakes nobody."""
 
+UNDATED = 0
+"""A row's time until the broker has dated its record."""
+
 WATCH_INTERVAL_S = 1.0
 """Between two looks whether anything moves."""
 
@@ -52,6 +55,10 @@ class Acknowledged(Protocol):
     @property
     def offset(self) -> int:
         """Where it is."""
+
+    @property
+    def timestamp(self) -> int:
+        """When the broker wrote it, milliseconds since the epoch."""
 
 
 class Send(Protocol):
@@ -102,22 +109,22 @@ class _Lane:
         row = self._stored(table, key)
         return None if row is None else row.value
 
-    async def persist(self, event: InputEvent, step: Step, *, now_ms: int) -> None:
+    async def persist(self, event: InputEvent, step: Step) -> None:
         """Send the rows to the changelog and let later inputs see them; returns before they are acknowledged."""
-        rows = [await self._write(write, now_ms) for write in step.rows]
+        rows = [await self._write(write) for write in step.rows]
         self._persisting.put_nowait(_InputInFlight(event.topic, event.offset, rows, tuple(step.speak)))
 
-    async def _write(self, write: RowWrite, now_ms: int) -> _RowInFlight:
+    async def _write(self, write: RowWrite) -> _RowInFlight:
         known = self._stored(write.table, write.key)
         stamp = (UNSTAMPED if known is None else known.stamp).next(self.generation)
-        row = StoredRow(stamp, write.value, now_ms)
+        row = StoredRow(stamp, write.value, UNDATED)
         acknowledged = await self._pipeline.send_row(write, stamp, self.partition)
         self._overlay[write.table, write.key] = row
         return _RowInFlight(write, row, acknowledged)
 
-    async def rewrite(self, table: str, key: bytes, row: StoredRow, now_ms: int) -> None:
+    async def rewrite(self, table: str, key: bytes, row: StoredRow) -> None:
         """Write a row again, acknowledged, so that it is the last of its key on the changelog."""
-        again = await self._write(RowWrite(table=table, key=key, value=row.value), now_ms)
+        again = await self._write(RowWrite(table=table, key=key, value=row.value))
         await self._store([again])
 
     async def _speak(self) -> None:
@@ -131,8 +138,9 @@ class _Lane:
     async def _store(self, rows: Iterable[_RowInFlight]) -> None:
         """Wait for the changelog, and only then let the rows into the local store (FAUST.md 8)."""
         for entry in rows:
-            offset = (await entry.acknowledged).offset
-            put_own(self._stores[entry.write.table], {entry.write.key: entry.row}, offset)
+            written = await entry.acknowledged
+            dated = entry.row._replace(written_ms=written.timestamp)
+            put_own(self._stores[entry.write.table], {entry.write.key: dated}, written.offset)
             if self._overlay.get((entry.write.table, entry.write.key)) is entry.row:
                 del self._overlay[entry.write.table, entry.write.key]
 
@@ -178,7 +186,6 @@ class Pipeline:
         ledger: OffsetLedger[tuple[str, int]],
         lease: Lease,
         send: Send,
-        now_ms: Callable[[], int],
         on_failure: Callable[[BaseException], None],
         max_inputs_in_flight: int,
         drain_timeout_s: float,
@@ -191,7 +198,6 @@ class Pipeline:
         self._ledger = ledger
         self._lease = lease
         self._send = send
-        self._now_ms = now_ms
         self._on_failure = on_failure
         self._slots = asyncio.Semaphore(max_inputs_in_flight)
         self._drain_timeout_s = drain_timeout_s
@@ -232,7 +238,7 @@ class Pipeline:
         for lane in self._lanes.values():
             for table in self.tables.values():
                 for key, row in table.take_regressed(lane.partition).items():
-                    await lane.rewrite(table.name, key, row, self._now_ms())
+                    await lane.rewrite(table.name, key, row)
 
     def close_lanes(self) -> None:
         """Stop serving. Safe to call twice."""
@@ -273,7 +279,7 @@ class Pipeline:
             self._slots_held += 1
             step = self._handler(event, lane.read)
             self._refuse_too_large(step)
-            await lane.persist(event, step, now_ms=self._now_ms())
+            await lane.persist(event, step)
         except Exception as failure:
             self.fail(failure)
             raise

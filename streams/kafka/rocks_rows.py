@@ -82,6 +82,7 @@ class RocksRows:
         self._now_ms = now_ms
         self._db: Rdict | None = self._open_trusted()
         self._offset, self._generation, _ = self._meta()
+        self._newest_ms = 0
 
     def _open_trusted(self) -> Rdict:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +128,11 @@ class RocksRows:
         """See `PartitionRows`."""
         return self._generation
 
+    @property
+    def newest_ms(self) -> int:
+        """See `PartitionRows`."""
+        return self._newest_ms
+
     def get(self, key: bytes) -> StoredRow | None:
         """See `PartitionRows`."""
         found = self._opened.get(_ROW_PREFIX + key)
@@ -135,14 +141,14 @@ class RocksRows:
     def put(self, rows: Mapping[bytes, StoredRow], offset: int | None) -> None:
         """See `PartitionRows`."""
         batch = WriteBatch(raw_mode=True)
-        generation = self._generation
+        generation, newest_ms = self._generation, self._newest_ms
         for key, row in rows.items():
             batch.put(_ROW_PREFIX + key, _pack(row))
-            generation = max(generation, row.stamp.generation)
+            generation, newest_ms = max(generation, row.stamp.generation), max(newest_ms, row.written_ms)
         highest = self._offset if offset is None else max(offset, self._offset)
         batch.put(_META_KEY, _META.pack(highest, generation, self._now_ms()))
         self._opened.write(batch)
-        self._offset, self._generation = highest, generation
+        self._offset, self._generation, self._newest_ms = highest, generation, newest_ms
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
         """See `PartitionRows`."""

@@ -69,10 +69,13 @@ class RowTable:
         return {key: row for key in keys if (row := rows.get(key)) is not None}
 
     def live_rows(self, number: int) -> Iterator[TableRow]:
-        """Every row of a partition, tombstones left out; the oldest of those are forgotten on the way."""
+        """Every row of a partition, tombstones left out; the oldest of those are forgotten on the way.
+
+        By the log's time, as far as it is known here: this machine's clock may be far ahead.
+        """
         rows = self.partition(number)
         expired: list[bytes] = []
-        oldest_ms = self._now_ms() - TOMBSTONE_KEPT_MS
+        oldest_ms = rows.newest_ms - TOMBSTONE_KEPT_MS
         for key, row in rows.items():
             if row.value is not None:
                 yield TableRow(self.name, number, key, row.value)

@@ -72,7 +72,6 @@ class Worker:
         settings: WorkerSettings,
         on_partitions_ready: PartitionsReady,
         on_partitions_revoked: PartitionsRevoked,
-        now_ms: Callable[[], int],
     ):
         self.app = app
         """The Faust app, for tests and diagnosis."""
@@ -98,7 +97,6 @@ class Worker:
             ledger=app.ledger,
             lease=app.lease,
             send=self._send,
-            now_ms=now_ms,
             on_failure=self._crash,
             max_inputs_in_flight=settings.max_inputs_in_flight,
             drain_timeout_s=settings.drain_timeout_s,
@@ -303,7 +301,7 @@ def build_worker(
         on_partitions_ready: called before the first input of an assignment, with the rows of its partitions.
         on_partitions_revoked: called after the last commit of an assignment.
         parts: replaced parts of Faust; for tests.
-        now_ms: the clock for the age of local rows and tombstones.
+        now_ms: the clock for the age of local rows.
 
     Raises:
         ValueError: no source topic, no table, too many tables or a bad table name.
@@ -334,7 +332,6 @@ def build_worker(
         settings=chosen,
         on_partitions_ready=on_partitions_ready,
         on_partitions_revoked=on_partitions_revoked,
-        now_ms=now_ms,
     )
     _attach_agent(app, worker, source_topics)
     return worker

@@ -19,6 +19,8 @@ from streams.kafka_clients.lease import Lease
 from tests.support.waiting import until
 
 NOW_MS = 1_800_000_000_000
+BROKER_MS = NOW_MS + 5
+"""When the broker dates what is written."""
 SOURCE = ("in", 0)
 WAIT_S = 5.0
 SESSION_S = 10.0
@@ -27,6 +29,7 @@ SESSION_S = 10.0
 @dataclass(frozen=True)
 class _At:
     offset: int
+    timestamp: int
 
 
 @dataclass(eq=False)
@@ -39,7 +42,7 @@ class _Sent:
     acknowledged: asyncio.Future[Acknowledged]
 
     def acknowledge(self, offset: int) -> None:
-        self.acknowledged.set_result(_At(offset))
+        self.acknowledged.set_result(_At(offset, BROKER_MS))
 
 
 @dataclass
@@ -143,7 +146,6 @@ async def make() -> AsyncIterator[Make]:
             ledger=ledger,
             lease=lease,
             send=log.send,
-            now_ms=lambda: NOW_MS,
             on_failure=failures.append,
             max_inputs_in_flight=max_inputs_in_flight,
             drain_timeout_s=drain_timeout_s,
@@ -157,6 +159,16 @@ async def make() -> AsyncIterator[Make]:
     for bench in made:
         bench.pipeline.close_lanes()
         await _settled()
+
+
+async def test_pipeline_keeps_a_row_under_the_time_that_the_broker_gave_it(make: Make) -> None:
+    """As whoever reads it back from the changelog does; not under a clock of this machine, which may be wrong."""
+    bench = make()
+    await bench.take(0)
+    bench.log.sent[0].acknowledge(0)
+    await _until(lambda: bench.table.partition(0).applied_offset == 0)
+    assert {row.written_ms for _, row in bench.table.partition(0).items()} == {BROKER_MS}
+    assert bench.table.partition(0).newest_ms == BROKER_MS
 
 
 async def test_pipeline_says_nothing_when_it_was_frozen_past_its_session_until_the_group_knows_it(make: Make) -> None:
