@@ -129,6 +129,11 @@ class GatewaySettings(_Group):
     read_timeout_s: Seconds = Field(
         default=20.0, description="Longest wait for a gateway's answer, seconds; then in doubt."
     )
+    late_call_s: Seconds = Field(
+        default=1200.0,
+        description="How long after it was given up a call may still reach its gateway, seconds; until then it proves "
+        "nothing that the gateway knows nothing of it.",
+    )
     default_gateways: str = Field(
         default="mock", description="Gateways, with commas and in order, of an origin that has no policy. Empty: none."
     )

@@ -5,7 +5,7 @@ Called by `order` with each piece of evidence. The rules, from DESIGN.md section
 * While it is open, a success or a refusal ends it, from whichever call or notice of the current attempt it comes.
 * Only positive evidence ends it as not executed: the answer to the very call it waits for, a notice, or an inquiry made
   so late that no copy of the call can be on its way any more. In doubt, that a second sending was refused says nothing
-  about the first.
+  about the first, unless it was made as late: had a copy been carried out, its key would have brought that answer.
 * In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
 * A confirmed amount or currency other than asked for is a success, and a review.
 * After its end: a success may be taken back; a success of what we held to be refused or given up asks for a person.
@@ -101,7 +101,9 @@ def _noted(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered:
         operation = turn.put(replace(operation, gateway_reference=reference))
     if not answered:
         return operation
-    sent_until_ms = operation.sent_until_ms if evidence.inquiry else turn.now_ms
+    # In doubt, a call that was refused leaves no copy on its way (the executor would have said that it does not know).
+    refused = operation.state is OperationState.UNKNOWN and evidence.outcome is Outcome.NOT_EXECUTED
+    sent_until_ms = operation.sent_until_ms if evidence.inquiry or refused else turn.now_ms
     return turn.put(replace(operation, call_kind=None, sent_until_ms=sent_until_ms))
 
 
@@ -136,7 +138,8 @@ def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, an
     found_nothing = answered and evidence.inquiry
     if found_nothing and reconciliation.made_again(turn, operation, found_nothing=True):
         return
-    if told_unasked or (found_nothing and reconciliation.absence_is_proof(turn, operation)):
+    refused = answered and not evidence.inquiry and retry.is_hopeless(evidence.error)
+    if told_unasked or ((found_nothing or refused) and reconciliation.absence_is_proof(turn, operation)):
         settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, evidence.error)
     elif answered:
         _look_later(turn, operation)

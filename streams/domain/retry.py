@@ -21,9 +21,10 @@ def not_executed(turn: Turn, operation: OperationRow, error: OperationError | No
 
     Another gateway is tried at once: the pause that this one asks for does not concern it.
     """
-    if error is None or error.retry in _HOPELESS:
+    if is_hopeless(error):
         _given_up(turn, operation, error)
         return
+    assert error is not None
     assert operation.plan is not None
     following = operation.attempt + 1
     gateway = routing.gateway_for(operation, operation.plan, turn.payment_of(operation), attempt=following)
@@ -39,6 +40,11 @@ def not_executed(turn: Turn, operation: OperationRow, error: OperationError | No
         _given_up(turn, operation, error)
         return
     timers.asked(turn, operation, after_ms=delay_ms)
+
+
+def is_hopeless(error: OperationError | None) -> bool:
+    """Return whether the same call would be refused again."""
+    return error is None or error.retry in _HOPELESS
 
 
 def due(turn: Turn, operation: OperationRow) -> None:

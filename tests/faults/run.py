@@ -14,7 +14,7 @@ from pathlib import Path
 from tests.faults.fault import Fault
 from tests.faults.kinds.brokers import SETTINGS
 from tests.faults.nemesis import Nemesis, Struck
-from tests.faults.world import HABITS, SESSION_TIMEOUT_S, World, kept_or_temporary, opened
+from tests.faults.world import HABITS, LATE_CALL_S, SESSION_TIMEOUT_S, World, kept_or_temporary, opened
 from tests.kafka_cluster import KafkaCluster
 from tests.support.checker import violations
 from tests.support.evidence import EvidenceGatherer
@@ -138,7 +138,7 @@ async def come_back(client: Client, history: History, *, timeout_s: float) -> No
 
 
 async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_limit_s: float) -> Verdict:
-    gatherer = EvidenceGatherer(world.engine, run=world.run)
+    gatherer = EvidenceGatherer(world.engine, run=world.run, late_call_ms=LATE_CALL_S * 1000)
     evidence = await gatherer.when_settled(world.history, timeout_s=SETTLE_TIMEOUT_S)
     letters = await _dead_letters(world)
     found = [*violations(evidence), *_unburied(world, letters), *slow_recoveries(nemesis.struck, recovery_limit_s)]

@@ -34,6 +34,9 @@ from tests.support.workload import Client, Habits, History, Request
 PARTITIONS = 4
 WORKERS_EACH = 2
 SESSION_TIMEOUT_S = 6.0
+LATE_CALL_S = 60
+"""The proxies hold a call for some ten seconds at most. By the third look at it, absence proves something."""
+
 LOOK_AGAIN_S = 0.05
 CONTROL_TIMEOUT_S = 10.0
 ENVIRONMENT = {
@@ -50,6 +53,7 @@ ENVIRONMENT = {
     "PAYMENT_ENGINE_EXECUTOR_CALL_TIMEOUT_S": "4",
     "PAYMENT_ENGINE_GATEWAY_CONNECT_TIMEOUT_S": "1",
     "PAYMENT_ENGINE_GATEWAY_READ_TIMEOUT_S": "3",
+    "PAYMENT_ENGINE_GATEWAY_LATE_CALL_S": str(LATE_CALL_S),
     "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
 }
 HABITS = Habits(

@@ -27,6 +27,7 @@ MIN_RUNS = 3_000
 STEADY = Whims(declined=10)
 REFUSING = Whims(declined=10, unreachable=15)
 HOLDING = Whims(declined=10, unreachable=10, broken_off=40)
+STUBBORN = Whims(refused=60, broken_off=40)
 MOODY = Whims(declined=10, unreachable=15, broken_off=10, pending=10, taken_back=10)
 
 SOUND = {
@@ -34,6 +35,7 @@ SOUND = {
     "crashes": (1_200, Scenario(whims=MOODY)),
     "many crashes": (200, Scenario(whims=MOODY, crashes=25, crash_percent=3)),
     "calls held by the network": (600, Scenario(whims=HOLDING)),
+    "calls held by the network, others refused": (600, Scenario(whims=STUBBORN, policy_version=0)),
     "zombies": (800, Scenario(whims=REFUSING, zombies=True)),
     "zombies that speak": (400, Scenario(whims=REFUSING, zombies=True, faults=Faults(speaks_when_fenced=True))),
     "not persisted first": (500, Scenario(whims=REFUSING, faults=Faults(speak_at_once=True))),
@@ -55,6 +57,10 @@ FLAWED = {
     "gaps taken for read": (300, Scenario(whims=STEADY, zombies=True, faults=Faults(gaps_count_as_read=True))),
     "executor sends again without memory": (100, Scenario(whims=MOODY, executor_forgets=True)),
     "absence taken for proof": (300, Scenario(whims=HOLDING, absence_is_proof=True)),
+    "absence or a refusal taken for proof": (
+        300,
+        Scenario(whims=STUBBORN, policy_version=0, absence_is_proof=True),
+    ),
 }
 
 

@@ -37,15 +37,21 @@ HELD: Final = 0.5
 MAX_UNDER_WAY: Final = 4
 
 UNREACHABLE = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.OTHER_GATEWAY), reference=None)
+REFUSED = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.NEVER, code="invalid_request"), reference=None)
 BROKE_OFF = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW), reference=None)
 DECLINED = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"), reference=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whims:
-    """How the gateways behave, in percent of calls. Each copy of a call may find its gateway unreachable or not."""
+    """How the gateways behave, in percent of calls.
+
+    Each copy of a call may find its gateway unreachable, or not. A second copy may be refused, which the gateway does
+    not remember: it does what an earlier copy asks that arrives later still.
+    """
 
     unreachable: int = 0
+    refused: int = 0
     broken_off: int = 0
     declined: int = 0
     pending: int = 0
@@ -78,6 +84,7 @@ class Gateways:
     effects: list[Effect] = field(default_factory=list)
     by_key: dict[str, Effect] = field(default_factory=dict)
     on_the_wire: list[InFlight] = field(default_factory=list)
+    asked: set[tuple[str, str]] = field(default_factory=set)
     calls: int = 0
 
     def _is(self, percent: int, salt: str, key: str) -> bool:
@@ -92,13 +99,22 @@ class Gateways:
             return UNREACHABLE
         breaks = self.chance.randrange(100) < self.whims.broken_off
         if breaks and self.chance.random() < 0.5:
+            self.asked.add((request.gateway, request.gateway_key))
             if self.chance.random() < HELD:
                 self.hold(request, now_ms=now_ms)
             return BROKE_OFF
+        if self._refuses(request):
+            return BROKE_OFF if breaks else REFUSED
         if request.gateway not in HONOURS_KEYS:
             self.answers.pop((request.gateway, request.gateway_key), None)  # one more call is one more effect
         said = self._answer(request)
         return BROKE_OFF if breaks else said
+
+    def _refuses(self, request: GatewayCallRequested) -> bool:
+        place = (request.gateway, request.gateway_key)
+        is_second = place in self.asked and place not in self.answers
+        self.asked.add(place)
+        return is_second and self.chance.randrange(100) < self.whims.refused
 
     def _answer(self, request: GatewayCallRequested) -> Said:
         key = f"{request.gateway}{request.gateway_key}"

@@ -74,6 +74,7 @@ class Scenario:
     zombies: bool = False
     faults: Faults = field(default_factory=Faults)
     whims: Whims = field(default_factory=Whims)
+    policy_version: int = 1  # at first; version 0 prefers the gateway that honours keys
     plan_not_pinned: bool = False  # an operation is dispatched by the policy of the moment, not by the claim's plan
     executor_forgets: bool = False  # the executor sends again without its memory, the results topic
     absence_is_proof: bool = False  # what an inquiry does not find is taken for never executed, at once
@@ -201,7 +202,7 @@ class World:
         self.scenario = scenario
         self.chance = random.Random(seed)
         self.logs = Logs()
-        self.policy = Policy()
+        self.policy = Policy(version=scenario.policy_version)
         self.gateways = Gateways(self.chance, scenario.whims)
         self.sent = client_commands(self.chance, scenario.commands)
         self._unsent = list(reversed(list(enumerate(self.sent))))
@@ -309,7 +310,8 @@ class World:
         if self.orders.timers:
             self._fire(min(self.orders.timers, key=lambda timer: timer.due_at_ms))
             return True
-        if self.gateways.on_the_wire:
+        # Only when nothing is under way: its answer may ask for a look that comes sooner.
+        if self.gateways.on_the_wire and not self._busy:
             self.logs.now_ms = self.gateways.on_the_wire[-1].arrives_at_ms
             return True
         return False

@@ -20,6 +20,7 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
 from streams.agents.intake import Intake, RefusedError
+from streams.domain.limits import LATE_CALL_MS
 from streams.kafka.stamps import UNSTAMPED, from_headers
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
@@ -58,8 +59,9 @@ class EvidenceGatherer:
         run: str,
         bootstrap_servers: str | None = None,
         ledger_path: Path | None = None,
+        late_call_ms: int = LATE_CALL_MS,
     ) -> None:
-        """`engine`, or the broker and the ledger of one that somebody else runs."""
+        """`engine`, or the broker and the ledger of one that somebody else runs; `late_call_ms` as it has it."""
         if engine is not None:
             bootstrap_servers = bootstrap_servers or engine.bootstrap_servers
             ledger_path = ledger_path or engine.ledger_path
@@ -67,6 +69,7 @@ class EvidenceGatherer:
             raise ValueError("name an engine, or a broker and a ledger")
         self._connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
         self._ledger_path = ledger_path
+        self._late_call_ms = late_call_ms
         self._run = run.encode()
         self._codec = MessageCodec(SchemaIds.packaged())
         self._lag = GroupLag(self._connection)
@@ -94,7 +97,7 @@ class EvidenceGatherer:
         """Return the evidence as it is now. The engine should be idle: topics are read one after the other."""
         rows = await self.rows()
         partitions = sorted(await end_offsets(self._connection, topics.COMMANDS))
-        replay = Replay(partitions=len(partitions))
+        replay = Replay(partitions=len(partitions), late_call_ms=self._late_call_ms)
         found = _Found()
         for partition in partitions:
             await self._read_partition(partition, len(partitions), replay, found)

@@ -66,8 +66,8 @@ class Course:
     calls: frozenset[tuple[OpId, int, int]]
 
 
-def agent_of(codec: MessageCodec, partitions: int) -> OrdersAgent:
-    """Return production's agent as `bootstrap` builds it for the Mock gateway."""
+def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> OrdersAgent:
+    """Return production's agent as `bootstrap` builds it for the Mock gateway, by the rules of the run."""
     gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
     return OrdersAgent(
         codec,
@@ -79,6 +79,7 @@ def agent_of(codec: MessageCodec, partitions: int) -> OrdersAgent:
             order_life_ms=ORDER_LIFE_MS,
             claim_life_ms=CLAIM_LIFE_MS,
             key_windows_ms={gateway.name: gateway.capabilities.key_window_ms},
+            late_call_ms=late_call_ms,
         ),
     )
 

@@ -26,9 +26,9 @@ MAX_SEARCH_STEPS = 5_000
 class Search:
     """Searches one order at a time, depth first, the earlier input first."""
 
-    def __init__(self, *, partitions: int) -> None:
+    def __init__(self, *, partitions: int, late_call_ms: int) -> None:
         self._codec = MessageCodec(SchemaIds.packaged())
-        self._agent = agent_of(self._codec, partitions)
+        self._agent = agent_of(self._codec, partitions, late_call_ms=late_call_ms)
 
     def explains(self, merged: Sequence[LogRecord], published: Published) -> bool:
         """Say whether some interleaving of the topics, without any fault, publishes exactly this."""

@@ -257,6 +257,62 @@ def test_only_inquiries_are_made_when_the_gateway_does_not_advise_its_key() -> N
     assert len(desk.requests) == 0
 
 
+REFUSED_FOR_GOOD = refusal(RetryAdvice.NEVER)
+
+
+def in_doubt_and_refused_again(answer: Said, *, late_call_ms: int = LATE_CALL_MS) -> tuple[Desk, str]:
+    """A refund whose key holds, of which the gateway knows nothing, and which it refuses each time it comes again."""
+    desk = Desk(plan=plan("mock"), rules=replace(WINDOWS, late_call_ms=late_call_ms))
+    desk.do(sale())
+    op_id = desk.do(refund(desk.payment.payment_id), UNKNOWN)
+    for _ in range(4):  # up to ten minutes after the call
+        looked(desk, op_id, NOT_FOUND)
+        desk.call(answer)
+    assert state(desk, op_id) is OperationState.UNKNOWN
+    return desk, op_id
+
+
+def test_refusal_ends_the_doubt_when_no_copy_of_an_earlier_call_can_be_on_its_way() -> None:
+    """A capture was taken back meanwhile, say: else it would be asked for days, and the payment be in doubt."""
+    desk, op_id = in_doubt_and_refused_again(REFUSED_FOR_GOOD)
+    looked(desk, op_id, NOT_FOUND)  # an hour later
+    assert desk.requests[0].kind is CallKind.REFUND
+    desk.call(REFUSED_FOR_GOOD)
+    assert state(desk, op_id) is OperationState.NOT_EXECUTED
+    assert desk.timers == {}
+
+
+def test_success_of_the_last_sending_counts_although_earlier_ones_were_refused() -> None:
+    desk, op_id = in_doubt_and_refused_again(REFUSED_FOR_GOOD)
+    looked(desk, op_id, NOT_FOUND)
+    desk.call(SUCCESS)
+    assert state(desk, op_id) is OperationState.SUCCEEDED
+
+
+@pytest.mark.parametrize("last", [UNKNOWN, refusal(RetryAdvice.OTHER_GATEWAY)], ids=["unknown", "unreachable"])
+def test_doubt_stays_when_the_last_sending_proves_nothing_or_may_succeed_later(last: Said) -> None:
+    desk, op_id = in_doubt_and_refused_again(REFUSED_FOR_GOOD)
+    looked(desk, op_id, NOT_FOUND)
+    desk.call(last)
+    assert state(desk, op_id) is OperationState.UNKNOWN
+
+
+def test_doubt_stays_when_a_sending_before_the_refusal_may_still_be_on_its_way() -> None:
+    desk, op_id = in_doubt_and_refused_again(REFUSED_FOR_GOOD, late_call_ms=2 * RECONCILE_AFTER_MS[4])
+    looked(desk, op_id, NOT_FOUND)
+    desk.call(REFUSED_FOR_GOOD)
+    assert state(desk, op_id) is OperationState.UNKNOWN
+
+
+def test_doubt_stays_when_the_sending_right_before_the_refusal_was_not_answered() -> None:
+    desk, op_id = in_doubt_and_refused_again(REFUSED_FOR_GOOD)
+    looked(desk, op_id, NOT_FOUND)
+    desk.call(UNKNOWN)
+    wish = desk.do(refund(desk.payment.payment_id, key="another"), NOT_FOUND, REFUSED_FOR_GOOD)  # it looks at once
+    assert desk.state(wish) is OperationState.REJECTED
+    assert state(desk, op_id) is OperationState.UNKNOWN
+
+
 def test_refund_is_sent_again_without_a_token_when_its_key_holds_for_ever() -> None:
     desk = Desk(rules=WINDOWS)
     desk.do(sale())

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from streams.bootstrap import DAY_MS, rules_of
 from streams.settings import MisconfiguredError, environment_of, load, variables
 
 
@@ -52,3 +53,11 @@ def test_environment_makes_a_child_read_the_same_settings_when_passed_on(monkeyp
     for name, value in environment_of(before).items():
         monkeypatch.setenv(name, value)
     assert load() == before
+
+
+def test_rules_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", "3")
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", "4")
+    monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_LATE_CALL_S", "60")
+    rules = rules_of(load(), {})
+    assert (rules.claim_life_ms, rules.order_life_ms, rules.late_call_ms) == (3 * DAY_MS, 4 * DAY_MS, 60_000)

@@ -4,6 +4,7 @@ import random
 from functools import partial
 from typing import Any
 
+from gateway_adapters.mock.scenarios import Scenario
 from tests.faults.fault import Fault, Site
 from tests.faults.world import World
 
@@ -11,13 +12,8 @@ HELD_S = (1.5, 4.0)
 SHARE = (0.3, 0.9)
 SLOW_MS = (200, 2500)
 
-SCENARIOS = (
-    "timeout_before", "timeout_after", "reset_before", "reset_after", "html_502_before", "html_502_after",
-    "server_error_after", "cut_after", "rate_limited", "unknown_status", "not_found_yet", "slow",
-    "pending_then_succeeded", "pending_then_failed", "duplicate_webhooks", "out_of_order_webhooks",
-    "late_failure", "amount_mismatch",
-)  # fmt: skip
-"""All but `unauthorized`, which is a wrong setting and not a fault."""
+SCENARIOS = tuple(scenario.value for scenario in Scenario)
+"""All that the Mock can play."""
 
 
 async def misbehave(world: World, chance: random.Random, *, scenario: str) -> str:
