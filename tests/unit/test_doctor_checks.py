@@ -218,6 +218,7 @@ def test_topics_are_well_when_they_are_as_the_catalogue_has_them() -> None:
         (COMMANDS, _topic(settings={"min.insync.replicas": "1"}), Severity.WARNING, "min.insync.replicas is 1"),
         (COMMANDS, _topic(settings={"cleanup.policy": "compact"}), Severity.FAILURE, "not delete"),
         (ORDERS_CHANGELOG, _topic(settings={"cleanup.policy": "compact,delete"}), Severity.FAILURE, "not compact"),
+        (COMMANDS, _topic(settings={"message.timestamp.type": "CreateTime"}), Severity.FAILURE, "not LogAppendTime"),
         (EVENTS, _topic(settings={"retention.ms": "3600000"}), Severity.WARNING, "keeps 1 h"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from schemas.topics import CATALOGUE, Cleanup, PartitionRule, Topic
+from schemas.topics import CATALOGUE, TIMESTAMP_TYPE, Cleanup, PartitionRule, Topic
 from streams.operations.doctor.cluster import ClusterState, TopicState
 from streams.operations.doctor.findings import Finding, Subject, failure, ok, warning
 from streams.settings import KafkaSettings
@@ -34,6 +34,7 @@ def _judge_one(topic: Topic, state: TopicState, settings: KafkaSettings) -> Iter
     yield from _partitions(topic, state, settings)
     yield from _copies(topic, state, settings)
     yield from _cleanup(topic, state.settings)
+    yield from _dates(topic, state.settings)
     in_sync = state.settings.get("min.insync.replicas", "")
     if in_sync.isdigit() and int(in_sync) != settings.min_insync_replicas:
         yield warning(
@@ -107,5 +108,18 @@ def _cleanup(topic: Topic, told: Mapping[str, str]) -> Iterator[Finding]:
             Subject.TOPICS,
             f"{topic.name} keeps {int(kept) // 3_600_000} h, not {topic.retention_ms // 3_600_000} h",
             why="Whoever is down or behind for longer misses records.",
+            fix=_APPLY,
+        )
+
+
+def _dates(topic: Topic, told: Mapping[str, str]) -> Iterator[Finding]:
+    """Who dates the records. Brokers that do not tell are passed over."""
+    who = told.get("message.timestamp.type")
+    if who is not None and who != TIMESTAMP_TYPE:
+        yield failure(
+            Subject.TOPICS,
+            f"{topic.name}: message.timestamp.type is {who}, not {TIMESTAMP_TYPE}",
+            why="Decisions take their time from the records: by producers' clocks, one that is wrong could free "
+            "idempotency keys, or take an old gateway key for young.",
             fix=_APPLY,
         )
