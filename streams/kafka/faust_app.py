@@ -80,6 +80,11 @@ class WorkerApp(faust.App):
     async def on_first_start(self) -> None:
         """Faust would make folders for its own store, which is not used."""
 
+    def on_rebalance_start(self) -> None:
+        """Faust takes the state of no sensors for a lost one, and warns of it twice in each rebalance."""
+        super().on_rebalance_start()
+        self._rebalancing_sensor_state = self._rebalancing_sensor_state or {"sensors": "none"}
+
     def _new_transport(self) -> Any:
         return self.parts.transport(self.conf.broker_consumer, self)
 

@@ -1,10 +1,11 @@
 """Each override of Faust, beside what Faust does without it. When a `stock` half fails, upstream has moved."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
+import faust
 import pytest
 from faust.tables.recovery import Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import Consumer, Producer
@@ -69,6 +70,16 @@ def _message(offset: int) -> ConsumerMessage:
         value=b"v",
         checksum=None,
     )
+
+
+@pytest.mark.parametrize(("start", "warnings"), [(faust.App.on_rebalance_start, 2), (WorkerApp.on_rebalance_start, 0)])
+async def test_rebalance_without_sensors_is_no_warning(
+    app: WorkerApp, caplog: pytest.LogCaptureFixture, start: Callable[[WorkerApp], None], warnings: int
+) -> None:
+    start(app)
+    app.on_rebalance_return()
+    app.on_rebalance_end()
+    assert len([each for each in caplog.records if "sensor state" in each.message]) == warnings
 
 
 async def test_stock_consumer_commits_past_an_input_in_flight_when_a_later_one_is_acked(app: WorkerApp) -> None:
