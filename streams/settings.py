@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -91,10 +91,27 @@ class StreamSettings(_Group):
         default=1.0, description="Between heartbeats, seconds; well below the session."
     )
     claim_life_days: int = Field(default=30, ge=1, le=3650, description="Days an idempotency key is remembered.")
-    order_life_days: int = Field(default=180, ge=1, le=3650, description="Days a finished order stays in the table.")
+    order_life_days: int = Field(
+        default=180,
+        ge=1,
+        le=3650,
+        validate_default=True,
+        description="Days a finished order stays in the table; no fewer than a key is remembered.",
+    )
     sweep_interval_s: Seconds = Field(
         default=3600.0, description="Between sweeps for expired claims and orders, seconds."
     )
+
+    @field_validator("order_life_days")
+    @classmethod
+    def _order_outlives_its_keys(cls, days: int, others: ValidationInfo) -> int:
+        # The claim grants the same operation again, however often it asks: that it is done already, only the row knows.
+        claim_life_days = others.data.get("claim_life_days", days)
+        if days < claim_life_days:
+            raise ValueError(
+                f"{days} days are fewer than CLAIM_LIFE_DAYS ({claim_life_days}): a repeated key would pay twice"
+            )
+        return days
 
 
 class ExecutorSettings(_Group):

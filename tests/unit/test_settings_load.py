@@ -61,3 +61,21 @@ def test_rules_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_LATE_CALL_S", "60")
     rules = rules_of(load(), {})
     assert (rules.claim_life_ms, rules.order_life_ms, rules.late_call_ms) == (3 * DAY_MS, 4 * DAY_MS, 60_000)
+
+
+@pytest.mark.parametrize(("claim", "order"), [("31", "30"), ("181", None)])
+def test_load_refuses_orders_that_are_forgotten_before_their_keys(
+    monkeypatch: pytest.MonkeyPatch, claim: str, order: str | None
+) -> None:
+    """The claim would grant the repeated command, and nobody would know that it is done."""
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", claim)
+    if order is not None:
+        monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", order)
+    with pytest.raises(MisconfiguredError, match=r"PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS: .*pay twice"):
+        load()
+
+
+def test_load_takes_orders_that_are_kept_as_long_as_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", "200")
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", "200")
+    assert load().stream.order_life_days == 200
