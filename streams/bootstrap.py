@@ -170,7 +170,7 @@ async def run_orders(settings: Settings) -> None:
     )
 
     def take(event: InputEvent, read: RowReader) -> Step:
-        log_clock.saw(event.timestamp_ms)
+        log_clock.saw(event.timestamp_ms)  # a producer's wrong date would only fire timers early, which means nothing
         return agent.take(event, read)
 
     def partitions_ready(numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:

@@ -2,7 +2,7 @@
 
 Installed by `connection`, before any aiokafka client is built. aiokafka closes the connections that it has; one that is
 on its way at that moment is finished afterwards and closed by nobody (client.py, `_get_conn`): a process that
-replaces a broken producer would lose a socket each time. Written against aiokafka 0.14.0.
+replaces a broken producer would lose a socket at times. Written against aiokafka 0.14.0.
 """
 
 import functools
@@ -30,7 +30,7 @@ def _closing_late(get: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable
         connection = await get(client, *args, **options)
         if connection is None or not getattr(client, _CLOSED, False):
             return connection
-        await connection.close(reason=CloseReason.SHUTDOWN)
+        connection.close(reason=CloseReason.SHUTDOWN)  # not waited for: a silent peer would hold up whoever stops
         return None  # as when none could be made
 
     return get_conn

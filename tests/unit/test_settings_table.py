@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from streams.cli.settings import README_END, README_START, markdown
 from streams.cli.terminal import ExitCode
 from streams.settings import variables
@@ -18,10 +16,9 @@ def _run(*words: str, environment: dict[str, str] | None = None) -> tuple[int, s
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_readme_holds_the_generated_table_when_it_has_the_markers() -> None:
+def test_readme_holds_the_generated_table() -> None:
     text = README.read_text(encoding="utf-8")
-    if README_START not in text:
-        pytest.skip("the README has no place for the table yet")
+    assert README_START in text
     table = text.partition(README_START)[2].partition(README_END)[0].strip()
     assert table == markdown(), "run `payment-engine settings -o markdown` and put it between the README's markers"
 
