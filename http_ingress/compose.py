@@ -18,10 +18,9 @@ from http_ingress.settings import IngressSettings, reply_partition_of
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.kafka_clients.producer import LogWriter
 from streams.settings import HttpSettings, MisconfiguredError, Settings
-
-_NS_PER_MS = 1_000_000
 
 
 class IngressProgram:
@@ -98,16 +97,11 @@ def compose(
         keys=KeyRing(store, pepper=_pepper(http)) if store is not None else None,
         webhooks=webhooks,
         metrics=metrics,
-        now_ms=now_ms,
+        now_ms=wall_clock_ms,
         monotonic_s=time.monotonic,
         faults=faults,
     )
     return IngressProgram(http=http, ingress=ingress, writer=writer, pump=pump)
-
-
-def now_ms() -> int:
-    """Return the wall clock, milliseconds since the epoch."""
-    return time.time_ns() // _NS_PER_MS
 
 
 def _key_store(http: HttpSettings) -> FileKeyStore | None:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -35,7 +34,7 @@ from streams.executor.worker import GatewayExecutor
 from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.log_clock import LogClock
+from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
 from streams.settings import MisconfiguredError, Settings
@@ -44,11 +43,6 @@ from streams.telemetry import logs
 DAY_MS = 24 * 3_600_000
 
 log = structlog.get_logger(__name__)
-
-
-def now_ms() -> int:
-    """The clock of this machine, milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def connection_of(settings: Settings, *, client_id: str) -> KafkaConnection:
@@ -202,7 +196,7 @@ async def run_orders(settings: Settings) -> None:
         finished_orders(codec, rules),
         codec=codec,
         log_writer=writer,
-        now_ms=now_ms,
+        now_ms=wall_clock_ms,
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer), _started(follower):
@@ -231,7 +225,7 @@ async def run_claims(settings: Settings) -> None:
         old_claims(codec, rules),
         codec=codec,
         log_writer=writer,
-        now_ms=now_ms,
+        now_ms=wall_clock_ms,
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer):

@@ -146,10 +146,10 @@ class GatewaySettings(_Group):
     read_timeout_s: Seconds = Field(
         default=20.0, description="Longest wait for a gateway's answer, seconds; then in doubt."
     )
-    late_call_s: Seconds = Field(
+    late_call_s: Annotated[float, Field(ge=60, le=86_400)] = Field(
         default=1200.0,
         description="How long after it was given up a call may still reach its gateway, seconds; until then it proves "
-        "nothing that the gateway knows nothing of it.",
+        "nothing that the gateway knows nothing of it. Linux delivers for 924 s at least: less is for tests.",
     )
     default_gateways: str = Field(
         default="mock", description="Gateways, with commas and in order, of an origin that has no policy. Empty: none."

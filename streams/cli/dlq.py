@@ -24,7 +24,7 @@ from streams.cli.terminal import (
     print_json,
     say,
 )
-from streams.cli.times import now_ms
+from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:
     from streams.cli.tools import Tools
@@ -216,7 +216,7 @@ def _carry_out(tools: "Tools", planned: "Plan", order: "Order", *, rate_per_s: f
 
     done: list[Done] = []
     steps = carry_out(
-        tools.log, tools.codec, planned.chosen, order, rate_per_s=rate_per_s, clock_ms=now_ms, pause=time.sleep
+        tools.log, tools.codec, planned.chosen, order, rate_per_s=rate_per_s, clock_ms=wall_clock_ms, pause=time.sleep
     )
     with closing(steps), Progress(console=error_console(), transient=True) as progress:
         bar = progress.add_task(order.action.value, total=len(planned.chosen))

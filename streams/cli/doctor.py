@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from streams.cli.terminal import ExitCode, Output, OutputOption, console, expected_failures, print_json
-from streams.cli.times import now_ms
+from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:
     from streams.operations.doctor.findings import Finding
@@ -36,7 +36,7 @@ def examine(
 
         logs.configure(component="operator", level="ERROR", form="console")
         findings: list[Finding] = []
-        for finding in examine(settings, Wish(probe_clock=probe), clock_ms=now_ms):
+        for finding in examine(settings, Wish(probe_clock=probe), clock_ms=wall_clock_ms):
             findings.append(finding)
             if output is Output.TEXT:
                 _draw(finding)

@@ -16,7 +16,8 @@ from streams.cli.terminal import (
     print_json,
     say,
 )
-from streams.cli.times import now_ms, shown_time
+from streams.cli.times import shown_time
+from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:
     from schemas.records.policies import AmountLimit, OriginPolicy
@@ -86,12 +87,12 @@ def set_policy(
             fallback=fallback,
             max_attempts=max_attempts,
             limits=_limits(limit or ()),
-            updated_at_ms=now_ms(),
+            updated_at_ms=wall_clock_ms(),
         )
         policies.check(wish)
         with opened() as tools:
             connection = connection_of(tools.settings.kafka)
-            written = policies.change(connection, tools.codec, wish, now_ms=now_ms())
+            written = policies.change(connection, tools.codec, wish, now_ms=wall_clock_ms())
         if output is Output.JSON:
             print_json(_as_json(written))
             return

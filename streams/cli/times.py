@@ -1,20 +1,16 @@
 """Times as an operator types and reads them. Called by the command modules."""
 
 import re
-import time
 from datetime import UTC, datetime
 
 import typer
+
+from streams.kafka_clients.log_clock import wall_clock_ms
 
 _AGO = re.compile(r"(\d{1,6})(ms|s|m|h|d)")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 WHEN_HELP = "2026-11-22T10:00:00Z, or how long ago: 90s, 15m, 2h, 7d."
-
-
-def now_ms() -> int:
-    """Return this machine's time, milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def parse_when(text: str | None) -> int | None:
@@ -23,7 +19,7 @@ def parse_when(text: str | None) -> int | None:
         return None
     ago = _AGO.fullmatch(text)
     if ago is not None:
-        return now_ms() - int(ago[1]) * _UNIT_MS[ago[2]]
+        return wall_clock_ms() - int(ago[1]) * _UNIT_MS[ago[2]]
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

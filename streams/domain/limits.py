@@ -47,6 +47,7 @@ RECONCILE_AFTER_MS: Final = (
     30 * _SECOND_MS,
     2 * _MINUTE_MS,
     10 * _MINUTE_MS,
+    10 * _MINUTE_MS,
     _HOUR_MS,
     6 * _HOUR_MS,
     _DAY_MS,
@@ -56,8 +57,9 @@ RECONCILE_AFTER_MS: Final = (
     _DAY_MS,
     _DAY_MS,
 )
-"""Pauses between looks at an operation in doubt or pending (DESIGN.md section 7): seven growing ones, then daily five
-times, then a person decides."""
+"""Pauses between looks at an operation in doubt or pending (DESIGN.md section 7): eight growing ones, then daily five
+times, then a person decides. The second ten minutes: the first look at which no copy of the call can be on its way any
+more (`LATE_CALL_MS`), so that absence and refusal prove something."""
 
 ORDER_LIFE_MS: Final = 180 * _DAY_MS
 """How long a settled order stays in the table."""

@@ -26,6 +26,10 @@ TRUSTED_MS = 20 * 3600 * 1000
 """A file not written for longer is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after compaction,
 and a file older than that would keep rows that were deleted since."""
 
+CLOCKS_DIFFER_MS = 3600 * 1000
+"""A file from further in the future was dated by a clock that was wrong, and nobody knows how old it is: rebuilt. With
+what is left of the 24 h above."""
+
 WRITE_BUFFER_BYTES = 16 * 1024 * 1024
 """Most memory for writes of one partition; RocksDB's own 64 MiB is much for 8 partitions and several tables."""
 
@@ -89,8 +93,8 @@ class RocksRows:
         self._db = self._open()
         offset, _, written_ms = self._meta()
         age_ms = self._now_ms() - written_ms
-        if offset >= 0 and age_ms > TRUSTED_MS:
-            log.warning("local_rows_too_old", folder=self._folder.name, age_ms=age_ms)
+        if offset >= 0 and not -CLOCKS_DIFFER_MS <= age_ms <= TRUSTED_MS:
+            log.warning("local_rows_not_trusted", folder=self._folder.name, age_ms=age_ms)
             self._db.close()
             return self._start_empty()
         return self._db

@@ -10,7 +10,6 @@ no HTTP: whoever starts it watches `ready` and `crashed`.
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -30,6 +29,7 @@ from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, Partitio
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
 from streams.kafka_clients.lease import Lease
+from streams.kafka_clients.log_clock import wall_clock_ms
 
 FAILED_STOP_TIMEOUT_S = 15.0
 """Longest stop after a failure: nothing is waited for that matters, the log has it all."""
@@ -52,10 +52,6 @@ def record_time_ms(timestamp_s: float) -> int:
     It is its sender's word, who may be a stranger; a time that cannot be written as text would stop the worker.
     """
     return round(min(max(timestamp_s, 0.0), MAX_RECORD_TIME_S) * 1000)
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Worker:
@@ -286,7 +282,7 @@ def build_worker(
     on_partitions_ready: PartitionsReady = lambda _numbers, _rows: None,
     on_partitions_revoked: PartitionsRevoked = lambda _numbers: None,
     parts: FaustParts | None = None,
-    now_ms: Callable[[], int] = _now_ms,
+    now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Worker:
     """Returns a worker that is not started. Call it on the loop that will run it.
 

@@ -79,3 +79,10 @@ def test_load_takes_orders_that_are_kept_as_long_as_their_keys(monkeypatch: pyte
     monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", "200")
     monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", "200")
     assert load().stream.order_life_days == 200
+
+
+def test_load_refuses_a_time_in_which_a_held_call_may_still_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absence would pass for proof while the call is on its way: the payer would be told no, and pay."""
+    monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_LATE_CALL_S", "59.9")
+    with pytest.raises(MisconfiguredError, match="PAYMENT_ENGINE_GATEWAY_LATE_CALL_S"):
+        load()

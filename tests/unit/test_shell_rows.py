@@ -13,6 +13,7 @@ from streams.kafka import rocks_rows
 from streams.kafka.errors import LocalRowsLockedError
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog, put_own
 from streams.kafka.rocks_rows import (
+    CLOCKS_DIFFER_MS,
     READ_MEMORY_BYTES,
     ROWS_A_STEP,
     TRUSTED_MS,
@@ -201,6 +202,18 @@ def test_rocks_rows_start_empty_when_older_than_tombstones_are_kept(tmp_path: Pa
     again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS + TRUSTED_MS + 1)
     assert again.get(b"a") is None
     assert again.applied_offset is None
+    again.close()
+
+
+@pytest.mark.parametrize(("ahead_ms", "trusted"), [(CLOCKS_DIFFER_MS, True), (CLOCKS_DIFFER_MS + 1, False)])
+def test_rocks_rows_start_empty_when_they_were_dated_by_a_clock_that_was_ahead(
+    tmp_path: Path, *, ahead_ms: int, trusted: bool
+) -> None:
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS + ahead_ms)
+    first.put({b"a": _row(3, 1, b"x")}, 7)
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    assert (again.applied_offset == 7) is trusted
     again.close()
 
 
