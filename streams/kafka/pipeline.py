@@ -30,7 +30,7 @@ from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.partition_rows import StoredRow, put_own
 from streams.kafka.row_tables import RowTable
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
-from streams.kafka.stamps import UNSTAMPED, Stamp
+from streams.kafka.stamps import Stamp
 from streams.kafka.worker_settings import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES, MAX_ROW_BYTES
 from streams.kafka_clients.lease import Lease
 
@@ -116,7 +116,8 @@ class _Lane:
 
     async def _write(self, write: RowWrite) -> _RowInFlight:
         known = self._stored(write.table, write.key)
-        stamp = (UNSTAMPED if known is None else known.stamp).next(self.generation)
+        before = self._pipeline.tables[write.table].stamp_of_none(self.partition) if known is None else known.stamp
+        stamp = before.next(self.generation)
         row = StoredRow(stamp, write.value, UNDATED)
         acknowledged = await self._pipeline.send_row(write, stamp, self.partition)
         self._overlay[write.table, write.key] = row

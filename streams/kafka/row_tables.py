@@ -6,7 +6,7 @@ the rows of ready partitions over). Pure but for the store it opens.
 
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import structlog
@@ -14,6 +14,7 @@ import structlog
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog
 from streams.kafka.rocks_rows import RocksRows
 from streams.kafka.shell import TableRow
+from streams.kafka.stamps import Stamp
 
 TOMBSTONE_KEPT_MS = 7 * 24 * 3600 * 1000
 """How long a deleted row is remembered locally, against a late write of an owner frozen for less than this."""
@@ -40,6 +41,7 @@ class RowTable:
         self._now_ms = now_ms
         self._partitions: dict[int, PartitionRows] = {}
         self._regressed: dict[int, set[bytes]] = {}
+        self._forgotten_versions: dict[int, int] = {}
         self.regress_count = 0
 
     def partition(self, number: int) -> PartitionRows:
@@ -74,15 +76,31 @@ class RowTable:
         By the log's time, as far as it is known here: this machine's clock may be far ahead.
         """
         rows = self.partition(number)
-        expired: list[bytes] = []
+        expired: dict[bytes, StoredRow] = {}
         oldest_ms = rows.newest_ms - TOMBSTONE_KEPT_MS
         for key, row in rows.items():
             if row.value is not None:
                 yield TableRow(self.name, number, key, row.value)
             elif row.written_ms < oldest_ms:
-                expired.append(key)
-        if expired:
-            rows.forget(expired)
+                expired[key] = row
+        if self._partitions.get(number) is rows:  # else it went away while it was read
+            self._forget(number, rows, expired)
+
+    def _forget(self, number: int, rows: PartitionRows, found: Mapping[bytes, StoredRow]) -> None:
+        """Forget deleted rows; not those of keys that were used again since they were found."""
+        tombstones = {key: row for key, row in found.items() if rows.get(key) == row}
+        if tombstones:
+            highest = max(row.stamp.version for row in tombstones.values())
+            self._forgotten_versions[number] = max(self.stamp_of_none(number).version, highest)
+            rows.forget(tombstones)
+
+    def stamp_of_none(self, number: int) -> Stamp:
+        """What the next write of a key without a row goes by: above every tombstone that was forgotten here.
+
+        The changelog may keep a tombstone for longer. A row of the same generation, begun anew below it, would be
+        dropped by the next recovery. A later assignment has a higher generation, so this need not be kept.
+        """
+        return Stamp(0, self._forgotten_versions.get(number, 0))
 
     def keep_only(self, numbers: Iterable[int]) -> None:
         """Close every partition but these. On disk they stay, to be brought up to date when they come back."""
@@ -90,6 +108,7 @@ class RowTable:
         for number in [number for number in self._partitions if number not in kept]:
             self._partitions.pop(number).close()
             self._regressed.pop(number, None)
+            self._forgotten_versions.pop(number, None)
 
     def wipe(self, number: int) -> None:
         """Throw the local rows of a partition away: they do not fit their changelog, which is the truth."""
