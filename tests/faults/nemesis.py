@@ -6,10 +6,10 @@ equally often; now and then two of different sites strike at once. Everything fo
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from tests.faults.fault import Fault
+from tests.faults.fault import Fault, played
 from tests.faults.world import World
 
 BREATHER_S = (0.2, 1.5)
@@ -24,12 +24,17 @@ SERVES_LIMIT_S = 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Struck:
-    """One fault that was. `recovered_s`: from its healing until every partition served; None: not in time."""
+    """One fault that was. Times are from when its cause was gone; None: not within the limit.
+
+    `recovered_s`: until every partition of orders and of claims served a payment through every ingress. `drained_s`:
+    until every consumer had committed what stood on the log by then.
+    """
 
     names: tuple[str, ...]
     said: str
     took_s: float
     recovered_s: float | None
+    drained_s: float | None
     failed: bool = False
     """Whether the fault itself could not be played as it should."""
 
@@ -91,23 +96,31 @@ class Nemesis:
         # One stream of chance each: what one draws must not depend on how fast the other is.
         chances = [random.Random(self._chance.getrandbits(64)) for _ in chosen]
         failed: str | None = None
-        said: list[str] = []
+        strikes: list[tuple[str, float]] = []
         try:
             async with asyncio.timeout(STRIKE_LIMIT_S):
                 pairs = zip(chosen, chances, strict=True)
-                said = await asyncio.gather(*(fault.strike(self._world, chance) for fault, chance in pairs))
+                strikes = await asyncio.gather(*(played(fault, self._world, chance) for fault, chance in pairs))
         except Exception as defect:  # noqa: BLE001 -- a fault that fails must not lose the history of a long run
             failed = repr(defect)
-        healed = loop.time()
-        try:
-            recovered_s = await self._world.serves(timeout_s=SERVES_LIMIT_S)
-        except TimeoutError:
-            recovered_s = None
-        names = tuple(fault.name for fault in chosen)
+        took_s = loop.time() - began
+        over_s = max((over_s for _, over_s in strikes), default=loop.time())
+        recovered_s = await self._until(self._world.serves, over_s)
+        drained_s = await self._until(self._world.consumers_catch_up, over_s)
         return Struck(
-            names=names,
-            said=failed or "; ".join(said),
-            took_s=healed - began,
+            names=tuple(fault.name for fault in chosen),
+            said=failed or "; ".join(said for said, _ in strikes),
+            took_s=took_s,
             recovered_s=recovered_s,
+            drained_s=drained_s,
             failed=failed is not None,
         )
+
+    async def _until(self, holds: Callable[[], Awaitable[None]], over_s: float) -> float | None:
+        """Return how long after the cause was gone this held; None: not within the limit."""
+        try:
+            async with asyncio.timeout(SERVES_LIMIT_S):
+                await holds()
+        except TimeoutError:
+            return None
+        return asyncio.get_running_loop().time() - over_s

@@ -90,6 +90,10 @@ class Supervisor:
         finally:
             self._held.discard(name)
 
+    def is_held_down(self, name: str) -> bool:
+        """Whether nobody starts this one now."""
+        return name in self._held
+
     def is_up(self, name: str) -> bool:
         """Whether a component is ready, as far as one knows without asking it."""
         return self._engine.components[name].running and not self._is_starting(name)

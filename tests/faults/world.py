@@ -6,11 +6,12 @@ proxies; the harness itself asks them directly. A component that ends is started
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,17 +19,20 @@ from typing import Any
 
 import aiohttp
 
-from schemas import topics
+from schemas import identifiers, topics
 from schemas.event_types import TYPES
 from schemas.identifiers import IdempotencyKey, OrderId, OriginId
 from schemas.messages import Envelope
 from schemas.records.commands import PaymentRequested
-from streams.local_engine import Component, ComponentFailedError, LocalEngine
+from streams.kafka_clients.connection import KafkaConnection
+from streams.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
+from tests.faults.fault import FaultNotPlayedError
 from tests.faults.proxy import FaultyProxy
 from tests.faults.supervisor import Supervisor
 from tests.kafka_cluster import KafkaCluster, KafkaNode
 from tests.kafka_cluster.cluster import free_ports
 from tests.support.foreign_client import CODEC, HeaderList, Origin, Sent, append_all
+from tests.support.group_lag import GroupLag
 from tests.support.workload import Client, Habits, History, Request
 
 PARTITIONS = 4
@@ -38,6 +42,9 @@ LATE_CALL_S = 60
 """The proxies hold a call for some ten seconds at most. By the third look at it, absence proves something."""
 
 LOOK_AGAIN_S = 0.05
+RUNS_LIMIT_S = 60.0
+CREATED = 201
+PROBER = "originP"
 CONTROL_TIMEOUT_S = 10.0
 ENVIRONMENT = {
     "PAYMENT_ENGINE_KAFKA_PARTITIONS": str(PARTITIONS),
@@ -76,6 +83,8 @@ HABITS = Habits(
     asynchronous=0.2,
     race=0.08,
     direct=0.1,
+    trusting=0.05,
+    direct_only=0.04,
 )
 
 
@@ -103,7 +112,9 @@ class World:
         self.engine = engine
         self.run = run
         self.history = History()
-        self.client = Client(session, engine.url, self.history, HABITS)
+        self.client = Client(session, [engine.url], self.history, HABITS)
+        self._probers: list[Client] = []  # one for each ingress
+        self._lag = GroupLag(KafkaConnection(bootstrap_servers=cluster.bootstrap_servers))
         self.session = session
         self.poison: list[Poisoned] = []
         self.supervisor = Supervisor(engine)
@@ -129,7 +140,17 @@ class World:
         for proxy in (*self.broker_proxies, self.gateway_proxy):
             await proxy.start()
         await self.engine.start()
+        urls = [self.engine.url, await self._start_second_ingress()]
+        self.client = Client(self.session, urls, self.history, HABITS)
+        self._probers = [Client(self.session, [url], self.history, HABITS) for url in urls]
         await self._watching.enter_async_context(self.supervisor.watching())
+
+    async def _start_second_ingress(self) -> str:
+        """Start an instance that waits on another partition of replies; return its URL."""
+        (port,) = free_ports(1)
+        extra = {"PAYMENT_ENGINE_HTTP_PORT": str(port), "PAYMENT_ENGINE_HTTP_INSTANCE": "1"}
+        await self.engine.run("ingress-1", ["-m", "http_ingress"], extra)
+        return f"http://{LOOPBACK}:{port}"
 
     async def stop(self) -> None:
         """Stop everything. Safe to call twice."""
@@ -147,10 +168,20 @@ class World:
             yield self.engine.components[name]
 
     async def kill(self, name: str) -> None:
-        """SIGKILL."""
+        """SIGKILL, once the process is there, ready or not. Raises: TimeoutError, FaultNotPlayedError."""
         component = self.engine.components[name]
+        if self.supervisor.is_held_down(name) and not component.running:
+            return  # it has ended by itself, and nobody starts it meanwhile
+        await self._runs(component)
         self.supervisor.mean_to_end(component)
-        await component.kill()
+        code = await component.kill()
+        if code != -signal.SIGKILL:
+            raise FaultNotPlayedError(f"{name} was killed and ended with {code}")
+
+    async def _runs(self, component: Component) -> None:
+        async with asyncio.timeout(RUNS_LIMIT_S):
+            while not component.running:  # noqa: ASYNC110 -- a process sets no event of ours
+                await asyncio.sleep(LOOK_AGAIN_S)
 
     async def terminate(self, name: str) -> int:
         """SIGTERM, and wait until it has ended; returns the exit code."""
@@ -159,13 +190,17 @@ class World:
         return await component.stop()
 
     async def freeze(self, name: str, seconds: float) -> None:
-        """SIGSTOP, and SIGCONT after so long."""
+        """SIGSTOP, and SIGCONT after so long. Raises: TimeoutError, FaultNotPlayedError."""
         component = self.engine.components[name]
+        await self._runs(component)
+        pid = component.pid
         component.send(signal.SIGSTOP)
         try:
             await asyncio.sleep(seconds)
         finally:
             component.send(signal.SIGCONT)
+        if component.pid != pid:
+            raise FaultNotPlayedError(f"{name} was frozen and another process runs")
 
     async def running(self, name: str, *, timeout_s: float = 60.0) -> None:
         """Return once the supervisor has the component ready. Raises: TimeoutError."""
@@ -185,28 +220,34 @@ class World:
             await self.terminate(name)
             del self.engine.components[name]
 
-    async def serves(self, *, timeout_s: float) -> float:
-        """Return the seconds until every partition has served a payment, begun now. Raises: TimeoutError."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+    async def serves(self) -> None:
+        """Return once each ingress has had a payment of every partition of orders and of claims carried out."""
         self._probes += 1
-        orders = _order_a_partition(f"{self.run}-probe{self._probes}")
-        async with asyncio.timeout(timeout_s):
-            await asyncio.gather(*(self._probe(order) for order in orders))
-        return loop.time() - began
+        await asyncio.gather(
+            *(
+                self._probe(client, order, key)
+                for number, client in enumerate(self._probers)
+                for order, key in _one_a_partition(f"{self.run}-probe{self._probes}-{number}")
+            )
+        )
 
-    async def _probe(self, order: str) -> Request:
+    async def consumers_catch_up(self) -> None:
+        """Return once every consumer has committed all that stands on the log now."""
+        await self._lag.when_caught_up()
+
+    async def _probe(self, client: Client, order: str, key: str) -> None:
+        """Ask until it is paid: a decline by a gateway that has recovered is no service, and ends in the time-out."""
         body = {
-            "originId": "originP",
+            "originId": PROBER,
             "orderId": order,
             "amount": 1999,
             "currency": "USD",
             "token": "tok_visa",
             "capture": True,
         }
-        return await self.client.ask(
-            origin_id="originP", order_id=order, key=f"{order}-key", path="/payments?mode=sync", body=body
-        )
+        paid = await client.ask(origin_id=PROBER, order_id=order, key=key, path="/payments?mode=sync", body=body)
+        if paid.last.status != CREATED:
+            raise FaultNotPlayedError(f"a payment of {order} came to {paid.last.status} {paid.last.body.get('code')}")
 
     def state_dir(self, name: str) -> Path:
         """Return the folder of a worker's tables."""
@@ -256,20 +297,28 @@ class World:
         await self.append(
             [Sent(topic=topics.COMMANDS, key=command.order_id.encode(), value=message.value, headers=headers)]
         )
+        request.appended_ids.append(envelope.id)
 
 
 def _listener_behind(node: KafkaNode) -> int:
     return node.spec.proxied_port
 
 
-def _order_a_partition(prefix: str) -> Sequence[str]:
+def _one_a_partition(prefix: str) -> Sequence[tuple[str, str]]:
+    """Return an order of each partition, each with an idempotency key of each partition of the claims."""
+    orders = _found(f"{prefix}-", lambda order: order.encode())
+    keys = _found(f"{prefix}-key-", lambda key: identifiers.claim_key(OriginId(PROBER), IdempotencyKey(key)))
+    return list(zip(orders, keys, strict=True))
+
+
+def _found(prefix: str, row_key: Callable[[str], bytes]) -> Sequence[str]:
     found: dict[int, str] = {}
-    for number in range(1000):
-        order = f"{prefix}-{number}"
-        found.setdefault(topics.partition_of(order.encode(), PARTITIONS), order)
+    for number in itertools.count():
+        name = f"{prefix}{number}"
+        found.setdefault(topics.partition_of(row_key(name), PARTITIONS), name)
         if len(found) == PARTITIONS:
-            break
-    return list(found.values())
+            return list(found.values())
+    raise AssertionError("counting ends")
 
 
 @contextlib.asynccontextmanager

@@ -21,9 +21,9 @@ from schemas.records.commands import (
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState, Rejection
 from tests.support.exhibits import Evidence
-from tests.support.workload import NOT_FINAL, Answer, Request
+from tests.support.workload import ACCEPTED, NOT_FINAL, Answer, Request
 
-ACCEPTED = 202
+DEFECT = 500
 _STATES: Mapping[str, OperationState] = {
     code.value: state for state, code in STATE_PROBLEMS.items() if state is not OperationState.REJECTED
 }
@@ -32,12 +32,12 @@ _SUCCESSFUL = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
 
 
 def every_request_answered(evidence: Evidence) -> list[str]:
-    """Every request has an answer that says something final."""
+    """Every request has an answer that says something final, unless its client did not ask for one."""
     states = {op_id: operation.state for op_id, (_, operation) in evidence.operations().items()}
     return [
         f"request {each.number} on {each.order_id} has no final answer: {[a.status for a in each.answers]}"
         for each in evidence.history.requests
-        if not each.answers or (each.last.status in NOT_FINAL and not _as_final_as_it_gets(each, states))
+        if not each.done and not (each.answers and _as_final_as_it_gets(each, states))
     ]
 
 
@@ -65,14 +65,20 @@ def _wish(request: Request) -> tuple[str, str, str, str]:
 
 
 def acknowledged_is_on_the_log(evidence: Evidence) -> list[str]:
-    """What a client was told was taken, or came to anything, stands on the commands topic."""
+    """What a client was told was taken, or came to anything, stands on the commands topic: that very record.
+
+    Not only the operation: a client that asks again appends its command once more, which would hide that it was lost.
+    """
     logged = {op_id for ops in evidence.commands.values() for op_id in ops}
     faults = []
     for request in evidence.history.requests:
-        statuses = {answer.status for answer in request.answers if _acknowledges(answer)}
-        told = [*sorted(statuses), *(["appended"] if request.appended else [])]
+        told = {answer.request_id: str(answer.status) for answer in request.answers if _acknowledges(answer)}
+        told |= dict.fromkeys(request.appended_ids, "appended")
+        who = f"request {request.number} on {request.order_id}"
+        lost = [f"{said} as {name or '(no id)'}" for name, said in told.items() if name not in evidence.command_ids]
+        faults += [f"{who} was told {each}, and that command is lost" for each in lost]
         if told and (op_id := op_of(request)) is not None and op_id not in logged:
-            faults.append(f"request {request.number} on {request.order_id} was told {told}, {op_id} is lost")
+            faults.append(f"{who} was told {sorted(told.values())}, {op_id} is lost")
     return faults
 
 
@@ -88,23 +94,31 @@ def answers_agree_with_rows(evidence: Evidence) -> list[str]:
         op_id = op_of(request)
         if op_id is not None:
             for answer in request.answers:
-                found = _disagreement(answer, op_id, operations.get(op_id))
+                found = _disagreement(request, answer, op_id, operations.get(op_id))
                 faults += [f"request {request.number} on {request.order_id}: {fault}" for fault in found]
     return list(dict.fromkeys(faults))
 
 
-def _disagreement(answer: Answer, op_id: str, operation: OperationRow | None) -> Iterator[str]:
+def _disagreement(request: Request, answer: Answer, op_id: str, operation: OperationRow | None) -> Iterator[str]:
     told = answer.body.get("operation")
     if isinstance(told, dict) and told.get("id") != op_id:
         yield f"asked for {op_id}, was answered about {told.get('id')}"
     if answer.status in {200, 201}:
         yield from _wrong_success(answer, op_id, operation)
+        if operation is not None:
+            yield from _wrong_names(request, answer, operation)
         return
     code = _code(answer)
     if code in _STATES and (operation is None or operation.state is not _STATES[code]):
         yield f"was told {answer.status} {code}, {op_id} is {_state_of(operation)}"
     if code in _REJECTIONS:
         yield from _wrong_rejection(answer, code, op_id, operation)
+    if code in _STATES or code in _REJECTIONS:
+        if answer.status != PROBLEMS[ProblemCode(code)].status:
+            yield f"was told {answer.status} for {code}"
+    elif answer.final or answer.status == DEFECT:
+        # Every wish of the workload is a command that the ingress takes. What else it says hides what became of it.
+        yield f"was told {answer.status} {code or 'without a code'}, which says nothing of {op_id}"
 
 
 def _wrong_success(answer: Answer, op_id: str, operation: OperationRow | None) -> Iterator[str]:
@@ -116,16 +130,32 @@ def _wrong_success(answer: Answer, op_id: str, operation: OperationRow | None) -
         yield f"was told the amount {told.get('amount')}, {op_id} has {operation.amount_minor}"
 
 
+def _wrong_names(request: Request, answer: Answer, operation: OperationRow) -> Iterator[str]:
+    """Tell which names and which currency in a success are not those of the operation that was asked for."""
+    body = answer.body
+    refund = request.path.startswith("/refunds")
+    detail = body if refund else body.get("operation", {})
+    told = {
+        "payment": body.get("paymentId" if refund else "id"),
+        "origin": body.get("originId"),
+        "order": body.get("orderId"),
+        "currency": detail.get("currency"),
+    }
+    true = {
+        "payment": operation.payment_id,
+        "origin": request.origin_id,
+        "order": request.order_id,
+        "currency": operation.asked_currency,
+    }
+    yield from (f"was told the {name} {told[name]}, it is {true[name]}" for name in true if told[name] != true[name])
+
+
 def _wrong_rejection(answer: Answer, code: str, op_id: str, operation: OperationRow | None) -> Iterator[str]:
     rejection = Rejection(code)
     if rejection is Rejection.TOO_MANY_OPERATIONS and operation is None:
         return  # a full row keeps no operation more
-    if rejection is Rejection.PAYMENT_NOT_FOUND and "operation" not in answer.body:
-        return  # the ingress itself: an id that was never given
     if operation is None or operation.state is not OperationState.REJECTED or operation.rejection is not rejection:
         yield f"was told {answer.status} {code}, {op_id} is {_state_of(operation)}"
-    elif answer.status != PROBLEMS[ProblemCode(code)].status:
-        yield f"was told {answer.status} for {code}"
 
 
 def _code(answer: Answer) -> str:

@@ -4,7 +4,7 @@ Each check returns sentences, one a violation; an empty list is a pass. `tests/u
 violation and sees it caught. `CHECKS` names them; the eight points are those of `make faults` (see its report).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
@@ -21,11 +21,13 @@ from tests.support.answer_checks import (
 )
 from tests.support.exhibits import FINAL, Evidence, LedgerEntry, Sums, read_ledger
 from tests.support.money_checks import (
+    effects_are_what_was_asked,
     events_equal_rows,
     ledger_equals_events,
     ledger_equals_rows,
     one_effect_an_operation,
     transition_of,
+    voids_release,
 )
 
 __all__ = ["CHECKS", "FINAL", "MAX_SHOWN", "Evidence", "LedgerEntry", "Sums", "read_ledger", "violations"]
@@ -142,6 +144,12 @@ def one_operation_a_key(evidence: Evidence) -> list[str]:
         elif operation.state in FINAL or operation.attempt > 0:
             holders[key].add(operation.op_id)
     twice = [f"key {key} stands for {sorted(ops)}" for key, ops in holders.items() if len(ops) > 1]
+    twice += [
+        f"{row.order_id} has {op_id} {count} times"
+        for row in evidence.rows.values()
+        for op_id, count in Counter(each.op_id for each in row.operations).items()
+        if count > 1
+    ]
     nobody = [f"key {key} is refused to {op}, and nobody has it" for key, op in conflicts.items() if key not in holders]
     return twice + nobody
 
@@ -194,6 +202,18 @@ def events_agree(evidence: Evidence) -> list[str]:
     return faults
 
 
+def envelopes_agree(evidence: Evidence) -> list[str]:
+    """The attributes of every event say what its record says: a consumer may read these alone."""
+    faults = []
+    for envelope, event in evidence.events:
+        told = (envelope.originid, envelope.partitionkey, envelope.subject, envelope.sequence, envelope.idempotencykey)
+        key = event.operation.idempotency_key
+        true = (event.origin_id, event.order_id, event.payment_id, event.sequence, key)
+        if told != true:
+            faults.append(f"event {envelope.id} says {told} of {true}")
+    return faults
+
+
 def sequences_are_unique(evidence: Evidence) -> list[str]:
     """No two facts of an order have the same sequence number (but those of a full row, which take none)."""
     taken: dict[tuple[str, str, int], str] = {}
@@ -237,6 +257,8 @@ CHECKS: Mapping[str, Callable[[Evidence], list[str]]] = MappingProxyType(
         "ledger_equals_rows": ledger_equals_rows,
         "ledger_equals_events": ledger_equals_events,
         "events_equal_rows": events_equal_rows,
+        "effects_are_what_was_asked": effects_are_what_was_asked,
+        "voids_release": voids_release,
         # 4. Per-order order.
         "order_kept": order_kept,
         # 5. One order per idempotency key and origin.
@@ -247,6 +269,7 @@ CHECKS: Mapping[str, Callable[[Evidence], list[str]]] = MappingProxyType(
         "consumers_drained": consumers_drained,
         # 8. Events deduplicated by id are those of a fault-free replay.
         "events_agree": events_agree,
+        "envelopes_agree": envelopes_agree,
         "sequences_are_unique": sequences_are_unique,
         "events_equal_replay": events_equal_replay,
     }

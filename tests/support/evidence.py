@@ -25,7 +25,7 @@ from streams.kafka.stamps import UNSTAMPED, from_headers
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
 from streams.local_engine import LocalEngine
-from tests.support.exhibits import Evidence, OrderKey, owed_by_gateway, read_ledger
+from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, owed_by_gateway, read_ledger
 from tests.support.group_lag import GroupLag
 from tests.support.replay import Replay
 from tests.support.replay_course import INPUT_TOPICS, input_of
@@ -35,6 +35,9 @@ from tests.support.workload import History
 SETTLE_TIMEOUT_S = 120.0
 SETTLE_POLL_S = 0.5
 MAX_SETTLE_POLL_S = 4.0
+TELLING = ("ce_id", "ce_type", "ce_originid", "ce_partitionkey", "ce_idempotencykey", "ce_subject", "ce_sequence")
+"""The attributes of an event that say something of its payment; two copies may differ in their traces alone."""
+
 MAX_RECORDS = 100_000_000
 """Of one read: the whole log of a long run."""
 
@@ -46,6 +49,7 @@ class _Found:
     events: list[tuple[Envelope, PaymentEvent]] = field(default_factory=list)
     event_copies: int = 0
     commands: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    command_ids: set[str] = field(default_factory=set)
     replay_faults: list[str] = field(default_factory=list)
 
 
@@ -60,8 +64,18 @@ class EvidenceGatherer:
         bootstrap_servers: str | None = None,
         ledger_path: Path | None = None,
         late_call_ms: int = LATE_CALL_MS,
+        alone: bool = False,
     ) -> None:
-        """`engine`, or the broker and the ledger of one that somebody else runs; `late_call_ms` as it has it."""
+        """Name an `engine`, or the broker and the ledger of one that somebody else runs.
+
+        Args:
+            engine: one of ours.
+            run: what the names of all its orders begin with.
+            bootstrap_servers: its brokers.
+            ledger_path: its Mock's ledger.
+            late_call_ms: as the engine has it.
+            alone: nobody else has used this engine, so that every effect in its ledger is this run's.
+        """
         if engine is not None:
             bootstrap_servers = bootstrap_servers or engine.bootstrap_servers
             ledger_path = ledger_path or engine.ledger_path
@@ -70,6 +84,7 @@ class EvidenceGatherer:
         self._connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
         self._ledger_path = ledger_path
         self._late_call_ms = late_call_ms
+        self._alone = alone
         self._run = run.encode()
         self._codec = MessageCodec(SchemaIds.packaged())
         self._lag = GroupLag(self._connection)
@@ -103,10 +118,11 @@ class EvidenceGatherer:
             await self._read_partition(partition, len(partitions), replay, found)
         return Evidence(
             history=history,
-            ledger=[each for each in read_ledger(self._ledger_path) if self._ours(each.order_id.encode())],
+            ledger=self._ledger(),
             events=found.events,
             rows=rows,
             commands=found.commands,
+            command_ids=frozenset(found.command_ids),
             row_faults=[*self._history.faults(), *await self._forgotten_claims()],
             replay_faults=found.replay_faults,
             lag=lag,
@@ -148,6 +164,10 @@ class EvidenceGatherer:
             and self._ours((record.key or b"").partition(b"|")[2])
         ]
 
+    def _ledger(self) -> list[LedgerEntry]:
+        entries = read_ledger(self._ledger_path)
+        return entries if self._alone else [each for each in entries if self._ours(each.order_id.encode())]
+
     def _ours(self, key: bytes | None) -> bool:
         return key is not None and key.startswith(self._run)
 
@@ -159,6 +179,7 @@ class EvidenceGatherer:
         by_topic = {topic: await self._records(topic, partition) for topic in (*INPUT_TOPICS, topics.EVENTS)}
         intake = Intake(self._codec, partitions=partitions)
         for record in by_topic[topics.COMMANDS]:
+            found.command_ids.add(dict(record.headers).get("ce_id", b"").decode(errors="replace"))
             command = accepted_command(intake, record)
             if command is not None:
                 found.commands[command[0]].append(command[1])
@@ -168,19 +189,23 @@ class EvidenceGatherer:
 
     def _keep_events(self, records: list[LogRecord], found: _Found) -> None:
         """Keep each event once, and a copy that is not the same beside it."""
-        known: set[tuple[bytes, bytes]] = set()
+        known: set[tuple[bytes, ...]] = set()
         for record in records:
-            content = dict(record.headers).get("ce_id", b""), record.value or b""
+            said = dict(record.headers)
+            content = (*(said.get(name, b"") for name in TELLING), record.value or b"")
             if content in known:
                 found.event_copies += 1
                 continue
             known.add(content)
             try:
                 envelope, event = self._codec.decode(record.value, record.headers)
-            except DecodeError:
+            except DecodeError as error:
+                found.replay_faults.append(f"the event at {record.partition}:{record.offset} cannot be read: {error}")
                 continue
             if isinstance(event, PaymentEvent) and event.order_id.encode() == record.key:
                 found.events.append((envelope, event))
+            else:
+                found.replay_faults.append(f"the event at {record.partition}:{record.offset} stands under another key")
 
 
 def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | None:

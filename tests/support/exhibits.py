@@ -6,7 +6,7 @@ Made by `evidence` (from a running engine) or by a test (by hand); judged by `ch
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from schemas.messages import Envelope
@@ -44,6 +44,9 @@ class LedgerEntry:
     order_id: str
     origin_id: str
     gateway_key: str
+    currency: str
+    token: str
+    """What the payment was opened with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,7 @@ class Evidence:
     events: Sequence[tuple[Envelope, PaymentEvent]]
     rows: Mapping[OrderKey, OrderRow]
     commands: Mapping[str, Sequence[str]]  # order id -> op ids in the order of the commands topic
+    command_ids: frozenset[str]  # of every record of the commands topic, read or not
     row_faults: Sequence[str] = ()  # of `row_history`
     replay_faults: Sequence[str] = ()  # of `replay`
     lag: Mapping[str, int] = field(default_factory=dict)  # consumer group -> records not yet committed
@@ -84,10 +88,11 @@ class Evidence:
 
 def read_ledger(path: Path) -> list[LedgerEntry]:
     """Return the Mock's ledger from its file, oldest first."""
-    columns = "seq, kind, reversed_kind, amount_minor, op_id, order_id, origin_id, gateway_key"
+    names = [each.name for each in fields(LedgerEntry)]
+    columns = ", ".join(f"{'payments' if name == 'token' else 'ledger'}.{name}" for name in names)
+    query = f"SELECT {columns} FROM ledger JOIN payments ON payments.id = ledger.payment_id ORDER BY seq"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
-        found = database.execute(f"SELECT {columns} FROM ledger ORDER BY seq").fetchall()
-    names = columns.split(", ")
+        found = database.execute(query).fetchall()
     return [LedgerEntry(**dict(zip(names, row, strict=True))) for row in found]
 
 

@@ -4,7 +4,9 @@ Never guesses: what a broker does not answer is an error, not a lag of zero.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import TypeVar
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
@@ -12,6 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from streams.kafka_clients.connection import KafkaConnection
 from streams.operations.doctor.workers_check import GROUPS
 
+T = TypeVar("T")
 ASK_TIMEOUT_S = 10.0
 POLL_S = 0.25
 MAX_POLL_S = 2.0
@@ -28,6 +31,11 @@ class GroupLag:
         """Return the records of each group that are not committed yet. Raises: KafkaException, TimeoutError."""
         # Committed first: what is appended in between makes the lag larger, never smaller than it is.
         committed = {name: self._committed(name) for name in self._groups}
+        begins, ends = self._bounds()
+        return {name: sum(_behind(ends, begins, committed[name], topics)) for name, topics in self._groups.items()}
+
+    def _bounds(self) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
+        """Return where each partition begins and ends."""
         known = self._admin.list_topics(timeout=ASK_TIMEOUT_S).topics
         places = [
             TopicPartition(topic, partition)
@@ -35,15 +43,21 @@ class GroupLag:
             for partition in known[topic].partitions
         ]
         begins = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # left bare there
-        ends = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
-        return {
-            name: sum(
-                max(0, end - max(begins[place], committed[name].get(place, 0)))
-                for place, end in ends.items()
-                if place[0] in topics
-            )
-            for name, topics in self._groups.items()
-        }
+        return begins, self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    async def when_caught_up(self) -> None:
+        """Return once each group has committed all that stands on the log now, whatever comes meanwhile. No limit."""
+        begins, ends = await self._retried(self._bounds)
+        for name, topics in self._groups.items():
+            while any(_behind(ends, begins, await self._retried(partial(self._committed, name)), topics)):
+                await asyncio.sleep(POLL_S)
+
+    async def _retried(self, ask: Callable[[], T]) -> T:
+        while True:
+            try:
+                return await asyncio.to_thread(ask)
+            except (KafkaException, TimeoutError):
+                await asyncio.sleep(POLL_S)
 
     def _committed(self, group: str) -> dict[tuple[str, int], int]:
         asked = self._admin.list_consumer_group_offsets(
@@ -77,3 +91,15 @@ class GroupLag:
                     return lag
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_POLL_S)
+
+
+def _behind(
+    ends: Mapping[tuple[str, int], int],
+    begins: Mapping[tuple[str, int], int],
+    committed: Mapping[tuple[str, int], int],
+    topics: frozenset[str],
+) -> Iterator[int]:
+    """Yield how far behind each partition of these topics is."""
+    for place, end in ends.items():
+        if place[0] in topics:
+            yield max(0, end - max(begins[place], committed.get(place, 0)))

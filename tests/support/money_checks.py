@@ -7,9 +7,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from schemas.messages import Envelope
-from schemas.records.orders import OrderRow, PaymentRow
+from schemas.records.commands import PaymentRequested, VoidRequested
+from schemas.records.orders import OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import PaymentView
-from schemas.vocabulary import OperationState
+from schemas.vocabulary import OperationKind, OperationState
+from tests.support.answer_checks import command_of, op_of
 from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, Sums
 
 _EFFECTS = ("succeeded", "reversed")
@@ -51,6 +53,50 @@ def ledger_equals_events(evidence: Evidence) -> list[str]:
         f"{op}: published {said}, the ledger has {done}"
         for op in published.keys() | effects.keys()
         if (said := sorted(published[op].values())) != (done := sorted(effects[op]))
+    ]
+
+
+def effects_are_what_was_asked(evidence: Evidence) -> list[str]:
+    """Each effect is of the amount, in the currency and by the token that the client named.
+
+    Row, event and answer are all made of what the executor says that the gateway confirmed; so they would agree on a
+    wrong amount. One minor unit may differ where the gateway said so (the Mock's scenario) and the payment is reviewed.
+    """
+    asked = {op_of(request): command_of(request) for request in evidence.history.requests if op_of(request) is not None}
+    operations = evidence.operations()
+    faults = []
+    for entry in evidence.ledger:
+        command = asked.get(entry.op_id)
+        if command is None or entry.kind == "reversal" or isinstance(command, VoidRequested):
+            continue  # that somebody asked for it at all, `order_kept` says
+        wanted, has = command.amount_minor, entry.amount_minor
+        if wanted not in {None, has} and not _said_so(operations.get(entry.op_id), wanted, has):
+            faults.append(f"{entry.op_id} was asked for {wanted}, its effect is {has}")
+        if isinstance(command, PaymentRequested) and entry.token != command.token:
+            faults.append(f"{entry.op_id} was asked for by {command.token}, its effect is by {entry.token}")
+        if command.currency not in {None, entry.currency}:
+            faults.append(f"{entry.op_id} was asked for in {command.currency}, its effect is in {entry.currency}")
+    return faults
+
+
+def _said_so(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, has: int) -> bool:
+    if found is None or wanted is None:
+        return False
+    row, operation = found
+    reviewed = any(each.review for each in row.payments if each.payment_id == operation.payment_id)
+    return abs(wanted - has) == 1 and operation.confirmed_amount_minor == has and reviewed
+
+
+def voids_release(evidence: Evidence) -> list[str]:
+    """A payment whose void succeeded holds nothing any more."""
+    return [
+        f"{operation.op_id} is a void that succeeded, and {payment.payment_id} still holds its money"
+        for row, operation in evidence.operations().values()
+        for payment in row.payments
+        if operation.kind is OperationKind.VOID
+        and operation.state is OperationState.SUCCEEDED
+        and operation.payment_id == payment.payment_id
+        and not payment.released
     ]
 
 

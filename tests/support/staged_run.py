@@ -72,6 +72,7 @@ class StagedRun:
         self.ledger: list[LedgerEntry] = []
         self.calls: dict[str, GatewayCallRequested] = {}  # the last call of each operation that was to have an effect
         self.history = History()
+        self._tokens: dict[tuple[str, str], str] = {}  # of the payments at the gateway
         self.now_ms = 1_000_000
 
     def send(self, command: Command, *said: Said) -> str:
@@ -245,6 +246,8 @@ class StagedRun:
                 order_id=call.order_id,
                 origin_id=call.origin_id,
                 gateway_key=call.gateway_key,
+                currency=call.currency,
+                token=self._tokens.setdefault((call.origin_id, call.order_id), call.token or ""),
             )
         )
 
@@ -253,7 +256,13 @@ class StagedRun:
         assert isinstance(reply, OperationReplied)
         answer = answers.to_sync(answers.wish_of(self._commands[reply.request_id]), reply)
         self._requests[reply.request_id].answers.append(
-            Answer(status=answer.status, body=orjson.loads(answer.encoded()), replayed=reply.replayed, seconds=0.0)
+            Answer(
+                status=answer.status,
+                body=orjson.loads(answer.encoded()),
+                replayed=reply.replayed,
+                seconds=0.0,
+                request_id=reply.request_id,
+            )
         )
 
     def rows(self, table: str) -> dict[bytes, bytes]:
@@ -283,6 +292,7 @@ class StagedRun:
             events=self.events(),
             rows={(row.origin_id, row.order_id): row for row in history.rows()},
             commands=dict(commands),
+            command_ids=frozenset(self._commands),
             row_faults=history.faults(),
         )
 
@@ -296,6 +306,7 @@ class StagedRun:
             events=(),
             rows={},
             commands={},
+            command_ids=frozenset(),
             replay_faults=faults,
             lag={"orders": 0, "claims": 0, "executor": 0},
             reordered=replay.reordered,

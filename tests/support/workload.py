@@ -4,6 +4,7 @@ Used by the acceptance tests and the fault tests; `tests/support/checker.py` dec
 """
 
 import asyncio
+import itertools
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,7 @@ import aiohttp
 REQUEST_TIMEOUT_S = 60.0
 MAX_TRIES = 40
 RETRY_DELAY_S = 0.25
+ACCEPTED = 202
 NOT_FINAL = frozenset({0, 202, 429, 500, 502, 503, 504})
 """What stands for "try again": says nothing of the operation."""
 NOT_EXECUTED = "gateway_unavailable"
@@ -34,12 +36,14 @@ class Habits:
     asynchronous: float = 0.0  # asks with mode=async first, then for the outcome under the same key
     race: float = 0.0  # two clients send the same key at once: the same wish, another order or another amount
     direct: float = 0.0  # the command is appended to Kafka by another producer as well
+    trusting: float = 0.0  # believes a 202 and never asks again: nothing but the engine can carry the command out
+    direct_only: float = 0.0  # the command is appended to Kafka by another producer, and never sent over HTTP
 
 
 PATIENT = Habits()
 
 AppendDirectly = Callable[["Request"], Awaitable[None]]
-"""Appends the command of a payment request past the ingress; returns when it is acknowledged, or surely lost."""
+"""Appends the command of a payment request past the ingress; returns when it is acknowledged, its id noted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,8 @@ class Answer:
     body: dict[str, Any]
     replayed: bool
     seconds: float
+    request_id: str = ""
+    """The id under which the ingress appended the command: `X-Request-Id`."""
 
     @property
     def final(self) -> bool:
@@ -68,11 +74,21 @@ class Request:
     path: str
     body: dict[str, Any]
     answers: list[Answer] = field(default_factory=list)
-    appended: bool = False  # the command was also appended to Kafka directly, and acknowledged
+    appended_ids: list[str] = field(default_factory=list)
+    """Of commands appended to Kafka directly, and acknowledged by the broker."""
+    trusting: bool = False
+    """Whether the client asks no more once it knows that the command is taken."""
 
     @property
     def last(self) -> Answer:
         return self.answers[-1]
+
+    @property
+    def done(self) -> bool:
+        """Whether the client has no reason to ask again."""
+        if self.trusting and (self.appended_ids or (self.answers and self.last.status == ACCEPTED)):
+            return True
+        return bool(self.answers) and self.last.final
 
 
 class History:
@@ -92,9 +108,12 @@ class History:
 class Client:
     """Sends requests as a careful merchant does: the same key again until there is a final answer."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, history: History, habits: Habits = PATIENT) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, url: str | Sequence[str], history: History, habits: Habits = PATIENT
+    ) -> None:
+        """`url`: of the ingress, or of each of them: every try goes to the next."""
         self._session = session
-        self._url = url
+        self._urls = itertools.cycle([url] if isinstance(url, str) else url)
         self._history = history
         self._habits = habits
 
@@ -113,9 +132,9 @@ class Client:
         for _ in range(self._habits.tries):
             answer = await self._once(request, path)
             request.answers.append(answer)
-            if answer.final:
+            if request.done:
                 break
-            if answer.status == 202:
+            if answer.status == ACCEPTED:
                 path = request.path  # taken: from now on it asks what became of it
             await asyncio.sleep(self._habits.retry_delay_s)  # a client's back-off, not a test's wait
 
@@ -124,7 +143,7 @@ class Client:
         began = loop.time()
         try:
             async with self._session.post(
-                self._url + path,
+                next(self._urls) + path,
                 json=request.body,
                 headers={"Idempotency-Key": request.key, "X-Origin-Id": request.origin_id},
                 timeout=aiohttp.ClientTimeout(total=self._habits.request_timeout_s),
@@ -135,6 +154,7 @@ class Client:
                     body=body,
                     replayed=response.headers.get("Idempotent-Replayed") == "true",
                     seconds=loop.time() - began,
+                    request_id=response.headers.get("X-Request-Id", ""),
                 )
         except (aiohttp.ClientError, TimeoutError, ConnectionError, ValueError):  # the last: half a body
             return Answer(status=0, body={}, replayed=False, seconds=loop.time() - began)
@@ -189,6 +209,8 @@ class Shopper:
         }
         key = self._key()
         paid = await self._pay(origin, order, key, body)
+        if paid.trusting:
+            return  # to ask once more would bring back a command that was lost
         if self._random.random() < 0.15:
             await self._ask(origin, order, key, "/payments?mode=sync", body)
         if self._random.random() < 0.05:
@@ -208,13 +230,24 @@ class Shopper:
         request = self._client.wish(origin_id=origin, order_id=order, key=key, path="/payments?mode=sync", body=body)
         self.sent += 1
         asynchronous = self._random.random() < self._habits.asynchronous
+        if await self._trusted(request):
+            return request
         direct = self._random.random() < self._habits.direct
         rivals = [self._rival(origin, order, key, body)] if self._random.random() < self._habits.race else []
         if direct and self._append is not None:
             await self._append(request)
-            request.appended = True
         await asyncio.gather(self._client.pursue(request, asynchronous_first=asynchronous), *rivals)
         return request
+
+    async def _trusted(self, request: Request) -> bool:
+        """Perhaps have the command taken, once, and never ask what became of it; return whether it was so."""
+        if self._append is not None and self._random.random() < self._habits.direct_only:
+            request.trusting = True
+            await self._append(request)
+        elif self._random.random() < self._habits.trusting:
+            request.trusting = True
+            await self._client.pursue(request, asynchronous_first=True)
+        return request.trusting
 
     async def _rival(self, origin: str, order: str, key: str, body: dict[str, Any]) -> None:
         """The same key at the same time: for the same wish, for another amount, or for another order."""
@@ -239,11 +272,17 @@ class Shopper:
                     {"amount": some, "final": False},
                 )
         wishes = [self._random.randrange(1, amount + 1) for _ in range(self._random.randrange(3))]
-        refunds = [
-            self._ask(origin, order, self._key(), "/refunds?mode=sync", {"paymentId": payment, "amount": wish})
-            for wish in wishes
-        ]
-        await asyncio.gather(*refunds)
+        await asyncio.gather(*(self._refund(origin, order, payment, wish) for wish in wishes))
+
+    async def _refund(self, origin: str, order: str, payment: str, amount: int) -> None:
+        body = {"paymentId": payment, "amount": amount}
+        trusting = self._random.random() < self._habits.trusting
+        self.sent += 1
+        request = self._client.wish(
+            origin_id=origin, order_id=order, key=self._key(), path="/refunds?mode=sync", body=body
+        )
+        request.trusting = trusting
+        await self._client.pursue(request, asynchronous_first=trusting)
 
     async def _ask(self, origin: str, order: str, key: str, path: str, body: dict[str, Any]) -> Request:
         self.sent += 1

@@ -9,7 +9,8 @@ from gateway_adapters.mock import wire
 from schemas.identifiers import IdempotencyKey, OpId, PaymentId
 from schemas.records.commands import op_id_of
 from schemas.records.orders import OperationRow, OrderRow
-from schemas.vocabulary import OperationState, Rejection
+from schemas.vocabulary import OperationKind, OperationState, Rejection
+from streams.domain.limits import RECONCILE_AFTER_MS
 from tests.support.checker import CHECKS, Evidence, violations
 from tests.support.order_desk import (
     ORDER,
@@ -115,6 +116,92 @@ def told_202_and_lost(evidence: Evidence) -> Evidence:
     request.answers.append(Answer(status=202, body={}, replayed=False, seconds=0.0))
     history.requests = [*evidence.history.requests, request]
     return replace(evidence, history=history)
+
+
+def lost_and_asked_again(evidence: Evidence) -> Evidence:
+    """The command that a 202 was given for is gone; the client asked again, and that one was carried out."""
+    requests = list(evidence.history.requests)
+    place = next(n for n, each in enumerate(requests) if each.key == CAPTURED and each.order_id == ORDER)
+    first = Answer(status=202, body={}, replayed=False, seconds=0.0, request_id="c-lost")
+    requests[place] = replace(requests[place], answers=[first, *requests[place].answers])
+    history = History()
+    history.requests = requests
+    return replace(evidence, history=history)
+
+
+def appended_and_lost(evidence: Evidence) -> Evidence:
+    history = History()
+    history.requests = list(evidence.history.requests)
+    place = next(n for n, each in enumerate(history.requests) if each.key == CAPTURED)
+    history.requests[place] = replace(history.requests[place], appended_ids=["c-direct"])
+    return replace(evidence, history=history)
+
+
+def told_that_the_request_was_wrong(evidence: Evidence) -> Evidence:
+    """While the capture succeeded."""
+    return with_answer(evidence, CAPTURED, status=400, body={"code": "invalid_body"})
+
+
+def told_of_a_defect(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, CAPTURED, status=500, body={"code": "internal"})
+
+
+def told_a_decline_without_a_code(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, DECLINED, status=402, body={})
+
+
+def told_a_decline_as_a_conflict(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, DECLINED, status=409, body={"code": "declined"})
+
+
+def told_that_there_is_no_payment(evidence: Evidence) -> Evidence:
+    return with_answer(evidence, CAPTURED, status=404, body={"code": "payment_not_found"})
+
+
+def told_another_payment(evidence: Evidence) -> Evidence:
+    last = next(each.last for each in evidence.history.requests if each.key == CAPTURED and each.order_id == ORDER)
+    return with_answer(evidence, CAPTURED, body={**last.body, "id": "pay_other"})
+
+
+def told_another_currency(evidence: Evidence) -> Evidence:
+    last = next(each.last for each in evidence.history.requests if each.key == CAPTURED and each.order_id == ORDER)
+    operation = {**last.body["operation"], "currency": "KWD"}
+    return with_answer(evidence, CAPTURED, body={**last.body, "operation": operation})
+
+
+def with_effect(evidence: Evidence, kind: str, **fields: object) -> Evidence:
+    """Row, events and answers agree with the gateway: it is not what was asked."""
+    changed = [
+        replace(each, **fields) if each.kind == kind else each  # type: ignore[arg-type]  # any field
+        for each in evidence.ledger
+    ]
+    return replace(evidence, ledger=changed)
+
+
+def executed_for_another_amount(evidence: Evidence) -> Evidence:
+    return with_effect(evidence, "capture", amount_minor=1)
+
+
+def executed_in_another_currency(evidence: Evidence) -> Evidence:
+    return with_effect(evidence, "authorize", currency="KWD")
+
+
+def executed_on_another_card(evidence: Evidence) -> Evidence:
+    return with_effect(evidence, "authorize", token="tok_another")
+
+
+def void_that_holds(evidence: Evidence) -> Evidence:
+    return with_operation(evidence, CAPTURED, kind=OperationKind.VOID)
+
+
+def twice_in_one_row(evidence: Evidence) -> Evidence:
+    again = operation_of(evidence, DECLINED)
+    return with_row(evidence, lambda row: replace(row, operations=(*row.operations, again)))
+
+
+def event_under_another_sequence(evidence: Evidence) -> Evidence:
+    envelope, event = evidence.events[0]
+    return replace(evidence, events=[(replace(envelope, sequence=7_777), event), *evidence.events[1:]])
 
 
 def told_a_success_that_was_a_decline(evidence: Evidence) -> Evidence:
@@ -241,6 +328,21 @@ PLANTS: list[tuple[Plant, str]] = [
     (answered_twice, "one_answer_a_wish"),
     (acknowledged_and_lost, "acknowledged_is_on_the_log"),
     (told_202_and_lost, "acknowledged_is_on_the_log"),
+    (lost_and_asked_again, "acknowledged_is_on_the_log"),
+    (appended_and_lost, "acknowledged_is_on_the_log"),
+    (told_that_the_request_was_wrong, "answers_agree_with_rows"),
+    (told_of_a_defect, "answers_agree_with_rows"),
+    (told_a_decline_without_a_code, "answers_agree_with_rows"),
+    (told_a_decline_as_a_conflict, "answers_agree_with_rows"),
+    (told_that_there_is_no_payment, "answers_agree_with_rows"),
+    (told_another_payment, "answers_agree_with_rows"),
+    (told_another_currency, "answers_agree_with_rows"),
+    (executed_for_another_amount, "effects_are_what_was_asked"),
+    (executed_in_another_currency, "effects_are_what_was_asked"),
+    (executed_on_another_card, "effects_are_what_was_asked"),
+    (void_that_holds, "voids_release"),
+    (twice_in_one_row, "one_operation_a_key"),
+    (event_under_another_sequence, "envelopes_agree"),
     (told_a_success_that_was_a_decline, "answers_agree_with_rows"),
     (told_a_decline_that_was_a_success, "answers_agree_with_rows"),
     (told_a_conflict_that_was_a_refusal, "answers_agree_with_rows"),
@@ -329,7 +431,7 @@ def in_review(*, effect: bool) -> StagedRun:
     """An authorization that stays unknown to the last look."""
     run = StagedRun()
     op_id = run.send(authorize(), UNKNOWN)
-    for _ in range(12):
+    for _ in RECONCILE_AFTER_MS:
         run.fire(op_id, UNKNOWN)
     if effect:
         run._effect(run.calls[op_id], kind="authorize", reversed_kind=None)

@@ -8,12 +8,14 @@ from typing import cast
 
 import pytest
 
-from tests.faults.fault import Fault, Site
+from schemas.identifiers import IdempotencyKey, OriginId, claim_key
+from schemas.topics import partition_of
+from tests.faults.fault import Fault, Site, cause_is_gone
 from tests.faults.kinds import FAULTS
 from tests.faults.nemesis import Nemesis, Struck
 from tests.faults.proxy import FaultyProxy
-from tests.faults.run import come_back, slow_recoveries
-from tests.faults.world import World
+from tests.faults.run import come_back, slow_recoveries, too_few_successes, unburied
+from tests.faults.world import PARTITIONS, PROBER, Poisoned, World, _one_a_partition
 from tests.kafka_cluster.cluster import free_ports
 from tests.support.workload import Answer, Client, History, Request
 
@@ -82,8 +84,11 @@ class _Calm:
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(0)
 
-    async def serves(self, *, timeout_s: float) -> float:
-        return 0.25
+    async def serves(self) -> None:
+        """At once."""
+
+    async def consumers_catch_up(self) -> None:
+        """At once."""
 
 
 def _fault(name: str, site: Site) -> Fault:
@@ -122,10 +127,63 @@ async def test_nemesis_never_strikes_one_site_twice_at_once() -> None:
 
 
 def test_a_recovery_is_a_violation_when_it_came_late_or_not_at_all() -> None:
-    late = Struck(names=("a",), said="a", took_s=1.0, recovered_s=31.0)
-    never = Struck(names=("b",), said="b", took_s=1.0, recovered_s=None)
-    good = Struck(names=("c",), said="c", took_s=1.0, recovered_s=1.0)
-    assert len(slow_recoveries([late, never, good], 30.0)) == 2
+    late = Struck(names=("a",), said="a", took_s=1.0, recovered_s=31.0, drained_s=1.0)
+    never = Struck(names=("b",), said="b", took_s=1.0, recovered_s=None, drained_s=1.0)
+    behind = Struck(names=("b",), said="b", took_s=1.0, recovered_s=1.0, drained_s=31.0)
+    good = Struck(names=("c",), said="c", took_s=1.0, recovered_s=1.0, drained_s=1.0)
+    assert len(slow_recoveries([late, never, behind, good], 30.0)) == 3
+
+
+async def test_recovery_counts_from_the_end_of_the_cause_and_not_from_that_of_the_strike() -> None:
+    class Slow(_Calm):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up = asyncio.Event()
+
+        async def serves(self) -> None:
+            await self.up.wait()
+
+    world = Slow()
+
+    async def strike(_: World, __: random.Random) -> str:
+        cause_is_gone()
+        await asyncio.sleep(SILENCE_S)  # until the component is up again: time that belongs to the recovery
+        world.up.set()
+        return "killed"
+
+    fault = Fault(name="a", site=Site.WORKERS, strike=strike)
+    nemesis = Nemesis(cast("World", world), [fault], seed=1, count=1, overlap=0.0)
+    await nemesis.run()
+    assert (nemesis.struck[0].recovered_s or 0.0) >= SILENCE_S
+
+
+POISON = Poisoned(origin=("topic", 0, 7), what="noise")
+
+
+@pytest.mark.parametrize(
+    ("letters", "faults"), [({POISON.origin}, 0), (set(), 1), ({POISON.origin, ("topic", 0, 8)}, 1)]
+)
+def test_a_dead_letter_is_owed_for_what_was_spoilt_and_for_nothing_else(
+    letters: set[tuple[str, int, int]], faults: int
+) -> None:
+    assert len(unburied([POISON], letters)) == faults
+
+
+def test_an_engine_that_refuses_nearly_everything_is_a_violation() -> None:
+    history = History()
+    for number, status in enumerate([201, 402, 402]):
+        request = history.new(origin_id="o", order_id=str(number), key=str(number), path="/payments", body={})
+        request.answers.append(Answer(status=status, body={}, replayed=False, seconds=0.0))
+    assert len(too_few_successes(history)) == 1
+    history.requests.pop()
+    assert too_few_successes(history) == []
+
+
+def test_probes_reach_every_partition_of_orders_and_of_claims() -> None:
+    probes = _one_a_partition("run")
+    assert {partition_of(order.encode(), PARTITIONS) for order, _ in probes} == set(range(PARTITIONS))
+    claims = {claim_key(OriginId(PROBER), IdempotencyKey(key)) for _, key in probes}
+    assert {partition_of(key, PARTITIONS) for key in claims} == set(range(PARTITIONS))
 
 
 def test_every_fault_has_a_name_of_its_own() -> None:

@@ -6,7 +6,7 @@ import random
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.faults.fault import Fault, Site
+from tests.faults.fault import Fault, Site, cause_is_gone
 from tests.faults.world import World
 
 GONE_FOR_S = (1.0, 6.0)
@@ -61,6 +61,7 @@ async def move_leaders(world: World, chance: random.Random) -> str:
     await asyncio.to_thread(node.stop)
     node.start()
     await world.all_brokers_serve()
+    cause_is_gone()
     async with asyncio.timeout(LEADS_AGAIN_LIMIT_S):
         while not await asyncio.to_thread(_leads_something, world.cluster.bootstrap_servers, node.spec.node_id):
             await world.pause(LOOK_AGAIN_S)

@@ -4,12 +4,13 @@ By libfaketime (Debian: `apt install faketime`). Such a process sweeps for what 
 wrong clock has the time to do harm.
 """
 
+import asyncio
 import functools
 import random
 from functools import partial
 from pathlib import Path
 
-from tests.faults.fault import Fault, Site
+from tests.faults.fault import Fault, FaultNotPlayedError, Site, cause_is_gone
 from tests.faults.world import World
 
 KINDS = ("ingress", "orders", "claims", "executor")
@@ -32,6 +33,10 @@ def no_library() -> str | None:
     return None if library() is not None else f"{LIBRARY} is not installed (Debian: faketime)"
 
 
+def _is_loaded(pid: int) -> bool:
+    return LIBRARY.partition(".")[0] in Path(f"/proc/{pid}/maps").read_text()
+
+
 async def set_wrong(world: World, chance: random.Random, *, kind: str) -> str:
     """Restart a process with a clock that is wrong; after a while restart it with the right one."""
     name = chance.choice(world.workers(kind))
@@ -50,12 +55,15 @@ async def set_wrong(world: World, chance: random.Random, *, kind: str) -> str:
             await world.kill(name)
             component.environment = wrong
         await world.running(name)
+        if not await asyncio.to_thread(_is_loaded, component.pid):
+            raise FaultNotPlayedError(f"{name} runs without {LIBRARY}")
         seconds = chance.uniform(*WRONG_FOR_S)
         await world.pause(seconds)
     finally:
         async with world.held_down(name):
             await world.kill(name)
             component.environment = right
+    cause_is_gone()
     await world.running(name)
     return f"the clock of {name} {offset} for {seconds:.1f} s"
 

@@ -19,6 +19,21 @@ BURIED = (
 )  # fmt: skip
 """Where each becomes a dead letter."""
 
+BY_ORDER = frozenset(
+    {
+        topics.COMMANDS,
+        topics.VERDICTS,
+        topics.GATEWAY_REQUESTS,
+        topics.GATEWAY_RESULTS,
+        topics.WEBHOOKS,
+        topics.TIMERS,
+    }
+)
+"""Where the key is an order's."""
+
+LIVE_ORDERS = 50
+"""Of the last requests: their orders may still have something under way."""
+
 COMPACTED = (topics.POLICIES, topics.ORDERS_CHANGELOG, topics.TIMERS_CHANGELOG, topics.CLAIMS_CHANGELOG)
 """Where the broker itself refuses a record without a key."""
 
@@ -30,10 +45,21 @@ def _noise(chance: random.Random) -> bytes:
     return chance.randbytes(chance.randint(1, NOISE_BYTES_MAX))
 
 
-def _record(chance: random.Random, topic: str) -> tuple[Sent, str]:
+def _keys(world: World, chance: random.Random, topic: str) -> list[bytes | None]:
+    """Return what the record may stand under: nobody's key, or that of an order that is being paid."""
+    keys: list[bytes | None] = [_noise(chance), f"poison-{chance.getrandbits(32):x}".encode()]
+    if topic not in COMPACTED:
+        keys.append(None)
+    if topic in BY_ORDER and world.history.requests:
+        keys.append(chance.choice(world.history.requests[-LIVE_ORDERS:]).order_id.encode())
+    return keys
+
+
+def _record(world: World, chance: random.Random, topic: str) -> tuple[Sent, str]:
     partition = 0 if topic == topics.POLICIES else chance.randrange(PARTITIONS)
-    keys = [_noise(chance), f"poison-{chance.getrandbits(32):x}".encode(), *([] if topic in COMPACTED else [None])]
-    key = chance.choice(keys)
+    key = chance.choice(_keys(world, chance, topic))
+    if topic in BY_ORDER and key is not None:
+        partition = topics.partition_of(key, PARTITIONS)  # an order's own queue has to get past it
     headers: HeaderList = [("content-type", b"application/avro"), ("ce_specversion", b"1.0"), ("ce_source", b"poison")]
     what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers"])
     value: bytes | None = _noise(chance)
@@ -51,7 +77,7 @@ def _record(chance: random.Random, topic: str) -> tuple[Sent, str]:
 
 async def poison(world: World, chance: random.Random, *, topic: str) -> str:
     """Append a handful of unreadable records to the topic's partitions."""
-    records = [_record(chance, topic) for _ in range(chance.randint(1, RECORDS_MAX))]
+    records = [_record(world, chance, topic) for _ in range(chance.randint(1, RECORDS_MAX))]
     whats = {id(sent): what for sent, what in records}
     placed = await world.append([sent for sent, _ in records])
     if topic in BURIED:

@@ -9,7 +9,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from tests.faults.fault import Fault, Site
+from tests.faults.fault import Fault, Site, cause_is_gone
 from tests.faults.world import World
 
 KINDS = ("orders", "claims")
@@ -26,6 +26,7 @@ async def delete(world: World, chance: random.Random, *, kind: str) -> str:
     async with world.held_down(name):
         await world.kill(name)
         await asyncio.to_thread(shutil.rmtree, world.state_dir(name), ignore_errors=True)
+    cause_is_gone()
     await world.running(name)
     return f"{name} lost its tables"
 
@@ -45,6 +46,7 @@ async def set_back(world: World, chance: random.Random, *, kind: str) -> str:
         await world.kill(name)
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         await asyncio.to_thread(older.rename, folder)
+    cause_is_gone()
     await world.running(name)
     return f"{name} has tables that are {seconds:.1f} s old"
 
@@ -71,6 +73,7 @@ async def fill_disk(world: World, chance: random.Random, *, kind: str) -> str:
         async with world.held_down(name):
             await world.kill(name)
             await asyncio.to_thread(_unmount, folder)
+    cause_is_gone()
     await world.running(name)
     return f"the disk of {name} full for {seconds:.1f} s"
 

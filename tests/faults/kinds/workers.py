@@ -3,7 +3,7 @@
 import random
 from functools import partial
 
-from tests.faults.fault import Fault, Site
+from tests.faults.fault import Fault, FaultNotPlayedError, Site, cause_is_gone
 from tests.faults.world import SESSION_TIMEOUT_S, WORKERS_EACH, World
 
 KINDS = ("ingress", "orders", "claims", "executor")
@@ -26,6 +26,7 @@ async def kill(world: World, chance: random.Random, *, kind: str) -> str:
         await world.kill(name)
         if number + 1 < kills:
             await world.pause(chance.uniform(*BETWEEN_KILLS_S))
+    cause_is_gone()
     await world.running(name)
     return f"{name} killed {kills} times"
 
@@ -48,7 +49,10 @@ async def roll(world: World, chance: random.Random, *, kind: str) -> str:
     codes = []
     for name in names:
         codes.append(await world.terminate(name))
+        cause_is_gone()
         await world.running(name)
+    if any(codes):
+        raise FaultNotPlayedError(f"{names} ended with {codes} when they were asked to")
     return f"{', '.join(names)} restarted, exit codes {codes}"
 
 
