@@ -49,8 +49,10 @@ class GroupLag:
         """Return once each group has committed all that stands on the log now, whatever comes meanwhile. No limit."""
         begins, ends = await self._retried(self._bounds)
         for name, topics in self._groups.items():
-            while any(_behind(ends, begins, await self._retried(partial(self._committed, name)), topics)):
+            committed = await self._retried(partial(self._committed, name))
+            while any(_behind(ends, begins, committed, topics)):
                 await asyncio.sleep(POLL_S)
+                committed = await self._retried(partial(self._committed, name))
 
     async def _retried(self, ask: Callable[[], T]) -> T:
         while True:
