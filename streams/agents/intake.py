@@ -64,3 +64,17 @@ class Intake:
                 DeadLetterReason.WRONG_KEY,
                 "the record is in another partition than murmur2 of its key: set partitioner=murmur2_random",
             )
+
+    def require_reply_partition(self, number: int | None) -> None:
+        """Return when an answer can be sent there, or nobody waits for one.
+
+        Raises:
+            RefusedError: There is no such partition of replies: the answer could never be sent, and would stop the
+                worker each time it tries.
+        """
+        if number is not None and not self.has_partition(number):
+            raise RefusedError(DeadLetterReason.INVALID, "replypartition names no partition of the replies")
+
+    def has_partition(self, number: int) -> bool:
+        """Return whether every topic has this partition."""
+        return 0 <= number < self._partitions

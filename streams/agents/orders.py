@@ -36,7 +36,7 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import Rules
 from streams.domain.order import decide
-from streams.domain.outputs import ClearTimer, Output, SetTimer
+from streams.domain.outputs import ClearTimer, Output, Reply, SetTimer
 from streams.domain.views import answer_query
 from streams.kafka.shell import InputEvent, Outgoing, RowReader, RowWrite, Step
 
@@ -132,6 +132,7 @@ class OrdersAgent:
         if holds_card_number(command_id):
             raise RefusedError(DeadLetterReason.CARD_NUMBER, "ce_id looks like a card number")
         waits_on = envelope.replypartition
+        self._intake.require_reply_partition(waits_on)
         return CommandReceived(
             command=command,
             command_id=command_id,
@@ -168,6 +169,7 @@ class OrdersAgent:
 
     def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())
+        self._intake.require_reply_partition(query.reply_partition)
         stored = read(TABLE, identifiers.row_key(query.origin_id, query.order_id))
         row = None if stored is None else self._codec.decode_row(OrderRow, stored)
         reply = answer_query(row, query, event.timestamp_ms)
@@ -188,6 +190,8 @@ class OrdersAgent:
                     rows.append(self._opened(event.partition, output.timer))
                 case ClearTimer():
                     rows.append(self._cleared(output.key))
+                case Reply() if not self._intake.has_partition(output.to.partition):
+                    continue  # a waiter that an earlier version let into the row: nobody can be there
                 case _:
                     speak.append(
                         self._speech.message(output, row=row, partition=event.partition, now_ms=event.timestamp_ms)

@@ -1,0 +1,113 @@
+"""The orders agent and the partition that a command wants its answer on: a producer may write anything there."""
+
+import pytest
+
+from schemas import topics
+from schemas.event_types import TYPES
+from schemas.identifiers import CommandId
+from schemas.messages import Envelope, MessageCodec, Record
+from schemas.records.claims import ClaimDecided, RoutePlan
+from schemas.records.commands import op_id_of
+from schemas.records.payments import PaymentQueried
+from schemas.schema_ids import SchemaIds
+from schemas.vocabulary import DeadLetterReason
+from streams.agents.intake import RefusedError
+from streams.agents.orders import OrdersAgent
+from streams.agents.timers import TimerHeap
+from streams.domain.limits import DEFAULT_RULES
+from streams.kafka.shell import InputEvent, Step
+from tests.support.order_desk import ORDER, ORIGIN, sale
+
+CODEC = MessageCodec(SchemaIds.packaged())
+NOW_MS = 1_800_000_000_000
+
+
+class Agent:
+    """An orders agent and its tables."""
+
+    def __init__(self, *, partitions: int) -> None:
+        self.tables: dict[tuple[str, bytes], bytes | None] = {}
+        self.grow(partitions)
+
+    def grow(self, partitions: int) -> None:
+        """Go on with another agent, for another number of partitions."""
+        self._partitions = partitions
+        self._agent = OrdersAgent(
+            CODEC, partitions=partitions, policies=dict, gateways={}, timers=TimerHeap(), rules=DEFAULT_RULES
+        )
+
+    def take(self, topic: str, record: Record, envelope: Envelope) -> Step:
+        message = CODEC.encode(record, envelope)
+        event = InputEvent(
+            topic=topic,
+            partition=topics.partition_of(ORDER.encode(), self._partitions),
+            offset=0,
+            timestamp_ms=NOW_MS,
+            key=ORDER.encode(),
+            value=message.value,
+            headers=message.headers,
+            possible_replay=False,
+        )
+        step = self._agent.take(event, lambda table, key: self.tables.get((table, key)))
+        self.tables |= {(write.table, write.key): write.value for write in step.rows}
+        return step
+
+    def command(self, *, reply_partition: int, amount: int = 5_000) -> Step:
+        command = sale(amount)
+        envelope = Envelope(
+            id=CommandId(f"c{amount}"),
+            source="test",
+            type=TYPES[type(command)],
+            time_ms=NOW_MS,
+            originid=ORIGIN,
+            idempotencykey=command.idempotency_key,
+            replypartition=reply_partition,
+        )
+        return self.take(topics.COMMANDS, command, envelope)
+
+    def rejected_for_want_of_a_gateway(self) -> Step:
+        command = sale(5_000)
+        verdict = ClaimDecided(
+            origin_id=ORIGIN,
+            idempotency_key=command.idempotency_key,
+            order_id=ORDER,
+            op_id=op_id_of(command),
+            granted=True,
+            holder_order_id=ORDER,
+            holder_op_id=op_id_of(command),
+            plan=RoutePlan(policy_version=1, gateways=(), refusal=None),
+            decided_at_ms=NOW_MS,
+        )
+        envelope = Envelope(id="v", source="test", type=TYPES[ClaimDecided], time_ms=NOW_MS)
+        return self.take(topics.VERDICTS, verdict, envelope)
+
+
+def test_command_is_refused_when_its_answer_has_nowhere_to_go() -> None:
+    """Sent, it would end the worker, and each one after it."""
+    with pytest.raises(RefusedError) as refused:
+        Agent(partitions=1).command(reply_partition=1)
+    assert refused.value.reason is DeadLetterReason.INVALID
+
+
+def test_query_is_refused_when_its_answer_has_nowhere_to_go() -> None:
+    query = PaymentQueried(
+        request_id="r",
+        reply_partition=-1,
+        origin_id=ORIGIN,
+        order_id=ORDER,
+        payment_id=None,
+        refund_id=None,
+        queried_at_ms=NOW_MS,
+    )
+    envelope = Envelope(id="q", source="test", type=TYPES[PaymentQueried], time_ms=NOW_MS)
+    with pytest.raises(RefusedError):
+        Agent(partitions=1).take(topics.QUERIES, query, envelope)
+
+
+def test_answer_is_left_out_when_a_row_of_an_earlier_version_sends_it_nowhere() -> None:
+    agent = Agent(partitions=10)
+    agent.command(reply_partition=9)
+    agent.grow(1)
+    agent.command(reply_partition=0)  # another request waits for the same operation
+    step = agent.rejected_for_want_of_a_gateway()
+    assert [each.partition for each in step.speak if each.topic == topics.REPLIES] == [0]
