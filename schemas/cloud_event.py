@@ -3,7 +3,7 @@
 Called by `schemas.messages` only. Written here because the Python SDK (2.x) turns Avro bytes that happen to be UTF-8
 into `str` and invents an id where one is missing; the tests use it as a judge of the header forms.
 Sources: CloudEvents 1.0.2, sections "Type System" and "Context Attributes"; its Kafka protocol binding 1.0.2; its JSON
-format 1.0.2; its extensions partitioning, sequence and distributed tracing.
+format 1.0.2; its extensions partitioning, sequence, distributed tracing and expiry time.
 """
 
 import re
@@ -26,6 +26,7 @@ _AVRO_CONTENT_TYPE_RAW = AVRO_CONTENT_TYPE.encode()
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 SPEC_VERSION = "1.0"
 PREFIX = "ce_"
+EXPIRY_HEADER = "ce_expirytime"
 _PREFIX_CHARS = len(PREFIX)
 
 MAX_HEADERS = 128  # ours are fewer than 20; tracing and proxies add some
@@ -57,6 +58,7 @@ class Envelope:
     tracestate: str | None = None
     replypartition: int | None = None  # of a command: the partition of `payments.replies.v1` where its ingress listens
     replyfinal: int | None = None  # of a command: 1 when only its final answer is waited for, not that it was accepted
+    expiry_ms: int | None = None  # of a result: appended later by the log's time, its refusal proves nothing
 
 
 def to_headers(envelope: Envelope, fixed: Headers) -> Headers:
@@ -85,6 +87,8 @@ def to_headers(envelope: Envelope, fixed: Headers) -> Headers:
         headers.append(("ce_replypartition", b"%d" % envelope.replypartition))
     if envelope.replyfinal is not None:
         headers.append(("ce_replyfinal", b"%d" % envelope.replyfinal))
+    if envelope.expiry_ms is not None:
+        headers.append((EXPIRY_HEADER, rfc3339.text_of(envelope.expiry_ms).encode()))
     return tuple(headers)
 
 
@@ -154,12 +158,11 @@ def to_envelope(attributes: Mapping[str, str]) -> Envelope:
     if attributes["specversion"] != SPEC_VERSION:
         raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "specversion is not 1.0")
     traceparent, tracestate = _trace_of(attributes)
-    time = attributes.get("time")
     return Envelope(
         id=attributes["id"],
         source=attributes["source"],
         type=attributes["type"],
-        time_ms=None if time is None else _time_ms(time),
+        time_ms=_time_ms("time", attributes),
         subject=attributes.get("subject"),
         partitionkey=attributes.get("partitionkey"),
         originid=attributes.get("originid"),
@@ -169,6 +172,7 @@ def to_envelope(attributes: Mapping[str, str]) -> Envelope:
         tracestate=tracestate,
         replypartition=_integer("replypartition", attributes),
         replyfinal=_integer("replyfinal", attributes),
+        expiry_ms=_time_ms("expirytime", attributes),
     )
 
 
@@ -182,11 +186,14 @@ def _check_texts(attributes: Mapping[str, str]) -> None:
             raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, problem)
 
 
-def _time_ms(text: str) -> int:
+def _time_ms(name: str, attributes: Mapping[str, str]) -> int | None:
+    text = attributes.get(name)
+    if text is None:
+        return None
     try:
         return rfc3339.ms_of(text)
     except (ValueError, OverflowError):
-        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "time is not RFC 3339") from None
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, f"{name} is not RFC 3339") from None
 
 
 def _integer(name: str, attributes: Mapping[str, str]) -> int | None:

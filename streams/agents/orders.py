@@ -5,6 +5,7 @@ table of open timers; speaks to claims, executor, events and replies.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import UntranslatableError
@@ -21,7 +22,7 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentQueried, ReplyTo
 from schemas.records.policies import OriginPolicy
 from schemas.records.timers import OpenTimer, TimerFired
-from schemas.vocabulary import DeadLetterReason
+from schemas.vocabulary import DeadLetterReason, Outcome
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.speech import Speech
 from streams.agents.timers import TABLE as TIMERS_TABLE
@@ -113,7 +114,8 @@ class OrdersAgent:
             case ClaimDecided():
                 each = VerdictReceived(verdict=record, now_ms=now_ms, possible_replay=replay)
             case GatewayCallCompleted():
-                each = ResultReceived(result=record, now_ms=now_ms, possible_replay=replay)
+                in_time = _in_time(record, taken.envelope, event.timestamp_ms)
+                each = ResultReceived(result=in_time, now_ms=now_ms, possible_replay=replay)
             case TimerFired():
                 each = TimerReceived(timer=record, now_ms=now_ms, possible_replay=replay)
             case WebhookReceived():
@@ -205,3 +207,13 @@ class OrdersAgent:
     def _cleared(self, key: bytes) -> RowWrite:
         self._timers.clear(key)
         return RowWrite(table=TIMERS_TABLE, key=key, value=None)
+
+
+def _in_time(result: GatewayCallCompleted, envelope: Envelope, logged_ms: int) -> GatewayCallCompleted:
+    """Return the result as it counts: refused by a worker that may have been replaced, the call is in doubt.
+
+    Its successor may have made the same call by then, and a success may follow on the log.
+    """
+    if envelope.expiry_ms is None or logged_ms <= envelope.expiry_ms or result.outcome is not Outcome.NOT_EXECUTED:
+        return result
+    return replace(result, outcome=Outcome.UNKNOWN)

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from schemas import identifiers
+from schemas import identifiers, rfc3339
+from schemas.cloud_event import EXPIRY_HEADER
 from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 
@@ -91,7 +92,7 @@ class Answers:
     def to(self, request: GatewayCallRequested) -> EncodedMessage | None:
         """Return the result of this call as it stands on the log, if it is remembered."""
         found = self._kept.get(result_id(request))
-        return None if found is None else found.message
+        return None if found is None else _for_good(found)
 
     def covers(self, request: GatewayCallRequested) -> bool:
         """Return whether an answer to this request would be remembered, if there was one."""
@@ -111,6 +112,23 @@ class Answers:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= _size(oldest)
             self._since_ms = max(self._since_ms, oldest.timestamp_ms + 1)
+
+
+def _for_good(result: PastResult) -> EncodedMessage:
+    """Return the message without its expiry when it was on the log in time: appended again, it is as true as then."""
+    headers = result.message.headers
+    expiry_ms = next((_ms_of(value) for name, value in headers if name == EXPIRY_HEADER), None)
+    if expiry_ms is None or result.timestamp_ms > expiry_ms:
+        return result.message
+    kept = tuple((name, value) for name, value in headers if name != EXPIRY_HEADER)
+    return EncodedMessage(value=result.message.value, headers=kept)
+
+
+def _ms_of(text: bytes) -> int | None:
+    try:
+        return rfc3339.ms_of(text.decode())
+    except (ValueError, OverflowError):
+        return None
 
 
 def _size(result: PastResult) -> int:

@@ -5,7 +5,7 @@ codec, the gateways (through `calls`) and the log writer. Knows nothing of consu
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 
 import structlog
 from opentelemetry.trace import SpanKind
@@ -15,7 +15,7 @@ from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, OpId
 from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
-from schemas.vocabulary import CallKind, DeadLetterReason
+from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.executor.answers import Answers, Memory, PastResult, result_id
 from streams.executor.calls import perform
 from streams.executor.options import APPEND_LIMIT_S, APPEND_TIMEOUT_S, ExecutorOptions
@@ -122,7 +122,7 @@ class RequestHandler:
     async def _answer_again(self, request: GatewayCallRequested, known: EncodedMessage) -> None:
         """Append the answer once more: whoever asks again may not have seen it."""
         metrics.count("executor_answers_repeated", gateway=request.gateway, kind=request.kind)
-        await self._append(self._options.results_topic, request.order_id.encode(), known)
+        await self._append(self._options.results_topic, request.order_id.encode(), lambda: known)
 
     async def _call(
         self,
@@ -151,8 +151,15 @@ class RequestHandler:
                 maybe_answered_before=beyond_memory,
                 still_ours=self._lease.holds,
             )
-            message = self._codec.encode(result, _result_envelope(request, result))
-            appended = await self._append(self._options.results_topic, request.order_id.encode(), message)
+            message: EncodedMessage | None = None
+
+            def as_of_now() -> EncodedMessage:
+                nonlocal message
+                message = self._codec.encode(result, self._result_envelope(request, result))
+                return message
+
+            appended = await self._append(self._options.results_topic, request.order_id.encode(), as_of_now)
+            assert message is not None
             # Before this task ends, so that a duplicate finds either the call under way or its answer.
             self._memory.remember(partition, PastResult(timestamp_ms=appended.timestamp_ms, message=message))
         log.debug(  # the record on the log says it all; a line for each call costs more than its append
@@ -172,13 +179,18 @@ class RequestHandler:
             "dead_letter", reason=letter.reason, topic=record.topic, partition=record.partition, offset=record.offset
         )
         metrics.count("dead_letters", reason=letter.reason, component=letter.component)
-        await self._append(self._options.dead_letters_topic, letter.key, letter_message(self._codec, letter))
+        message = letter_message(self._codec, letter)
+        await self._append(self._options.dead_letters_topic, letter.key, lambda: message)
 
-    async def _append(self, topic: str, key: bytes | None, message: EncodedMessage) -> AppendedRecord:
-        """Append until it is acknowledged, at most `APPEND_LIMIT_S` long. Raises: LogError."""
+    async def _append(self, topic: str, key: bytes | None, make: Callable[[], EncodedMessage]) -> AppendedRecord:
+        """Append until it is acknowledged, at most `APPEND_LIMIT_S` long; `make` is asked anew for each try.
+
+        Raises: LogError.
+        """
         clock = asyncio.get_running_loop().time
         give_up_s = clock() + APPEND_LIMIT_S
         while True:  # bounded by give_up_s
+            message = make()
             try:
                 return await self._writer.append(
                     topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
@@ -190,17 +202,20 @@ class RequestHandler:
                 log.warning("append_retried", topic=topic, error=type(error).__name__)
                 await asyncio.sleep(min(error.retry_after_s, MAX_RETRY_WAIT_S))
 
-
-def _result_envelope(request: GatewayCallRequested, result: GatewayCallCompleted) -> Envelope:
-    traceparent, tracestate = spans.current_trace()
-    return Envelope(
-        id=result_id(request),
-        source=f"payment-engine/{COMPONENT}",
-        type=TYPES[GatewayCallCompleted],
-        subject=request.payment_id,
-        time_ms=result.completed_at_ms,
-        partitionkey=request.order_id,
-        originid=request.origin_id,
-        traceparent=traceparent,
-        tracestate=tracestate,
-    )
+    def _result_envelope(self, request: GatewayCallRequested, result: GatewayCallCompleted) -> Envelope:
+        traceparent, tracestate = spans.current_trace()
+        # Until then no other worker can have made the same call. What the log takes later (this worker was cut off, or
+        # frozen) may stand before that one's success, and must not pass for proof that nothing was done.
+        refused = result.outcome is Outcome.NOT_EXECUTED and result.kind is not CallKind.INQUIRE
+        return Envelope(
+            id=result_id(request),
+            source=f"payment-engine/{COMPONENT}",
+            type=TYPES[GatewayCallCompleted],
+            subject=request.payment_id,
+            time_ms=result.completed_at_ms,
+            partitionkey=request.order_id,
+            originid=request.origin_id,
+            traceparent=traceparent,
+            tracestate=tracestate,
+            expiry_ms=self._clock.now_ms() + round(self._lease.left_s() * 1000) if refused else None,
+        )

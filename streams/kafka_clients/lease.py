@@ -37,6 +37,10 @@ class Lease:
         """Return whether no other worker can own the partitions yet."""
         return self._clock_s() < self._until_s
 
+    def left_s(self) -> float:
+        """Return for how many seconds more no other worker can own the partitions; 0 when it is over."""
+        return max(0.0, self._until_s - self._clock_s())
+
     def wake(self) -> None:
         """Let those who wait look again."""
         self._changed.set()

@@ -109,6 +109,7 @@ def envelopes(draw: st.DrawFn, record: Record) -> Envelope:
         tracestate=None if traceparent is None else draw(st.none() | attribute_texts),
         replypartition=draw(st.none() | st.integers(0, MAX_INTEGER)),
         replyfinal=draw(st.none() | st.integers(0, 1)),
+        expiry_ms=draw(st.none() | times_ms),
     )
 
 

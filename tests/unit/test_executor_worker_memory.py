@@ -1,16 +1,19 @@
 """The worker with a fake log: what it remembers, what it takes as doubt, and which clock it goes by."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from gateway_adapters.contract import CallResult
-from schemas import topics
+from schemas import rfc3339, topics
+from schemas.cloud_event import EXPIRY_HEADER
 from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.executor.answers import HORIZON_MS, MARGIN_MS, Memory, PastResult, PastResults
+from streams.executor.answers import HORIZON_MS, MARGIN_MS, Answers, Memory, PastResult, PastResults, result_id
 from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.producer import AppendedRecord
 from tests.support.executor_scene import (
     DAY_MS,
     FIRST,
@@ -76,7 +79,8 @@ async def test_worker_appends_the_answer_again_and_calls_nobody_when_it_is_on_th
     assert not scene.gateway.calls
     ((topic, key, value, headers),) = scene.writer.appended
     assert (topic, key) == (topics.GATEWAY_RESULTS, b"order-1")
-    assert (value, tuple(headers)) == (past.message.value, past.message.headers)
+    assert value == past.message.value
+    assert tuple(headers) == tuple(each for each in past.message.headers if each[0] != EXPIRY_HEADER)
 
 
 async def test_worker_appends_its_own_answer_again_and_calls_once_when_the_order_asks_again() -> None:
@@ -165,3 +169,57 @@ async def test_worker_remembers_an_answer_by_the_brokers_time_of_it(monkeypatch:
         scene.put(FIRST, 0, message_of(request_of(1)))
         await until(lambda: bool(remembered))
     assert [each.timestamp_ms for each in remembered] == [NOW_MS + DAY_MS]
+
+
+def expiry_of(headers: object) -> int | None:
+    """Until when a result counts, milliseconds since the epoch."""
+    found = dict(headers).get(EXPIRY_HEADER)  # type: ignore[call-overload]  # of a record that a fake keeps
+    return None if found is None else rfc3339.ms_of(found.decode())
+
+
+async def test_refusal_counts_for_as_long_as_no_other_worker_can_have_made_the_call() -> None:
+    async with started(Scene(TellableGateway(refuses), session_timeout_s=10.0)) as scene:
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await scene.writer.wait_for(1)
+    expiry_ms = expiry_of(scene.writer.appended[0][3])
+    assert expiry_ms is not None
+    assert NOW_MS < expiry_ms <= NOW_MS + 1 + 10_000
+
+
+async def test_refusal_counts_no_longer_when_it_is_appended_after_a_freeze(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker may have made the call by then, and its success may stand behind this refusal."""
+    scene = Scene(TellableGateway(refuses))
+    append = scene.writer.append
+
+    async def frozen_first(topic: str, **record: Any) -> AppendedRecord:
+        if not scene.skipped_s:
+            scene.skipped_s = 60.0
+            raise RetryableError("away", retry_after_s=0.0)
+        return await append(topic, **record)
+
+    monkeypatch.setattr(scene.writer, "append", frozen_first)
+    async with started(scene):
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await scene.writer.wait_for(1)
+    expiry_ms = expiry_of(scene.writer.appended[0][3])
+    assert expiry_ms is not None
+    assert expiry_ms < NOW_MS + 5_000  # as of now, but for the time that the test takes
+
+
+async def test_only_a_refusal_has_an_end() -> None:
+    async with started(Scene(TellableGateway(succeeds))) as scene:
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await scene.writer.wait_for(1)
+    assert expiry_of(scene.writer.appended[0][3]) is None
+
+
+@pytest.mark.parametrize(("logged_ms", "kept"), [(NOW_MS + 5, None), (NOW_MS + 6, NOW_MS + 5)])
+def test_refusal_that_the_log_took_in_time_counts_for_good_when_it_is_appended_again(
+    logged_ms: int, kept: int | None
+) -> None:
+    header = (EXPIRY_HEADER, rfc3339.text_of(NOW_MS + 5).encode())
+    message = EncodedMessage(value=b"x", headers=(("ce_id", result_id(request_of(1)).encode()), header))
+    answers = Answers(PastResults(since_ms=0, results=[PastResult(timestamp_ms=logged_ms, message=message)]))
+    again = answers.to(request_of(1))
+    assert again is not None
+    assert expiry_of(again.headers) == kept
