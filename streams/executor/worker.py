@@ -34,7 +34,7 @@ from streams.executor.options import MAX_POLL_RECORDS, ExecutorOptions
 from streams.executor.partitions import OwnedPartitions
 from streams.executor.results_tail import ResultsTail
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer, watch_heartbeats
+from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer, watch_heartbeats, watch_joins
 from streams.kafka_clients.errors import LogError, RetryableError, classify
 from streams.kafka_clients.lease import Lease, now_s
 from streams.kafka_clients.log_clock import BROKER_TIME, LogClock, wall_clock_ms
@@ -102,6 +102,7 @@ class GatewayExecutor:
         self._one_stop = asyncio.Lock()
         self._failure: BaseException | None = None
         self._consumer: GroupConsumer | None = None
+        self._asked_at_s: Callable[[], float | None] = lambda: None
         self._committer: Committer | None = None
         self._loops: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
@@ -132,6 +133,7 @@ class GatewayExecutor:
                 await self._consumer.start()
             if self._given_consumer is None:
                 watch_heartbeats(self._consumer, self._lease.renewed)
+                self._asked_at_s = watch_joins(self._consumer)
         except (KafkaError, LogError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
@@ -230,6 +232,9 @@ class GatewayExecutor:
     async def _handle(
         self, partition: TopicPartition, record: Any, tracker: OffsetTracker, *, maybe_sent_before: bool
     ) -> None:
+        if not self._owned.is_current(partition, tracker):
+            metrics.count("executor_requests_let_go")  # revoked before this began: nor may it read the memory anew
+            return
         answers = await self._memory.of(partition.partition, first_at_ms=record.timestamp)
         while not self._lease.holds() and self._owned.is_current(partition, tracker):
             log.warning("lease_over", partition=partition.partition, offset=record.offset)
@@ -280,8 +285,9 @@ class GatewayExecutor:
     async def take_over(self, partitions: Iterable[TopicPartition]) -> None:
         """Note where the log of the new partitions ends now: what lies below may have been sent by an earlier owner."""
         assert self._consumer is not None
-        self._lease.renewed()
+        self._lease.renewed(self._asked_at_s())
         come = list(partitions)
+        self._memory.forget(each.partition for each in come)  # read anew: another worker may have answered since
         try:
             async with asyncio.timeout(END_OFFSETS_TIMEOUT_S):
                 self._owned.assigned(await self._consumer.end_offsets(come) if come else {})

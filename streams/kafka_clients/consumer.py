@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.group import SyncGroupRequest
 
 from streams.kafka_clients import lease
 from streams.kafka_clients.connection import KafkaConnection
@@ -155,3 +156,23 @@ def watch_heartbeats(consumer: Any, answered: Callable[[float], None]) -> None:
         return accepted
 
     coordinator._do_heartbeat = watched  # noqa: SLF001
+
+
+def watch_joins(consumer: Any) -> Callable[[], float | None]:
+    """Return what tells when a started group member last asked for its assignment; None: not since this call.
+
+    On the clock of `lease`. A worker that was frozen between the group's answer and its own next step would otherwise
+    take an assignment for fresh that was given away long ago.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001 -- there is no public way to tell
+    send = coordinator._send_req  # noqa: SLF001
+    asked_at_s: float | None = None
+
+    async def watched(request: Any) -> Any:
+        nonlocal asked_at_s
+        if isinstance(request, SyncGroupRequest):
+            asked_at_s = lease.now_s()
+        return await send(request)
+
+    coordinator._send_req = watched  # noqa: SLF001
+    return lambda: asked_at_s

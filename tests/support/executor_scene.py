@@ -97,8 +97,20 @@ class Scene:
         at_ms: int = NOW_MS,
         by_broker: bool = True,
     ) -> None:
+        self.consumer.put(partition, [self.record(partition, offset, message, at_ms=at_ms, by_broker=by_broker)])
+
+    def record(
+        self,
+        partition: TopicPartition,
+        offset: int,
+        message: EncodedMessage | bytes,
+        *,
+        at_ms: int = NOW_MS,
+        by_broker: bool = True,
+    ) -> FakeRecord:
+        """Return a record as the consumer hands it out."""
         raw = isinstance(message, bytes)
-        record = FakeRecord(
+        return FakeRecord(
             topic=partition.topic,
             partition=partition.partition,
             offset=offset,
@@ -108,7 +120,6 @@ class Scene:
             value=message if isinstance(message, bytes) else message.value,
             headers=(("content-type", b"application/avro"),) if raw else message.headers,  # type: ignore[union-attr]
         )
-        self.consumer.put(partition, [record])
 
     def results(self) -> list[GatewayCallCompleted]:
         found = [CODEC.decode(value, headers)[1] for _, _, value, headers in self.writer.appended]

@@ -177,3 +177,17 @@ async def test_worker_lets_go_after_its_drain_time_when_a_call_does_not_end() ->
         gate.open.set()
         await scene.consumer.wait_for_commit(FIRST, 1)
     assert scene.gateway.calls.total() == 1  # the redelivery joined the call that was still under way
+
+
+async def test_worker_reads_the_log_anew_when_a_partition_comes_back_that_went_in_the_moment_of_its_record() -> None:
+    """Begun, and revoked before its first step: what it had read of the log then would be of an earlier life."""
+    async with started(Scene(TellableGateway())) as scene:
+        await scene.executor.ready.wait()
+        record = scene.record(FIRST, 0, message_of(request_of(1)))
+        scene.executor._begin(FIRST, record)
+        await scene.executor.give_up([FIRST])
+        assert scene.asked_since_ms == []
+        await scene.executor.take_over([FIRST])
+        scene.put(FIRST, 0, message_of(request_of(1)))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+        assert len(scene.asked_since_ms) == 1
