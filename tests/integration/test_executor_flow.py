@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from operator import itemgetter
+from typing import Any
 
 import pytest
 import structlog
@@ -17,8 +18,9 @@ from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.results_tail import ResultsTail
 from streams.executor.worker import GatewayExecutor
-from streams.kafka_clients.consumer import build_group_consumer, watch_heartbeats
+from streams.kafka_clients.consumer import build_group_consumer, watch_heartbeats, watch_joins
 from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from streams.kafka_clients.lease import now_s
 from streams.telemetry import logs
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.gateway_calls import (
@@ -210,8 +212,8 @@ async def test_results_tail_refuses_when_requests_and_results_differ_in_partitio
         await ResultsTail(topics.connection, results_topic=other, requests_topic=topics.requests).read(0, 0)
 
 
-async def test_executor_knows_when_the_group_last_heard_of_it(topics: OwnTopics) -> None:
-    heard: list[float] = []
+def member_of(topics: OwnTopics) -> Any:
+    """A member of the executor's group that is not started."""
     consumer = build_group_consumer(
         topics.connection,
         group=topics.group,
@@ -221,6 +223,26 @@ async def test_executor_knows_when_the_group_last_heard_of_it(topics: OwnTopics)
         max_poll_interval_s=60.0,
     )
     consumer.subscribe(topics=[topics.requests])
+    return consumer
+
+
+async def test_executor_knows_when_it_last_asked_for_its_assignment(topics: OwnTopics) -> None:
+    consumer, other = member_of(topics), member_of(topics)
+    await consumer.start()
+    asked_at_s = watch_joins(consumer)
+    began_s = now_s()
+    try:
+        assert asked_at_s() is None
+        await other.start()  # the group shares anew
+        await wait_until(lambda: asked_at_s() is not None, "it asked for its share")
+    finally:
+        await asyncio.gather(consumer.stop(), other.stop())
+    assert began_s <= (asked_at_s() or 0.0) <= now_s()
+
+
+async def test_executor_knows_when_the_group_last_heard_of_it(topics: OwnTopics) -> None:
+    heard: list[float] = []
+    consumer = member_of(topics)
     await consumer.start()
     watch_heartbeats(consumer, heard.append)
     began_s = time.monotonic()
