@@ -16,6 +16,9 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "PAYMENT_ENGINE_"
+DEAD_LETTER_LIFE_DAYS = 30
+"""The retention of `payments.dlq.v1` (`schemas.topics`). A command that is redriven when neither row nor key knows it
+any more would be carried out again."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -93,10 +96,11 @@ class StreamSettings(_Group):
     claim_life_days: int = Field(default=30, ge=1, le=3650, description="Days an idempotency key is remembered.")
     order_life_days: int = Field(
         default=180,
-        ge=1,
+        ge=DEAD_LETTER_LIFE_DAYS,
         le=3650,
         validate_default=True,
-        description="Days a finished order stays in the table; no fewer than a key is remembered.",
+        description="Days a finished order stays in the table: no fewer than a key is remembered, nor than a dead "
+        "letter, which may be redriven.",
     )
     sweep_interval_s: Seconds = Field(
         default=3600.0, description="Between sweeps for expired claims and orders, seconds."

@@ -83,6 +83,7 @@ HABITS = Habits(
     asynchronous=0.2,
     race=0.08,
     direct=0.1,
+    looks=0.1,
     trusting=0.05,
     direct_only=0.04,
 )

@@ -86,6 +86,17 @@ def _acknowledges(answer: Answer) -> bool:
     return 200 <= answer.status < 300 or "operation" in answer.body or _code(answer) in _STATES
 
 
+def reads_show_what_was_told(evidence: Evidence) -> list[str]:
+    """Who reads a payment sees every success that it was told of before it asked."""
+    faults = []
+    for look in evidence.history.looks:
+        shown = {each["id"]: each["state"] for each in look.body.get("operations", ())}
+        missing = sorted(op_id for op_id in look.told if shown.get(op_id) not in _SUCCESSFUL)
+        if missing or look.body.get("id") != look.payment_id:
+            faults.append(f"a read of {look.payment_id} was answered {look.status} and lacks {missing}")
+    return faults
+
+
 def answers_agree_with_rows(evidence: Evidence) -> list[str]:
     """Every answer about an operation says what its row says."""
     operations = {op_id: operation for op_id, (_, operation) in evidence.operations().items()}

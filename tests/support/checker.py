@@ -18,6 +18,7 @@ from tests.support.answer_checks import (
     answers_agree_with_rows,
     every_request_answered,
     one_answer_a_wish,
+    reads_show_what_was_told,
 )
 from tests.support.exhibits import FINAL, Evidence, LedgerEntry, Sums, read_ledger
 from tests.support.money_checks import (
@@ -249,6 +250,7 @@ CHECKS: Mapping[str, Callable[[Evidence], list[str]]] = MappingProxyType(
         "one_answer_a_wish": one_answer_a_wish,
         "acknowledged_is_on_the_log": acknowledged_is_on_the_log,
         "answers_agree_with_rows": answers_agree_with_rows,
+        "reads_show_what_was_told": reads_show_what_was_told,
         "every_command_ended_once": every_command_ended_once,
         "all_settled": all_settled,
         # 2. At most one gateway effect an operation.

@@ -36,6 +36,7 @@ class Habits:
     asynchronous: float = 0.0  # asks with mode=async first, then for the outcome under the same key
     race: float = 0.0  # two clients send the same key at once: the same wish, another order or another amount
     direct: float = 0.0  # the command is appended to Kafka by another producer as well
+    looks: float = 0.0  # reads the payment back at the end of an order
     trusting: float = 0.0  # believes a 202 and never asks again: nothing but the engine can carry the command out
     direct_only: float = 0.0  # the command is appended to Kafka by another producer, and never sent over HTTP
 
@@ -91,11 +92,22 @@ class Request:
         return bool(self.answers) and self.last.final
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """A payment as a client read it, and the operations that it had been told to have succeeded before it asked."""
+
+    payment_id: str
+    told: frozenset[str]
+    status: int
+    body: dict[str, Any]
+
+
 class History:
     """Everything that clients asked and were told, in the order of asking."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.looks: list[Look] = []
 
     def new(self, *, origin_id: str, order_id: str, key: str, path: str, body: dict[str, Any]) -> Request:
         request = Request(
@@ -138,20 +150,34 @@ class Client:
                 path = request.path  # taken: from now on it asks what became of it
             await asyncio.sleep(self._habits.retry_delay_s)  # a client's back-off, not a test's wait
 
+    async def look(self, payment_id: str, *, origin_id: str, told: frozenset[str]) -> None:
+        """Read the payment until there is an answer, or the client's patience ends."""
+        for _ in range(self._habits.tries):
+            answer = await self._sent("GET", f"/payments/{payment_id}", {"X-Origin-Id": origin_id}, None)
+            if answer.final:
+                break
+            await asyncio.sleep(self._habits.retry_delay_s)  # a client's back-off, not a test's wait
+        self._history.looks.append(Look(payment_id=payment_id, told=told, status=answer.status, body=answer.body))
+
     async def _once(self, request: Request, path: str) -> Answer:
+        headers = {"Idempotency-Key": request.key, "X-Origin-Id": request.origin_id}
+        return await self._sent("POST", path, headers, request.body)
+
+    async def _sent(self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None) -> Answer:
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
-            async with self._session.post(
+            async with self._session.request(
+                method,
                 next(self._urls) + path,
-                json=request.body,
-                headers={"Idempotency-Key": request.key, "X-Origin-Id": request.origin_id},
+                json=body,
+                headers=headers,
                 timeout=aiohttp.ClientTimeout(total=self._habits.request_timeout_s),
             ) as response:
-                body = await response.json(content_type=None)
+                said = await response.json(content_type=None)
                 return Answer(
                     status=response.status,
-                    body=body,
+                    body=said,
                     replayed=response.headers.get("Idempotent-Replayed") == "true",
                     seconds=loop.time() - began,
                     request_id=response.headers.get("X-Request-Id", ""),
@@ -218,7 +244,11 @@ class Shopper:
         if self._random.random() < 0.05:
             await self._ask(origin, order + "-x", key, "/payments?mode=sync", {**body, "orderId": order + "-x"})
         if paid.last.status == 201:
-            await self._after(origin, order, str(paid.last.body["id"]), amount, captured=capture)
+            payment = str(paid.last.body["id"])
+            await self._after(origin, order, payment, amount, captured=capture)
+            if self._random.random() < self._habits.looks:
+                told = frozenset({str(paid.last.body["operation"]["id"])}) | self._captures
+                await self._client.look(payment, origin_id=origin, told=told)
 
     def _token(self) -> str:
         if self._habits.awkward_tokens and self._random.random() < self._habits.awkward:
@@ -258,19 +288,22 @@ class Shopper:
         await self._ask(origin, other, key, "/payments?mode=sync", changed)
 
     async def _after(self, origin: str, order: str, payment: str, amount: int, *, captured: bool) -> None:
+        self._captures: frozenset[str] = frozenset()
         if not captured:
             if self._random.random() < 0.2:
                 await self._ask(origin, order, self._key(), f"/payments/{payment}/void?mode=sync", {})
                 return
             part = self._random.randrange(1, amount + 1)
             for some in {part, amount - part} - {0}:
-                await self._ask(
+                capture = await self._ask(
                     origin,
                     order,
                     self._key(),
                     f"/payments/{payment}/capture?mode=sync",
                     {"amount": some, "final": False},
                 )
+                if capture.last.status == 200:
+                    self._captures |= {str(capture.last.body["operation"]["id"])}
         wishes = [self._random.randrange(1, amount + 1) for _ in range(self._random.randrange(3))]
         await asyncio.gather(*(self._refund(origin, order, payment, wish) for wish in wishes))
 

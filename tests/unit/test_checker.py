@@ -22,7 +22,7 @@ from tests.support.order_desk import (
 )
 from tests.support.staged_life import CAPTURED, DECLINED, DOUBTED, PAYMENT, PENDED, REFUSED, valid_run
 from tests.support.staged_run import StagedRun
-from tests.support.workload import Answer, History
+from tests.support.workload import Answer, History, Look
 
 Plant = Callable[[Evidence], Evidence]
 
@@ -204,6 +204,22 @@ def event_under_another_sequence(evidence: Evidence) -> Evidence:
     return replace(evidence, events=[(replace(envelope, sequence=7_777), event), *evidence.events[1:]])
 
 
+def read_without_what_was_told(evidence: Evidence) -> Evidence:
+    history = History()
+    history.requests = list(evidence.history.requests)
+    told = operation_of(evidence, CAPTURED).op_id
+    body = {"id": PAYMENT, "operations": [{"id": told, "state": "dispatched"}]}
+    history.looks = [Look(payment_id=PAYMENT, told=frozenset({told}), status=200, body=body)]
+    return replace(evidence, history=history)
+
+
+def read_of_nothing(evidence: Evidence) -> Evidence:
+    history = History()
+    history.requests = list(evidence.history.requests)
+    history.looks = [Look(payment_id=PAYMENT, told=frozenset(), status=404, body={"code": "payment_not_found"})]
+    return replace(evidence, history=history)
+
+
 def told_a_success_that_was_a_decline(evidence: Evidence) -> Evidence:
     return with_answer(evidence, DECLINED, status=201, body={"amount": 3_000})
 
@@ -331,6 +347,8 @@ PLANTS: list[tuple[Plant, str]] = [
     (lost_and_asked_again, "acknowledged_is_on_the_log"),
     (appended_and_lost, "acknowledged_is_on_the_log"),
     (told_that_the_request_was_wrong, "answers_agree_with_rows"),
+    (read_without_what_was_told, "reads_show_what_was_told"),
+    (read_of_nothing, "reads_show_what_was_told"),
     (told_of_a_defect, "answers_agree_with_rows"),
     (told_a_decline_without_a_code, "answers_agree_with_rows"),
     (told_a_decline_as_a_conflict, "answers_agree_with_rows"),

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from schemas import topics
 from streams.bootstrap import DAY_MS, rules_of
-from streams.settings import MisconfiguredError, environment_of, load, variables
+from streams.settings import DEAD_LETTER_LIFE_DAYS, MisconfiguredError, environment_of, load, variables
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +58,10 @@ def test_environment_makes_a_child_read_the_same_settings_when_passed_on(monkeyp
 
 def test_rules_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", "3")
-    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", "4")
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", "40")
     monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_LATE_CALL_S", "60")
     rules = rules_of(load(), {})
-    assert (rules.claim_life_ms, rules.order_life_ms, rules.late_call_ms) == (3 * DAY_MS, 4 * DAY_MS, 60_000)
+    assert (rules.claim_life_ms, rules.order_life_ms, rules.late_call_ms) == (3 * DAY_MS, 40 * DAY_MS, 60_000)
 
 
 @pytest.mark.parametrize(("claim", "order"), [("31", "30"), ("181", None)])
@@ -85,4 +86,13 @@ def test_load_refuses_a_time_in_which_a_held_call_may_still_arrive(monkeypatch: 
     """Absence would pass for proof while the call is on its way: the payer would be told no, and pay."""
     monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_LATE_CALL_S", "59.9")
     with pytest.raises(MisconfiguredError, match="PAYMENT_ENGINE_GATEWAY_LATE_CALL_S"):
+        load()
+
+
+def test_orders_outlive_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that is redriven when its order is forgotten would be carried out again."""
+    assert topics.topic(topics.DLQ).retention_ms == DEAD_LETTER_LIFE_DAYS * DAY_MS
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", "1")
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", str(DEAD_LETTER_LIFE_DAYS - 1))
+    with pytest.raises(MisconfiguredError, match="PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS"):
         load()
