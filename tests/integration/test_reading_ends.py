@@ -112,7 +112,7 @@ async def test_policies_are_followed_on_when_who_is_told_of_them_fails(connectio
         await until(lambda: follower.current() == {"originA": second}, timeout_s=LIMIT_S)
 
 
-async def test_a_policy_whose_reading_fails_costs_none_after_it(
+async def test_policies_are_followed_on_when_the_reading_of_one_fails(
     connection: KafkaConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     take = PolicyView.take
