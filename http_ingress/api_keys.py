@@ -11,10 +11,12 @@ import hmac
 import json
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, NewType, Protocol
+
+import structlog
 
 from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S, MAX_API_KEY_CHARS, MAX_API_KEYS, MAX_KEY_FILE_BYTES
 from schemas import identifiers
@@ -29,6 +31,9 @@ _SECRET_BYTES = 32
 _KEY = re.compile(r"pek_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NOBODY = "0" * 64  # compared against when the id is unknown, so that this takes as long
+_NS_PER_MS = 1_000_000
+_MS_PER_S = 1000
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,22 +127,39 @@ class FileKeyStore:
     """The key file, read again when it changes: a new or a revoked key holds within KEY_FILE_CHECK_INTERVAL_S.
 
     A file that cannot be read later on leaves the last good records in force: a slip in an editor must not lock every
-    merchant out. The fault is in `last_fault`, which the readiness page shows.
+    merchant out. A key that such a file has lost works until it is mended, so that this is told: it is logged as an
+    error, and `fault` says it to the readiness page and to the metrics. There it is a note, and the instance stays
+    ready: they all follow the same file, and without any of them in the balancer the slip would lock everybody out.
+
+    A file without a key revokes them all, once it is as old as that interval: one that is written anew in place is
+    empty for a moment, and nobody must be told 401 for it. Until then that is a fault as well.
     """
 
-    def __init__(self, path: Path, *, monotonic: Clock) -> None:
-        """Read the file. Raises: MisconfiguredError."""
+    def __init__(self, path: Path, *, monotonic: Clock, now_ms: Callable[[], int]) -> None:
+        """Read the file. Raises: MisconfiguredError.
+
+        Args:
+            path: where it is.
+            monotonic: says when to look again.
+            now_ms: the wall clock, ms since the epoch: tells how old a file is.
+        """
         self._path = path
         self._monotonic = monotonic
+        self._now_ms = now_ms
         self._stamp = self._stamp_now()
         self._records = read_key_file(path)
         self._checked_at_s = monotonic()
-        self.last_fault: str | None = None
+        self._fault: str | None = None
 
     def find(self, key_id: str) -> KeyRecord | None:
         """Return the record of this id in the file."""
         self._reread_if_changed()
         return self._records.get(key_id)
+
+    def fault(self) -> str | None:
+        """Return why the file as it stands is not in force, without a value of it; None when it is."""
+        self._reread_if_changed()
+        return self._fault
 
     def _reread_if_changed(self) -> None:
         now_s = self._monotonic()
@@ -145,13 +167,34 @@ class FileKeyStore:
             return
         self._checked_at_s = now_s
         try:
-            stamp = self._stamp_now()
-            if stamp != self._stamp:
-                self._records = read_key_file(self._path)
-                self._stamp = stamp
-            self.last_fault = None
+            self._reread()
+            fault = None
         except MisconfiguredError as error:
-            self.last_fault = str(error)
+            fault = str(error)
+        if fault == self._fault:
+            return
+        self._fault = fault
+        if fault is None:
+            _log.info("key_file_followed_again", count=len(self._records))
+        else:
+            _log.error("key_file_not_followed", reason=fault, count=len(self._records))
+
+    def _reread(self) -> None:
+        """Take what a changed file holds. Raises: MisconfiguredError: it is not to be taken, or not yet."""
+        stamp = self._stamp_now()
+        if stamp == self._stamp:
+            return
+        records = read_key_file(self._path)
+        if stamp != self._stamp_now():
+            raise MisconfiguredError("the key file is being written")
+        if self._records and not records and self._is_fresh(stamp):
+            raise MisconfiguredError("the key file has lost all its keys a moment ago")
+        self._records, self._stamp = records, stamp
+
+    def _is_fresh(self, stamp: tuple[int, int, int]) -> bool:
+        # Below 0 when the file was dated by a clock ahead of ours: it is believed, as it could be fresh for ever.
+        age_ms = self._now_ms() - stamp[0] // _NS_PER_MS
+        return 0 <= age_ms < KEY_FILE_CHECK_INTERVAL_S * _MS_PER_S
 
     def _stamp_now(self) -> tuple[int, int, int]:
         try:

@@ -89,6 +89,13 @@ def compose(
         # would help nobody, and only a request tries the log again. A request is told 503 by itself.
         return () if pump.live else ("replies are not read",)
 
+    def notes() -> tuple[str, ...]:
+        fault = None if store is None else store.fault()
+        return () if fault is None else (f"API keys are as before: {fault}",)
+
+    metrics.gauges.append(
+        Gauge("payment_ingress_key_file_faulty", "1 while the last good API keys hold.", lambda: len(notes()))
+    )
     ingress = Ingress(
         settings=own,
         log=KafkaCommandLog(writer=writer, codec=codec),
@@ -100,6 +107,7 @@ def compose(
         now_ms=wall_clock_ms,
         monotonic_s=time.monotonic,
         faults=faults,
+        notes=notes,
     )
     return IngressProgram(http=http, ingress=ingress, writer=writer, pump=pump)
 
@@ -111,7 +119,7 @@ def _key_store(http: HttpSettings) -> FileKeyStore | None:
         raise MisconfiguredError(
             "PAYMENT_ENGINE_HTTP_KEYS_FILE: needed, unless PAYMENT_ENGINE_HTTP_DEV says that this is development"
         )
-    return FileKeyStore(http.keys_file, monotonic=time.monotonic)
+    return FileKeyStore(http.keys_file, monotonic=time.monotonic, now_ms=wall_clock_ms)
 
 
 def _pepper(http: HttpSettings) -> bytes:

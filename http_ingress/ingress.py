@@ -52,6 +52,7 @@ class Ingress:
     now_ms: Callable[[], int]  # wall clock, milliseconds since the epoch
     monotonic_s: Callable[[], float]
     faults: Callable[[], tuple[str, ...]]  # what keeps it from being ready, for a person; empty: ready
+    notes: Callable[[], tuple[str, ...]] = tuple  # what an operator should see to, though it is ready; empty: nothing
     stopping: Stopping = field(default_factory=Stopping)
 
     def __post_init__(self) -> None:

@@ -44,9 +44,11 @@ class KafkaReplyFeed:
                 ends = await consumer.end_offsets([self._partition])
             consumer.assign([self._partition])
             consumer.seek(self._partition, ends[self._partition])
-        except (KafkaError, TimeoutError, OSError) as error:
+        except BaseException as error:  # cancellation too: raised on, only the half-open consumer must not leak
             await _stop(consumer)
-            raise FeedLostError(f"{topics.REPLIES} {self._partition.partition}: {type(error).__name__}") from error
+            if isinstance(error, KafkaError | TimeoutError | OSError):
+                raise FeedLostError(f"{topics.REPLIES} {self._partition.partition}: {type(error).__name__}") from error
+            raise
         self._consumer = consumer
 
     async def read(self) -> Sequence[tuple[bytes | None, Headers]]:
@@ -59,13 +61,18 @@ class KafkaReplyFeed:
             )
         except KafkaError as error:
             raise FeedLostError(type(error).__name__) from error
-        return [(record.value, tuple(record.headers)) for records in batches.values() for record in records]
+        return [(record.value, _headers(record)) for records in batches.values() for record in records]
 
     async def close(self) -> None:
         """Let go of the connection. Safe to call twice."""
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await _stop(consumer)
+
+
+def _headers(record: Any) -> Headers:
+    # Kafka lets a header have no value at all; for a reply that is as good as an empty one.
+    return tuple((name, b"" if raw is None else raw) for name, raw in record.headers)
 
 
 async def _stop(consumer: Any) -> None:

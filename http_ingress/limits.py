@@ -40,7 +40,7 @@ MAX_ORIGINS_TRACKED = 10_000  # token buckets kept; the least recently seen goes
 RATE_BURST_S = 2  # an idle origin may send this many seconds' worth at once
 MAX_API_KEYS = 100_000
 MAX_KEY_FILE_BYTES = 64 * 1024 * 1024
-KEY_FILE_CHECK_INTERVAL_S = 2.0  # a revoked key works no longer than this
+KEY_FILE_CHECK_INTERVAL_S = 2.0  # a revoked key works no longer than this, the last one twice as long
 MAX_API_KEY_CHARS = 256
 
 # The reply feed.

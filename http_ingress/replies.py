@@ -4,6 +4,9 @@ A handler registers its request id **before** it appends its command, so no repl
 this instance's partition of `payments.replies.v1` and decodes a record only if its request id, which stands undecoded
 in the `ce_subject` header, is waited for: replies of other instances that share the partition cost a look-up.
 Nothing is committed: a reply that nobody waits for any more is worth nothing.
+
+The pump ends with its instance and not before, whatever it meets: one that ended by itself would leave an instance that
+answers 202 to everything and never becomes ready again.
 """
 
 import asyncio
@@ -191,13 +194,20 @@ class ReplyPump:
 
     async def _run(self) -> None:
         while True:  # until `stop` cancels it
-            try:
-                for value, headers in await self._feed.read():
-                    self.deliver(value, headers)
-            except FeedLostError as error:
-                self._live = False
-                _log.warning("reply_feed_lost", reason=str(error))
-                await self._reopen()
+            for value, headers in await self._next():
+                self.deliver(value, headers)
+
+    async def _next(self) -> Sequence[tuple[bytes | None, Headers]]:
+        """Return the next records, none when the feed was lost. It is open again then."""
+        try:
+            return await self._feed.read()
+        except FeedLostError as error:
+            _log.warning("reply_feed_lost", reason=str(error))
+        except Exception:  # noqa: BLE001 -- whatever it is, another feed may do better: the pump must not end
+            _log.exception("reply_feed_failed")
+        self._live = False
+        await self._reopen()
+        return ()
 
     async def _reopen(self) -> None:
         attempt = 0
@@ -210,9 +220,18 @@ class ReplyPump:
                 self._live = True
             except FeedLostError as error:
                 _log.warning("reply_feed_not_opened", reason=str(error), attempt=attempt)
+            except Exception:  # noqa: BLE001 -- as in `_next`
+                _log.exception("reply_feed_not_opened", attempt=attempt)
 
     def deliver(self, value: bytes | None, headers: Headers) -> None:
         """Decode one record if somebody waits for it, and wake who does. Never raises for what a record holds."""
+        try:
+            self._deliver(value, headers)
+        except Exception:  # noqa: BLE001 -- a defect in reading one reply must not cost all that come after it
+            self._metrics.replies.inc("failed")
+            _log.exception("reply_failed")
+
+    def _deliver(self, value: bytes | None, headers: Headers) -> None:
         request_id = next((raw.decode("ascii", "replace") for name, raw in headers if name == _SUBJECT), None)
         if request_id is None or not self._waiters.wants(request_id):
             self._metrics.replies.inc("ignored")

@@ -14,7 +14,7 @@ from http_ingress.answers import JSON_TYPE, Answer, of_error
 from http_ingress.ingress import Ingress
 from http_ingress.limits import RETRY_AFTER_LOG_S
 from http_ingress.problems import ProblemCode, retry_later
-from http_ingress.views import Health
+from http_ingress.views import Health, NotedHealth
 
 DOCS_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -29,11 +29,15 @@ async def health(_: Ingress) -> Answer:
 
 
 async def readiness(ingress: Ingress) -> Answer:
-    """Whether this instance may be sent requests: it reads replies, and it is not stopping."""
+    """Whether this instance may be sent requests: it reads replies, and it is not stopping.
+
+    What an operator should see to, and what is no reason to send it none, stands there as `notes`.
+    """
     faults = ("stopping",) if ingress.stopping.begun else ingress.faults()
     if faults:
         return of_error(retry_later(ProblemCode.NOT_READY, after_s=RETRY_AFTER_LOG_S, detail="; ".join(faults)))
-    return Answer(status=200, body=Health(status="ready"))
+    notes = ingress.notes()
+    return Answer(status=200, body=NotedHealth(status="ready", notes=notes) if notes else Health(status="ready"))
 
 
 def metrics_page(ingress: Ingress) -> web.Response:

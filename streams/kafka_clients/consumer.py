@@ -4,6 +4,7 @@ Called by the executor (group), and by the policy follower, the log reader and t
 aiokafka. The protocol is what the executor uses of it, so that a test can stand in for it.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -30,16 +31,25 @@ class ReadingEndedError(KafkaError):  # type: ignore[misc]  # aiokafka is untype
 
 
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
-    """aiokafka's own returns nothing for ever when its task of fetching has failed; this one says so."""
+    """aiokafka's own returns nothing for ever when its task of fetching has failed; this one says so.
+
+    And a poll of aiokafka's own that failed or was cancelled counts as under way for ever, so that `max_poll_interval`
+    is never enforced again (consumer/subscription_state.py, `fetch_context`). For one poll at a time.
+    """
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
         """Return the next records. Raises: ReadingEndedError, and what aiokafka's own raises."""
         check_reading(self)
-        records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await super().getmany(
-            *partitions, timeout_ms=timeout_ms, max_records=max_records
-        )
+        polls = self._subscription
+        try:
+            records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await super().getmany(
+                *partitions, timeout_ms=timeout_ms, max_records=max_records
+            )
+        except BaseException:
+            polls._fetch_count, polls._last_fetch_ended = 0, time.monotonic()  # noqa: SLF001 -- as aiokafka should
+            raise
         return records
 
 

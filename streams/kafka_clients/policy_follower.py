@@ -6,6 +6,9 @@ A policy takes effect as soon as its record arrives, in the middle of a running 
 because a claim pins the plan that it was made under. The last record in log order wins, not the highest version: a
 follower that starts later sees only what compaction has left, and must come to the same view as one that saw
 everything.
+
+Following ends with `stop` and not before, whatever it meets: orders would be routed by old policies for ever, and
+nobody would know. What it does not expect it logs as an error, and reads all again with another consumer.
 """
 
 import asyncio
@@ -141,7 +144,7 @@ class PolicyFollower:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._consumer.start()
                 await self._read_to_end()
-        except (KafkaError, TimeoutError, OSError, MisconfiguredError):
+        except Exception:
             await self._close()
             raise
 
@@ -173,18 +176,30 @@ class PolicyFollower:
                 if isinstance(error, ReadingEndedError):
                     await self._close()
                 await asyncio.sleep(RETRY_AFTER_S)
+            except Exception:  # whatever it is, the follower must not end: nobody looks after it
+                log.exception("policies_not_read")
+                await self._close()
+                await asyncio.sleep(RETRY_AFTER_S)
 
     async def _take_some(self) -> None:
         batches = await self._consumer.getmany(timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_MAX_RECORDS)
         before = self._view.current()
         for records in batches.values():
             for record in records:
-                refused = self._view.take(record.key, record.value, tuple(record.headers))
-                if refused is not None:
-                    metrics.count("policies_invalid")
-                    log.error("policy_refused", offset=record.offset, partition=record.partition, reason=refused)
+                self._take(record)
         if self._view.current() is not before:
             metrics.level("policies_known", len(self._view.current()))
             log.info("policies_changed", count=len(self._view.current()))
             if self._on_change is not None:
                 self._on_change()
+
+    def _take(self, record: Any) -> None:
+        try:
+            refused = self._view.take(record.key, record.value, tuple(record.headers))
+        except Exception as error:  # a defect in reading one policy must not cost those after it
+            self._view.invalid += 1
+            refused = f"not read: {type(error).__name__}"
+            log.exception("policy_failed", offset=record.offset, partition=record.partition)
+        if refused is not None:
+            metrics.count("policies_invalid")
+            log.error("policy_refused", offset=record.offset, partition=record.partition, reason=refused)

@@ -4,23 +4,24 @@ Called by the ingress, the executor, the timer clock, the policy writer and the 
 
 Why so: aiokafka's idempotent producer never gives a batch up, but retries until the broker is back. That is right for
 the record and wrong for whoever waits. So the wait has a time-out of its own, what is under way is bounded (a record
-that nobody waits for any more still counts until the broker settles it), and a circuit fails fast while the broker is
-gone.
+that nobody waits for any more still counts until it is settled: by the broker, or by the end of its producer), and a
+circuit fails fast while the broker is gone.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from streams.kafka_clients.abandonable import AbandonableProducer
 from streams.kafka_clients.circuit import Circuit, CircuitState
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.deliveries import Deliveries
 from streams.kafka_clients.errors import (
     BackpressureError,
     LogError,
@@ -73,9 +74,9 @@ class AppendedRecord:
     timestamp_ms: int
 
 
-def build_producer(connection: KafkaConnection) -> AIOKafkaProducer:
+def build_producer(connection: KafkaConnection) -> AbandonableProducer:
     """Return an unstarted producer: acks=all, idempotent, no linger, murmur2 as Java has it (aiokafka's default)."""
-    return AIOKafkaProducer(
+    return AbandonableProducer(
         **connection.aiokafka_options(),
         acks="all",
         enable_idempotence=True,
@@ -104,7 +105,7 @@ class LogWriter:
             max_in_flight: records sent and not yet settled by the broker, a bound on memory.
             waits_through_silence: whether an append waits all its time for a log that has gone silent; one that does
                 not ends as soon as the log is known to be gone, for a caller who can come again.
-            build: makes the producer.
+            build: makes the producer: aiokafka's, with an `abandon` for when its `stop` does not end.
             clock_s: monotonic seconds.
         """
         self._connection = connection
@@ -114,9 +115,7 @@ class LogWriter:
         self._clock_s = clock_s
         self._circuit = Circuit()
         self._in_flight = 0
-        self._sent_at_s: dict[
-            asyncio.Future[Any], float
-        ] = {}  # not yet settled, oldest first; bounded by max_in_flight
+        self._deliveries = Deliveries()
         self._heard_at_s = 0.0
         self._producer: Any = None
         self._starting = asyncio.Lock()
@@ -134,7 +133,10 @@ class LogWriter:
         return self._in_flight
 
     async def start(self) -> None:
-        """Connect. Raises: RetryableError, MisconfiguredError. An append connects as well, when this was not called."""
+        """Connect. Raises: RetryableError, MisconfiguredError. An append connects as well, when this was not called.
+
+        A BackpressureError when the writer has been stopped.
+        """
         try:
             async with asyncio.timeout(self._connection.request_timeout_s):
                 await self._ready_producer()
@@ -144,9 +146,13 @@ class LogWriter:
     async def stop(self) -> None:
         """Wait a bounded time for what is under way, then disconnect. Appends fail from now on. Safe to call twice."""
         self._stopped = True
+        # An append that connects just now learns in there that it is too late, and gives its producer up to be closed.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S), self._starting:
+                pass
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _close(producer)
+            await self._close(producer)
         if self._closing:
             await asyncio.wait(self._closing, timeout=STOP_TIMEOUT_S)
 
@@ -194,8 +200,7 @@ class LogWriter:
 
     def _admit(self, now_s: float) -> bool:
         """Return whether the append is a probe of an open circuit. Raises: BackpressureError."""
-        if self._stopped:
-            raise BackpressureError("the writer is stopped", retry_after_s=BACKPRESSURE_RETRY_AFTER_S)
+        self._refuse_when_stopped()
         if self._in_flight >= self._max_in_flight:
             raise BackpressureError(
                 f"{self._in_flight} appends are under way", retry_after_s=BACKPRESSURE_RETRY_AFTER_S
@@ -207,10 +212,14 @@ class LogWriter:
             )
         return self._circuit.state is CircuitState.HALF_OPEN
 
+    def _refuse_when_stopped(self) -> None:
+        if self._stopped:
+            raise BackpressureError("the writer is stopped", retry_after_s=BACKPRESSURE_RETRY_AFTER_S)
+
     def _silent_from_s(self, now_s: float) -> float:
         """Return from when on the log counts as silent, if nothing is heard until then."""
-        oldest_s = next(iter(self._sent_at_s.values()), now_s)
-        return max(oldest_s, self._heard_at_s) + SILENCE_S
+        oldest_s = self._deliveries.oldest_s()
+        return max(now_s if oldest_s is None else oldest_s, self._heard_at_s) + SILENCE_S
 
     def _look_whether_silent(self, now_s: float) -> bool:
         """Return whether the log has gone silent, and open the circuit if it has."""
@@ -251,7 +260,7 @@ class LogWriter:
             self._count_in_flight(-1)
             raise
         sent_s = self._clock_s()
-        self._sent_at_s[delivery] = sent_s
+        self._deliveries.sent(producer, delivery, sent_s)
         delivery.add_done_callback(lambda settled: self._settled(settled, producer))
         if is_probe:
             until_s = min(until_s, sent_s + PROBE_WAIT_S)
@@ -291,25 +300,33 @@ class LogWriter:
             return self._producer
         async with self._starting:
             if self._producer is None:
-                producer = self._build(self._connection)
-                try:
-                    await producer.start()
-                except BaseException:  # cancellation too: raised on, only the half-open producer must not leak
-                    self._close_later(producer)
-                    raise
-                self._producer = producer
+                self._producer = await self._connected()
             return self._producer
+
+    async def _connected(self) -> Any:
+        """Return a started producer. Raises: what aiokafka does; BackpressureError: the writer has been stopped."""
+        self._refuse_when_stopped()
+        producer = self._build(self._connection)
+        try:
+            await producer.start()
+            self._refuse_when_stopped()
+        except BaseException:  # cancellation too: raised on, only the half-open producer must not leak
+            self._close_later(producer)
+            raise
+        self._deliveries.opened(producer)
+        return producer
 
     def _settled(self, delivery: asyncio.Future[Any], producer: Any) -> None:
         self._count_in_flight(-1)
-        self._sent_at_s.pop(delivery, None)
+        self._deliveries.settled(producer, delivery)
         if delivery.cancelled():
             return
         error = delivery.exception()  # also keeps asyncio from complaining when nobody waits any more
         if error is None:
             self._heard_at_s = self._clock_s()
+            self._deliveries.heard(producer)
             self._circuit.succeeded()
-        else:
+        elif not isinstance(error, UnconfirmedError):  # that one is ours (`_settle_left`), and no news of the log
             self._failed(classify(error), producer)
 
     def _failed(self, failure: LogError, producer: Any) -> None:
@@ -325,21 +342,40 @@ class LogWriter:
             self._close_later(producer)
 
     def _close_later(self, producer: Any) -> None:
-        task = asyncio.get_running_loop().create_task(_close(producer))
+        task = asyncio.get_running_loop().create_task(self._close(producer))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+    async def _close(self, producer: Any) -> None:
+        """Stop a producer, by force when its broker does not let it end: its own `stop` waits for ever then.
+
+        When this returns, all that the producer had taken is settled.
+        """
+        try:
+            ended = await _ended_in_time(producer.stop())
+        finally:
+            self._settle_left(producer)
+        if not ended:
+            await _ended_in_time(producer.abandon())
+
+    def _settle_left(self, producer: Any) -> None:
+        """Say of what a closed producer leaves that it may be written or not: nobody else will say anything of it."""
+        left = self._deliveries.closed(producer)
+        for delivery in left:
+            delivery.set_exception(UnconfirmedError("its producer ended without an acknowledgement"))
+        if left:
+            log.warning("log_deliveries_unconfirmed", count=len(left))
 
     def _count_in_flight(self, change: int) -> None:
         self._in_flight += change
         metrics.count("log_appends_in_flight", change)
 
 
-async def _close(producer: Any) -> None:
-    """Stop a producer, by force when its broker does not let it end: its own `stop` waits for ever then."""
-    with contextlib.suppress(KafkaError, TimeoutError, OSError):
+async def _ended_in_time(ending: Awaitable[None]) -> bool:
+    """Return whether a producer has ended well within `STOP_TIMEOUT_S`."""
+    try:
         async with asyncio.timeout(STOP_TIMEOUT_S):
-            await producer.stop()
-            return
-    with contextlib.suppress(KafkaError, TimeoutError, OSError):
-        async with asyncio.timeout(STOP_TIMEOUT_S):
-            await producer.client.close()
+            await ending
+    except (KafkaError, TimeoutError, OSError):
+        return False
+    return True

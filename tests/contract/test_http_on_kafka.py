@@ -51,9 +51,9 @@ def loaded(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> e
 
 
 @contextlib.asynccontextmanager
-async def composed(broker: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+async def composed(broker: str, monkeypatch: pytest.MonkeyPatch, **more: str) -> AsyncIterator[str]:
     """The instance as `python -m http_ingress` composes it, in this process. Yields its URL."""
-    settings = loaded(monkeypatch, variables(broker))
+    settings = loaded(monkeypatch, variables(broker, **more))
     connection = KafkaConnection(bootstrap_servers=broker)
     program = compose(settings, connection=connection, codec=CODEC, webhooks={})
     try:
@@ -79,6 +79,23 @@ async def test_payment_goes_through_the_log_and_its_reply_comes_back(
         read = await http.get(response.headers["Location"], headers={"X-Origin-Id": "o"})
         assert (await read.json())["status"] == "captured"
         assert (await http.get("/readyz")).status == 200
+
+
+async def test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt(
+    topics_ready: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("http_ingress.api_keys.KEY_FILE_CHECK_INTERVAL_S", 0.0)
+    path = tmp_path / "keys"
+    path.write_text("")
+    more = {"DEV": "false", "KEYS_FILE": str(path), "KEYS_PEPPER": "a pepper of more than sixteen bytes"}
+    settings = {f"PAYMENT_ENGINE_HTTP_{name}": value for name, value in more.items()}
+    async with composed(topics_ready, monkeypatch, **settings) as url, aiohttp.ClientSession(url) as http:
+        assert await (await http.get("/readyz")).json() == {"status": "ready"}
+        path.write_text("not a record\n")
+        noted = await http.get("/readyz")
+        assert noted.status == 200
+        assert "line 1 of the key file" in (await noted.json())["notes"][0]
+        assert "payment_ingress_key_file_faulty 1" in await (await http.get("/metrics")).text()
 
 
 async def test_program_says_that_it_is_ready_and_stops_on_a_signal(topics_ready: str, tmp_path: Path) -> None:

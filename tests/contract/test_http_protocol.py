@@ -1,12 +1,14 @@
 """The HTTP contract of everything but money: bad input of every kind, limits, pages, and the orderly stop."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 
 import pytest
 
 from http_ingress import limits
+from http_ingress.service_pages import readiness
 from http_ingress.settings import IngressSettings
 from tests.support.fake_engine import FakeEngine
 from tests.support.ingress_under_test import CODEC, Running, build_ingress, running_ingress
@@ -273,6 +275,15 @@ async def test_readiness_tells_why_when_the_reply_feed_is_down() -> None:
     assert ingress.faults() == ()
     await pump.stop()
     assert ingress.faults() == ("replies are not read",)
+
+
+async def test_readiness_stays_and_says_what_to_see_to_when_there_is_something() -> None:
+    ingress, pump = build_ingress(FakeEngine(CODEC))
+    await pump.start()
+    answer = await readiness(dataclasses.replace(ingress, notes=lambda: ("API keys are as before: why",)))
+    assert answer.status == 200
+    assert json.loads(answer.encoded()) == {"status": "ready", "notes": ["API keys are as before: why"]}
+    await pump.stop()
 
 
 async def test_metrics_count_requests_by_route_and_never_by_path(running: Running) -> None:

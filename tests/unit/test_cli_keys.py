@@ -23,7 +23,7 @@ def test_create_prints_a_key_that_opens_the_origin_when_file_and_pepper_are_set(
     assert main(["create", "m1", "--file", str(key_file)]) == 0
     printed = capsys.readouterr()
     key = printed.out.strip()
-    ring = KeyRing(FileKeyStore(key_file, monotonic=lambda: 0.0), pepper=PEPPER.encode())
+    ring = KeyRing(FileKeyStore(key_file, monotonic=lambda: 0.0, now_ms=lambda: 0), pepper=PEPPER.encode())
     assert ring.origin_of(key) == "m1"
     assert key.rpartition("_")[2] not in key_file.read_text() + printed.err
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600

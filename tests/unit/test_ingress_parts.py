@@ -1,17 +1,16 @@
 """The pure parts of the ingress: headers, keys, rates, metrics, the status table and answers."""
 
 import json
-from pathlib import Path
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
 from http_ingress import answers, request_headers, views
 from http_ingress.answers import wish_of
-from http_ingress.api_keys import FileKeyStore, KeyRing, MemoryKeyStore, append_record, create_key, read_key_file
+from http_ingress.api_keys import KeyRing, MemoryKeyStore, create_key
 from http_ingress.callers import Caller
 from http_ingress.command_log import KafkaCommandLog, LogUnavailableError, command_envelope, destination_of
-from http_ingress.limits import ASYNC_WAIT_S, KEY_FILE_CHECK_INTERVAL_S, MAX_ORIGINS_TRACKED, MAX_SYNC_WAIT_S
+from http_ingress.limits import ASYNC_WAIT_S, MAX_ORIGINS_TRACKED, MAX_SYNC_WAIT_S
 from http_ingress.metrics import MAX_SERIES, Counter, Histogram, IngressMetrics
 from http_ingress.problems import PROBLEMS, REJECTION_PROBLEMS, STATE_PROBLEMS, ProblemCode, ProblemError
 from http_ingress.rate_limit import RateLimiter
@@ -193,43 +192,6 @@ def test_short_pepper_is_refused() -> None:
         create_key(ORIGIN, pepper=b"short", now_ms=1)
     with pytest.raises(MisconfiguredError, match="pepper"):
         KeyRing(MemoryKeyStore([]), pepper=b"short")
-
-
-def test_key_file_is_followed_when_a_key_is_added_or_revoked(tmp_path: Path) -> None:
-    path = tmp_path / "keys"
-    key, record = create_key(ORIGIN, pepper=PEPPER, now_ms=1)
-    append_record(path, record)
-    clock = [0.0]
-    store = FileKeyStore(path, monotonic=lambda: clock[0])
-    ring = KeyRing(store, pepper=PEPPER)
-    assert ring.origin_of(key) == ORIGIN
-    path.write_text("\n")
-    assert ring.origin_of(key) == ORIGIN  # within the interval
-    clock[0] += KEY_FILE_CHECK_INTERVAL_S
-    assert ring.origin_of(key) is None
-    path.write_text("not a record\n")
-    clock[0] += KEY_FILE_CHECK_INTERVAL_S
-    assert ring.origin_of(key) is None
-    assert store.last_fault is not None
-    path.unlink()
-    clock[0] += KEY_FILE_CHECK_INTERVAL_S
-    assert ring.origin_of(key) is None
-    append_record(path, record)
-    clock[0] += KEY_FILE_CHECK_INTERVAL_S
-    assert ring.origin_of(key) == ORIGIN
-    assert store.last_fault is None
-
-
-@pytest.mark.parametrize(
-    "line", ["{}", "[]", "null", '{"key_id":1,"origin_id":"o","digest":"x","created_at_ms":1}', "\udcff"]
-)
-def test_key_file_refuses_to_start_when_a_line_is_no_record(tmp_path: Path, line: str) -> None:
-    path = tmp_path / "keys"
-    path.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
-    with pytest.raises(MisconfiguredError, match="key file"):
-        read_key_file(path)
-    with pytest.raises(MisconfiguredError, match="key file"):
-        FileKeyStore(tmp_path / "missing", monotonic=lambda: 0.0)
 
 
 # Rates.

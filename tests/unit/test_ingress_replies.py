@@ -3,9 +3,13 @@
 import asyncio
 import dataclasses
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
 
+from http_ingress.kafka_replies import KafkaReplyFeed
 from http_ingress.metrics import IngressMetrics
 from http_ingress.replies import FeedLostError, ReplyPump, TooManyWaitingError, Waiters
 from schemas.event_types import TYPES
@@ -13,6 +17,7 @@ from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
 from schemas.messages import Envelope, Headers
 from schemas.records.payments import OperationReplied, OperationView
 from schemas.vocabulary import OperationKind, OperationState
+from streams.kafka_clients.connection import KafkaConnection
 from tests.support.ingress_under_test import CODEC
 
 OPERATION = OperationView(
@@ -138,20 +143,23 @@ def encoded(reply: OperationReplied) -> tuple[bytes, Headers]:
 class ScriptedFeed:
     """A feed that gives what the test says, or raises it."""
 
-    def __init__(self, *, openings: Sequence[bool] = ()) -> None:
-        self.script: asyncio.Queue[tuple[bytes | None, Headers] | FeedLostError] = asyncio.Queue()
+    def __init__(self, *, openings: Sequence[bool | Exception] = ()) -> None:
+        self.script: asyncio.Queue[tuple[bytes | None, Headers] | Exception] = asyncio.Queue()
         self._openings = list(openings)
         self.opened = 0
         self.closed = 0
 
     async def open(self) -> None:
-        if self._openings and not self._openings.pop(0):
+        opening = self._openings.pop(0) if self._openings else True
+        if isinstance(opening, Exception):
+            raise opening
+        if not opening:
             raise FeedLostError("no broker")
         self.opened += 1
 
     async def read(self) -> Sequence[tuple[bytes | None, Headers]]:
         step = await self.script.get()
-        if isinstance(step, FeedLostError):
+        if isinstance(step, Exception):
             raise step
         return [step]
 
@@ -202,6 +210,99 @@ async def test_pump_opens_the_feed_again_when_it_is_lost(monkeypatch: pytest.Mon
     await pump.stop()
     assert not is_live(pump)
     assert feed.closed >= 1
+
+
+async def test_pump_goes_on_when_a_reply_makes_it_fail() -> None:
+    waiters, feed = Waiters(limit=1), ScriptedFeed()
+    pump, metrics = pump_of(feed, waiters)
+    await pump.start()
+    with waiters.expect("r1") as waiter:
+        feed.script.put_nowait((b"x", (("ce_subject", None),)))  # type: ignore[arg-type]  # what no feed should give
+        feed.script.put_nowait(encoded(FINAL))
+        assert await waiter.settled(timeout_s=5) == FINAL
+    assert is_live(pump)
+    assert metrics.replies.value("failed") == 1
+    await pump.stop()
+
+
+async def test_pump_opens_the_feed_again_when_it_fails_in_a_way_that_nobody_expects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("http_ingress.replies.REPLY_FEED_BACKOFF_S", (0.001,))
+    waiters = Waiters(limit=1)
+    feed = ScriptedFeed(openings=[True, ValueError("a defect"), True])
+    pump, _ = pump_of(feed, waiters)
+    await pump.start()
+    with waiters.expect("r1") as waiter:
+        feed.script.put_nowait(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a header's name"))
+        feed.script.put_nowait(encoded(FINAL))
+        assert await waiter.settled(timeout_s=5) == FINAL
+    assert is_live(pump)
+    assert feed.opened == 2
+    await pump.stop()
+
+
+class FakeReader:
+    """A consumer that gives one record, or fails as it is told to."""
+
+    def __init__(
+        self, *, headers: Sequence[tuple[str, bytes | None]] = (), failure: Exception | None = None, hangs: bool = False
+    ) -> None:
+        self._headers = headers
+        self._hangs = hangs
+        self._failure = failure
+        self.stopped = False
+
+    async def start(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._hangs:
+            await asyncio.Event().wait()
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        pass
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        pass
+
+    async def getmany(self, **_: object) -> dict[TopicPartition, list[object]]:
+        return {TopicPartition("t", 0): [SimpleNamespace(value=b"v", headers=self._headers)]}
+
+
+def feed_on(reader: FakeReader) -> KafkaReplyFeed:
+    return KafkaReplyFeed(connection=KafkaConnection(bootstrap_servers="nowhere"), partition=0, build=lambda _: reader)
+
+
+async def test_feed_gives_an_empty_header_when_the_log_has_one_without_a_value() -> None:
+    feed = feed_on(FakeReader(headers=[("ce_subject", None), ("ce_id", b"e")]))
+    await feed.open()
+    assert await feed.read() == [(b"v", (("ce_subject", b""), ("ce_id", b"e")))]
+
+
+@pytest.mark.parametrize(
+    ("failure", "meaning"),
+    [(KafkaConnectionError(), FeedLostError), (ValueError(), ValueError)],
+)
+async def test_feed_leaves_nothing_open_when_it_cannot_be_opened(failure: Exception, meaning: type[Exception]) -> None:
+    reader = FakeReader(failure=failure)
+    with pytest.raises(meaning):
+        await feed_on(reader).open()
+    assert reader.stopped
+
+
+async def test_feed_leaves_nothing_open_when_its_opening_is_cancelled() -> None:
+    reader = FakeReader(hangs=True)
+    opening = asyncio.create_task(feed_on(reader).open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+    assert reader.stopped
 
 
 async def test_pump_does_not_start_when_the_feed_cannot_be_opened() -> None:

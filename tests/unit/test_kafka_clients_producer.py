@@ -26,6 +26,7 @@ from streams.kafka_clients.errors import (
     UnconfirmedError,
 )
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
+from tests.support.waiting import until
 
 TIMEOUT_S = 5.0
 LONG_S = 60.0
@@ -39,33 +40,34 @@ class Metadata:
     timestamp: int
 
 
-class FakeClient:
-    closed = False
-
-    async def close(self) -> None:
-        self.closed = True
-
-
 class FakeProducer:
     """Keeps deliveries until the test settles them; or settles them at once, with `answer`."""
 
     def __init__(self, answer: Callable[[], Metadata | Exception] | None = None) -> None:
         self.answer = answer
         self.deliveries: list[asyncio.Future[Any]] = []
-        self.client = FakeClient()
         self.sent = asyncio.Event()
         self.stopped = asyncio.Event()
-        self.stop_hangs = False
+        self.abandoned = asyncio.Event()
+        self.starting = asyncio.Event()
+        self.may_start = asyncio.Event()
+        self.may_start.set()
+        self.may_stop = asyncio.Event()
+        self.may_stop.set()
         self.start_error: Exception | None = None
 
     async def start(self) -> None:
+        self.starting.set()
+        await self.may_start.wait()
         if self.start_error is not None:
             raise self.start_error
 
     async def stop(self) -> None:
-        if self.stop_hangs:
-            await asyncio.Event().wait()
+        await self.may_stop.wait()
         self.stopped.set()
+
+    async def abandon(self) -> None:
+        self.abandoned.set()
 
     async def partitions_for(self, topic: str) -> set[int]:
         return {0, 1}
@@ -340,10 +342,111 @@ async def test_start_says_so_when_the_broker_cannot_be_reached() -> None:
 async def test_stop_ends_by_force_when_the_producer_cannot_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(producer_module, "STOP_TIMEOUT_S", 0.02)
     fake = FakeProducer(written)
-    fake.stop_hangs = True
+    fake.may_stop.clear()
     async with writing(fake) as writer:
         await append(writer)
         await asyncio.wait_for(writer.stop(), 5.0)
-        assert fake.client.closed
+        assert fake.abandoned.is_set()
         with pytest.raises(BackpressureError, match="stopped"):
             await append(writer)
+
+
+async def replaced_while_it_owes(
+    writer: LogWriter, broken: FakeProducer, *, records: int
+) -> list[asyncio.Task[AppendedRecord]]:
+    """Appends that the producer never settles, and one by which it is replaced."""
+    broken.may_stop.clear()
+    waiting = [asyncio.create_task(append(writer, timeout_s=LONG_S)) for _ in range(records)]
+    await until(lambda: len(broken.deliveries) == records, timeout_s=TIMEOUT_S, look_again_s=0.001)
+    broken.answer = OutOfOrderSequenceNumber
+    with pytest.raises(RetryableError):
+        await append(writer, timeout_s=LONG_S)
+    return waiting
+
+
+async def test_append_is_unconfirmed_when_its_producer_was_replaced_and_could_not_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer_module, "STOP_TIMEOUT_S", 0.02)
+    broken = FakeProducer()
+    async with writing(broken, FakeProducer(written)) as writer, asyncio.timeout(TIMEOUT_S):
+        waiting = await replaced_while_it_owes(writer, broken, records=FAILURES_TO_OPEN + 1)
+        await broken.abandoned.wait()
+        for each in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(each, UnconfirmedError)  # never that nothing was written: the broker may have them
+        assert writer.in_flight == 0
+        assert writer.state is CircuitState.CLOSED  # what an old producer leaves says nothing of the log
+        assert (await append(writer)).offset == 42
+
+
+async def test_append_is_unconfirmed_when_the_writer_stops_and_its_producer_cannot_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer_module, "STOP_TIMEOUT_S", 0.02)
+    fake = FakeProducer()
+    fake.may_stop.clear()
+    async with writing(fake) as writer, asyncio.timeout(TIMEOUT_S):
+        waiting = asyncio.create_task(append(writer, timeout_s=LONG_S))
+        await fake.sent.wait()
+        await writer.stop()
+        with pytest.raises(UnconfirmedError):
+            await waiting
+        assert writer.in_flight == 0
+
+
+async def test_append_is_let_through_after_a_quiet_time_when_only_a_replaced_producer_owes_an_answer() -> None:
+    broken, fresh, clock = FakeProducer(), FakeProducer(written), Clock()
+    async with writing(broken, fresh, clock_s=clock) as writer, asyncio.timeout(TIMEOUT_S):
+        (waiting,) = await replaced_while_it_owes(writer, broken, records=1)
+        for _ in range(3):
+            assert (await append(writer)).offset == 42
+            clock.now_s += producer_module.SILENCE_S + 1.0
+        assert writer.in_flight == 1  # it ends some time, well or by force
+        settle(broken.deliveries[0], written())
+        assert (await waiting).offset == 42
+        broken.may_stop.set()
+
+
+async def test_append_fails_at_once_when_the_log_is_silent_towards_an_old_producer_and_a_new_one() -> None:
+    broken, fresh, clock = FakeProducer(), FakeProducer(), Clock()
+    async with writing(broken, fresh, clock_s=clock) as writer, asyncio.timeout(TIMEOUT_S):
+        (waiting,) = await replaced_while_it_owes(writer, broken, records=1)
+        clock.now_s += producer_module.SILENCE_S + 0.1
+        with pytest.raises(BackpressureError, match="does not answer"):
+            await append(writer)
+        settle(broken.deliveries[0], written())
+        assert (await waiting).offset == 42
+        broken.may_stop.set()
+
+
+async def test_stop_leaves_no_producer_open_when_an_append_is_connecting() -> None:
+    fake = FakeProducer(written)
+    fake.may_start.clear()
+    async with writing(fake) as writer, asyncio.timeout(TIMEOUT_S):
+        connecting = asyncio.create_task(append(writer, timeout_s=LONG_S))
+        queued = asyncio.create_task(append(writer, timeout_s=LONG_S))
+        await fake.starting.wait()
+        stopping = asyncio.create_task(writer.stop())
+        await asyncio.sleep(0)
+        fake.may_start.set()
+        await stopping
+        assert fake.stopped.is_set()
+        for each in (connecting, queued):
+            with pytest.raises(BackpressureError, match="stopped"):  # nothing was sent
+                await each
+        assert not fake.deliveries
+        assert writer.in_flight == 0
+
+
+async def test_stop_ends_in_time_when_an_append_cannot_connect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer_module, "STOP_TIMEOUT_S", 0.02)
+    fake = FakeProducer(written)
+    fake.may_start.clear()
+    async with writing(fake) as writer, asyncio.timeout(TIMEOUT_S):
+        connecting = asyncio.create_task(append(writer, timeout_s=LONG_S))
+        await fake.starting.wait()
+        await writer.stop()
+        fake.may_start.set()
+        with pytest.raises(BackpressureError, match="stopped"):
+            await connecting
+        await fake.stopped.wait()

@@ -1,0 +1,144 @@
+"""The key file while the ingress runs: what holds when it changes, breaks, or is written anew."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import structlog.testing
+
+from http_ingress import api_keys
+from http_ingress.api_keys import ApiKey, FileKeyStore, KeyRecord, KeyRing, append_record, create_key, read_key_file
+from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S
+from schemas.identifiers import OriginId
+from streams.settings import MisconfiguredError
+
+PEPPER = b"a pepper of more than sixteen bytes"
+ORIGIN = OriginId("originA")
+BEGAN_MS = 1_000_000_000_000
+"""Long ago: a file that a test does not date is from the future, so never fresh."""
+
+
+class Clock:
+    """Both clocks of a key store; they stand still until the test moves them."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+    def now_ms(self) -> int:
+        return BEGAN_MS + round(self.now_s * 1000)
+
+    def pass_interval(self) -> None:
+        self.now_s += KEY_FILE_CHECK_INTERVAL_S
+
+
+def new_key() -> tuple[ApiKey, KeyRecord]:
+    return create_key(ORIGIN, pepper=PEPPER, now_ms=1)
+
+
+def follow(path: Path, clock: Clock) -> tuple[FileKeyStore, KeyRing]:
+    store = FileKeyStore(path, monotonic=clock, now_ms=clock.now_ms)
+    return store, KeyRing(store, pepper=PEPPER)
+
+
+def test_key_file_is_followed_when_a_key_is_added_or_revoked(tmp_path: Path) -> None:
+    path, clock = tmp_path / "keys", Clock()
+    first, first_record = new_key()
+    second, second_record = new_key()
+    append_record(path, first_record)
+    store, ring = follow(path, clock)
+    append_record(path, second_record)
+    assert ring.origin_of(second) is None  # within the interval
+    clock.pass_interval()
+    assert [ring.origin_of(key) for key in (first, second)] == [ORIGIN, ORIGIN]
+    path.unlink()
+    append_record(path, second_record)
+    clock.pass_interval()
+    assert [ring.origin_of(key) for key in (first, second)] == [None, ORIGIN]
+    assert store.fault() is None
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.write_text("not a record\n"), Path.unlink])
+def test_last_good_keys_hold_and_an_operator_is_told_once_when_the_key_file_is_spoilt(
+    tmp_path: Path, spoil: Callable[[Path], object]
+) -> None:
+    path, clock = tmp_path / "keys", Clock()
+    key, record = new_key()
+    append_record(path, record)
+    store, ring = follow(path, clock)
+    with structlog.testing.capture_logs() as logged:
+        spoil(path)
+        for _ in range(3):
+            clock.pass_interval()
+            assert ring.origin_of(key) == ORIGIN
+        assert "key file" in (store.fault() or "")
+        path.unlink(missing_ok=True)
+        append_record(path, record)
+        clock.pass_interval()
+        assert store.fault() is None  # looked for without a request
+    assert [(each["log_level"], each["event"]) for each in logged] == [
+        ("error", "key_file_not_followed"),
+        ("info", "key_file_followed_again"),
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "\n"])
+def test_every_key_is_revoked_when_the_key_file_stays_without_one_and_not_while_it_is_written_anew(
+    tmp_path: Path, content: str
+) -> None:
+    path, clock = tmp_path / "keys", Clock()
+    key, record = new_key()
+    append_record(path, record)
+    store, ring = follow(path, clock)
+    clock.pass_interval()
+    path.write_text(content)
+    os.utime(path, ns=(0, clock.now_ms() * 1_000_000))
+    assert ring.origin_of(key) == ORIGIN
+    assert store.fault() is not None
+    clock.pass_interval()
+    assert ring.origin_of(key) is None
+    assert store.fault() is None
+
+
+def test_every_key_is_revoked_at_once_when_the_empty_key_file_is_dated_by_a_clock_ahead(tmp_path: Path) -> None:
+    path, clock = tmp_path / "keys", Clock()
+    key, record = new_key()
+    append_record(path, record)
+    _, ring = follow(path, clock)
+    clock.pass_interval()
+    path.write_text("")  # years ahead of the clock
+    assert ring.origin_of(key) is None
+
+
+def test_last_good_keys_hold_when_the_key_file_changes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, clock = tmp_path / "keys", Clock()
+    key, record = new_key()
+    append_record(path, record)
+    store, ring = follow(path, clock)
+
+    def read(path: Path) -> dict[str, KeyRecord]:
+        append_record(path, record)
+        return {}
+
+    monkeypatch.setattr(api_keys, "read_key_file", read)
+    append_record(path, record)
+    clock.pass_interval()
+    assert ring.origin_of(key) == ORIGIN
+    assert "being written" in (store.fault() or "")
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", "[]", "null", '{"key_id":1,"origin_id":"o","digest":"x","created_at_ms":1}', "\udcff"]
+)
+def test_key_file_refuses_to_start_when_a_line_is_no_record(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "keys"
+    path.write_bytes(line.encode("utf-8", "surrogateescape") + b"\n")
+    with pytest.raises(MisconfiguredError, match="key file"):
+        read_key_file(path)
+    with pytest.raises(MisconfiguredError, match="key file"):
+        follow(tmp_path / "missing", Clock())
