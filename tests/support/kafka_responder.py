@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from schemas import topics
@@ -21,6 +22,9 @@ READ_TIMEOUT_MS = 200
 ASK_TIMEOUT_S = 10.0
 ASK_AGAIN_S = 0.25
 GONE_TIMEOUT_S = 20.0
+COORDINATOR_MOVES = frozenset(
+    {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.COORDINATOR_NOT_AVAILABLE}
+)
 
 
 @contextlib.asynccontextmanager
@@ -52,7 +56,12 @@ async def _alone_on(bootstrap_servers: str) -> None:
 
     async def no_worker() -> bool:
         asked = admin.describe_consumer_groups(["orders"], request_timeout=ASK_TIMEOUT_S)["orders"]
-        return not (await asyncio.wrap_future(asked)).members
+        try:
+            return not (await asyncio.wrap_future(asked)).members
+        except KafkaException as error:
+            if error.args[0].code() in COORDINATOR_MOVES:
+                return False  # a broker that has just started: ask again
+            raise
 
     # Static members that were stopped stay in the group until their session ends.
     await until_async(no_worker, timeout_s=GONE_TIMEOUT_S, look_again_s=ASK_AGAIN_S)
