@@ -6,6 +6,7 @@ import random
 import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import aiohttp
@@ -20,7 +21,17 @@ from schemas.vocabulary import DeadLetterReason
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import read_log
 from streams.local_engine import LocalEngine
-from tests.support.foreign_client import CODEC, Buried, Graveyard, HeaderList, Origin, Sent, not_running, send_all
+from tests.support.foreign_client import (
+    CODEC,
+    COMPRESSIONS,
+    Buried,
+    Graveyard,
+    HeaderList,
+    Origin,
+    Sent,
+    not_running,
+    send_all,
+)
 from tests.support.golden_messages import envelope_of, example
 from tests.support.operator_log import payment_requested
 from tests.support.workload import Client, History
@@ -139,8 +150,8 @@ async def test_ten_thousand_random_strings_are_all_dead_letters_when_they_flood_
     graveyard = await Graveyard.open(engine)
     payments = asyncio.create_task(_pay(engine, PAYMENTS, run=f"flood-{uuid.uuid4()}"))
     sent: dict[Origin, Sent] = {}
-    for chunk in _chunks(random.Random(SEED)):
-        sent |= await asyncio.to_thread(send_all, engine, chunk)
+    for chunk, codec in zip(_chunks(random.Random(SEED)), cycle(COMPRESSIONS), strict=False):
+        sent |= await asyncio.to_thread(send_all, engine, chunk, codec=codec)
     statuses = await payments
 
     buried = await graveyard.when_all_there(sent)

@@ -14,7 +14,7 @@ import pytest
 from schemas import topics
 from schemas.vocabulary import DeadLetterReason, OperationState
 from streams.local_engine import LocalEngine
-from tests.support.foreign_client import Graveyard, HeaderList, Sent, event_of, send_all
+from tests.support.foreign_client import COMPRESSIONS, Graveyard, HeaderList, Sent, event_of, not_running, send_all
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
@@ -80,6 +80,17 @@ async def test_payment_succeeds_when_the_command_is_a_structured_json_event(engi
         async with session.get(url, headers={"X-Origin-Id": "originA"}) as response:
             assert response.status == 200
             assert (await response.json())["status"] == "captured"
+
+
+@pytest.mark.parametrize("codec", COMPRESSIONS)
+async def test_payments_succeed_when_their_commands_are_compressed(engine: LocalEngine, codec: str) -> None:
+    orders = [new_order() for _ in range(20)]
+
+    await asyncio.to_thread(send_all, engine, map(structured_command, orders), codec=codec)
+
+    for order in orders:
+        await event_of(engine, order, "payments.sale.succeeded.v1")
+    assert not_running(engine) == []
 
 
 async def test_command_is_a_dead_letter_when_its_key_or_its_partition_is_not_its_orders(engine: LocalEngine) -> None:

@@ -25,6 +25,9 @@ POLL_EVERY = 100
 """Records between two looks for acknowledgements."""
 
 CODEC = MessageCodec(SchemaIds.packaged())
+COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
+"""Every way in which a Kafka client may compress."""
+
 HeaderList = list[tuple[str, bytes | None]]
 Origin = tuple[str, int, int]
 """Topic, partition and offset of a record."""
@@ -43,20 +46,21 @@ class Sent:
 
 
 def send_all(
-    engine: LocalEngine, records: Iterable[Sent], *, partitioner: str = "murmur2_random"
+    engine: LocalEngine, records: Iterable[Sent], *, partitioner: str = "murmur2_random", codec: str = "none"
 ) -> Mapping[Origin, Sent]:
     """Append with an idempotent producer; returns each record by where the broker says that it stands."""
-    return append_all(engine.bootstrap_servers, records, partitioner=partitioner)
+    return append_all(engine.bootstrap_servers, records, partitioner=partitioner, codec=codec)
 
 
 def append_all(
-    bootstrap_servers: str, records: Iterable[Sent], *, partitioner: str = "murmur2_random"
+    bootstrap_servers: str, records: Iterable[Sent], *, partitioner: str = "murmur2_random", codec: str = "none"
 ) -> Mapping[Origin, Sent]:
     """As `send_all`, to brokers that are named. Outages shorter than the flush are waited out."""
     producer = Producer(
         {
             "bootstrap.servers": bootstrap_servers,
             "partitioner": partitioner,
+            "compression.type": codec,
             "enable.idempotence": True,
             "linger.ms": 5,
             "log_level": 0,
