@@ -1,6 +1,7 @@
 """Any Kafka client may append a command: the README's own code, structured JSON, and what a wrong producer is told."""
 
 import asyncio
+import dataclasses
 import json
 import re
 import subprocess
@@ -113,6 +114,25 @@ async def test_command_is_a_dead_letter_when_its_key_or_its_partition_is_not_its
     letters = {each.origin: each.letter for each in await graveyard.when_all_there(placed)}
     assert {letters[origin].reason for origin in placed} == {DeadLetterReason.WRONG_KEY}
     assert {letters[origin].value for origin in placed} == {right.value}
+
+
+async def test_command_is_served_and_what_cannot_be_read_is_a_dead_letter_when_a_headers_name_is_not_utf_8(
+    engine: LocalEngine,
+) -> None:
+    odd: HeaderList = [("Größe".encode("latin-1"), b"42")]
+    command = structured_command(new_order())
+    place = topics.partition_of(command.key or b"", PARTITIONS)
+    unreadable = Sent(topic=topics.COMMANDS, key=command.key, value=b"\xff", headers=odd, partition=place)
+    graveyard = await Graveyard.open(engine)
+
+    placed = await asyncio.to_thread(send_all, engine, [unreadable])
+    await asyncio.to_thread(send_all, engine, [dataclasses.replace(command, headers=[*STRUCTURED, *odd])])
+
+    (letter,) = [each.letter for each in await graveyard.when_all_there(placed) if each.origin in placed]
+    assert (letter.key, letter.value) == (command.key, b"\xff")
+    assert [(header.name, header.value) for header in letter.headers] == [(r"Gr\xf6\xdfe", b"42")]
+    await event_of(engine, (command.key or b"").decode(), "payments.sale.succeeded.v1")
+    assert not_running(engine) == []
 
 
 async def test_commands_are_dead_letters_where_the_default_partitioner_of_librdkafka_misplaces_them(

@@ -12,6 +12,10 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError, OffsetOutOfRangeError, UnknownError
 from confluent_kafka import Producer
 
+from streams.kafka_clients import header_names
+from tests.support.foreign_client import Sent
+from tests.support.raw_header_names import append_raw
+
 LIMIT_S = 30.0
 CLOCKS_MS = 5_000
 """How far a broker in a container may be from this clock."""
@@ -176,6 +180,21 @@ async def test_consumer_reads_what_librdkafka_compressed(broker_address: str, co
     async with consumer_of(broker_address, topic) as consumer:
         records = await take(consumer, len(values))
     assert values_of(records) == values
+
+
+@pytest.mark.parametrize("codec", ["none", *CODECS])
+async def test_consumer_reads_a_record_and_what_follows_when_a_headers_name_is_not_utf_8(
+    broker_address: str, codec: str
+) -> None:
+    header_names.install()  # as whoever is built from a `KafkaConnection` has it
+    topic = await make_topic(broker_address)
+    names: list[str | bytes] = ["größe", "größe".encode("latin-1"), "größe".encode("latin-1"), "größe"]
+    records = [Sent(topic=topic, key=b"k", value=b"%d" % n, headers=[(each, b"1")]) for n, each in enumerate(names)]
+    await append_raw(broker_address, records, codec=codec)
+    async with consumer_of(broker_address, topic) as consumer:
+        found = await take(consumer, len(records))
+    assert values_of(found) == [b"0", b"1", b"2", b"3"]
+    assert [record.headers[0][0] for record in found] == ["größe", r"gr\xf6\xdfe", r"gr\xf6\xdfe", "größe"]
 
 
 async def test_producer_is_refused_when_the_record_is_above_the_topics_limit(broker_address: str) -> None:
