@@ -35,7 +35,7 @@ def _record(chance: random.Random, topic: str) -> tuple[Sent, str]:
     keys = [_noise(chance), f"poison-{chance.getrandbits(32):x}".encode(), *([] if topic in COMPACTED else [None])]
     key = chance.choice(keys)
     headers: HeaderList = [("content-type", b"application/avro"), ("ce_specversion", b"1.0"), ("ce_source", b"poison")]
-    what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers"])
+    what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers", "odd header names"])
     value: bytes | None = _noise(chance)
     if what == "unknown schema":
         headers += [("ce_id", b"poison"), ("ce_type", b"payments.payment.requested.v1")]
@@ -46,6 +46,8 @@ def _record(chance: random.Random, topic: str) -> tuple[Sent, str]:
         value = None
     elif what == "odd headers":
         headers = [(chance.choice(["ce_id", "ce_type", "ce_subject", "traceparent"]), _noise(chance)) for _ in range(3)]
+    elif what == "odd header names":
+        headers += [(b"\xff" + _noise(chance), _noise(chance)) for _ in range(3)]  # no UTF-8 begins so
     return Sent(topic=topic, key=key, value=value, headers=headers, partition=partition), what
 
 
