@@ -135,6 +135,26 @@ async def test_command_is_served_and_what_cannot_be_read_is_a_dead_letter_when_a
     assert not_running(engine) == []
 
 
+async def test_record_is_a_dead_letter_without_its_bytes_when_no_letter_could_hold_them(engine: LocalEngine) -> None:
+    command = structured_command(new_order())
+    place = topics.partition_of(command.key or b"", PARTITIONS)
+    long_key = Sent(topic=topics.COMMANDS, key=b"k" * 1_040_000, value=b"{}", headers=STRUCTURED, partition=place)
+    much: HeaderList = [(f"n{number}", b"x" * 100_000) for number in range(30)]
+    inflated = Sent(topic=topics.COMMANDS, key=command.key, value=b"{}", headers=[*STRUCTURED, *much], partition=place)
+    graveyard = await Graveyard.open(engine)
+
+    placed = {
+        **await asyncio.to_thread(send_all, engine, [long_key]),
+        **await asyncio.to_thread(send_all, engine, [inflated], codec="gzip"),
+    }
+    await asyncio.to_thread(send_all, engine, [command])
+
+    letters = [each.letter for each in await graveyard.when_all_there(placed) if each.origin in placed]
+    assert [(each.withheld, each.key, each.value, each.headers) for each in letters] == [(True, None, None, ())] * 2
+    await event_of(engine, (command.key or b"").decode(), "payments.sale.succeeded.v1")
+    assert not_running(engine) == []
+
+
 async def test_commands_are_dead_letters_where_the_default_partitioner_of_librdkafka_misplaces_them(
     engine: LocalEngine,
 ) -> None:

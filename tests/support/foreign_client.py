@@ -22,6 +22,8 @@ WAIT_TIMEOUT_S = 120.0
 POLL_S = 0.25
 ANY_PARTITION = -1
 """librdkafka's own word for: ask the partitioner."""
+MAX_RECORD_BYTES = 10_000_000
+"""Largest record before it is compressed; what a topic takes is the broker's to say."""
 POLL_EVERY = 100
 """Records between two looks for acknowledgements."""
 
@@ -68,6 +70,7 @@ def append_all(
             "bootstrap.servers": bootstrap_servers,
             "partitioner": partitioner,
             "compression.type": codec,
+            "message.max.bytes": MAX_RECORD_BYTES,
             "enable.idempotence": True,
             "linger.ms": 5,
             "log_level": 0,
