@@ -16,6 +16,7 @@ from streams.embedded_broker.record_batch import (
     BatchHeader,
     CorruptBatchError,
     UnsupportedBatchError,
+    UnsupportedCodecError,
     record_section,
     spans,
     split_batches,
@@ -99,6 +100,8 @@ def _append_batches(node: Node, topic: Topic, log: PartitionLog, records: bytes,
         raise _RefusedError(ErrorCode.corrupt_message, str(error)) from error
     except UnsupportedBatchError as error:
         raise _RefusedError(ErrorCode.unsupported_for_message_format, str(error)) from error
+    except UnsupportedCodecError as error:
+        raise _RefusedError(ErrorCode.unsupported_compression_type, str(error)) from error
     except OutOfOrderSequenceError as error:
         raise _RefusedError(ErrorCode.out_of_order_sequence_number, str(error)) from error
     except StaleProducerEpochError as error:

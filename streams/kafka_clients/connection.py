@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from streams.kafka_clients import closed_transport, late_connections
+from streams.kafka_clients import closed_transport, header_names, late_connections
 
 closed_transport.install()
+header_names.install()
 late_connections.install()
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]

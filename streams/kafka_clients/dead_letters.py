@@ -16,8 +16,11 @@ from schemas.vocabulary import DeadLetterReason
 
 MAX_DETAIL_CHARS = 500
 CARD_DETAIL = "holds what looks like a card number"
-# More than any topic of the catalogue takes, less than a letter may be: for topics that somebody has set to take more.
+# More than any topic of the catalogue takes, less than a letter may be. A record can be larger all the same: a topic
+# takes what is compressed by its compressed size, the key is in the letter and is the letter's own key too, and a name
+# that is not UTF-8 is written out with escapes of four bytes.
 MAX_RAW_BYTES = 1_500_000
+HEADER_OVERHEAD_BYTES = 10  # the two lengths of a header in the letter, at most
 
 
 class RawRecord(Protocol):
@@ -62,10 +65,13 @@ class RawRecord(Protocol):
 def dead_letter_of(record: RawRecord, *, component: str, reason: DeadLetterReason, detail: str) -> DeadLetter:
     """Return the dead letter of a record as it came; without its bytes when they hold what looks like a card number.
 
-    `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
+    Of a record that no letter could hold the value is left out, and the key and headers too where they alone are too
+    large. `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
     """
     withheld = reason is DeadLetterReason.CARD_NUMBER or holds_card_number(record)
-    oversized = len(record.value or b"") > MAX_RAW_BYTES
+    beside_value = _bytes_beside_value(record)
+    oversized = beside_value + len(record.value or b"") > MAX_RAW_BYTES
+    bare = withheld or beside_value > MAX_RAW_BYTES
     return DeadLetter(
         reason=DeadLetterReason.CARD_NUMBER if withheld else reason,
         detail=CARD_DETAIL if withheld else detail[:MAX_DETAIL_CHARS],
@@ -74,12 +80,17 @@ def dead_letter_of(record: RawRecord, *, component: str, reason: DeadLetterReaso
         partition=record.partition,
         offset=record.offset,
         timestamp_ms=record.timestamp_ms,
-        key=None if withheld else record.key,
+        key=None if bare else record.key,
         value=None if withheld or oversized else record.value,
-        headers=() if withheld else tuple(RawHeader(name=name, value=value) for name, value in record.headers),
+        headers=() if bare else tuple(RawHeader(name=name, value=value) for name, value in record.headers),
         withheld=withheld or oversized,
         failed_at_ms=record.timestamp_ms,
     )
+
+
+def _bytes_beside_value(record: RawRecord) -> int:
+    headers = sum(len(name.encode()) + len(value) + HEADER_OVERHEAD_BYTES for name, value in record.headers)
+    return 2 * len(record.key or b"") + headers
 
 
 def holds_card_number(record: RawRecord) -> bool:

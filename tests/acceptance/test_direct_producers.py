@@ -1,6 +1,7 @@
 """Any Kafka client may append a command: the README's own code, structured JSON, and what a wrong producer is told."""
 
 import asyncio
+import dataclasses
 import json
 import re
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from schemas import topics
 from schemas.vocabulary import DeadLetterReason, OperationState
 from streams.local_engine import LocalEngine
-from tests.support.foreign_client import Graveyard, HeaderList, Sent, event_of, send_all
+from tests.support.foreign_client import COMPRESSIONS, Graveyard, HeaderList, Sent, event_of, not_running, send_all
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
@@ -82,6 +83,17 @@ async def test_payment_succeeds_when_the_command_is_a_structured_json_event(engi
             assert (await response.json())["status"] == "captured"
 
 
+@pytest.mark.parametrize("codec", COMPRESSIONS)
+async def test_payments_succeed_when_their_commands_are_compressed(engine: LocalEngine, codec: str) -> None:
+    orders = [new_order() for _ in range(20)]
+
+    await asyncio.to_thread(send_all, engine, map(structured_command, orders), codec=codec)
+
+    for order in orders:
+        await event_of(engine, order, "payments.sale.succeeded.v1")
+    assert not_running(engine) == []
+
+
 async def test_command_is_a_dead_letter_when_its_key_or_its_partition_is_not_its_orders(engine: LocalEngine) -> None:
     order = new_order()
     right = structured_command(order)
@@ -102,6 +114,45 @@ async def test_command_is_a_dead_letter_when_its_key_or_its_partition_is_not_its
     letters = {each.origin: each.letter for each in await graveyard.when_all_there(placed)}
     assert {letters[origin].reason for origin in placed} == {DeadLetterReason.WRONG_KEY}
     assert {letters[origin].value for origin in placed} == {right.value}
+
+
+async def test_command_is_served_and_what_cannot_be_read_is_a_dead_letter_when_a_headers_name_is_not_utf_8(
+    engine: LocalEngine,
+) -> None:
+    odd: HeaderList = [("Größe".encode("latin-1"), b"42")]
+    command = structured_command(new_order())
+    place = topics.partition_of(command.key or b"", PARTITIONS)
+    unreadable = Sent(topic=topics.COMMANDS, key=command.key, value=b"\xff", headers=odd, partition=place)
+    graveyard = await Graveyard.open(engine)
+
+    placed = await asyncio.to_thread(send_all, engine, [unreadable])
+    await asyncio.to_thread(send_all, engine, [dataclasses.replace(command, headers=[*STRUCTURED, *odd])])
+
+    (letter,) = [each.letter for each in await graveyard.when_all_there(placed) if each.origin in placed]
+    assert (letter.key, letter.value) == (command.key, b"\xff")
+    assert [(header.name, header.value) for header in letter.headers] == [(r"Gr\xf6\xdfe", b"42")]
+    await event_of(engine, (command.key or b"").decode(), "payments.sale.succeeded.v1")
+    assert not_running(engine) == []
+
+
+async def test_record_is_a_dead_letter_without_its_bytes_when_no_letter_could_hold_them(engine: LocalEngine) -> None:
+    command = structured_command(new_order())
+    place = topics.partition_of(command.key or b"", PARTITIONS)
+    long_key = Sent(topic=topics.COMMANDS, key=b"k" * 1_040_000, value=b"{}", headers=STRUCTURED, partition=place)
+    much: HeaderList = [(f"n{number}", b"x" * 100_000) for number in range(30)]
+    inflated = Sent(topic=topics.COMMANDS, key=command.key, value=b"{}", headers=[*STRUCTURED, *much], partition=place)
+    graveyard = await Graveyard.open(engine)
+
+    placed = {
+        **await asyncio.to_thread(send_all, engine, [long_key]),
+        **await asyncio.to_thread(send_all, engine, [inflated], codec="gzip"),
+    }
+    await asyncio.to_thread(send_all, engine, [command])
+
+    letters = [each.letter for each in await graveyard.when_all_there(placed) if each.origin in placed]
+    assert [(each.withheld, each.key, each.value, each.headers) for each in letters] == [(True, None, None, ())] * 2
+    await event_of(engine, (command.key or b"").decode(), "payments.sale.succeeded.v1")
+    assert not_running(engine) == []
 
 
 async def test_commands_are_dead_letters_where_the_default_partitioner_of_librdkafka_misplaces_them(

@@ -10,10 +10,18 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError, OffsetOutOfRangeError, UnknownError
+from confluent_kafka import Producer
+
+from streams.kafka_clients import header_names
+from tests.support.foreign_client import Sent
+from tests.support.raw_header_names import append_raw
 
 LIMIT_S = 30.0
 CLOCKS_MS = 5_000
 """How far a broker in a container may be from this clock."""
+
+CODECS = ("gzip", "snappy", "lz4", "zstd")
+"""Every codec that Kafka has."""
 
 ERROR_TOPIC_EXISTS = 36
 ERROR_INVALID_CONFIG = 40
@@ -147,12 +155,46 @@ async def test_consumer_reads_what_an_idempotent_producer_sent_in_order(broker_a
     ]
 
 
-async def test_producer_compressing_with_gzip_is_read_back(broker_address: str) -> None:
+@pytest.mark.parametrize("codec", CODECS)
+async def test_compressed_records_are_read_back(broker_address: str, codec: str) -> None:
     topic = await make_topic(broker_address)
-    async with producer_of(broker_address, compression_type="gzip", linger_ms=20) as producer:
+    async with producer_of(broker_address, compression_type=codec, linger_ms=20) as producer:
         await asyncio.gather(*[await producer.send(topic, b"x" * 100) for _ in range(50)])
     async with consumer_of(broker_address, topic) as consumer:
         assert values_of(await take(consumer, 50)) == [b"x" * 100] * 50
+
+
+def append_by_librdkafka(address: str, topic: str, values: Iterable[bytes], codec: str = "none") -> None:
+    settings: dict[str, str | int] = {"bootstrap.servers": address, "compression.type": codec, "linger.ms": 20}
+    producer = Producer(settings)
+    for value in values:
+        producer.produce(topic, value)
+    assert producer.flush(LIMIT_S) == 0
+
+
+@pytest.mark.parametrize("codec", CODECS)
+async def test_consumer_reads_what_librdkafka_compressed(broker_address: str, codec: str) -> None:
+    topic = await make_topic(broker_address)
+    values = [b"%d" % n * 200 for n in range(200)]
+    await asyncio.to_thread(append_by_librdkafka, broker_address, topic, values, codec)
+    async with consumer_of(broker_address, topic) as consumer:
+        records = await take(consumer, len(values))
+    assert values_of(records) == values
+
+
+@pytest.mark.parametrize("codec", ["none", *CODECS])
+async def test_consumer_reads_a_record_and_what_follows_when_a_headers_name_is_not_utf_8(
+    broker_address: str, codec: str
+) -> None:
+    header_names.install()  # as whoever is built from a `KafkaConnection` has it
+    topic = await make_topic(broker_address)
+    names: list[str | bytes] = ["größe", "größe".encode("latin-1"), "größe".encode("latin-1"), "größe"]
+    records = [Sent(topic=topic, key=b"k", value=b"%d" % n, headers=[(each, b"1")]) for n, each in enumerate(names)]
+    await append_raw(broker_address, records, codec=codec)
+    async with consumer_of(broker_address, topic) as consumer:
+        found = await take(consumer, len(records))
+    assert values_of(found) == [b"0", b"1", b"2", b"3"]
+    assert [record.headers[0][0] for record in found] == ["größe", r"gr\xf6\xdfe", r"gr\xf6\xdfe", "größe"]
 
 
 async def test_producer_is_refused_when_the_record_is_above_the_topics_limit(broker_address: str) -> None:

@@ -15,17 +15,25 @@ from schemas.schema_ids import SchemaIds
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
 from streams.local_engine import LocalEngine
+from tests.support.raw_header_names import append_raw, has_raw_names
 
 FLUSH_TIMEOUT_S = 60.0
 WAIT_TIMEOUT_S = 120.0
 POLL_S = 0.25
 ANY_PARTITION = -1
 """librdkafka's own word for: ask the partitioner."""
+MAX_RECORD_BYTES = 10_000_000
+"""Largest record before it is compressed; what a topic takes is the broker's to say."""
 POLL_EVERY = 100
 """Records between two looks for acknowledgements."""
 
 CODEC = MessageCodec(SchemaIds.packaged())
-HeaderList = list[tuple[str, bytes | None]]
+COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
+"""Every way in which a Kafka client may compress."""
+
+HeaderList = list[tuple[str | bytes, bytes | None]]
+"""A name that is no text is bytes."""
+
 Origin = tuple[str, int, int]
 """Topic, partition and offset of a record."""
 
@@ -43,20 +51,26 @@ class Sent:
 
 
 def send_all(
-    engine: LocalEngine, records: Iterable[Sent], *, partitioner: str = "murmur2_random"
+    engine: LocalEngine, records: Iterable[Sent], *, partitioner: str = "murmur2_random", codec: str = "none"
 ) -> Mapping[Origin, Sent]:
-    """Append with an idempotent producer; returns each record by where the broker says that it stands."""
-    return append_all(engine.bootstrap_servers, records, partitioner=partitioner)
+    """Append with an idempotent producer; returns each record by where the broker says that it stands.
+
+    Those with a header name that is no text go by another producer, afterwards.
+    """
+    return append_all(engine.bootstrap_servers, records, partitioner=partitioner, codec=codec)
 
 
 def append_all(
-    bootstrap_servers: str, records: Iterable[Sent], *, partitioner: str = "murmur2_random"
+    bootstrap_servers: str, records: Iterable[Sent], *, partitioner: str = "murmur2_random", codec: str = "none"
 ) -> Mapping[Origin, Sent]:
     """As `send_all`, to brokers that are named. Outages shorter than the flush are waited out."""
+    raw: list[Sent] = []
     producer = Producer(
         {
             "bootstrap.servers": bootstrap_servers,
             "partitioner": partitioner,
+            "compression.type": codec,
+            "message.max.bytes": MAX_RECORD_BYTES,
             "enable.idempotence": True,
             "linger.ms": 5,
             "log_level": 0,
@@ -77,11 +91,14 @@ def append_all(
 
     count = 0
     for count, record in enumerate(records, start=1):
+        if has_raw_names(record):
+            raw.append(record)
+            continue
         producer.produce(
             record.topic,
             key=record.key,
             value=record.value,
-            headers=[*record.headers],
+            headers=[(str(name), value) for name, value in record.headers],
             partition=ANY_PARTITION if record.partition is None else record.partition,
             timestamp=record.timestamp_ms or 0,  # 0 is librdkafka's word for now
             on_delivery=delivered(record),
@@ -89,6 +106,8 @@ def append_all(
         if count % POLL_EVERY == 0:
             producer.poll(0)
     assert producer.flush(FLUSH_TIMEOUT_S) == 0
+    if raw:
+        placed |= asyncio.run(append_raw(bootstrap_servers, raw, codec=codec))
     assert len(placed) == count
     return placed
 

@@ -16,6 +16,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TransactionalIdAuthorizationFailed
+from confluent_kafka import KafkaError as ForeignError
+from confluent_kafka import Producer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kio.index import load_response_schema
@@ -198,6 +200,38 @@ def test_request_is_read_or_refused_in_one_way_when_its_bytes_are_garbage(
 ) -> None:
     with contextlib.suppress(UnreadableRequestError):
         decode_request(struct.pack(">hhih", api, version, 1, -1) + body)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_records_come_out_as_they_went_in(codec: str) -> None:
+    values = [b"%d" % n * 200 for n in range(20)]
+    async with running() as broker, producing(broker, compression_type=codec, linger_ms=20) as producer:
+        await asyncio.gather(*[await producer.send(TOPIC, value) for value in values])
+        assert await values_in(broker) == values
+
+
+def refusal_of(address: str, topic: str, codec: str) -> ForeignError | None:
+    """Return why librdkafka's producer could not append a compressed record; aiokafka has no name for it."""
+    refusals: list[ForeignError | None] = []
+    producer = Producer({"bootstrap.servers": address, "compression.type": codec, "log_level": 0})
+    producer.produce(topic, b"v" * 200, b"k", on_delivery=lambda error, _: refusals.append(error))
+    assert producer.flush(LIMIT_S) == 0
+    return refusals[0]
+
+
+@pytest.mark.parametrize("codec", ["snappy", "lz4", "zstd"])
+async def test_producer_is_told_the_reason_when_its_codec_cannot_be_compacted(codec: str) -> None:
+    async with running() as broker:
+        admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
+        await admin.start()
+        try:
+            await admin.create_topics([NewTopic("table", 1, 1, topic_configs={"cleanup.policy": "compact"})])
+        finally:
+            await admin.close()
+        refusal = await asyncio.to_thread(refusal_of, broker.bootstrap_servers, "table", codec)
+        assert refusal is not None
+        assert refusal.code() == ForeignError.UNSUPPORTED_COMPRESSION_TYPE
+        assert await asyncio.to_thread(refusal_of, broker.bootstrap_servers, "table", "gzip") is None
 
 
 async def test_transactional_producer_is_refused_for_good() -> None:

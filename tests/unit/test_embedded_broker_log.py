@@ -12,11 +12,17 @@ from streams.embedded_broker.compaction import compact
 from streams.embedded_broker.limits import COMPACTION_MIN_DIRTY_BYTES, MAX_PRODUCERS_PER_PARTITION
 from streams.embedded_broker.partition_log import OffsetOutOfRangeError, PartitionLog
 from streams.embedded_broker.producer_state import OutOfOrderSequenceError, StaleProducerEpochError
-from streams.embedded_broker.record_batch import CorruptBatchError, UnsupportedBatchError, split_batches
+from streams.embedded_broker.record_batch import (
+    CorruptBatchError,
+    UnsupportedBatchError,
+    UnsupportedCodecError,
+    split_batches,
+)
 from streams.embedded_broker.topic_config import InvalidConfigError, TopicConfig
 from streams.embedded_broker.topic_store import MemoryFullError, MemoryLimits, TopicStore, is_dirty
 
-NONE, GZIP = 0, 1
+NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
+ATTRIBUTES_AT = 21
 Records = list[tuple[bytes | None, bytes | None]]
 
 
@@ -121,6 +127,14 @@ def test_batch_is_refused_when_count_and_offsets_disagree() -> None:
         list(split_batches(bytes(batch)))
 
 
+def test_batch_is_refused_when_kafka_has_no_such_codec() -> None:
+    batch = bytearray(batch_of([(b"k", b"v")]))
+    struct.pack_into(">h", batch, ATTRIBUTES_AT, ZSTD + 1)
+    struct.pack_into(">I", batch, 17, crc32c(bytes(batch[ATTRIBUTES_AT:])))
+    with pytest.raises(UnsupportedCodecError, match="no compression codec 5"):
+        list(split_batches(bytes(batch)))
+
+
 # ---- time
 
 
@@ -133,6 +147,16 @@ def test_log_finds_the_first_record_at_or_after_a_time(codec: int) -> None:
     assert log.first_at_or_after(1_500) == (3, 2_000)
     assert log.first_at_or_after(2_003) == (-1, -1)
     assert log.latest_timestamp() == (5, 2_002)
+
+
+@pytest.mark.parametrize("codec", [SNAPPY, LZ4, ZSTD])
+def test_log_finds_the_first_record_of_a_batch_that_it_cannot_look_into(codec: int) -> None:
+    log = PartitionLog()
+    append(log, batch_of([(b"a", b"x" * 200)] * 3, at_ms=1_000, codec=codec))
+    append(log, batch_of([(b"a", b"x" * 200)] * 3, at_ms=2_000, codec=codec))
+    assert log.first_at_or_after(1_001) == (0, 1_000)
+    assert log.first_at_or_after(1_500) == (3, 2_000)
+    assert log.first_at_or_after(2_003) == (-1, -1)
 
 
 # ---- idempotence
@@ -270,6 +294,16 @@ def test_compaction_keeps_what_is_appended_while_it_runs() -> None:
             append(log, batch_of([(b"late", b"4")]))
     assert records_in(log) == [(2, b"a", b"3"), (3, b"late", b"4")]
     assert append(log, batch_of([(b"a", b"5")])) == 4
+
+
+@pytest.mark.parametrize("codec", [SNAPPY, LZ4, ZSTD])
+def test_compaction_keeps_a_batch_that_it_cannot_look_into(codec: int) -> None:
+    log = PartitionLog()
+    append(log, batch_of([(b"a", b"x" * 200)] * 3, codec=codec))
+    append(log, batch_of([(b"a", b"1")]))
+    append(log, batch_of([(b"a", b"2")]))
+    compact_wholly(log)
+    assert [offset for offset, _, _ in records_in(log)] == [0, 1, 2, 4]
 
 
 # ---- memory

@@ -2,6 +2,9 @@
 
 import ssl
 
+import pytest
+from aiokafka import codec as codecs
+
 from streams.kafka_clients.connection import KafkaConnection
 
 SASL = KafkaConnection(
@@ -37,3 +40,8 @@ def test_connection_names_no_credentials_when_it_is_plain() -> None:
     plain = KafkaConnection(bootstrap_servers="a:1")
     assert not any("sasl" in name or "ssl" in name for name in plain.aiokafka_options())
     assert not any(name.startswith(("sasl", "ssl")) for name in plain.confluent_options())
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_every_codec_of_kafka_can_be_read(codec: str) -> None:
+    assert getattr(codecs, f"has_{codec}")()

@@ -61,7 +61,7 @@ def _record(world: World, chance: random.Random, topic: str) -> tuple[Sent, str]
     if topic in BY_ORDER and key is not None:
         partition = topics.partition_of(key, PARTITIONS)  # an order's own queue has to get past it
     headers: HeaderList = [("content-type", b"application/avro"), ("ce_specversion", b"1.0"), ("ce_source", b"poison")]
-    what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers"])
+    what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers", "odd header names"])
     value: bytes | None = _noise(chance)
     if what == "unknown schema":
         headers += [("ce_id", b"poison"), ("ce_type", b"payments.payment.requested.v1")]
@@ -72,6 +72,8 @@ def _record(world: World, chance: random.Random, topic: str) -> tuple[Sent, str]
         value = None
     elif what == "odd headers":
         headers = [(chance.choice(["ce_id", "ce_type", "ce_subject", "traceparent"]), _noise(chance)) for _ in range(3)]
+    elif what == "odd header names":
+        headers += [(b"\xff" + _noise(chance), _noise(chance)) for _ in range(3)]  # no UTF-8 begins so
     return Sent(topic=topic, key=key, value=value, headers=headers, partition=partition), what
 
 
