@@ -97,7 +97,8 @@ def holds_card_number(record: RawRecord) -> bool:
     """Return whether any of the record's bytes, read as text, hold what looks like a card number."""
     parts = [record.key or b"", record.value or b"", *(value for _, value in record.headers)]
     # UTF-8 where it is, so that full-width digits are seen; what is not UTF-8 is replaced, never refused.
-    return any(find_card_number(part.decode("utf-8", errors="replace")) is not None for part in parts)
+    texts = [*(part.decode("utf-8", errors="replace") for part in parts), *(name for name, _ in record.headers)]
+    return any(find_card_number(text) is not None for text in texts)
 
 
 def letter_message(codec: MessageCodec, letter: DeadLetter) -> EncodedMessage:

@@ -69,3 +69,8 @@ def test_letter_keeps_key_and_headers_when_the_value_is_a_byte_too_much() -> Non
 def test_letter_has_neither_key_nor_headers_when_they_alone_are_a_byte_too_much() -> None:
     letter = letter_of(b"\xff" * HALF, None, ("", b""))
     assert (letter.withheld, letter.key, letter.headers) == (True, None, ())
+
+
+def test_letter_keeps_nothing_when_a_header_is_named_like_a_card_number() -> None:
+    letter = letter_of(b"k", b"v", ("4111111111111111", b""))
+    assert (letter.reason, letter.key, letter.value, letter.headers) == (DeadLetterReason.CARD_NUMBER, None, None, ())

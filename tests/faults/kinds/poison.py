@@ -5,9 +5,14 @@ import struct
 from functools import partial
 
 from schemas import topics
+from schemas.cloud_event import MAX_INTEGER
+from schemas.event_types import TYPES
+from schemas.identifiers import IdempotencyKey, OrderId, OriginId
+from schemas.messages import Envelope
+from schemas.records.commands import PaymentRequested
 from tests.faults.fault import Fault, Site
 from tests.faults.world import PARTITIONS, Poisoned, World
-from tests.support.foreign_client import HeaderList, Sent
+from tests.support.foreign_client import CODEC, HeaderList, Sent
 
 RECORDS_MAX = 24
 NOISE_BYTES_MAX = 400
@@ -77,9 +82,34 @@ def _record(world: World, chance: random.Random, topic: str) -> tuple[Sent, str]
     return Sent(topic=topic, key=key, value=value, headers=headers, partition=partition), what
 
 
+def _unanswerable(chance: random.Random) -> tuple[Sent, str]:
+    """Return a payment that could be made, whose answer is wanted on a partition that is not there."""
+    command = PaymentRequested(
+        origin_id=OriginId("poison"),
+        order_id=OrderId(f"poison-{chance.getrandbits(32):x}"),
+        idempotency_key=IdempotencyKey(f"poison-{chance.getrandbits(32):x}"),
+        amount_minor=1,
+        currency="USD",
+        token="tok_visa",
+        capture=True,
+    )
+    envelope = Envelope(
+        id=f"poison-{chance.getrandbits(32):x}",
+        source="poison",
+        type=TYPES[PaymentRequested],
+        time_ms=0,
+        replypartition=chance.choice([PARTITIONS, 9_999, MAX_INTEGER]),
+    )
+    message = CODEC.encode(command, envelope)
+    key = command.order_id.encode()
+    return Sent(topic=topics.COMMANDS, key=key, value=message.value, headers=[*message.headers]), "nowhere to answer"
+
+
 async def poison(world: World, chance: random.Random, *, topic: str) -> str:
     """Append a handful of unreadable records to the topic's partitions."""
     records = [_record(world, chance, topic) for _ in range(chance.randint(1, RECORDS_MAX))]
+    if topic == topics.COMMANDS:
+        records.append(_unanswerable(chance))
     whats = {id(sent): what for sent, what in records}
     placed = await world.append([sent for sent, _ in records])
     if topic in BURIED:
