@@ -53,7 +53,8 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
     """Take over that a later attempt was made: by an owner of this order that was ahead, under the same pinned plan.
 
     A paused owner that wakes up sees this, and so does one whose row was lost. Making the earlier attempts again would
-    be wrong: the later one was made because they positively were not executed.
+    be wrong: the later one was made because they positively were not executed. Whoever inquires is in doubt: what an
+    inquiry says is no answer to the call, and must not send the operation elsewhere.
     """
     assert evidence.attempt is not None
     assert evidence.call_number is not None
@@ -63,14 +64,18 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         gateway=evidence.gateway,
         gateway_reference=None,
         call_number=evidence.call_number,
-        call_kind=CallKind(operation.kind.value),
+        call_kind=CallKind.INQUIRE if evidence.inquiry else CallKind(operation.kind.value),
         called_at_ms=turn.now_ms,
-        sent_until_ms=turn.now_ms,  # as far as this owner can know; 0 would let absence pass for proof
-        first_requested_at_ms=turn.now_ms,
+        # As far as this owner can know; 0 would let absence pass for proof. When the attempt was first asked for is not
+        # known either: the time of an earlier one stays, since a key may be older than it seems, but not younger.
+        sent_until_ms=turn.now_ms,
     )
     if operation.kind in OPENING:
         turn.put_payment(replace(turn.payment_of(operation), gateway=evidence.gateway))
-    return turn.put(operation)
+    turn.put(operation)
+    if evidence.inquiry:
+        return settlement.moved(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)
+    return operation
 
 
 def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
