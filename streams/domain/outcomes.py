@@ -98,18 +98,21 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
 
 
 def _noted(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
-    """Keep what the evidence teaches whatever its outcome: that the call is over, and the gateway's reference."""
+    """Keep what the evidence teaches whatever its outcome: that a call is over, and the gateway's reference."""
     reference = evidence.gateway_reference or operation.gateway_reference
     if reference != operation.gateway_reference:
         if operation.kind in OPENING:
             turn.put_payment(replace(turn.payment_of(operation), gateway_reference=reference))
         operation = turn.put(replace(operation, gateway_reference=reference))
-    if not answered:
-        return operation
     # In doubt, a call that was refused leaves no copy on its way (the executor would have said that it does not know).
+    # A second copy of a call may be answered later than the one that was waited for: it too was on its way until then.
     refused = operation.state is OperationState.UNKNOWN and evidence.outcome is Outcome.NOT_EXECUTED
-    sent_until_ms = operation.sent_until_ms if evidence.inquiry or refused else turn.now_ms
-    return turn.put(replace(operation, call_kind=None, sent_until_ms=sent_until_ms))
+    sent = evidence.call_number is not None and not evidence.inquiry and not refused
+    sent_until_ms = max(operation.sent_until_ms, turn.now_ms) if sent else operation.sent_until_ms
+    if answered or sent_until_ms != operation.sent_until_ms:
+        call_kind = None if answered else operation.call_kind
+        operation = turn.put(replace(operation, call_kind=call_kind, sent_until_ms=sent_until_ms))
+    return operation
 
 
 def _succeeded(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
@@ -152,8 +155,8 @@ def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, an
 
 def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     """The last word is still to come: let the order go on, and look again later."""
-    if operation.state is OperationState.DISPATCHED and not answered:
-        return  # the call's own result will say it
+    if not answered and not _rests_anew(turn, operation, evidence):
+        return
     state, transition = _RESTS[evidence.outcome]
     if _leads_on(operation, state):
         operation = replace(operation, error=evidence.error, action_url=evidence.action_url)
@@ -164,6 +167,18 @@ def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answe
         if evidence.inquiry and reconciliation.made_again(turn, operation, found_nothing=False):
             return
     _look_later(turn, operation)
+
+
+def _rests_anew(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
+    """Return whether a word that nobody waits for, and that is not the last one, may say something new.
+
+    None may while the call's own result is awaited. A result that is not awaited was taken before, or is an older one's
+    copy; so is a notice from before the operation's last fact, read again after a crash. (A row keeps no notices' ids:
+    the log's time tells. Notices of one millisecond may so be told twice, or in the wrong order; no last word is.)
+    """
+    told_unasked = evidence.call_number is None
+    older = turn.now_ms < operation.events[-1].occurred_at_ms
+    return operation.state is not OperationState.DISPATCHED and told_unasked and not older
 
 
 def _leads_on(operation: OperationRow, state: OperationState) -> bool:
