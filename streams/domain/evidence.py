@@ -80,15 +80,18 @@ def noticed(turn: Turn, notice: GatewayNotice) -> OperationRow | None:
     """Return the operation that the notice is about.
 
     By our own id when the gateway gave it back; else by the gateway's id of the operation; else, on the payment that it
-    names, the only open operation of that kind. None when that leaves any doubt.
+    names, the only open operation of that kind whose id at the gateway we do not know yet. None when that leaves any
+    doubt: a merchant may refund at the gateway's own desk, and a notice without any id would, when it comes twice,
+    speak for the next operation.
     """
     if notice.op_id is not None:
         return turn.operations.get(notice.op_id)
+    if notice.gateway_reference is None:
+        return None
     ours = [each for each in turn.operations.values() if each.gateway == notice.gateway]
-    if notice.gateway_reference is not None:
-        for each in ours:
-            if each.gateway_reference == notice.gateway_reference and notice.kind in {None, each.kind.value}:
-                return each
+    for each in ours:
+        if each.gateway_reference == notice.gateway_reference and notice.kind in {None, each.kind.value}:
+            return each
     candidates = [each for each in ours if each.state in OPEN and _is_on(turn, each, notice)]
     return candidates[0] if len(candidates) == 1 else None
 
@@ -96,4 +99,11 @@ def noticed(turn: Turn, notice: GatewayNotice) -> OperationRow | None:
 def _is_on(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> bool:
     if notice.payment_reference is None or notice.kind is None or notice.kind.value != operation.kind.value:
         return False
-    return turn.payment_of(operation).gateway_reference == notice.payment_reference
+    named = turn.payment_of(operation).gateway_reference == notice.payment_reference
+    other_amount = notice.confirmed_amount_minor not in {None, operation.amount_minor}
+    return named and operation.gateway_reference is None and not other_amount
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    """Return whether both are known, and are two."""
+    return one is not None and other is not None and one != other
