@@ -40,8 +40,13 @@ class Evidence:
         return self.attempt is not None and self.attempt > operation.attempt
 
     def concerns(self, operation: OperationRow) -> bool:
-        """Return whether this is about the operation's current attempt, and not about one that was given up."""
-        return self.gateway == operation.gateway and self.attempt in {None, operation.attempt}
+        """Return whether this is about the operation's last attempt, and not about one that was given up.
+
+        A notice names no attempt, and an earlier one may have been made at the same gateway: its object has another
+        reference.
+        """
+        same_place = self.gateway == operation.gateway and self.attempt in {None, operation.attempt}
+        return same_place and not _differ(self.gateway_reference, operation.gateway_reference)
 
 
 def of_result(result: GatewayCallCompleted) -> Evidence:

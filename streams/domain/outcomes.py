@@ -8,7 +8,9 @@ Called by `order` with each piece of evidence. The rules, from DESIGN.md section
   about the first, unless it was made as late: had a copy been carried out, its key would have brought that answer.
 * In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
 * A confirmed amount or currency other than asked for is a success, and a review.
-* After its end: a success may be taken back; a success of what we held to be refused or given up asks for a person.
+* After its end: a success may be taken back, by who confirmed it.
+* At any time: a success of what we held to be refused, given up or not made asks for a person. From then on nothing
+  more of the operation is sent, and no refusal ends it: that it was not executed would be a guess.
 """
 
 from typing import Final, assert_never
@@ -16,7 +18,7 @@ from typing import Final, assert_never
 from schemas.event_types import Transition
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome
-from streams.domain import reconciliation, retry, settlement, sums, timers
+from streams.domain import paid_once, reconciliation, retry, settlement, sums, timers
 from streams.domain.evidence import Evidence
 from streams.domain.limits import MAX_EVENTS
 from streams.domain.rows import replace
@@ -29,6 +31,7 @@ AUTHORIZATION_EXPIRED: Final = "authorization_expired"
 _REFUSED: Final = frozenset(
     {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.REJECTED, OperationState.CONFLICT}
 )
+_SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
     Outcome.REQUIRES_ACTION: (OperationState.REQUIRES_ACTION, Transition.ACTION_REQUIRED),
@@ -41,11 +44,13 @@ def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     called = operation.attempt > 0 and operation.state in OPEN
     if operation.state is OperationState.DISPATCHED and called and evidence.is_ahead_of(operation):
         operation = _caught_up(turn, operation, evidence)
-    if called and evidence.concerns(operation):
+    concerned = evidence.concerns(operation)
+    if called and concerned:
         _judge_open(turn, operation, evidence)
-    elif evidence.outcome is Outcome.SUCCEEDED and (called or operation.state in _REFUSED):
-        _contradicted(turn, operation)
-    elif evidence.outcome is Outcome.REVERSED and operation.state is OperationState.SUCCEEDED:
+    elif evidence.outcome is Outcome.SUCCEEDED and not (concerned and operation.state in _SUCCESSFUL):
+        if called or operation.state in _REFUSED | _SUCCESSFUL:
+            _contradicted(turn, operation)
+    elif evidence.outcome is Outcome.REVERSED and concerned and operation.state is OperationState.SUCCEEDED:
         _taken_back(turn, operation, evidence)
 
 
@@ -85,7 +90,7 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
         case Outcome.SUCCEEDED:
             _succeeded(turn, operation, evidence)
         case Outcome.DECLINED:
-            settlement.settled(turn, operation, OperationState.DECLINED, Transition.DECLINED, evidence.error)
+            settlement.refused_there(turn, operation, OperationState.DECLINED, evidence.error)
         case Outcome.REVERSED:  # then it had succeeded: both facts are told, whichever came first
             _succeeded(turn, operation, evidence)
             _taken_back(turn, turn.operations[operation.op_id], evidence)
@@ -148,7 +153,7 @@ def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, an
         return
     refused = answered and not evidence.inquiry and retry.is_hopeless(evidence.error)
     if told_unasked or ((found_nothing or refused) and reconciliation.absence_is_proof(turn, operation)):
-        settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, evidence.error)
+        settlement.refused_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:
         _look_later(turn, operation)
 
@@ -197,7 +202,7 @@ def _look_later(turn: Turn, operation: OperationRow) -> None:
 
 def _contradicted(turn: Turn, operation: OperationRow) -> None:
     """A success of what was refused, given up or never ours to send: money may be held that no sum counts."""
-    if any(each.transition == Transition.REVIEWED for each in operation.events):
+    if paid_once.is_contradicted(operation):
         return
     payment = turn.payment(operation.payment_id)
     if payment is not None:
