@@ -8,6 +8,7 @@ Where a payment flows:
 ```
 inputs   -> order          which input is it, and what of a replay
             operations     an operation made from its command
+            row_room       whether the order's row has room for it
             admission      the claim is granted: refuse, wait for an inquiry, or let it go to the gateway
             routing        which gateway an attempt goes to
             calls          one attempt, one inquiry, one resend: what the executor is asked

@@ -30,7 +30,18 @@ from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import OperationState, Rejection, TimerKind
-from streams.domain import admission, evidence, operations, outcomes, reconciliation, redrive, retry, settlement, timers
+from streams.domain import (
+    admission,
+    evidence,
+    operations,
+    outcomes,
+    reconciliation,
+    redrive,
+    retry,
+    row_room,
+    settlement,
+    timers,
+)
 from streams.domain.errors import InvariantViolatedError
 from streams.domain.evidence import Evidence
 from streams.domain.inputs import (
@@ -41,7 +52,7 @@ from streams.domain.inputs import (
     TimerReceived,
     VerdictReceived,
 )
-from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
+from streams.domain.limits import DEFAULT_RULES, MAX_ROW_WAITERS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
 from streams.domain.rows import replace
 from streams.domain.sums import OPEN, UNANSWERED
@@ -131,7 +142,7 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
             _join(turn, known, received.reply_to)
         return op_id
     operation = operations.opened(received, op_id)
-    if len(turn.operations) >= MAX_OPERATIONS:
+    if row_room.is_full(turn.operations.values()):
         _refuse_unrecorded(turn, operation)
         return op_id
     turn.put(operation)
@@ -146,14 +157,15 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
 def _join(turn: Turn, operation: OperationRow, to: ReplyTo) -> None:
     """Let one more request wait for the operation, or answer it if there is nothing to wait for (any more).
 
-    A request beyond `MAX_WAITERS` is answered with how things stand, as one that need not wait.
+    A request beyond `MAX_WAITERS` or `MAX_ROW_WAITERS` is answered with how things stand, as one that need not wait.
     """
     if operation.state not in UNANSWERED:
         turn.answer(operation, to, final=True)
         return
     if to in operation.waiters:
         return  # the same command, delivered again
-    if len(operation.waiters) >= MAX_WAITERS:
+    remembered = sum(len(each.waiters) for each in turn.operations.values())
+    if len(operation.waiters) >= MAX_WAITERS or remembered >= MAX_ROW_WAITERS:
         turn.answer(operation, to, final=True)
         return
     operation = turn.put(replace(operation, waiters=(*operation.waiters, to)))
