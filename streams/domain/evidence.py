@@ -43,7 +43,7 @@ class Evidence:
         """Return whether this is about the operation's last attempt, and not about one that was given up.
 
         A notice names no attempt, and an earlier one may have been made at the same gateway: its object has another
-        reference.
+        reference. While the last one's is not known, nobody can tell them apart, and the notice counts for the last.
         """
         same_place = self.gateway == operation.gateway and self.attempt in {None, operation.attempt}
         return same_place and not _differ(self.gateway_reference, operation.gateway_reference)

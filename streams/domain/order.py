@@ -15,8 +15,9 @@ each operation the same verdict, results and timers, end in the same row and the
   payment beside its operation;
 * `late_word`: a notice or an inquiry's result about an operation that had let the order go on (pending, in doubt, or a
   success taken back) against the admission of a newer operation. Whichever comes first decides whether the newer one is
-  let through, and whether a pending state was ever seen. Safe either way, since open amounts stay reserved, and since a
-  success of what this row refused is never silent but asks for a review;
+  let through, whether another attempt or payment is made, and whether a pending state was ever seen. Safe either way,
+  since open amounts stay reserved, and since a success of what this row refused or gave up is never silent but asks for
+  a review;
 * `order_end`: the sweep's end of a settled order against a new command, which then finds an empty order.
 """
 
