@@ -45,8 +45,14 @@ class Evidence:
         A notice names no attempt, and an earlier one may have been made at the same gateway: its object has another
         reference. While the last one's is not known, nobody can tell them apart, and the notice counts for the last.
         """
-        same_place = self.gateway == operation.gateway and self.attempt in {None, operation.attempt}
-        return same_place and not _differ(self.gateway_reference, operation.gateway_reference)
+        if self.gateway != operation.gateway:
+            return False
+        return self.attempt == operation.attempt or (self.attempt is None and not self.names_another(operation))
+
+    def names_another(self, operation: OperationRow) -> bool:
+        """Return whether this is about another object of the gateway than the one known to be the operation's."""
+        known, named = operation.gateway_reference, self.gateway_reference
+        return known is not None and named is not None and known != named
 
 
 def of_result(result: GatewayCallCompleted) -> Evidence:
@@ -107,8 +113,3 @@ def _is_on(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> bool:
     named = turn.payment_of(operation).gateway_reference == notice.payment_reference
     other_amount = notice.confirmed_amount_minor not in {None, operation.amount_minor}
     return named and operation.gateway_reference is None and not other_amount
-
-
-def _differ(one: str | None, other: str | None) -> bool:
-    """Return whether both are known, and are two."""
-    return one is not None and other is not None and one != other

@@ -32,6 +32,7 @@ _REFUSED: Final = frozenset(
     {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.REJECTED, OperationState.CONFLICT}
 )
 _SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
+_LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.REVERSED})
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
     Outcome.REQUIRES_ACTION: (OperationState.REQUIRES_ACTION, Transition.ACTION_REQUIRED),
@@ -45,12 +46,13 @@ def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     if operation.state is OperationState.DISPATCHED and called and evidence.is_ahead_of(operation):
         operation = _caught_up(turn, operation, evidence)
     concerned = evidence.concerns(operation)
+    known = concerned and operation.state in _SUCCESSFUL and not evidence.names_another(operation)
     if called and concerned:
         _judge_open(turn, operation, evidence)
-    elif evidence.outcome is Outcome.SUCCEEDED and not (concerned and operation.state in _SUCCESSFUL):
+    elif evidence.outcome is Outcome.SUCCEEDED and not known:
         if called or operation.state in _REFUSED | _SUCCESSFUL:
             _contradicted(turn, operation)
-    elif evidence.outcome is Outcome.REVERSED and concerned and operation.state is OperationState.SUCCEEDED:
+    elif evidence.outcome is Outcome.REVERSED and known and operation.state is OperationState.SUCCEEDED:
         _taken_back(turn, operation, evidence)
 
 
@@ -85,6 +87,8 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
 
 def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     answered = evidence.answers(operation)
+    if operation.state is OperationState.DISPATCHED and not answered and evidence.outcome not in _LAST_WORDS:
+        return  # the call's own result will say it, and whose reference this is
     operation = _noted(turn, operation, evidence, answered=answered)
     match evidence.outcome:
         case Outcome.SUCCEEDED:
@@ -144,8 +148,7 @@ def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
 
 def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     if operation.state is OperationState.DISPATCHED:
-        if answered:
-            retry.not_executed(turn, operation, evidence.error)
+        retry.not_executed(turn, operation, evidence.error)
         return
     told_unasked = evidence.call_number is None
     found_nothing = answered and evidence.inquiry
@@ -177,13 +180,12 @@ def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answe
 def _rests_anew(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
     """Return whether a word that nobody waits for, and that is not the last one, may say something new.
 
-    None may while the call's own result is awaited. A result that is not awaited was taken before, or is an older one's
-    copy; so is a notice from before the operation's last fact, read again after a crash. (A row keeps no notices' ids:
-    the log's time tells. Notices of one millisecond may so be told twice, or in the wrong order; no last word is.)
+    A result that is not awaited was taken before, or is an older one's copy; so is a notice from before the operation's
+    last fact, read again after a crash. (A row keeps no notices' ids: the log's time tells. Notices of one millisecond
+    may so be told twice, or in the wrong order; no last word is.)
     """
     told_unasked = evidence.call_number is None
-    older = turn.now_ms < operation.events[-1].occurred_at_ms
-    return operation.state is not OperationState.DISPATCHED and told_unasked and not older
+    return told_unasked and turn.now_ms >= operation.events[-1].occurred_at_ms
 
 
 def _leads_on(operation: OperationRow, state: OperationState) -> bool:

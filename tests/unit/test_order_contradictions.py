@@ -1,5 +1,7 @@
 """Gateways that contradict themselves: what they refused succeeds after all, and nobody is knowingly paid twice."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.identifiers import OpId
@@ -62,6 +64,28 @@ def test_success_stands_when_an_earlier_attempt_at_the_same_gateway_is_taken_bac
     before = desk.row
     desk.notice(op_id, TAKEN_BACK)
     assert desk.row is before
+
+
+def test_result_counts_though_a_notice_named_the_object_of_an_earlier_attempt_at_the_same_gateway() -> None:
+    """Else the call that is awaited would have no answer, and the order would hang."""
+    desk = Desk(plan=plan("mock", "mock"))
+    op_id = desk.do(sale(), ELSEWHERE)
+    desk.fire(op_id)
+    for said in (PENDING, NOT_FOUND):
+        desk.notice(op_id, replace(said, reference="m1"))
+    assert desk.operation(op_id).gateway_reference is None
+    desk.call(SECOND)
+    assert (desk.state(op_id), desk.operation(op_id).gateway_reference) == (OperationState.SUCCEEDED, "o1")
+    assert not desk.payment.review
+
+
+def test_payment_is_reviewed_when_the_result_names_another_object_than_the_notice_before_it() -> None:
+    desk = Desk(plan=plan("mock", "mock"))
+    op_id = desk.do(sale(), ELSEWHERE)
+    desk.fire(op_id)
+    desk.notice(op_id, FIRST)
+    desk.call(SECOND)
+    assert (desk.state(op_id), desk.payment.review) == (OperationState.SUCCEEDED, True)
 
 
 def test_success_is_taken_back_when_the_notice_names_no_object_or_the_right_one() -> None:
