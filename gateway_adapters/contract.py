@@ -38,7 +38,7 @@ class CallResult:
     """What one call came to. Of an inquiry: what the operation it asked about came to."""
 
     outcome: Outcome
-    gateway_reference: str | None = None  # the gateway's id of what the operation made
+    gateway_reference: str | None = None  # the gateway's id of what the call made, the same in each word about it
     payment_reference: str | None = None  # the gateway's id of the payment that it belongs to
     confirmed_amount_minor: int | None = None
     confirmed_currency: str | None = None

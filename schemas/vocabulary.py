@@ -40,7 +40,7 @@ class OperationState(StrEnum):
     PENDING = "pending"  # accepted by the gateway, the final word comes later
     REQUIRES_ACTION = "requires_action"  # the payer must act (3-D Secure, redirect)
     UNKNOWN = "unknown"  # the call may or may not have had its effect: in doubt
-    MANUAL_REVIEW = "manual_review"  # still unknown after the last inquiry: a person decides
+    MANUAL_REVIEW = "manual_review"  # still unknown at the end, or gateways contradict each other: a person decides
     REVERSED = "reversed"  # succeeded, then failed late at the scheme
     CONFLICT = "conflict"  # its idempotency key belongs to another operation
     REJECTED = "rejected"  # refused by the order's own rules, nothing was sent

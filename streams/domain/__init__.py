@@ -8,6 +8,7 @@ Where a payment flows:
 ```
 inputs   -> order          which input is it, and what of a replay
             operations     an operation made from its command
+            row_room       whether the order's row has room for it
             admission      the claim is granted: refuse, wait for an inquiry, or let it go to the gateway
             routing        which gateway an attempt goes to
             calls          one attempt, one inquiry, one resend: what the executor is asked
@@ -17,6 +18,7 @@ inputs   -> order          which input is it, and what of a replay
             retry          whether there is another attempt, and when
             reconciliation in doubt or pending: when to look again, and how
             timers         at most one an operation
+            paid_once      whether money may be taken already that is about to be asked for
             sums           what is left to capture and to refund, the status
             redrive        what an operation still owes after a crash
             views          what a merchant sees, queries included

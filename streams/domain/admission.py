@@ -11,10 +11,10 @@ from schemas.event_types import Transition
 from schemas.identifiers import GatewayName
 from schemas.records.claims import RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
-from schemas.vocabulary import OperationKind, OperationState, PaymentStatus, Rejection
-from streams.domain import calls, reconciliation, routing, settlement
+from schemas.vocabulary import OperationKind, OperationState, Rejection
+from streams.domain import calls, paid_once, reconciliation, routing, settlement
 from streams.domain.rows import replace
-from streams.domain.sums import IN_DOUBT, OPEN, OPENING, room_to_capture, room_to_refund, status_of
+from streams.domain.sums import IN_DOUBT, OPEN, OPENING, room_to_capture, room_to_refund
 from streams.domain.turn import Turn
 
 
@@ -113,9 +113,8 @@ def _judge_opening(turn: Turn, operation: OperationRow, plan: RoutePlan) -> Reje
     """Return the amount to ask for, or why not. An order has one live payment; after a failed one comes another."""
     if operation.kind not in OPENING:
         return Rejection.PAYMENT_NOT_FOUND
-    for payment in turn.payments:
-        if status_of(payment, turn.operations[payment.op_id]) is not PaymentStatus.FAILED:
-            return Rejection.PAYMENT_ALREADY_EXISTS
+    if paid_once.another_stands(turn, operation):
+        return Rejection.PAYMENT_ALREADY_EXISTS
     assert operation.asked_amount_minor is not None
     return operation.asked_amount_minor if plan.refusal is None else plan.refusal
 
@@ -124,13 +123,13 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     """Return the amount to ask for, or why not."""
     if operation.asked_currency not in {None, payment.currency}:
         return Rejection.CURRENCY_MISMATCH
+    if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
+        return _judge_refund(turn, operation, payment)
     if payment.authorized_minor <= 0 or _being_voided(turn, payment):
         return Rejection.INVALID_STATE
     if operation.kind is OperationKind.VOID:
         return _judge_void(turn, payment)
-    if operation.kind is OperationKind.CAPTURE:
-        return _judge_capture(turn, operation, payment)
-    return _judge_refund(turn, operation, payment)
+    return _judge_capture(turn, operation, payment)
 
 
 def _being_voided(turn: Turn, payment: PaymentRow) -> bool:
@@ -154,7 +153,7 @@ def _judge_capture(turn: Turn, operation: OperationRow, payment: PaymentRow) -> 
 
 
 def _judge_refund(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejection | int:
-    if payment.captured_minor <= 0:
+    if payment.captured_minor <= 0 or _being_voided(turn, payment):
         return Rejection.INVALID_STATE
     room = room_to_refund(payment, turn.operations.values())
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor

@@ -40,8 +40,19 @@ class Evidence:
         return self.attempt is not None and self.attempt > operation.attempt
 
     def concerns(self, operation: OperationRow) -> bool:
-        """Return whether this is about the operation's current attempt, and not about one that was given up."""
-        return self.gateway == operation.gateway and self.attempt in {None, operation.attempt}
+        """Return whether this is about the operation's last attempt, and not about one that was given up.
+
+        A notice names no attempt, and an earlier one may have been made at the same gateway: its object has another
+        reference. While the last one's is not known, nobody can tell them apart, and the notice counts for the last.
+        """
+        if self.gateway != operation.gateway:
+            return False
+        return self.attempt == operation.attempt or (self.attempt is None and not self.names_another(operation))
+
+    def names_another(self, operation: OperationRow) -> bool:
+        """Return whether this is about another object of the gateway than the one known to be the operation's."""
+        known, named = operation.gateway_reference, self.gateway_reference
+        return known is not None and named is not None and known != named
 
 
 def of_result(result: GatewayCallCompleted) -> Evidence:
@@ -80,15 +91,18 @@ def noticed(turn: Turn, notice: GatewayNotice) -> OperationRow | None:
     """Return the operation that the notice is about.
 
     By our own id when the gateway gave it back; else by the gateway's id of the operation; else, on the payment that it
-    names, the only open operation of that kind. None when that leaves any doubt.
+    names, the only open operation of that kind whose id at the gateway we do not know yet. None when that leaves any
+    doubt: a merchant may refund at the gateway's own desk, and a notice without any id would, when it comes twice,
+    speak for the next operation.
     """
     if notice.op_id is not None:
         return turn.operations.get(notice.op_id)
+    if notice.gateway_reference is None:
+        return None
     ours = [each for each in turn.operations.values() if each.gateway == notice.gateway]
-    if notice.gateway_reference is not None:
-        for each in ours:
-            if each.gateway_reference == notice.gateway_reference and notice.kind in {None, each.kind.value}:
-                return each
+    for each in ours:
+        if each.gateway_reference == notice.gateway_reference and notice.kind in {None, each.kind.value}:
+            return each
     candidates = [each for each in ours if each.state in OPEN and _is_on(turn, each, notice)]
     return candidates[0] if len(candidates) == 1 else None
 
@@ -96,4 +110,6 @@ def noticed(turn: Turn, notice: GatewayNotice) -> OperationRow | None:
 def _is_on(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> bool:
     if notice.payment_reference is None or notice.kind is None or notice.kind.value != operation.kind.value:
         return False
-    return turn.payment_of(operation).gateway_reference == notice.payment_reference
+    named = turn.payment_of(operation).gateway_reference == notice.payment_reference
+    other_amount = notice.confirmed_amount_minor not in {None, operation.amount_minor}
+    return named and operation.gateway_reference is None and not other_amount

@@ -20,8 +20,25 @@ MAX_OPERATIONS: Final = 500
 """In the whole life of an order. A limit on the log and not on the queue, so that every owner of the order meets it at
 the same command; it also bounds the row."""
 
+MAX_KEPT_CHARS: Final = 314_000
+"""Of what an order's operations keep in the row for good: some 60 % of the 512 KiB that a row may have
+(`streams.kafka.worker_settings.MAX_ROW_BYTES`). The rest is for who waits, and for operations that have more to tell
+than `EVENTS_EXPECTED`. An order reaches it before `MAX_OPERATIONS` only with ids much longer than UUIDs."""
+
+OPERATION_CHARS: Final = 150
+"""Of an operation, counted without what its command names: hashes, the gateway's reference, numbers."""
+
+EVENT_CHARS: Final = 75
+"""Of a fact, counted without the words of an error and without the payer's page."""
+
+EVENTS_EXPECTED: Final = 2
+"""Facts of an operation that are counted before they happen: it is accepted, and it ends."""
+
 MAX_WAITERS: Final = 16
 """Requests that wait for one operation; one more is answered at once with how things stand."""
+
+MAX_ROW_WAITERS: Final = 512
+"""Requests that an order remembers, of all its operations; one more that joins is answered at once as well."""
 
 WAITERS_KEPT_MS: Final = 10 * _MINUTE_MS
 """How long a settled operation remembers who waited for it. A replay answers them again, but nobody waits that long; a

@@ -15,8 +15,9 @@ each operation the same verdict, results and timers, end in the same row and the
   payment beside its operation;
 * `late_word`: a notice or an inquiry's result about an operation that had let the order go on (pending, in doubt, or a
   success taken back) against the admission of a newer operation. Whichever comes first decides whether the newer one is
-  let through, and whether a pending state was ever seen. Safe either way, since open amounts stay reserved, and since a
-  success of what this row refused is never silent but asks for a review;
+  let through, whether another attempt or payment is made, and whether a pending state was ever seen. Safe either way,
+  since open amounts stay reserved, and since a success of what this row refused or gave up is never silent but asks for
+  a review;
 * `order_end`: the sweep's end of a settled order against a new command, which then finds an empty order.
 """
 
@@ -30,7 +31,18 @@ from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import OperationState, Rejection, TimerKind
-from streams.domain import admission, evidence, operations, outcomes, reconciliation, redrive, retry, settlement, timers
+from streams.domain import (
+    admission,
+    evidence,
+    operations,
+    outcomes,
+    reconciliation,
+    redrive,
+    retry,
+    row_room,
+    settlement,
+    timers,
+)
 from streams.domain.errors import InvariantViolatedError
 from streams.domain.evidence import Evidence
 from streams.domain.inputs import (
@@ -41,7 +53,7 @@ from streams.domain.inputs import (
     TimerReceived,
     VerdictReceived,
 )
-from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
+from streams.domain.limits import DEFAULT_RULES, MAX_ROW_WAITERS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
 from streams.domain.rows import replace
 from streams.domain.sums import OPEN, UNANSWERED
@@ -131,7 +143,7 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
             _join(turn, known, received.reply_to)
         return op_id
     operation = operations.opened(received, op_id)
-    if len(turn.operations) >= MAX_OPERATIONS:
+    if row_room.is_full(turn.operations.values()):
         _refuse_unrecorded(turn, operation)
         return op_id
     turn.put(operation)
@@ -146,14 +158,15 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
 def _join(turn: Turn, operation: OperationRow, to: ReplyTo) -> None:
     """Let one more request wait for the operation, or answer it if there is nothing to wait for (any more).
 
-    A request beyond `MAX_WAITERS` is answered with how things stand, as one that need not wait.
+    A request beyond `MAX_WAITERS` or `MAX_ROW_WAITERS` is answered with how things stand, as one that need not wait.
     """
     if operation.state not in UNANSWERED:
         turn.answer(operation, to, final=True)
         return
     if to in operation.waiters:
         return  # the same command, delivered again
-    if len(operation.waiters) >= MAX_WAITERS:
+    remembered = sum(len(each.waiters) for each in turn.operations.values())
+    if len(operation.waiters) >= MAX_WAITERS or remembered >= MAX_ROW_WAITERS:
         turn.answer(operation, to, final=True)
         return
     operation = turn.put(replace(operation, waiters=(*operation.waiters, to)))

@@ -8,7 +8,9 @@ Called by `order` with each piece of evidence. The rules, from DESIGN.md section
   about the first, unless it was made as late: had a copy been carried out, its key would have brought that answer.
 * In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
 * A confirmed amount or currency other than asked for is a success, and a review.
-* After its end: a success may be taken back; a success of what we held to be refused or given up asks for a person.
+* After its end: a success may be taken back, by who confirmed it.
+* At any time: a success of what we held to be refused, given up or not made asks for a person. From then on nothing
+  more of the operation is sent, and no refusal ends it: that it was not executed would be a guess.
 """
 
 from typing import Final, assert_never
@@ -16,7 +18,7 @@ from typing import Final, assert_never
 from schemas.event_types import Transition
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome
-from streams.domain import reconciliation, retry, settlement, sums, timers
+from streams.domain import paid_once, reconciliation, retry, settlement, sums, timers
 from streams.domain.evidence import Evidence
 from streams.domain.limits import MAX_EVENTS
 from streams.domain.rows import replace
@@ -29,6 +31,8 @@ AUTHORIZATION_EXPIRED: Final = "authorization_expired"
 _REFUSED: Final = frozenset(
     {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.REJECTED, OperationState.CONFLICT}
 )
+_SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
+_LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.REVERSED})
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
     Outcome.REQUIRES_ACTION: (OperationState.REQUIRES_ACTION, Transition.ACTION_REQUIRED),
@@ -41,11 +45,14 @@ def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     called = operation.attempt > 0 and operation.state in OPEN
     if operation.state is OperationState.DISPATCHED and called and evidence.is_ahead_of(operation):
         operation = _caught_up(turn, operation, evidence)
-    if called and evidence.concerns(operation):
+    concerned = evidence.concerns(operation)
+    known = concerned and operation.state in _SUCCESSFUL and not evidence.names_another(operation)
+    if called and concerned:
         _judge_open(turn, operation, evidence)
-    elif evidence.outcome is Outcome.SUCCEEDED and (called or operation.state in _REFUSED):
-        _contradicted(turn, operation)
-    elif evidence.outcome is Outcome.REVERSED and operation.state is OperationState.SUCCEEDED:
+    elif evidence.outcome is Outcome.SUCCEEDED and not known:
+        if called or operation.state in _REFUSED | _SUCCESSFUL:
+            _contradicted(turn, operation)
+    elif evidence.outcome is Outcome.REVERSED and known and operation.state is OperationState.SUCCEEDED:
         _taken_back(turn, operation, evidence)
 
 
@@ -53,7 +60,8 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
     """Take over that a later attempt was made: by an owner of this order that was ahead, under the same pinned plan.
 
     A paused owner that wakes up sees this, and so does one whose row was lost. Making the earlier attempts again would
-    be wrong: the later one was made because they positively were not executed.
+    be wrong: the later one was made because they positively were not executed. Whoever inquires is in doubt: what an
+    inquiry says is no answer to the call, and must not send the operation elsewhere.
     """
     assert evidence.attempt is not None
     assert evidence.call_number is not None
@@ -63,24 +71,30 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         gateway=evidence.gateway,
         gateway_reference=None,
         call_number=evidence.call_number,
-        call_kind=CallKind(operation.kind.value),
+        call_kind=CallKind.INQUIRE if evidence.inquiry else CallKind(operation.kind.value),
         called_at_ms=turn.now_ms,
-        sent_until_ms=turn.now_ms,  # as far as this owner can know; 0 would let absence pass for proof
-        first_requested_at_ms=turn.now_ms,
+        # As far as this owner can know; 0 would let absence pass for proof. When the attempt was first asked for is not
+        # known either: the time of an earlier one stays, since a key may be older than it seems, but not younger.
+        sent_until_ms=turn.now_ms,
     )
     if operation.kind in OPENING:
         turn.put_payment(replace(turn.payment_of(operation), gateway=evidence.gateway))
-    return turn.put(operation)
+    turn.put(operation)
+    if evidence.inquiry:
+        return settlement.moved(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)
+    return operation
 
 
 def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     answered = evidence.answers(operation)
+    if operation.state is OperationState.DISPATCHED and not answered and evidence.outcome not in _LAST_WORDS:
+        return  # the call's own result will say it, and whose reference this is
     operation = _noted(turn, operation, evidence, answered=answered)
     match evidence.outcome:
         case Outcome.SUCCEEDED:
             _succeeded(turn, operation, evidence)
         case Outcome.DECLINED:
-            settlement.settled(turn, operation, OperationState.DECLINED, Transition.DECLINED, evidence.error)
+            settlement.refused_there(turn, operation, OperationState.DECLINED, evidence.error)
         case Outcome.REVERSED:  # then it had succeeded: both facts are told, whichever came first
             _succeeded(turn, operation, evidence)
             _taken_back(turn, turn.operations[operation.op_id], evidence)
@@ -93,18 +107,21 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
 
 
 def _noted(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
-    """Keep what the evidence teaches whatever its outcome: that the call is over, and the gateway's reference."""
+    """Keep what the evidence teaches whatever its outcome: that a call is over, and the gateway's reference."""
     reference = evidence.gateway_reference or operation.gateway_reference
     if reference != operation.gateway_reference:
         if operation.kind in OPENING:
             turn.put_payment(replace(turn.payment_of(operation), gateway_reference=reference))
         operation = turn.put(replace(operation, gateway_reference=reference))
-    if not answered:
-        return operation
     # In doubt, a call that was refused leaves no copy on its way (the executor would have said that it does not know).
+    # A second copy of a call may be answered later than the one that was waited for: it too was on its way until then.
     refused = operation.state is OperationState.UNKNOWN and evidence.outcome is Outcome.NOT_EXECUTED
-    sent_until_ms = operation.sent_until_ms if evidence.inquiry or refused else turn.now_ms
-    return turn.put(replace(operation, call_kind=None, sent_until_ms=sent_until_ms))
+    sent = evidence.call_number is not None and not evidence.inquiry and not refused
+    sent_until_ms = max(operation.sent_until_ms, turn.now_ms) if sent else operation.sent_until_ms
+    if answered or sent_until_ms != operation.sent_until_ms:
+        call_kind = None if answered else operation.call_kind
+        operation = turn.put(replace(operation, call_kind=call_kind, sent_until_ms=sent_until_ms))
+    return operation
 
 
 def _succeeded(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
@@ -131,8 +148,7 @@ def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
 
 def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     if operation.state is OperationState.DISPATCHED:
-        if answered:
-            retry.not_executed(turn, operation, evidence.error)
+        retry.not_executed(turn, operation, evidence.error)
         return
     told_unasked = evidence.call_number is None
     found_nothing = answered and evidence.inquiry
@@ -140,15 +156,15 @@ def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, an
         return
     refused = answered and not evidence.inquiry and retry.is_hopeless(evidence.error)
     if told_unasked or ((found_nothing or refused) and reconciliation.absence_is_proof(turn, operation)):
-        settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, evidence.error)
+        settlement.refused_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:
         _look_later(turn, operation)
 
 
 def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     """The last word is still to come: let the order go on, and look again later."""
-    if operation.state is OperationState.DISPATCHED and not answered:
-        return  # the call's own result will say it
+    if not answered and not _rests_anew(turn, operation, evidence):
+        return
     state, transition = _RESTS[evidence.outcome]
     if _leads_on(operation, state):
         operation = replace(operation, error=evidence.error, action_url=evidence.action_url)
@@ -159,6 +175,17 @@ def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answe
         if evidence.inquiry and reconciliation.made_again(turn, operation, found_nothing=False):
             return
     _look_later(turn, operation)
+
+
+def _rests_anew(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
+    """Return whether a word that nobody waits for, and that is not the last one, may say something new.
+
+    A result that is not awaited was taken before, or is an older one's copy; so is a notice from before the operation's
+    last fact, read again after a crash. (A row keeps no notices' ids: the log's time tells. Notices of one millisecond
+    may so be told twice, or in the wrong order; no last word is.)
+    """
+    told_unasked = evidence.call_number is None
+    return told_unasked and turn.now_ms >= operation.events[-1].occurred_at_ms
 
 
 def _leads_on(operation: OperationRow, state: OperationState) -> bool:
@@ -177,7 +204,7 @@ def _look_later(turn: Turn, operation: OperationRow) -> None:
 
 def _contradicted(turn: Turn, operation: OperationRow) -> None:
     """A success of what was refused, given up or never ours to send: money may be held that no sum counts."""
-    if any(each.transition == Transition.REVIEWED for each in operation.events):
+    if paid_once.is_contradicted(operation):
         return
     payment = turn.payment(operation.payment_id)
     if payment is not None:

@@ -15,7 +15,7 @@ comes first is the one that counts; and without a key to rely on, absence is pro
 from schemas.event_types import Transition
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind, OperationState, RetryAdvice
-from streams.domain import calls, settlement, timers
+from streams.domain import calls, paid_once, settlement, timers
 from streams.domain.limits import RECONCILE_AFTER_MS
 from streams.domain.rows import replace
 from streams.domain.sums import OPENING
@@ -71,9 +71,9 @@ def without_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
 
 
 def _is_safe_again(turn: Turn, operation: OperationRow) -> bool:
-    """Return whether the call can be made again, and cannot have its effect twice."""
+    """Return whether the call can be made again, and cannot have its effect twice, or beside another's."""
     has_token = operation.token is not None or operation.kind not in OPENING
-    return has_token and _window_open(turn, operation)
+    return has_token and _window_open(turn, operation) and not paid_once.may_take_twice(turn, operation)
 
 
 def _window_open(turn: Turn, operation: OperationRow) -> bool:

@@ -4,11 +4,10 @@ Called by `outcomes`, and by `order` when the retry timer fires. The order's que
 do not: the pause is a timer on the log. Never reached while anything is in doubt.
 """
 
-from schemas.event_types import Transition
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState, RetryAdvice
-from streams.domain import calls, routing, settlement, timers
+from streams.domain import calls, paid_once, routing, settlement, timers
 from streams.domain.limits import MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
 from streams.domain.rows import replace
 from streams.domain.turn import Turn
@@ -21,7 +20,7 @@ def not_executed(turn: Turn, operation: OperationRow, error: OperationError | No
 
     Another gateway is tried at once: the pause that this one asks for does not concern it.
     """
-    if is_hopeless(error):
+    if is_hopeless(error) or paid_once.may_take_twice(turn, operation):
         _given_up(turn, operation, error)
         return
     assert error is not None
@@ -49,10 +48,13 @@ def is_hopeless(error: OperationError | None) -> bool:
 
 def due(turn: Turn, operation: OperationRow) -> None:
     """The pause is over: make the next attempt. The gateway was chosen by the pinned plan, so it is there."""
+    if paid_once.may_take_twice(turn, operation):  # a gateway has said so meanwhile
+        _given_up(turn, operation, operation.error)
+        return
     assert operation.plan is not None
     assert operation.gateway is not None
     calls.attempted(turn, replace(operation, timer_due_at_ms=None), operation.gateway)
 
 
 def _given_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:
-    settlement.settled(turn, operation, OperationState.NOT_EXECUTED, Transition.FAILED, error)
+    settlement.refused_there(turn, operation, OperationState.NOT_EXECUTED, error)

@@ -7,7 +7,7 @@ from schemas.event_types import Transition
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState, Rejection
-from streams.domain import timers
+from streams.domain import paid_once, timers
 from streams.domain.rows import replace
 from streams.domain.sums import UNANSWERED
 from streams.domain.turn import Turn
@@ -19,6 +19,22 @@ def settled(
     """End the operation in this state: nothing more is owed, no token is kept. The sums must be right before."""
     operation = timers.let_go(turn, operation)
     return moved(turn, replace(operation, token=None, call_kind=None, error=error), state, transition)
+
+
+def refused_there(
+    turn: Turn, operation: OperationRow, state: OperationState, error: OperationError | None
+) -> OperationRow:
+    """End the operation as declined or not executed, by a gateway's word; return it.
+
+    Not one of which a gateway says that it carried out another attempt: that one's word stands against this one's, so a
+    person decides, and meanwhile the operation holds its amount. Who asked may not be told to try again.
+    """
+    if not paid_once.is_contradicted(operation):
+        transition = Transition.DECLINED if state is OperationState.DECLINED else Transition.FAILED
+        return settled(turn, operation, state, transition, error)
+    if operation.state is OperationState.MANUAL_REVIEW:
+        return operation
+    return settled(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, error)
 
 
 def moved(turn: Turn, operation: OperationRow, state: OperationState, transition: Transition) -> OperationRow:

@@ -132,8 +132,11 @@ def with_reversal(payment: PaymentRow, operation: OperationRow, *, now_ms: int) 
 
 
 def status_of(payment: PaymentRow, opening: OperationRow) -> PaymentStatus:
-    """Return the payment's status. `opening` is the authorize or sale that it began with."""
-    if payment.authorized_minor == 0:
+    """Return the payment's status. `opening` is the authorize or sale that it began with.
+
+    What was captured counts though its hold was taken back: it is there to be refunded.
+    """
+    if payment.authorized_minor == 0 and payment.captured_minor == 0:
         return _status_without_hold(opening.state)
     closed = payment.released or payment.expired or payment.captured_minor >= payment.authorized_minor
     if payment.refunded_minor > 0:

@@ -134,11 +134,11 @@ class Turn:
         return operation
 
     def say_unrecorded(self, operation: OperationRow, transition: Transition) -> None:
-        """Say a public fact about an operation that the row does not keep; it takes no sequence number of its own."""
-        payment = self.payment(operation.payment_id)
-        event = views.event_row(
-            operation, transition, payment, self.operations, sequence=self._sequence, now_ms=self.now_ms
-        )
+        """Say a public fact about an operation that the row does not keep, made of the operation alone.
+
+        Nothing tells a replay what the order looked like then. So the fact shows no payment, and its sequence is 0.
+        """
+        event = views.event_row(operation, transition, None, self.operations, sequence=0, now_ms=self.now_ms)
         self.say(self.publication(operation, event))
 
     def publication(self, operation: OperationRow, event: EventRow) -> Publish:

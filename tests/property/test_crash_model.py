@@ -18,7 +18,7 @@ import pytest
 from tests.support.crash_checks import violations
 from tests.support.crash_gateways import Whims
 from tests.support.crash_log import Faults
-from tests.support.crash_world import Scenario, run
+from tests.support.crash_world import PLANS_ONCE, Scenario, run
 
 PROCESSES = 2
 CHUNK = 25
@@ -28,7 +28,9 @@ STEADY = Whims(declined=10)
 REFUSING = Whims(declined=10, unreachable=15)
 HOLDING = Whims(declined=10, unreachable=10, broken_off=40)
 STUBBORN = Whims(refused=60, broken_off=40)
-MOODY = Whims(declined=10, unreachable=15, broken_off=10, pending=10, taken_back=10)
+MOODY = Whims(declined=10, unreachable=15, broken_off=10, pending=10, action=10, taken_back=10)
+LYING = Whims(declined=10, unreachable=40, contradicted=50, broken_off=5, pending=10, action=5, taken_back=15)
+CONTRADICTIONS = Scenario(whims=LYING, plans=PLANS_ONCE, commands=14)
 
 SOUND = {
     "no crash": (300, Scenario(crashes=0, whims=MOODY)),
@@ -36,6 +38,7 @@ SOUND = {
     "many crashes": (200, Scenario(whims=MOODY, crashes=25, crash_percent=3)),
     "calls held by the network": (600, Scenario(whims=HOLDING)),
     "calls held by the network, others refused": (600, Scenario(whims=STUBBORN, policy_version=0)),
+    "gateways that contradict themselves": (800, CONTRADICTIONS),
     "zombies": (800, Scenario(whims=REFUSING, zombies=True)),
     "zombies that speak": (400, Scenario(whims=REFUSING, zombies=True, faults=Faults(speaks_when_fenced=True))),
     "not persisted first": (500, Scenario(whims=REFUSING, faults=Faults(speak_at_once=True))),
@@ -61,6 +64,10 @@ FLAWED = {
         300,
         Scenario(whims=STUBBORN, policy_version=0, absence_is_proof=True),
     ),
+    "success taken back by anyone": (400, replace(CONTRADICTIONS, anyone_takes_back=True)),
+    "late success not heard": (100, replace(CONTRADICTIONS, late_success_is_silent=True)),
+    "further attempts after a known success": (300, replace(CONTRADICTIONS, contradictions_are_forgotten=True)),
+    "payment beside one under review": (300, replace(CONTRADICTIONS, failed_is_failed=True)),
 }
 
 

@@ -11,6 +11,7 @@ from schemas.records.orders import OperationRow, OrderRow, PaymentRow
 from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome, PaymentStatus
 from streams.domain.outputs import CallGateway, Publish
 from streams.domain.sums import IN_DOUBT, OPEN, OPENING, open_amount, status_of
+from tests.support.crash_flaws import knowingly_twice
 from tests.support.order_desk import ORDER, Desk, Said, plan
 from tests.support.order_strategies import ANSWERS, LOOKS, WISHES, Wish
 
@@ -19,6 +20,8 @@ NEVER_LEFT |= {OperationState.REJECTED, OperationState.REVERSED}
 TERMINAL = frozenset({PaymentStatus.VOIDED, PaymentStatus.EXPIRED, PaymentStatus.FAILED, PaymentStatus.REFUNDED})
 NOBODY = payment_id(ORDER, OpId("op_nobody"))
 REVERSED = Said(outcome=Outcome.REVERSED)
+STRAY = Said(reference="stray")
+STRAY_TAKEN_BACK = Said(outcome=Outcome.REVERSED, reference="stray")
 
 
 class OrderMachine(RuleBasedStateMachine):
@@ -30,6 +33,7 @@ class OrderMachine(RuleBasedStateMachine):
         self.before: OrderRow | None = None
         self.contents: dict[str, Publish] = {}
         self.seen = 0
+        self.judged = 0
         self.reversals = 0
 
     @initialize(wish=WISHES.filter(lambda wish: wish.kind in {"authorize", "sale"}), answer=ANSWERS)
@@ -80,6 +84,19 @@ class OrderMachine(RuleBasedStateMachine):
         operation = row.operations[index % len(row.operations)]
         self.reversals += 1
         self.desk.notice(operation.op_id, REVERSED, gateway=operation.gateway or "mock")
+
+    @rule(index=st.integers(0, 30), said=st.sampled_from([STRAY, STRAY_TAKEN_BACK]))
+    def contradict(self, index: int, said: Said) -> None:
+        """An attempt that was given up has succeeded after all, or had: the other gateway says so."""
+        row = self.desk.row
+        assert row is not None
+        before = row.operations[index % len(row.operations)]
+        self.desk.notice(before.op_id, said, gateway="other" if before.gateway == "mock" else "mock")
+        after = self.desk.operation(before.op_id)
+        assert after.state is before.state, "one gateway's word moves no other's operation"
+        if said is STRAY and before.attempt > 0:
+            assert "reviewed" in {each.transition for each in after.events}
+            assert next(each for each in self._row().payments if each.payment_id == after.payment_id).review
 
     @rule()
     def crash(self) -> None:
@@ -144,6 +161,12 @@ class OrderMachine(RuleBasedStateMachine):
             if isinstance(output, CallGateway):
                 assert output.request.amount_minor > 0
                 assert output.request.currency == "USD"
+
+    @invariant()
+    def no_call_could_knowingly_take_money_twice(self) -> None:
+        if self.desk.row is not None:
+            assert list(knowingly_twice(self._row(), self.desk.said[self.judged :])) == []
+        self.judged = len(self.desk.said)
 
     @invariant()
     def last_words_stand(self) -> None:

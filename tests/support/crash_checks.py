@@ -11,6 +11,7 @@ from schemas.records.payments import OperationReplied
 from schemas.vocabulary import CallKind, OperationState, Outcome
 from streams.domain.outputs import Publish
 from streams.domain.sums import UNANSWERED, UNSETTLED
+from tests.support.crash_gateways import Effect
 from tests.support.crash_world import EVENTS, REPLIES, World, request_id
 
 ENDS: Final = frozenset({Transition.SUCCEEDED, Transition.DECLINED, Transition.FAILED, Transition.REJECTED})
@@ -24,9 +25,44 @@ def violations(world: World, *, same_content: bool) -> list[str]:
         *_answered_twice_differently(world),
         *_effects(world),
         *_unfinished(world),
+        *_contradictions(world),
         *_events(world, same_content=same_content),
         *_sums(world),
     ]
+
+
+def _reviewed(world: World) -> set[OpId]:
+    """Return the operations that a person was asked about."""
+    return {
+        entry.value.event.operation.op_id
+        for entry in world.logs.topics[EVENTS]
+        if entry.value.transition is Transition.REVIEWED
+    }
+
+
+def _contradictions(world: World) -> Iterator[str]:
+    """What a gateway did after it had said that it did not is the operation's success, or for a person to judge."""
+    yield from world.orders.paid_knowingly
+    reviewed = _reviewed(world)
+    contradicted = {each.request.op_id for each in world.gateways.effects if _is_stray(world, each)}
+    yield from (f"reviewed {op_id}" for op_id in reviewed - contradicted)
+    payments = {payment.op_id: payment for row in world.orders.orders for payment in row.payments}
+    yield from (f"unreviewed {op_id}" for op_id in reviewed if op_id in payments and not payments[op_id].review)
+
+
+def _is_stray(world: World, effect: Effect) -> bool:
+    return effect.request.gateway_key in world.gateways.strays
+
+
+def _accounted(world: World) -> Iterator[Effect]:
+    """Yield the effects that the engine's sums are made of: of an operation under review, the one that it confirmed."""
+    reviewed = _reviewed(world)
+    confirmed = {each.op_id: each.gateway_reference for row in world.orders.orders for each in row.operations}
+    for effect in world.gateways.effects:
+        request = effect.request
+        reference = f"{request.gateway}-{request.gateway_key}"
+        if request.op_id not in reviewed or confirmed.get(request.op_id) == reference:
+            yield effect
 
 
 def _final_replies(world: World) -> dict[str, list[OperationReplied]]:
@@ -65,7 +101,7 @@ def _effects(world: World) -> Iterator[str]:
     """At most one effect an operation, one operation a key, and each order's effects in the order of its commands."""
     by_op: dict[OpId, int] = defaultdict(int)
     in_order: dict[str, list[OpId]] = defaultdict(list)
-    for effect in world.gateways.effects:
+    for effect in _accounted(world):
         by_op[effect.request.op_id] += 1
         in_order[effect.request.order_id].append(effect.request.op_id)
     yield from (f"effect twice {op_id}" for op_id, count in by_op.items() if count > 1)
@@ -86,9 +122,10 @@ def _effects(world: World) -> Iterator[str]:
 
 def _unfinished(world: World) -> Iterator[str]:
     states = {each.op_id: each.state for row in world.orders.orders for each in row.operations}
+    settled = {OperationState.MANUAL_REVIEW}  # `_contradictions` says whether it should be
     for command in world.sent:
         state = states.get(op_id_of(command))
-        if state is None or state in UNANSWERED | UNSETTLED:
+        if state is None or state in (UNANSWERED | UNSETTLED) - settled:
             yield f"unfinished {command.order_id} {op_id_of(command)} {state}"
 
 
@@ -105,15 +142,13 @@ def _events(world: World, *, same_content: bool) -> Iterator[str]:
         op_id, transition = copies[0].event.operation.op_id, copies[0].transition
         if transition in ENDS:
             ends[op_id].append(transition)
-        if transition is Transition.REVIEWED:
-            yield f"reviewed {op_id}"
         if same_content and any(copy != copies[0] for copy in copies):
             yield f"two contents {event_id} {transition}"
         if any(copy.event.operation.state != copies[0].event.operation.state for copy in copies):
             yield f"two states {event_id} {transition}"
     for row in world.orders.orders:
         for operation in row.operations:
-            if len(ends[operation.op_id]) != 1:
+            if len(ends[operation.op_id]) != (operation.state is not OperationState.MANUAL_REVIEW):
                 yield f"outcomes {operation.op_id} {operation.state} {ends[operation.op_id]}"
 
 
@@ -129,7 +164,7 @@ def _moved(sums: Sums, payment: PaymentId, kind: CallKind, amount_minor: int) ->
 def _sums(world: World) -> Iterator[str]:
     """The gateways' ledger, the rows and the events tell the same, to the cent."""
     ledger: Sums = defaultdict(lambda: [0, 0, 0])
-    for effect in world.gateways.effects:
+    for effect in _accounted(world):
         if effect.outcome is Outcome.SUCCEEDED:
             _moved(ledger, effect.request.payment_id, effect.request.kind, effect.request.amount_minor)
     told: Sums = defaultdict(lambda: [0, 0, 0])

@@ -2,7 +2,8 @@
 
 A gateway keeps what it did under each idempotency key, for ever, as real ones do inside their window, or it does not
 honour keys at all (`HONOURS_KEYS`). Its whims: it may be unreachable, break off before or after it did what it was
-asked (and do it when nobody waits any more), decline, or let the final word wait for a webhook.
+asked (and do it when nobody waits any more), decline, let the final word wait for a webhook or for the payer, take back
+what it did, or contradict itself: do late what it said that it had not done, and tell of it by a webhook.
 """
 
 import random
@@ -39,6 +40,7 @@ MAX_UNDER_WAY: Final = 4
 UNREACHABLE = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.OTHER_GATEWAY), reference=None)
 REFUSED = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.NEVER, code="invalid_request"), reference=None)
 BROKE_OFF = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW), reference=None)
+HAS_TO_ACT = "https://bank.example/3ds"
 DECLINED = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"), reference=None)
 
 
@@ -55,7 +57,9 @@ class Whims:
     broken_off: int = 0
     declined: int = 0
     pending: int = 0
+    action: int = 0  # the payer has to act first
     taken_back: int = 0
+    contradicted: int = 0  # of the calls that found it unreachable
 
 
 @dataclass(slots=True)
@@ -85,6 +89,8 @@ class Gateways:
     by_key: dict[str, Effect] = field(default_factory=dict)
     on_the_wire: list[InFlight] = field(default_factory=list)
     asked: set[tuple[str, str]] = field(default_factory=set)
+    strays: set[str] = field(default_factory=set)  # gateway keys of calls that were refused and may be done after all
+    untold: list[Effect] = field(default_factory=list)  # strays that were done, of which nobody has heard
     calls: int = 0
 
     def _is(self, percent: int, salt: str, key: str) -> bool:
@@ -96,6 +102,7 @@ class Gateways:
         if request.kind is CallKind.INQUIRE:
             return self._found(request)
         if self.chance.randrange(100) < self.whims.unreachable:
+            self._perhaps_contradict(request, now_ms=now_ms)
             return UNREACHABLE
         breaks = self.chance.randrange(100) < self.whims.broken_off
         if breaks and self.chance.random() < 0.5:
@@ -110,6 +117,12 @@ class Gateways:
         said = self._answer(request)
         return BROKE_OFF if breaks else said
 
+    def _perhaps_contradict(self, request: GatewayCallRequested, *, now_ms: int) -> None:
+        """Perhaps do the call after all, some time, though its sender is told that it never arrived."""
+        if self.whims.contradicted and self.chance.randrange(100) < self.whims.contradicted:
+            self.strays.add(request.gateway_key)
+            self.hold(request, now_ms=now_ms)
+
     def _refuses(self, request: GatewayCallRequested) -> bool:
         place = (request.gateway, request.gateway_key)
         is_second = place in self.asked and place not in self.answers
@@ -121,17 +134,35 @@ class Gateways:
         place = (request.gateway, request.gateway_key)
         if place in self.answers:
             return self.answers[place]
-        if self._is(self.whims.declined, "d", request.op_id):
+        if self._is(self.whims.declined, "d", request.op_id) or self._holds_nothing(request):
             said = DECLINED
         else:
-            pends = self._is(self.whims.pending, "p", key)
-            outcome = Outcome.PENDING if pends else Outcome.SUCCEEDED
-            said = Said(outcome=outcome, reference=f"{request.gateway}-{request.gateway_key}")
-            effect = Effect(request, outcome)
-            self.effects.append(effect)
-            self.by_key[request.gateway_key] = effect
+            said = self._done(request, key)
         self.answers[place] = said
         return said
+
+    def _done(self, request: GatewayCallRequested, key: str) -> Said:
+        acts = self._is(self.whims.action, "a", key)
+        outcome = Outcome.PENDING if acts or self._is(self.whims.pending, "p", key) else Outcome.SUCCEEDED
+        effect = Effect(request, outcome)
+        self.effects.append(effect)
+        self.by_key[request.gateway_key] = effect
+        if request.gateway_key in self.strays and outcome is Outcome.SUCCEEDED:
+            self.untold.append(effect)
+        reference = f"{request.gateway}-{request.gateway_key}"
+        if acts:
+            return Said(outcome=Outcome.REQUIRES_ACTION, reference=reference, action_url=HAS_TO_ACT)
+        return Said(outcome=outcome, reference=reference)
+
+    def _holds_nothing(self, request: GatewayCallRequested) -> bool:
+        """Return whether a capture or void comes when its authorization was taken back already."""
+        return request.kind in {CallKind.CAPTURE, CallKind.VOID} and any(
+            each.request.kind is CallKind.AUTHORIZE and each.outcome is Outcome.REVERSED
+            for each in self._of_payment(request)
+        )
+
+    def _of_payment(self, request: GatewayCallRequested) -> list[Effect]:
+        return [each for each in self.effects if each.request.payment_id == request.payment_id]
 
     def _found(self, request: GatewayCallRequested) -> Said:
         said = self.answers.get((request.gateway, request.gateway_key))
@@ -149,7 +180,12 @@ class Gateways:
             self._answer(self.on_the_wire.pop(0).request)
 
     def notice(self) -> GatewayNotice | None:
-        """Let one pending effect find its end, or take one success back; return the webhook about it."""
+        """Let one pending effect find its end, or take one success back; return the webhook about it.
+
+        A stray is told of first: that it was taken back would mean nothing to who never heard of it.
+        """
+        if self.untold:
+            return _notice(self.untold.pop(0), number=len(self.effects))
         pending = [effect for effect in self.effects if effect.outcome is Outcome.PENDING]
         done = [effect for effect in self.effects if effect.outcome is Outcome.SUCCEEDED]
         if pending:
@@ -157,14 +193,21 @@ class Gateways:
             effect.outcome = Outcome.SUCCEEDED
         elif done and self.chance.randrange(100) < self.whims.taken_back:
             effect = self.chance.choice(done)
-            if effect.request.kind in {CallKind.VOID, CallKind.AUTHORIZE}:
-                return None  # a hold that is gone by itself changes no ledger
+            if effect.request.kind is CallKind.AUTHORIZE and self._is_let_go(effect.request):
+                return None  # nothing is held any more that could be taken back
             effect.outcome = Outcome.REVERSED
         else:
             return None
         place = (effect.request.gateway, effect.request.gateway_key)
         self.answers[place] = replace(self.answers[place], outcome=effect.outcome)
         return _notice(effect, number=len(self.effects))
+
+    def _is_let_go(self, authorized: GatewayCallRequested) -> bool:
+        """Return whether the authorization was voided, or what was left of it released by a final capture."""
+        return any(
+            each.request.final or (each.request.kind is CallKind.VOID and each.outcome is not Outcome.REVERSED)
+            for each in self._of_payment(authorized)
+        )
 
 
 def _notice(effect: Effect, *, number: int) -> GatewayNotice:

@@ -33,6 +33,7 @@ from streams.domain.limits import DEFAULT_RULES
 from streams.domain.order import decide
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
 from tests.support.crash_commands import client_commands
+from tests.support.crash_flaws import knowingly_twice, misheard, put_in
 from tests.support.crash_gateways import (
     HONOURS_KEYS,
     REQUESTS,
@@ -56,6 +57,8 @@ MAX_ZOMBIES: Final = 3
 ZOMBIE_STEPS: Final = 60
 
 PLANS: Final = (("alpha", "beta", "alpha"), ("beta", "alpha", "beta"), ("beta",), ("alpha", "alpha"))
+PLANS_ONCE: Final = (("alpha", "beta", "gamma"), ("gamma", "alpha", "beta"), ("beta",), ("beta", "alpha"))
+"""No gateway twice. A notice names no attempt: of a gateway that had two in doubt, nobody could tell which it means."""
 
 _RULES: Final = replace(
     DEFAULT_RULES,
@@ -74,16 +77,22 @@ class Scenario:
     zombies: bool = False
     faults: Faults = field(default_factory=Faults)
     whims: Whims = field(default_factory=Whims)
+    plans: tuple[tuple[str, ...], ...] = PLANS
     policy_version: int = 1  # at first; version 0 prefers the gateway that honours keys
     plan_not_pinned: bool = False  # an operation is dispatched by the policy of the moment, not by the claim's plan
     executor_forgets: bool = False  # the executor sends again without its memory, the results topic
     absence_is_proof: bool = False  # what an inquiry does not find is taken for never executed, at once
+    anyone_takes_back: bool = False  # a success is taken back by whoever says so
+    late_success_is_silent: bool = False  # what was given up and succeeds after all is not heard
+    contradictions_are_forgotten: bool = False  # what a gateway said against itself stops no further attempt
+    failed_is_failed: bool = False  # a payment that failed lets another one in, whatever a person should look at
 
 
 @dataclass(slots=True)
 class Policy:
     """The routing policy of the moment: each version has its own order of gateways."""
 
+    plans: tuple[tuple[str, ...], ...]
     version: int = 1
 
     def plan_for(self, command: Command) -> RoutePlan:
@@ -91,7 +100,7 @@ class Policy:
 
     @property
     def plan(self) -> RoutePlan:
-        gateways = PLANS[self.version % len(PLANS)]
+        gateways = self.plans[self.version % len(self.plans)]
         return RoutePlan(
             policy_version=self.version, gateways=tuple(GatewayName(each) for each in gateways), refusal=None
         )
@@ -106,8 +115,10 @@ class Orders(Worker[OrderRow]):
     def __init__(self, logs: Logs, chance: random.Random, scenario: Scenario, policy: Policy) -> None:
         self._policy = policy
         self._plan_not_pinned = scenario.plan_not_pinned
+        self._scenario = scenario
         self._rules = _TRUSTING if scenario.absence_is_proof else _RULES
         self.decisions = 0
+        self.paid_knowingly: list[str] = []
         super().__init__(logs, chance, scenario.faults)
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
@@ -116,16 +127,26 @@ class Orders(Worker[OrderRow]):
         event = _input(entry, possible_replay=possible_replay)
         if self._plan_not_pinned and isinstance(event, VerdictReceived):
             event = replace(event, verdict=replace(event.verdict, plan=self._policy.plan))
+        if isinstance(event, NoticeReceived) and before is not None:
+            event = self._heard(event, before)
         decision = decide(before, event, self._policy.plan_for, self._rules)
         row = decision.row
         if row is None:
             return []
+        self.paid_knowingly += knowingly_twice(row, decision.outputs)
         self.rows[entry.key] = row
         writes = []
         if row != before or possible_replay:
             writes.append(self._table(entry.key, row, row))
         writes.extend(self._write(entry.key, row, output) for output in decision.outputs)
         return writes
+
+    def _heard(self, event: NoticeReceived, row: OrderRow) -> NoticeReceived:
+        flaws = self._scenario
+        notice = misheard(
+            event.notice, row, anyone_takes_back=flaws.anyone_takes_back, silent=flaws.late_success_is_silent
+        )
+        return replace(event, notice=notice)
 
     def _table(self, key: str, value: object, row: OrderRow) -> Write:
         return Write("changelog:orders", key, value, table=True, version=row.version)
@@ -202,7 +223,7 @@ class World:
         self.scenario = scenario
         self.chance = random.Random(seed)
         self.logs = Logs()
-        self.policy = Policy(version=scenario.policy_version)
+        self.policy = Policy(plans=scenario.plans, version=scenario.policy_version)
         self.gateways = Gateways(self.chance, scenario.whims)
         self.sent = client_commands(self.chance, scenario.commands)
         self._unsent = list(reversed(list(enumerate(self.sent))))
@@ -339,5 +360,7 @@ def request_id(number: int) -> str:
 def run(scenario: Scenario, seed: int) -> World:
     """Play one history to its end and return the world as it is then."""
     world = World(scenario, seed)
-    world.play()
+    forgotten, failed = scenario.contradictions_are_forgotten, scenario.failed_is_failed
+    with put_in(contradictions_are_forgotten=forgotten, failed_is_failed=failed):
+        world.play()
     return world

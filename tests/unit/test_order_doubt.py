@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from schemas.vocabulary import CallKind, OperationState, Overlay, Rejection, TimerKind
+from schemas.records.gateway import GatewayCallRequested
+from schemas.vocabulary import CallKind, OperationState, Overlay, Rejection, RetryAdvice, TimerKind
 from streams.domain.limits import LATE_CALL_MS, MAX_EVENTS, RECONCILE_AFTER_MS
+from streams.domain.outputs import CallGateway
 from tests.support.doubtful_orders import (
     DAY_MS,
     RESEND_ADVISED,
@@ -23,6 +25,7 @@ from tests.support.order_desk import (
     Desk,
     completed,
     refund,
+    refusal,
     sale,
 )
 
@@ -170,6 +173,57 @@ def test_stale_inquiry_proves_nothing_when_a_newer_call_is_awaited() -> None:
     desk.call(NOT_FOUND)
     assert desk.state(op_id) is OperationState.UNKNOWN
     assert desk.operation(op_id).call_kind is CallKind.SALE
+
+
+def test_operation_rests_once_when_the_result_and_the_notice_after_it_are_read_again() -> None:
+    desk = Desk()
+    op_id = desk.send(sale())
+    desk.grant()
+    result = desk.call(ACTION)
+    started_ms = desk.now_ms
+    desk.now_ms += 1
+    desk.notice(op_id, PENDING)
+    desk.now_ms += 1
+    desk.notice(op_id, ACTION)
+    before = desk.row
+    desk.replay = True
+    desk.now_ms = started_ms  # the time of a record is the log's, also when it is read again
+    desk.result(result)
+    desk.now_ms += 1
+    desk.notice(op_id, PENDING)
+    assert desk.row is before
+    assert desk.operation(op_id).action_url is None
+    assert len({each.event_id for each in desk.events}) == 4
+
+
+def test_lateness_counts_from_the_last_answer_to_any_copy_of_the_call() -> None:
+    """Two copies were made, and the one that nobody waits for any more was given up later."""
+    desk, op_id = doubtful()
+    first = completed(first_call(desk, op_id), UNKNOWN, now_ms=desk.now_ms)
+    desk.now_ms += LATE_CALL_MS
+    desk.result(first)
+    looked(desk, op_id, NOT_FOUND)
+    assert state(desk, op_id) is OperationState.UNKNOWN
+    desk.now_ms += LATE_CALL_MS
+    looked(desk, op_id, NOT_FOUND)
+    assert state(desk, op_id) is OperationState.NOT_EXECUTED
+
+
+def test_lateness_does_not_count_from_a_refusal_of_another_copy_of_the_call() -> None:
+    desk, op_id = doubtful()
+    first = completed(first_call(desk, op_id), refusal(RetryAdvice.NEVER), now_ms=desk.now_ms)
+    desk.now_ms += LATE_CALL_MS
+    before = desk.row
+    desk.result(first)
+    assert desk.row is before
+    looked(desk, op_id, NOT_FOUND)
+    assert state(desk, op_id) is OperationState.NOT_EXECUTED
+
+
+def first_call(desk: Desk, op_id: str) -> GatewayCallRequested:
+    """Return the first call that was made of the operation."""
+    calls = [each.request for each in desk.said if isinstance(each, CallGateway)]
+    return next(each for each in calls if each.op_id == op_id)
 
 
 def test_look_is_not_made_when_its_timer_is_fired_before_its_time() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from schemas.identifiers import OpId
 from schemas.vocabulary import CallKind, OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.errors import InvariantViolatedError
 from streams.domain.outcomes import AUTHORIZATION_EXPIRED
@@ -189,6 +190,45 @@ def test_notice_is_ignored_when_it_leaves_any_doubt_about_its_operation(fields: 
     before = desk.row
     desk.notice(None, Said(reference=None), **fields)
     assert desk.row is before
+
+
+def pending_refund(reference: str | None) -> tuple[Desk, OpId]:
+    desk = Desk()
+    desk.do(sale(), Said(reference="pay-ref"))
+    wish = refund(desk.payment.payment_id, 6_000, key="1")
+    return desk, desk.do(wish, Said(outcome=Outcome.PENDING, reference=reference))
+
+
+def told_of_refund(desk: Desk, said: Said) -> None:
+    """A notice without our operation's id, as of a refund that was made at the gateway's own desk."""
+    desk.notice(None, said, kind=CallKind.REFUND, payment_reference="pay-ref")
+
+
+def test_notice_is_ignored_when_the_only_open_operation_has_another_reference() -> None:
+    desk, op_id = pending_refund("re-1")
+    before = desk.row
+    told_of_refund(desk, Said(reference="re-2"))
+    assert desk.row is before
+    told_of_refund(desk, Said(reference="re-1"))
+    assert desk.state(op_id) is OperationState.SUCCEEDED
+
+
+def test_notice_is_ignored_when_it_confirms_another_amount_than_the_only_open_operation() -> None:
+    desk, _ = pending_refund(None)
+    before = desk.row
+    told_of_refund(desk, Said(reference="re-2", confirmed_minor=2_000, confirmed_currency="USD"))
+    assert desk.row is before
+
+
+def test_notice_speaks_for_no_later_operation_when_it_names_no_object_and_comes_twice() -> None:
+    desk, first = pending_refund(None)
+    told_of_refund(desk, Said(reference=None))
+    assert desk.state(first) is OperationState.PENDING
+    told_of_refund(desk, Said(reference="re-1"))
+    second = desk.do(refund(desk.payment.payment_id, 3_000, key="2"), UNKNOWN)
+    for reference in ("re-1", None):
+        told_of_refund(desk, Said(reference=reference))
+    assert (desk.state(first), desk.state(second)) == (OperationState.SUCCEEDED, OperationState.UNKNOWN)
 
 
 def test_notice_is_refused_as_a_defect_when_it_names_no_order() -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from schemas.records.claims import ClaimRow
+from schemas.records.commands import op_id_of
 from schemas.vocabulary import CallKind, OperationState, RetryAdvice
 from streams.domain.errors import InvariantViolatedError
 from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS
@@ -219,6 +220,25 @@ def test_refusal_of_a_full_order_is_told_again_when_the_command_is_replayed() ->
     said = crashed(desk)
     desk.send(sale(key="too many"))
     assert [type(each) for each in said] == [Publish, Reply, SendClaim]
+
+
+def test_refusal_of_a_full_order_is_told_in_the_same_words_when_the_order_has_moved_on() -> None:
+    desk = Desk()
+    desk.do(sale(1_000_000))
+    payment = desk.payment.payment_id
+    for number in range(MAX_OPERATIONS - 1):
+        desk.send(refund(payment, 1, key=f"r{number}"))
+    desk.send(refund(payment, 1, key="too many"), command_id="last")
+    first = desk.events[-1]
+    assert (first.event.operation.op_id, first.event.sequence) == (op_id_of(refund(payment, 1, key="too many")), 0)
+    moment = desk.now_ms
+    desk.now_ms += 1
+    desk.grant()
+    desk.call()
+    said = crashed(desk)
+    desk.now_ms = moment
+    desk.send(refund(payment, 1, key="too many"), command_id="last")
+    assert next(each for each in said if isinstance(each, Publish)) == first
 
 
 def test_row_leaves_when_everything_is_settled_and_its_life_is_over() -> None:

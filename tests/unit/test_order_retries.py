@@ -1,12 +1,29 @@
 """Attempts: what follows on a call that positively was not executed."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.identifiers import OpId
-from schemas.vocabulary import OperationState, RetryAdvice, TimerKind
+from schemas.vocabulary import CallKind, OperationState, RetryAdvice, TimerKind
 from streams.domain.limits import FOLLOW_UP_ATTEMPTS, MAX_ATTEMPTS, MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
 from streams.domain.outputs import ClearTimer
-from tests.support.order_desk import MOCK, ORDER, ORIGIN, OTHER, SUCCESS, Desk, Said, plan, refund, refusal, sale
+from tests.support.order_desk import (
+    MOCK,
+    NOT_FOUND,
+    ORDER,
+    ORIGIN,
+    OTHER,
+    SUCCESS,
+    UNKNOWN,
+    Desk,
+    Said,
+    completed,
+    plan,
+    refund,
+    refusal,
+    sale,
+)
 
 UNREACHABLE = refusal(RetryAdvice.OTHER_GATEWAY)
 
@@ -155,6 +172,30 @@ def test_owner_that_is_behind_catches_up_when_it_is_a_follow_up() -> None:
     behind.result(result)
     assert behind.state(op_id) is OperationState.SUCCEEDED
     assert behind.timers == {}
+
+
+def test_owner_that_is_behind_is_in_doubt_when_it_hears_of_a_later_attempts_inquiry() -> None:
+    """What an inquiry does not find is no refusal of the call: nothing may be sent elsewhere because of it."""
+    desk = Desk(plan=plan("mock", "other", "mock"))
+    op_id = desk.send(sale())
+    desk.grant()
+    ahead = replace(desk.requests.popleft(), kind=CallKind.INQUIRE, attempt=2, call_number=3, gateway=OTHER)
+    desk.result(completed(ahead, NOT_FOUND, now_ms=desk.now_ms))
+    assert (desk.state(op_id), desk.operation(op_id).attempt) == (OperationState.UNKNOWN, 2)
+    assert len(desk.requests) == 0
+    assert desk.timers[op_id].kind is TimerKind.RECONCILE
+    desk.notice(op_id, SUCCESS, gateway=OTHER)
+    assert desk.transitions == ["accepted", "doubted", "succeeded"]
+
+
+def test_key_counts_as_no_younger_than_the_first_attempt_when_a_later_one_is_heard_of() -> None:
+    desk = Desk()
+    op_id = desk.send(sale())
+    desk.grant()
+    first = desk.requests.popleft()
+    desk.now_ms += 1_000_000
+    desk.result(completed(replace(first, attempt=2, call_number=2), UNKNOWN, now_ms=desk.now_ms))
+    assert desk.operation(op_id).first_requested_at_ms == first.first_requested_at_ms
 
 
 def test_payment_is_reviewed_when_an_attempt_that_was_given_up_succeeds_after_all() -> None:

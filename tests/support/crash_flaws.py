@@ -1,0 +1,69 @@
+"""Contradictions in the crash model: what a worker may not do once it knows of one, and how to put such a flaw back."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from unittest.mock import patch
+
+from gateway_adapters.contract import GatewayNotice
+from schemas.event_types import Transition
+from schemas.records.gateway import GatewayCallRequested
+from schemas.records.orders import OperationRow, OrderRow, PaymentRow
+from schemas.vocabulary import CallKind, Outcome, PaymentStatus
+from streams.domain import paid_once
+from streams.domain.outputs import CallGateway, Output
+from streams.domain.sums import OPEN, status_of
+from streams.domain.turn import Turn
+
+
+def knowingly_twice(row: OrderRow, outputs: Iterable[Output]) -> Iterator[str]:
+    """Yield each new call that might take money a second time, by what the row itself tells."""
+    calls = [each.request for each in outputs if isinstance(each, CallGateway) and not each.request.repeated]
+    for call in calls:
+        operation = next(each for each in row.operations if each.op_id == call.op_id)
+        if call.kind is CallKind.INQUIRE:
+            continue
+        if any(each.transition == Transition.REVIEWED for each in operation.events):
+            yield f"knowingly again {call.op_id}"
+        if call.kind in {CallKind.AUTHORIZE, CallKind.SALE}:
+            yield from _beside(row, call)
+
+
+def _beside(row: OrderRow, call: GatewayCallRequested) -> Iterator[str]:
+    for payment in row.payments:
+        held = payment.authorized_minor > 0 or payment.captured_minor > payment.refunded_minor
+        still_open = any(each.state in OPEN and each.payment_id == payment.payment_id for each in row.operations)
+        if payment.payment_id != call.payment_id and (held or still_open or payment.review):
+            yield f"knowingly beside {payment.payment_id} {call.op_id}"
+
+
+def _is_stray(notice: GatewayNotice, operation: OperationRow) -> bool:
+    """Return whether the notice tells of another attempt than the operation's last."""
+    known = operation.gateway_reference
+    return notice.gateway != operation.gateway or (known is not None and known != notice.gateway_reference)
+
+
+def misheard(notice: GatewayNotice, row: OrderRow, *, anyone_takes_back: bool, silent: bool) -> GatewayNotice:
+    """Return the notice as a flawed engine takes it."""
+    for operation in row.operations:
+        if operation.op_id == notice.op_id and operation.gateway is not None and _is_stray(notice, operation):
+            if anyone_takes_back and notice.outcome is Outcome.REVERSED:
+                return replace(notice, gateway=operation.gateway, gateway_reference=None)
+            if silent and notice.outcome is Outcome.SUCCEEDED:
+                return replace(notice, outcome=Outcome.PENDING)
+    return notice
+
+
+@contextmanager
+def put_in(*, contradictions_are_forgotten: bool, failed_is_failed: bool) -> Iterator[None]:
+    """Let the domain send on whatever gateways said against themselves, or ask of another payment only if it failed."""
+    with ExitStack() as stack:
+        if contradictions_are_forgotten:
+            stack.enter_context(patch.object(paid_once, "may_take_twice", lambda *_: False))
+        if failed_is_failed:
+            stack.enter_context(patch.object(paid_once, "_stands", _has_not_failed))
+        yield
+
+
+def _has_not_failed(turn: Turn, payment: PaymentRow) -> bool:
+    return status_of(payment, turn.operations[payment.op_id]) is not PaymentStatus.FAILED
