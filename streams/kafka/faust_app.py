@@ -74,6 +74,8 @@ class WorkerApp(faust.App):
     revocations: int = 0
     """How often partitions were given away. What was read or begun before the last time is over: the group's generation
     does not tell, since it rises only when the next assignment comes."""
+    fetches_ended: int = 0
+    """How many fetches have ended; what they brought is in the ledgers, and in the queues once the next one begins."""
     assigned_after: int = 0
     """How many revocations came before the assignment that is being served, or recovered."""
 

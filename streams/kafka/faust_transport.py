@@ -105,6 +105,11 @@ class LedgerConsumer(Consumer):
         return self.app.ledger
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
+        records = await self._fetch_and_note(active_partitions, timeout)
+        self.app.fetches_ended += 1
+        return records
+
+    async def _fetch_and_note(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- as above
         # A copy: Faust hands its own set to the consumer's thread and changes it meanwhile, and to aiokafka a set that
         # has become empty means every partition.
         wanted = None if active_partitions is None else set(active_partitions)

@@ -234,8 +234,9 @@ async def test_worker_recovers_when_the_changelog_ends_in_a_transaction_marker(k
 class _StockEnd(OrderedRecovery):
     """Waits for a record at the last offset, as upstream does."""
 
-    async def _pass_over_empty_ends(self, behind: object) -> None:
+    def _came_all(self, tp: object, now: object, *, fetches: int) -> bool:
         self.looked = True
+        return False
 
 
 class _StockEndManager(OrderedTableManager):
