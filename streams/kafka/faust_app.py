@@ -18,7 +18,7 @@ from faust.types import TP
 
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.faust_recovery import OrderedTableManager
-from streams.kafka.faust_transport import WorkerTransport
+from streams.kafka.faust_transport import LedgerConsumer, WorkerTransport
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Pipeline
 from streams.kafka.worker_settings import MAX_REQUEST_BYTES, WorkerSettings
@@ -119,6 +119,11 @@ class WorkerApp(faust.App):
             "request_timeout_ms": round(BROKER_REQUEST_TIMEOUT_S * 1000),
             **credentials_to_aiokafka_auth(self.conf.broker_credentials, self.conf.ssl_context),
         }
+
+    def check_membership(self) -> None:
+        """Return if the worker is a member of its group, or on the way. Raises: MembershipEndedError."""
+        if isinstance(self._consumer, LedgerConsumer):  # None before the start
+            self._consumer.check_membership()
 
     async def wait_for_crash(self) -> None:
         """Returns when any of Faust's services has crashed the app."""

@@ -28,6 +28,7 @@ from streams.kafka.row_tables import RowTable, changelog_topic
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
+from streams.kafka_clients.consumer import MembershipEndedError
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import wall_clock_ms
 
@@ -39,6 +40,9 @@ TABLES_MAX = 16
 
 INPUTS_A_TURN = 32
 """Records handled before everybody else on the event loop gets a turn: some ten milliseconds of work."""
+
+MEMBERSHIP_LOOK_S = 1.0
+"""Between two looks whether the worker takes part in its group."""
 
 MAX_RECORD_TIME_S = 253_402_300_799.0
 """The last second of the year 9999, where RFC 3339 ends."""
@@ -80,7 +84,7 @@ class Worker:
         self._replay_ends: dict[TP, int] = {}
         self._owned: frozenset[int] = frozenset()
         self._ended = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
         """Set when the first assignment is recovered and inputs flow; stays set."""
         self.crashed: BaseException | None = None
@@ -124,7 +128,9 @@ class Worker:
             topics=[*self.app.source_topics, *self._changelogs.values()],
             security=credentials_to_aiokafka_auth(credentials_of(self._settings), self._settings.ssl_context),
         )
-        self._watch = asyncio.create_task(self._watch_app(), name="worker-watch")
+        self._watches = [
+            asyncio.create_task(watch(), name="worker-watch") for watch in (self._watch_app, self._watch_membership)
+        ]
         await self.app.start()
 
     async def run(self) -> None:
@@ -158,10 +164,10 @@ class Worker:
             for table in self._tables.values():
                 table.keep_only(())
             self._ended.set()
-            if self._watch is not None:
-                self._watch.cancel()
+            for watch in self._watches:
+                watch.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await self._watch
+                    await watch
 
     async def publish(self, message: Outgoing) -> None:
         """Send a message that no input caused (a due timer), and return when it is acknowledged.
@@ -268,6 +274,15 @@ class Worker:
         """Faust's own services crash their root; that is the app."""
         await self.app.wait_for_crash()
         self.pipeline.fail(self.app.crash_reason or WorkerError("Faust crashed without a reason"))
+
+    async def _watch_membership(self) -> None:
+        """A worker that fetches nothing would not notice otherwise, nor would one that was given no partition."""
+        try:
+            while True:
+                await asyncio.sleep(MEMBERSHIP_LOOK_S)
+                self.app.check_membership()
+        except MembershipEndedError as ended:
+            self.pipeline.fail(ended)
 
 
 def build_worker(
