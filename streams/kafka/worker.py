@@ -84,6 +84,7 @@ class Worker:
         self._replay_ends: dict[TP, int] = {}
         self._owned: frozenset[int] = frozenset()
         self._ended = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
         self._watches: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
         """Set when the first assignment is recovered and inputs flow; stays set."""
@@ -131,7 +132,15 @@ class Worker:
         self._watches = [
             asyncio.create_task(watch(), name="worker-watch") for watch in (self._watch_app, self._watch_membership)
         ]
-        await self.app.start()
+        self._starting = asyncio.create_task(self.app.start(), name="worker-start")
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            # Faust's own start waits for the first recovery, whatever becomes of the worker meanwhile.
+            await asyncio.wait([self._starting, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        if self._starting.done():
+            self._starting.result()
 
     async def run(self) -> None:
         """Start, serve until `request_stop` or a failure, stop.
@@ -164,10 +173,13 @@ class Worker:
             for table in self._tables.values():
                 table.keep_only(())
             self._ended.set()
-            for watch in self._watches:
-                watch.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await watch
+            await self._end_own_tasks()
+
+    async def _end_own_tasks(self) -> None:
+        own = [*self._watches, *([] if self._starting is None else [self._starting])]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)  # a failed start has raised in `start`
 
     async def publish(self, message: Outgoing) -> None:
         """Send a message that no input caused (a due timer), and return when it is acknowledged.

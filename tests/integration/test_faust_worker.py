@@ -14,6 +14,7 @@ from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
 from streams.kafka import stamps
+from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import DeliveryGapError, StalledError, TopicsNotReadyError
 from streams.kafka.faust_app import FaustParts
 from streams.kafka.faust_recovery import OrderedRecovery, OrderedTableManager
@@ -255,10 +256,7 @@ async def test_recovery_hangs_when_nobody_passes_over_a_transaction_marker(kafka
     await _until(lambda: getattr(recovery, "looked", False), worker)
     assert not worker.ready.is_set()
     worker.request_stop()
-    await worker.stop()
-    serving.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
+    await asyncio.wait_for(serving, WAIT_S)
 
 
 async def _end_changelog_in_a_marker(kafka: FoundKafka, topics: TallyTopics) -> None:
@@ -267,6 +265,16 @@ async def _end_changelog_in_a_marker(kafka: FoundKafka, topics: TallyTopics) -> 
         producer.transaction(),
     ):
         await producer.send(topics.changelog, b"1", key=b"key-1", partition=0)
+
+
+async def test_worker_ends_when_it_fails_before_its_first_recovery_is_over(
+    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust waits for the end of that recovery, which does not come."""
+    monkeypatch.setattr(ChangelogLedger, "lacks", lambda *_args, **_offsets: True)
+    worker = build_tally(kafka.bootstrap_servers, make_topics(kafka.bootstrap_servers, partitions=1))
+    with pytest.raises(DeliveryGapError):
+        await asyncio.wait_for(worker.run(), WAIT_S)
 
 
 async def _no_heartbeat() -> bool:
