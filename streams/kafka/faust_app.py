@@ -30,6 +30,10 @@ COMMIT_EVERY_INPUTS = 1000
 BROKER_REQUEST_TIMEOUT_S = 90.0
 """Faust's and aiokafka's longest wait for one answer; must exceed the session time-out."""
 
+MAX_POLL_INTERVAL_S = 10 * 365 * 24 * 3600.0
+"""After so long without a fetch aiokafka leaves the group, and does not come back before one [1000]. A worker without a
+partition fetches nothing, for as long as nobody leaves it one: so never. What stands still in one that has partitions
+has watches of its own (`pipeline`, `changelog_catch_up`)."""
 
 METADATA_MAX_AGE_MS = 10_000
 """How soon a topic is seen that a lagging broker did not know when partitions were assigned [300,000]: the assignor
@@ -160,6 +164,7 @@ def build_app(
         broker_heartbeat_interval=settings.heartbeat_interval_s,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
         broker_request_timeout=BROKER_REQUEST_TIMEOUT_S,
+        broker_max_poll_interval=MAX_POLL_INTERVAL_S,
         broker_max_poll_records=settings.max_poll_records,
         consumer_group_instance_id=settings.instance_id,
         consumer_auto_offset_reset="earliest",

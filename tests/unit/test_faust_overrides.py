@@ -16,7 +16,7 @@ from faust.types.tuples import ConsumerMessage
 from streams.kafka import faust_recovery, stamps
 from streams.kafka.changelog_ledger import NOTHING, ChangelogLedger
 from streams.kafka.errors import DeliveryGapError
-from streams.kafka.faust_app import FaustParts, WorkerApp, build_app
+from streams.kafka.faust_app import MAX_POLL_INTERVAL_S, FaustParts, WorkerApp, build_app
 from streams.kafka.faust_recovery import OrderedRecovery
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer
@@ -29,6 +29,7 @@ from tests.support.waiting import until
 
 SOURCE = TP("orders", 0)
 WAIT_S = 5.0
+YEAR_MS = 365 * 24 * 3_600_000
 
 
 @pytest.fixture
@@ -161,6 +162,13 @@ async def test_consumer_of_the_app_is_the_ledger_consumer(app: WorkerApp) -> Non
     assert isinstance(app.consumer, LedgerConsumer)
     assert isinstance(app.producer, IdempotentProducer)
     assert isinstance(cast("Any", app.tables).recovery, OrderedRecovery)
+
+
+async def test_worker_without_a_partition_stays_in_its_group_however_long_it_fetches_nothing(app: WorkerApp) -> None:
+    """Else it leaves, and takes no partition over when another worker goes (`test_kafka_clients_membership`)."""
+    consumer = _consumer(app, LedgerConsumer)._thread._create_worker_consumer(app.transport)
+    await consumer.stop()
+    assert consumer._max_poll_interval_ms == MAX_POLL_INTERVAL_S * 1000 > YEAR_MS
 
 
 class _RecordingConsumer:

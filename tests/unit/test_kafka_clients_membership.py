@@ -9,7 +9,10 @@ import pytest
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.commit import OffsetCommitRequest
+from aiokafka.protocol.group import LeaveGroupRequest
 
+from streams.kafka.faust_app import MAX_POLL_INTERVAL_S
 from streams.kafka_clients.consumer import MembershipEndedError, check_membership
 from tests.support.waiting import until
 
@@ -46,6 +49,11 @@ class _Member:
             _Client(), self.subscription, group_id="g", enable_auto_commit=False, **options
         )
         self._coordinator.ensure_coordinator_known = self._known
+        self._coordinator._do_heartbeat = self._beat
+        self._coordinator._send_req = self._send
+        self.beats = 0
+        self.join_count = 0
+        self.sent: list[object] = []
         self._closed = False
 
     @property
@@ -54,6 +62,22 @@ class _Member:
 
     async def _known(self) -> None:
         self._coordinator.coordinator_id = 1
+
+    async def _beat(self) -> bool:
+        self.beats += 1
+        return True
+
+    async def _send(self, request: object) -> None:
+        self.sent.append(request)
+
+    async def joins(self, _subscription: object) -> bool:
+        """Be given nothing, as a member that is one too many."""
+        self.join_count += 1
+        coordinator = self._coordinator
+        coordinator.generation, coordinator.member_id = self.join_count, "m"
+        coordinator._rejoin_needed_fut = asyncio.get_running_loop().create_future()
+        self.subscription.assign_from_subscribed([])
+        return True
 
     def joins_by(self, join: Callable[[object], Awaitable[bool]]) -> None:
         self._coordinator._do_rejoin_group = join
@@ -108,3 +132,22 @@ async def test_member_that_was_stopped_on_purpose_is_none_that_failed(member: _M
 
 async def test_member_that_is_not_started_yet_is_none_that_failed() -> None:
     check_membership(SimpleNamespace(_coordinator=None))
+
+
+async def test_member_that_fetches_nothing_leaves_its_group_and_joins_no_more_after_the_interval() -> None:
+    """What `MAX_POLL_INTERVAL_S` is against: with no partition there is nothing to fetch."""
+    member = _Member(max_poll_interval_ms=30, heartbeat_interval_ms=1, retry_backoff_ms=1)
+    member.joins_by(member.joins)
+    await until(lambda: bool(member.sent), timeout_s=WAIT_S, look_again_s=0)
+    assert [type(each) for each in member.sent] == [LeaveGroupRequest]
+    await until(lambda: member.coordinator._performed_join_prepare, timeout_s=WAIT_S, look_again_s=0)
+    assert (member.join_count, member.coordinator.generation) == (1, OffsetCommitRequest.DEFAULT_GENERATION_ID)
+    await member.close()
+
+
+async def test_member_that_fetches_nothing_stays_when_the_interval_is_that_of_a_worker() -> None:
+    member = _Member(max_poll_interval_ms=int(MAX_POLL_INTERVAL_S * 1000), heartbeat_interval_ms=1)
+    member.joins_by(member.joins)
+    await until(lambda: member.beats > 30, timeout_s=WAIT_S, look_again_s=0)
+    assert member.sent == []
+    await member.close()
