@@ -54,6 +54,10 @@ OLD_LOGS_MAX = 2
 
 _ROW = struct.Struct(">BIQQ")  # is it a row (1) or a tombstone (0), generation, version, written_ms; then the value
 _META = struct.Struct(">qIQ")  # applied offset, highest generation, written_ms
+_LOCK_FILE = "/LOCK: "
+"""What all of RocksDB's words on a folder in use have in common: the path of its lock, then why. "lock" is in others
+too: "block checksum mismatch"."""
+
 _ROW_PREFIX = b"r"
 _META_KEY = b"m"
 
@@ -103,7 +107,7 @@ class RocksRows:
         try:
             return _opened_at(self._folder)
         except Exception as broken:
-            if "lock" in str(broken).lower():
+            if _LOCK_FILE in str(broken):
                 raise LocalRowsLockedError(f"{self._folder} is open in another process") from broken
             log.error("local_rows_unreadable", folder=self._folder.name, error=str(broken))  # noqa: TRY400 -- rebuilt
             return self._start_empty()
