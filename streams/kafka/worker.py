@@ -242,6 +242,8 @@ class Worker:
         if self.pipeline.failure is not None:
             return  # the worker is about to stop
         await self.pipeline.rewrite_regressed()
+        if not self.app.is_assigned(generation):
+            return  # else partitions that went away would be opened again, and be taken for owned
         self._owned = numbers
         self._on_partitions_ready(numbers, self._rows_of(numbers))
         log.info("partitions_ready", app=self.app.conf.id, generation=generation, partitions=sorted(numbers))
