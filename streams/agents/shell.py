@@ -2,7 +2,8 @@
 
 The one place with a broad `except`: a defect of ours must not stop every order of a partition. The record goes to the
 dead letters, to be redriven after the fix, up to a limit; past the limit the worker stops, since a bad deploy must not
-pour the whole log into the dead letters. A broken invariant stops it at once.
+pour the whole log into the dead letters. A broken invariant stops it at once, and so do rows that cannot be read: that
+is no fault of the record, and every other one of the partition would follow it.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from schemas.messages import MessageCodec
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import RefusedError
 from streams.domain.errors import InvariantViolatedError
+from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.pipeline import oversize
 from streams.kafka.shell import InputEvent, Outgoing, RowReader, Step
 from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
@@ -35,12 +37,22 @@ class AgentShell:
         self._failures = 0
 
     def handle(self, event: InputEvent, read: RowReader) -> Step:
-        """Return the step for one record. Raises: InvariantViolatedError, or our own defect past the limit."""
+        """Return the step for one record.
+
+        Raises: InvariantViolatedError, LocalRowsBrokenError, or our own defect past the limit.
+        """
+
+        def reading(table: str, key: bytes) -> bytes | None:
+            try:
+                return read(table, key)
+            except Exception as broken:
+                raise LocalRowsBrokenError(f"a row of {table} in partition {event.partition}") from broken
+
         try:
-            step = self._take(event, read)
+            step = self._take(event, reading)
         except RefusedError as refusal:
             return self._dead(event, refusal.reason, refusal.detail)
-        except InvariantViolatedError:
+        except (InvariantViolatedError, LocalRowsBrokenError):
             raise
         except Exception as defect:
             self._failures += 1

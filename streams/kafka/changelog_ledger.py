@@ -60,6 +60,27 @@ class ChangelogLedger(Generic[T]):
                 state.before[offset] = state.last_fetched
                 state.last_fetched = offset
 
+    def last_fetched(self, partition: T) -> int:
+        """The offset of the last record fetched; before the first one that may come when none was yet."""
+        state = self._partitions.get(partition)
+        return NOTHING if state is None else state.last_fetched
+
+    def lacks(self, partition: T, end: int, *, own: int) -> bool:
+        """Whether a record that was fetched is not applied; of those up to `end`, since others may still come.
+
+        Args:
+            partition: of the changelog.
+            end: the last offset that counts.
+            own: up to where the rows themselves stand.
+        """
+        state = self._partitions.get(partition)
+        if state is None:
+            return False
+        applied, offset = max(state.applied, own), state.last_fetched
+        while offset > max(applied, end):
+            offset = state.before.get(offset, NOTHING)
+        return offset > applied
+
     def apply(self, partition: T, offset: int, *, own: int) -> None:
         """This record is about to be applied; one that is known already is passed over.
 

@@ -3,6 +3,7 @@
 WorkerError
 ├── TopicsNotReadyError     fix the topics (`topics apply`), then start again
 ├── LocalRowsLockedError    another process uses the same data folder
+├── LocalRowsBrokenError    the file of the rows is damaged: restart, they are read back from the changelog
 ├── TooLargeError           a defect: the owner of the handler must bound its rows and messages
 ├── DeliveryGapError        Faust dropped a fetched record: restart, the record is read again
 ├── NotCopartitionedError   a topic of the worker has another partition count
@@ -20,6 +21,10 @@ class TopicsNotReadyError(WorkerError):
 
 class LocalRowsLockedError(WorkerError):
     """The local rows of a partition are open in another process."""
+
+
+class LocalRowsBrokenError(WorkerError):
+    """The local rows of a partition cannot be read; what is to be decided by them must wait for a restart."""
 
 
 class TooLargeError(WorkerError):

@@ -18,7 +18,7 @@ from faust.types import TP
 
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.faust_recovery import OrderedTableManager
-from streams.kafka.faust_transport import WorkerTransport
+from streams.kafka.faust_transport import LedgerConsumer, WorkerTransport
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Pipeline
 from streams.kafka.worker_settings import MAX_REQUEST_BYTES, WorkerSettings
@@ -30,6 +30,10 @@ COMMIT_EVERY_INPUTS = 1000
 BROKER_REQUEST_TIMEOUT_S = 90.0
 """Faust's and aiokafka's longest wait for one answer; must exceed the session time-out."""
 
+MAX_POLL_INTERVAL_S = 10 * 365 * 24 * 3600.0
+"""After so long without a fetch aiokafka leaves the group, and does not come back before one [1000]. A worker without a
+partition fetches nothing, for as long as nobody leaves it one: so never. What stands still in one that has partitions
+has watches of its own (`pipeline`, `changelog_catch_up`)."""
 
 METADATA_MAX_AGE_MS = 10_000
 """How soon a topic is seen that a lagging broker did not know when partitions were assigned [300,000]: the assignor
@@ -74,6 +78,8 @@ class WorkerApp(faust.App):
     revocations: int = 0
     """How often partitions were given away. What was read or begun before the last time is over: the group's generation
     does not tell, since it rises only when the next assignment comes."""
+    fetches_ended: int = 0
+    """How many fetches have ended; what they brought is in the ledgers, and in the queues once the next one begins."""
     assigned_after: int = 0
     """How many revocations came before the assignment that is being served, or recovered."""
 
@@ -118,6 +124,11 @@ class WorkerApp(faust.App):
             **credentials_to_aiokafka_auth(self.conf.broker_credentials, self.conf.ssl_context),
         }
 
+    def check_membership(self) -> None:
+        """Return if the worker is a member of its group, or on the way. Raises: MembershipEndedError."""
+        if isinstance(self._consumer, LedgerConsumer):  # None before the start
+            self._consumer.check_membership()
+
     async def wait_for_crash(self) -> None:
         """Returns when any of Faust's services has crashed the app."""
         await self._crashed.wait()
@@ -153,6 +164,7 @@ def build_app(
         broker_heartbeat_interval=settings.heartbeat_interval_s,
         broker_rebalance_timeout=settings.rebalance_timeout_s,
         broker_request_timeout=BROKER_REQUEST_TIMEOUT_S,
+        broker_max_poll_interval=MAX_POLL_INTERVAL_S,
         broker_max_poll_records=settings.max_poll_records,
         consumer_group_instance_id=settings.instance_id,
         consumer_auto_offset_reset="earliest",

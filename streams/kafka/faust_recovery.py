@@ -9,6 +9,7 @@
 | `_build_offsets` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
 | `_wait` | a step that took too long ends the recovery without a word, and the worker is never ready |
 | `_end_at_position` | 7: hangs when the changelog's last offset is a transaction marker or was compacted away |
+| `on_recovery_completed` | a recovery that ends before its records are applied: lanes would open without those rows |
 | `_build_offsets`, `_seek_offsets` | a record that is dropped on its way is missed by nobody (`changelog_ledger`) |
 | `TableManager.changelog_queue` | is cleared when the flow is resumed: a standby never has the rows that waited in it |
 | `TableManager.on_start` | waits a second for tables that are all there |
@@ -19,6 +20,7 @@ Written against faust-streaming 0.15.3.
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -28,6 +30,8 @@ from faust.types import TP
 from mode import Service
 
 from streams.kafka.changelog_catch_up import RECORDS_MIN, Span, catch_up
+from streams.kafka.changelog_ledger import NOTHING
+from streams.kafka.errors import DeliveryGapError
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.partition_rows import ChangelogRecord
 
@@ -37,7 +41,30 @@ if TYPE_CHECKING:
 POSITION_CHECK_INTERVAL_S = 0.5
 """Between two looks whether the consumer has passed the changelog's end without a record at its last offset."""
 
+FETCHES_TO_KNOW = 2
+"""Fetches that must end before a consumer past the end has nothing more to bring: one may have been on its way, with
+records that moved the position and that nobody has seen yet; the second began when all of the first was queued."""
+
+FETCHES_TO_LOSE = 200
+"""Fetches after which a record that was fetched and has not come is lost; 20 s when nothing else is fetched."""
+
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PastEnd:
+    """A partition whose consumer is past its end though records are lacking, as it was first seen."""
+
+    came: int
+    """The offset up to which records have come."""
+    last_fetched: int
+    revocations: int
+    """Of the app: the assignment that this belongs to."""
+    fetches_ended: int
+
+    def is_as_in(self, other: "_PastEnd") -> bool:
+        """Whether nothing came or was fetched between the two looks, and the assignment is the same."""
+        return (self.came, self.last_fetched, self.revocations) == (other.came, other.last_fetched, other.revocations)
 
 
 class OrderedRecovery(Recovery):
@@ -65,7 +92,7 @@ class OrderedRecovery(Recovery):
         await self.app.on_rebalance_complete.send()
         self._set_recovery_ended()
         assignment = consumer.assignment()
-        if not self.app.is_assigned(generation_id):
+        if not self.app.is_assigned(generation_id) or self._fails_for_lacking_rows():
             return
         timeout_s = self.app.conf.broker_request_timeout
         if assignment:
@@ -84,6 +111,21 @@ class OrderedRecovery(Recovery):
             self.tables.on_standbys_ready()
         self.app.on_rebalance_end()
         self.app.on_worker_ready()
+
+    def _fails_for_lacking_rows(self) -> bool:
+        """Fail the worker, and return True, when a record that this recovery has fetched is not applied.
+
+        Whatever ended the recovery: an owner that decides without a row charges twice, and a restart reads it again.
+        """
+        for tp in self.active_tps:
+            rows_at = self.tp_to_table[tp].persisted_offset(tp)
+            end, own = self.active_highwaters[tp], NOTHING if rows_at is None else rows_at
+            if self.app.changelog_ledger.lacks(tp, end, own=own):
+                last = self.app.changelog_ledger.last_fetched(tp)
+                gap = f"{tp}: recovery ended at changelog offset {own}, but {last} was fetched"
+                self.app.pipeline.fail(DeliveryGapError(gap))
+                return True
+        return False
 
     async def _resume_streams(self, generation_id: int = 0) -> None:
         """Without tables Faust takes this way, with the same race."""
@@ -166,21 +208,61 @@ class OrderedRecovery(Recovery):
 
     @Service.task
     async def _end_at_position(self) -> None:
-        """End the recovery by the consumer's position when no record can come any more. Two looks must agree."""
-        before: dict[TP, int] = {}
+        """End the recovery by the consumer's position when no record can come any more."""
+        seen: dict[TP, _PastEnd] = {}
         while not self.should_stop:
             await self.sleep(POSITION_CHECK_INTERVAL_S)
-            behind = {tp: self.active_offsets[tp] for tp, left in self.active_remaining().items() if left > 0}
-            if self.in_recovery and behind and behind == before and self.tables.changelog_queue.empty():
-                await self._pass_over_empty_ends(behind)
-            before = behind
+            seen = await self._look_past_ends(seen)
 
-    async def _pass_over_empty_ends(self, behind: dict[TP, int]) -> None:
-        for tp in behind:
+    async def _look_past_ends(self, before: Mapping[TP, _PastEnd]) -> dict[TP, _PastEnd]:
+        """Pass over the empty ends that were seen before; returns what is to be looked at again.
+
+        The position alone says nothing: it is ahead of every record that the consumer has handed out, and a fetch of
+        hundreds may have been answered while it was asked for.
+        """
+        seen: dict[TP, _PastEnd] = {}
+        for tp in self._behind():
             position = await self._position(tp)
-            if position is not None and position > self.active_highwaters[tp]:
-                self.active_offsets[tp] = self.active_highwaters[tp]
-        if self.in_recovery and not self.need_recovery():
+            if position is None or tp not in self._behind() or position <= self.active_highwaters[tp]:
+                continue
+            now = self._past_end(tp)
+            first = before.get(tp)
+            if first is None or not first.is_as_in(now):
+                seen[tp] = now
+            elif self._came_all(tp, now, fetches=now.fetches_ended - first.fetches_ended):
+                self._pass_over(tp)
+            else:
+                seen[tp] = first
+        return seen
+
+    def _behind(self) -> list[TP]:
+        return [tp for tp, left in self.active_remaining().items() if left > 0] if self.in_recovery else []
+
+    def _past_end(self, tp: TP) -> _PastEnd:
+        return _PastEnd(
+            came=self.active_offsets[tp],
+            last_fetched=self.app.changelog_ledger.last_fetched(tp),
+            revocations=self.app.revocations,
+            fetches_ended=self.app.fetches_ended,
+        )
+
+    def _came_all(self, tp: TP, now: _PastEnd, *, fetches: int) -> bool:
+        """Whether everything fetched of the partition came; fails the worker when some never will.
+
+        After so many fetches of which none brought anything of it.
+        """
+        if fetches < FETCHES_TO_KNOW or not self.tables.changelog_queue.empty():
+            return False
+        if now.last_fetched <= now.came:
+            return True
+        if fetches >= FETCHES_TO_LOSE:
+            gap = f"{tp}: changelog offset {now.last_fetched} was fetched, and nothing came behind {now.came}"
+            self.app.pipeline.fail(DeliveryGapError(gap))
+        return False
+
+    def _pass_over(self, tp: TP) -> None:
+        self.active_offsets[tp] = self.active_highwaters[tp]
+        if not self.need_recovery():
             self.flush_buffers()
             self._set_recovery_ended()
             self.signal_recovery_end.set()

@@ -16,6 +16,7 @@ fails without it, so that it can go when upstream fixes it. Written against faus
 | `perform_seek` | 10: a partition without a committed offset is not sought at all |
 | `_settings_extra` | there is no setting for an idempotent producer |
 | `PromptConsumerThread` | nobody is told of heartbeats, so a frozen owner would speak when it wakes up (9) |
+| `check_membership` | nobody asks aiokafka why it joins no group any more: it waits for that, and so does the worker |
 | `PromptConsumerThread` | a fetch that waits 1.5 s for records holds up every other question on its connection |
 """
 
@@ -30,7 +31,7 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, P
 from faust.types import TP
 
 from streams.kafka.offset_ledger import OffsetLedger
-from streams.kafka_clients.consumer import check_reading, watch_heartbeats
+from streams.kafka_clients.consumer import check_membership, check_reading, watch_heartbeats
 
 FETCH_MAX_WAIT_MS = 250
 """How long a broker may hold an empty fetch [1500, fixed]. A broker answers the requests of a connection one after the
@@ -62,6 +63,11 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 -- the constructor's argument, which Faust has fixed
         return consumer
+
+    def check_membership(self) -> None:
+        """For the worker's thread. Raises: MembershipEndedError: the consumer takes part in the group no more."""
+        if self._consumer is not None:
+            check_membership(self._consumer)
 
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
         """Fetch for the assignment of this moment: nothing when it is over before the fetch is.
@@ -100,11 +106,21 @@ class LedgerConsumer(Consumer):
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
+    def check_membership(self) -> None:
+        """Return if the worker is a member of its group, or on the way. Raises: MembershipEndedError."""
+        if isinstance(self._thread, PromptConsumerThread):
+            self._thread.check_membership()
+
     @property
     def _ledger(self) -> OffsetLedger[tuple[str, int]]:
         return self.app.ledger
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
+        records = await self._fetch_and_note(active_partitions, timeout)
+        self.app.fetches_ended += 1
+        return records
+
+    async def _fetch_and_note(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- as above
         # A copy: Faust hands its own set to the consumer's thread and changes it meanwhile, and to aiokafka a set that
         # has become empty means every partition.
         wanted = None if active_partitions is None else set(active_partitions)

@@ -36,7 +36,7 @@ class PartitionRows(Protocol):
         """When the newest row was written that came since these were opened; 0: none came."""
 
     def get(self, key: bytes) -> StoredRow | None:
-        """The row, or its tombstone, or None."""
+        """The row, or its tombstone, or None. Raises: LocalRowsBrokenError: nobody can tell."""
 
     def put(self, rows: Mapping[bytes, StoredRow], offset: int | None) -> None:
         """Write these over whatever is there and raise the applied offset to `offset`, if any: all of it or nothing."""

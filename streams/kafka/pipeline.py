@@ -96,6 +96,7 @@ class _Lane:
         self._overlay: dict[tuple[str, bytes], StoredRow] = {}
         self._persisting: asyncio.Queue[_InputInFlight] = asyncio.Queue()  # bounded by the pipeline's slots
         self._speaking: asyncio.Queue[_InputInFlight] = asyncio.Queue()  # bounded by the pipeline's slots
+        self.is_closed = False
         self._stores = {name: table.partition(partition) for name, table in pipeline.tables.items()}
         self._tasks = [
             asyncio.create_task(self._guarded(step), name=f"lane-{partition}") for step in (self._speak, self._confirm)
@@ -110,23 +111,39 @@ class _Lane:
         return None if row is None else row.value
 
     async def persist(self, event: InputEvent, step: Step) -> None:
-        """Send the rows to the changelog and let later inputs see them; returns before they are acknowledged."""
-        rows = [await self._write(write) for write in step.rows]
-        self._persisting.put_nowait(_InputInFlight(event.topic, event.offset, rows, tuple(step.speak)))
+        """Send the rows to the changelog and let later inputs see them; returns before they are acknowledged.
 
-    async def _write(self, write: RowWrite) -> _RowInFlight:
+        A lane that is closed meanwhile sends nothing more: the input is not done, and whoever has the partition next
+        reads it again.
+        """
+        rows = await self._send(step.rows)
+        if not self.is_closed:
+            self._persisting.put_nowait(_InputInFlight(event.topic, event.offset, rows, tuple(step.speak)))
+
+    async def _send(self, writes: Iterable[RowWrite]) -> list[_RowInFlight]:
+        # All stamps before the first send, which may wait. The partition may come back meanwhile, with rows of another
+        # owner: a stamp that was made from those would win over them, with a row that was decided without them.
+        stamped = [(write, self._stamp(write)) for write in writes]
+        sent: list[_RowInFlight] = []
+        for write, row in stamped:
+            sent.append(_RowInFlight(write, row, await self._pipeline.send_row(write, row.stamp, self.partition)))
+            if self.is_closed:
+                _abandon(entry.acknowledged for entry in sent)
+                return []
+        return sent
+
+    def _stamp(self, write: RowWrite) -> StoredRow:
         known = self._stored(write.table, write.key)
         before = self._pipeline.tables[write.table].stamp_of_none(self.partition) if known is None else known.stamp
-        stamp = before.next(self.generation)
-        row = StoredRow(stamp, write.value, UNDATED)
-        acknowledged = await self._pipeline.send_row(write, stamp, self.partition)
+        row = StoredRow(before.next(self.generation), write.value, UNDATED)
         self._overlay[write.table, write.key] = row
-        return _RowInFlight(write, row, acknowledged)
+        return row
 
-    async def rewrite(self, table: str, key: bytes, row: StoredRow) -> None:
-        """Write a row again, acknowledged, so that it is the last of its key on the changelog."""
-        again = await self._write(RowWrite(table=table, key=key, value=row.value))
-        await self._store([again])
+    async def rewrite(self, table: str, key: bytes) -> None:
+        """Write a row again as it is now, acknowledged, so that it is the last of its key on the changelog."""
+        row = self._stored(table, key)
+        if row is not None:
+            await self._store(await self._send([RowWrite(table=table, key=key, value=row.value)]))
 
     async def _speak(self) -> None:
         while True:
@@ -140,6 +157,8 @@ class _Lane:
         """Wait for the changelog, and only then let the rows into the local store (FAUST.md 8)."""
         for entry in rows:
             written = await entry.acknowledged
+            if self.is_closed:
+                return  # the rows are those of the next assignment by now
             dated = entry.row._replace(written_ms=written.timestamp)
             put_own(self._stores[entry.write.table], {entry.write.key: dated}, written.offset)
             if self._overlay.get((entry.write.table, entry.write.key)) is entry.row:
@@ -160,13 +179,18 @@ class _Lane:
 
     def close(self) -> None:
         """Stop at once. What is in flight is not waited for, and never committed."""
+        self.is_closed = True
         for task in self._tasks:
             task.cancel()
         for queue in (self._persisting, self._speaking):
             while not queue.empty():
                 taken = queue.get_nowait()
-                for future in [*(entry.acknowledged for entry in taken.rows), *taken.spoken]:
-                    future.add_done_callback(_retrieve)
+                _abandon([*(entry.acknowledged for entry in taken.rows), *taken.spoken])
+
+
+def _abandon(futures: Iterable[asyncio.Future[Acknowledged]]) -> None:
+    for future in futures:
+        future.add_done_callback(_retrieve)
 
 
 def _retrieve(future: asyncio.Future[Acknowledged]) -> None:
@@ -235,11 +259,16 @@ class Pipeline:
             self._watch = asyncio.create_task(self._watch_age(), name="pipeline-watch")
 
     async def rewrite_regressed(self) -> None:
-        """Make rows that won over a later record the last of their key again, before any input is handled."""
+        """Make rows that won over a later record the last of their key again, before any input is handled.
+
+        Ends when the lanes are closed meanwhile; the next assignment's recovery finds them again.
+        """
         for lane in self._lanes.values():
             for table in self.tables.values():
-                for key, row in table.take_regressed(lane.partition).items():
-                    await lane.rewrite(table.name, key, row)
+                for key in table.take_regressed(lane.partition):
+                    await lane.rewrite(table.name, key)
+                    if lane.is_closed:
+                        return
 
     def close_lanes(self) -> None:
         """Stop serving. Safe to call twice."""

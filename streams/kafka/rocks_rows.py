@@ -4,6 +4,7 @@ Called by `row_tables`. Not Faust's own RocksDB store, for three reasons: that w
 is acknowledged, writes the offset apart from the row, and believes the file blindly (FAUST.md 8).
 
 The file is a cache of the log: when it is older than the log keeps tombstones, or cannot be read, it is thrown away.
+One that shows only later that it cannot be read ends the worker, and is gone when that starts again.
 Durable against a killed process (the write-ahead log is in the page cache); after a power loss it may lack its end,
 which the changelog then fills in, since rows and offset are one write.
 """
@@ -18,7 +19,7 @@ from typing import Any
 import structlog
 from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
-from streams.kafka.errors import LocalRowsLockedError
+from streams.kafka.errors import LocalRowsBrokenError, LocalRowsLockedError
 from streams.kafka.partition_rows import StoredRow
 from streams.kafka.stamps import Stamp
 
@@ -54,6 +55,13 @@ OLD_LOGS_MAX = 2
 
 _ROW = struct.Struct(">BIQQ")  # is it a row (1) or a tombstone (0), generation, version, written_ms; then the value
 _META = struct.Struct(">qIQ")  # applied offset, highest generation, written_ms
+_LOCK_FILE = "/LOCK: "
+"""What all of RocksDB's words on a folder in use have in common: the path of its lock, then why. "lock" is in others
+too: "block checksum mismatch"."""
+
+_DAMAGED = "Corruption"
+"""How RocksDB's word on files that do not fit their checksums begins."""
+
 _ROW_PREFIX = b"r"
 _META_KEY = b"m"
 
@@ -77,7 +85,7 @@ class RocksRows:
     """Rows of one partition in one RocksDB folder."""
 
     def __init__(self, folder: Path, now_ms: Callable[[], int]):
-        """Open or create.
+        """Open or create. Reading raises LocalRowsBrokenError when the files turn out to be damaged.
 
         Raises:
             LocalRowsLockedError: another process has it open.
@@ -91,7 +99,10 @@ class RocksRows:
     def _open_trusted(self) -> Rdict:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._db = self._open()
-        offset, _, written_ms = self._meta()
+        try:
+            offset, _, written_ms = self._meta()
+        except LocalRowsBrokenError:
+            return self._start_empty()
         age_ms = self._now_ms() - written_ms
         if offset >= 0 and not -CLOCKS_DIFFER_MS <= age_ms <= TRUSTED_MS:
             log.warning("local_rows_not_trusted", folder=self._folder.name, age_ms=age_ms)
@@ -103,7 +114,7 @@ class RocksRows:
         try:
             return _opened_at(self._folder)
         except Exception as broken:
-            if "lock" in str(broken).lower():
+            if _LOCK_FILE in str(broken):
                 raise LocalRowsLockedError(f"{self._folder} is open in another process") from broken
             log.error("local_rows_unreadable", folder=self._folder.name, error=str(broken))  # noqa: TRY400 -- rebuilt
             return self._start_empty()
@@ -113,7 +124,7 @@ class RocksRows:
         return _opened_at(self._folder)
 
     def _meta(self) -> tuple[int, int, int]:
-        found = self._opened.get(_META_KEY)
+        found = self._found(_META_KEY)
         return (-1, 0, 0) if found is None else _META.unpack(found)
 
     @property
@@ -121,6 +132,31 @@ class RocksRows:
         if self._db is None:
             raise RuntimeError(f"{self._folder} is closed")
         return self._db
+
+    def _found(self, key: bytes) -> Any:
+        opened = self._opened
+        try:
+            return opened.get(key)
+        except Exception as broken:
+            raise self._given_up(broken) from broken
+
+    def _write(self, batch: WriteBatch) -> None:
+        opened = self._opened
+        try:
+            opened.write(batch)
+        except Exception as broken:
+            if str(broken).startswith(_DAMAGED):  # found while files were merged: it would be again after a restart
+                raise self._given_up(broken) from broken
+            raise  # a full disk, say
+
+    def _given_up(self, broken: Exception) -> LocalRowsBrokenError:
+        """Throw the files away now, since the process may be killed, and answer nothing more: no row is none there."""
+        log.error("local_rows_damaged", folder=self._folder.name, error=str(broken))
+        if self._db is not None:
+            self._db.close()
+            self._db = None
+        shutil.rmtree(self._folder, ignore_errors=True)
+        return LocalRowsBrokenError(f"{self._folder} cannot be read, and is thrown away")
 
     @property
     def applied_offset(self) -> int | None:
@@ -139,7 +175,7 @@ class RocksRows:
 
     def get(self, key: bytes) -> StoredRow | None:
         """See `PartitionRows`."""
-        found = self._opened.get(_ROW_PREFIX + key)
+        found = self._found(_ROW_PREFIX + key)
         return None if found is None else _unpack(found)
 
     def put(self, rows: Mapping[bytes, StoredRow], offset: int | None) -> None:
@@ -151,7 +187,7 @@ class RocksRows:
             generation, newest_ms = max(generation, row.stamp.generation), max(newest_ms, row.written_ms)
         highest = self._offset if offset is None else max(offset, self._offset)
         batch.put(_META_KEY, _META.pack(highest, generation, self._now_ms()))
-        self._opened.write(batch)
+        self._write(batch)
         self._offset, self._generation, self._newest_ms = highest, generation, newest_ms
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
@@ -160,9 +196,7 @@ class RocksRows:
         # `close`, and the partition could not be opened when it comes back.
         first = _ROW_PREFIX
         while self._db is not None:
-            entries: Iterator[tuple[Any, Any]] = self._db.items(from_key=first)  # bytes, in raw mode
-            step = list(islice(entries, ROWS_A_STEP))
-            del entries
+            step = self._step(first)
             for key, found in step:
                 if not key.startswith(_ROW_PREFIX) or self._db is None:
                     return
@@ -171,6 +205,27 @@ class RocksRows:
                 return
             first = step[-1][0] + b"\0"
 
+    def _step(self, first: bytes) -> list[tuple[bytes, bytes]]:
+        opened = self._opened
+        entries: Iterator[tuple[Any, Any]] = opened.items(from_key=first)  # bytes, in raw mode
+        step = list(islice(entries, ROWS_A_STEP))
+        del entries
+        if len(step) < ROWS_A_STEP:
+            self._require_end(opened, step[-1][0] if step else first)
+        return step
+
+    def _require_end(self, opened: Rdict, last: bytes) -> None:
+        """Raise LocalRowsBrokenError if anything but the end stops an iterator here: at damage it stops as well."""
+        here = opened.iter()
+        here.seek(last)
+        while here.valid() and here.key() <= last:
+            here.next()
+        try:
+            here.status()
+        except Exception as broken:
+            del here  # else this error would hold the folder
+            raise self._given_up(broken) from broken
+
     def forget(self, keys: Iterable[bytes]) -> None:
         """See `PartitionRows`."""
         if self._db is None:
@@ -178,7 +233,7 @@ class RocksRows:
         batch = WriteBatch(raw_mode=True)
         for key in keys:
             batch.delete(_ROW_PREFIX + key)
-        self._db.write(batch)
+        self._write(batch)
 
     def close(self) -> None:
         """See `PartitionRows`."""

@@ -28,6 +28,7 @@ from streams.kafka.row_tables import RowTable, changelog_topic
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
+from streams.kafka_clients.consumer import MembershipEndedError
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import wall_clock_ms
 
@@ -39,6 +40,9 @@ TABLES_MAX = 16
 
 INPUTS_A_TURN = 32
 """Records handled before everybody else on the event loop gets a turn: some ten milliseconds of work."""
+
+MEMBERSHIP_LOOK_S = 1.0
+"""Between two looks whether the worker takes part in its group."""
 
 MAX_RECORD_TIME_S = 253_402_300_799.0
 """The last second of the year 9999, where RFC 3339 ends."""
@@ -80,7 +84,8 @@ class Worker:
         self._replay_ends: dict[TP, int] = {}
         self._owned: frozenset[int] = frozenset()
         self._ended = asyncio.Event()
-        self._watch: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._watches: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
         """Set when the first assignment is recovered and inputs flow; stays set."""
         self.crashed: BaseException | None = None
@@ -124,8 +129,18 @@ class Worker:
             topics=[*self.app.source_topics, *self._changelogs.values()],
             security=credentials_to_aiokafka_auth(credentials_of(self._settings), self._settings.ssl_context),
         )
-        self._watch = asyncio.create_task(self._watch_app(), name="worker-watch")
-        await self.app.start()
+        self._watches = [
+            asyncio.create_task(watch(), name="worker-watch") for watch in (self._watch_app, self._watch_membership)
+        ]
+        self._starting = asyncio.create_task(self.app.start(), name="worker-start")
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            # Faust's own start waits for the first recovery, whatever becomes of the worker meanwhile.
+            await asyncio.wait([self._starting, ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        if self._starting.done():
+            self._starting.result()
 
     async def run(self) -> None:
         """Start, serve until `request_stop` or a failure, stop.
@@ -158,10 +173,13 @@ class Worker:
             for table in self._tables.values():
                 table.keep_only(())
             self._ended.set()
-            if self._watch is not None:
-                self._watch.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await self._watch
+            await self._end_own_tasks()
+
+    async def _end_own_tasks(self) -> None:
+        own = [*self._watches, *([] if self._starting is None else [self._starting])]
+        for task in own:
+            task.cancel()
+        await asyncio.gather(*own, return_exceptions=True)  # a failed start has raised in `start`
 
     async def publish(self, message: Outgoing) -> None:
         """Send a message that no input caused (a due timer), and return when it is acknowledged.
@@ -224,6 +242,8 @@ class Worker:
         if self.pipeline.failure is not None:
             return  # the worker is about to stop
         await self.pipeline.rewrite_regressed()
+        if not self.app.is_assigned(generation):
+            return  # else partitions that went away would be opened again, and be taken for owned
         self._owned = numbers
         self._on_partitions_ready(numbers, self._rows_of(numbers))
         log.info("partitions_ready", app=self.app.conf.id, generation=generation, partitions=sorted(numbers))
@@ -268,6 +288,15 @@ class Worker:
         """Faust's own services crash their root; that is the app."""
         await self.app.wait_for_crash()
         self.pipeline.fail(self.app.crash_reason or WorkerError("Faust crashed without a reason"))
+
+    async def _watch_membership(self) -> None:
+        """A worker that fetches nothing would not notice otherwise, nor would one that was given no partition."""
+        try:
+            while True:
+                await asyncio.sleep(MEMBERSHIP_LOOK_S)
+                self.app.check_membership()
+        except MembershipEndedError as ended:
+            self.pipeline.fail(ended)
 
 
 def build_worker(

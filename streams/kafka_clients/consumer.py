@@ -30,6 +30,10 @@ class ReadingEndedError(KafkaError):  # type: ignore[misc]  # aiokafka is untype
     """The consumer reads no more, and will not begin again: another must take its place."""
 
 
+class MembershipEndedError(KafkaError):  # type: ignore[misc]  # aiokafka is untyped
+    """The consumer takes part in its group no more, or not before it is asked why: another must take its place."""
+
+
 class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
     """aiokafka's own returns nothing for ever when its task of fetching has failed; this one says so.
 
@@ -58,6 +62,28 @@ def check_reading(consumer: Any) -> None:
     fetcher = consumer._fetcher  # noqa: SLF001 -- there is no public way to tell
     if fetcher.error_future.done() and not fetcher._closed:  # noqa: SLF001 -- as above
         raise ReadingEndedError("the consumer fetches no more")
+
+
+def check_membership(consumer: Any) -> None:
+    """Return if the consumer does its part in its group, is not started yet, or was stopped on purpose.
+
+    For whoever does not fetch by aiokafka's own `getmany`, which asks the same and hands the reason out: the task of
+    coordination waits for that, after any error that it does not know, and joins no group meanwhile. Safe to call from
+    another thread than the consumer's.
+
+    Raises: MembershipEndedError.
+    """
+    coordinator = consumer._coordinator  # noqa: SLF001 -- there is no public way to tell
+    if coordinator is None:
+        return
+    task = coordinator._coordination_task  # noqa: SLF001 -- as above
+    reason = coordinator._pending_exception  # noqa: SLF001 -- as above
+    if task.done():
+        reason = "it was cancelled" if task.cancelled() else task.exception()
+    elif reason is None:
+        return
+    if not consumer._closed:  # noqa: SLF001 -- as above; looked at last, since a stop sets it first
+        raise MembershipEndedError(f"the consumer is no member of its group any more: {reason!r}")
 
 
 class GroupConsumer(Protocol):

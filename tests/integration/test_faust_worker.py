@@ -5,14 +5,16 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import GroupAuthorizationFailedError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
 from streams.kafka import stamps
+from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import DeliveryGapError, StalledError, TopicsNotReadyError
 from streams.kafka.faust_app import FaustParts
 from streams.kafka.faust_recovery import OrderedRecovery, OrderedTableManager
@@ -20,6 +22,7 @@ from streams.kafka.faust_transport import LedgerConsumer, WorkerTransport
 from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker import Worker, build_worker
+from streams.kafka_clients.consumer import MembershipEndedError
 from tests.kafka_cluster import FoundKafka
 from tests.support.kafka_topics import (
     COMPACTED,
@@ -234,8 +237,9 @@ async def test_worker_recovers_when_the_changelog_ends_in_a_transaction_marker(k
 class _StockEnd(OrderedRecovery):
     """Waits for a record at the last offset, as upstream does."""
 
-    async def _pass_over_empty_ends(self, behind: object) -> None:
+    def _came_all(self, tp: object, now: object, *, fetches: int) -> bool:
         self.looked = True
+        return False
 
 
 class _StockEndManager(OrderedTableManager):
@@ -252,10 +256,7 @@ async def test_recovery_hangs_when_nobody_passes_over_a_transaction_marker(kafka
     await _until(lambda: getattr(recovery, "looked", False), worker)
     assert not worker.ready.is_set()
     worker.request_stop()
-    await worker.stop()
-    serving.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await serving
+    await asyncio.wait_for(serving, WAIT_S)
 
 
 async def _end_changelog_in_a_marker(kafka: FoundKafka, topics: TallyTopics) -> None:
@@ -264,6 +265,45 @@ async def _end_changelog_in_a_marker(kafka: FoundKafka, topics: TallyTopics) -> 
         producer.transaction(),
     ):
         await producer.send(topics.changelog, b"1", key=b"key-1", partition=0)
+
+
+async def test_worker_ends_when_it_fails_before_its_first_recovery_is_over(
+    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faust waits for the end of that recovery, which does not come."""
+    monkeypatch.setattr(ChangelogLedger, "lacks", lambda *_args, **_offsets: True)
+    worker = build_tally(kafka.bootstrap_servers, make_topics(kafka.bootstrap_servers, partitions=1))
+    with pytest.raises(DeliveryGapError):
+        await asyncio.wait_for(worker.run(), WAIT_S)
+
+
+async def _no_heartbeat() -> bool:
+    raise GroupAuthorizationFailedError("the rights of the group were taken away")
+
+
+async def _no_join(_subscription: object) -> bool:
+    raise AssertionError("a defect of an assignor")
+
+
+@pytest.mark.parametrize("failing", ["heartbeat", "join"])
+async def test_worker_without_a_partition_ends_when_it_is_no_member_of_its_group_any_more(
+    kafka: FoundKafka, failing: str
+) -> None:
+    """It fetches nothing, and only a fetch would hear of it: it would never be given what the other one leaves."""
+    topics = make_topics(kafka.bootstrap_servers, partitions=1)
+    first, second = (build_tally(kafka.bootstrap_servers, topics) for _ in range(2))
+    async with _running(first), _running(second):
+        await _until(lambda: len(first.owned_partitions) + len(second.owned_partitions) == 1)
+        idle = second if first.owned_partitions else first
+        consumer: Any = idle.app.consumer
+        coordinator = consumer._thread._consumer._coordinator
+        if failing == "heartbeat":
+            coordinator._do_heartbeat = _no_heartbeat
+        else:
+            coordinator._do_rejoin_group = _no_join
+            consumer._thread.thread_loop.call_soon_threadsafe(coordinator.request_rejoin)
+        await _until(lambda: False, idle)
+    assert isinstance(idle.crashed, MembershipEndedError)
 
 
 LATE_S = 1.0

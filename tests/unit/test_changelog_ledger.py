@@ -81,6 +81,32 @@ def test_owner_raises_the_rows_past_what_was_fetched() -> None:
     ledger.apply(P, 12, own=40)
 
 
+def test_ledger_says_when_a_fetched_record_is_not_applied() -> None:
+    ledger = reading(10, 12, 17, applied=9)
+    ledger.apply(P, 10, own=9)
+    assert [ledger.lacks(P, end, own=10) for end in (10, 11, 12, 17, 40)] == [False, False, True, True, True]
+    ledger.apply(P, 12, own=10)
+    assert [ledger.lacks(P, end, own=12) for end in (16, 17)] == [False, True]
+    assert not ledger.lacks(P, 40, own=17), "the rows were raised past it"
+
+
+def test_ledger_lacks_nothing_that_was_fetched_before_a_seek() -> None:
+    """It may have been compacted away since, and is not to come again."""
+    ledger = reading(10, 11, 12, applied=9)
+    ledger.apply(P, 10, own=9)
+    ledger.note_seek(P, 11)
+    assert not ledger.lacks(P, 12, own=10)
+    ledger.note_fetched(P, [12])
+    assert ledger.lacks(P, 12, own=10)
+
+
+def test_ledger_knows_the_last_record_that_was_fetched() -> None:
+    assert reading(10, 12, applied=9).last_fetched(P) == 12
+    assert reading(applied=9).last_fetched(P) == 9
+    assert reading().last_fetched("another") == NOTHING
+    assert not reading().lacks("another", 40, own=NOTHING)
+
+
 @given(
     offsets=st.sets(st.integers(0, 60), min_size=1, max_size=30).map(sorted),
     dropped=st.sets(st.integers(0, 29), max_size=5),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,10 +13,10 @@ from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.kafka import stamps
+from streams.kafka import faust_recovery, stamps
 from streams.kafka.changelog_ledger import NOTHING, ChangelogLedger
 from streams.kafka.errors import DeliveryGapError
-from streams.kafka.faust_app import FaustParts, WorkerApp, build_app
+from streams.kafka.faust_app import MAX_POLL_INTERVAL_S, FaustParts, WorkerApp, build_app
 from streams.kafka.faust_recovery import OrderedRecovery
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer
@@ -24,8 +25,11 @@ from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker_settings import WorkerSettings
 from streams.kafka_clients.consumer import ReadingEndedError
+from tests.support.waiting import until
 
 SOURCE = TP("orders", 0)
+WAIT_S = 5.0
+YEAR_MS = 365 * 24 * 3_600_000
 
 
 @pytest.fixture
@@ -158,6 +162,13 @@ async def test_consumer_of_the_app_is_the_ledger_consumer(app: WorkerApp) -> Non
     assert isinstance(app.consumer, LedgerConsumer)
     assert isinstance(app.producer, IdempotentProducer)
     assert isinstance(cast("Any", app.tables).recovery, OrderedRecovery)
+
+
+async def test_worker_without_a_partition_stays_in_its_group_however_long_it_fetches_nothing(app: WorkerApp) -> None:
+    """Else it leaves, and takes no partition over when another worker goes (`test_kafka_clients_membership`)."""
+    consumer = _consumer(app, LedgerConsumer)._thread._create_worker_consumer(app.transport)
+    await consumer.stop()
+    assert consumer._max_poll_interval_ms == MAX_POLL_INTERVAL_S * 1000 > YEAR_MS
 
 
 class _RecordingConsumer:
@@ -453,3 +464,139 @@ async def test_table_passes_over_a_record_without_a_key(app: WorkerApp) -> None:
         table.apply_changelog_batch([_row_event(table, offset, key)])
     assert table.rows.partition(0).applied_offset == 12
     assert failures == []
+
+
+class _Broker:
+    """The consumer of a worker in recovery: past the changelog's end, and a fetch is answered when the test says so."""
+
+    def __init__(self, table: ChangelogTable, recovery: OrderedRecovery, changelog: TP):
+        self._table, self._recovery, self._changelog = table, recovery, changelog
+        self.answers: list[list[int]] = []
+        """Offsets that each next question for the position finds fetched; then none."""
+        self.asked = 0
+
+    def assignment(self) -> set[TP]:
+        return {self._changelog}
+
+    async def position(self, _tp: TP) -> int:
+        self.asked += 1
+        self.fetched(self.answers.pop(0) if self.answers else [])
+        return END
+
+    def fetched(self, offsets: list[int]) -> None:
+        app = self._recovery.app
+        app.changelog_ledger.note_fetched(self._changelog, offsets)
+        app.fetches_ended += 1
+        for offset in offsets:
+            event = _row_event(self._table, offset)
+            event.message.tp = self._changelog
+            self._recovery.tables.changelog_queue.put_nowait_enhanced(
+                event, on_pressure_high=lambda: None, on_pressure_drop=lambda: None
+            )
+
+
+END = 100
+RECORDS = [*range(END)]
+
+
+def _recovering(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> tuple[OrderedRecovery, _Broker, list[BaseException]]:
+    """Return a recovery that has read nothing of `END` offsets, its broker, and what failed its worker."""
+    monkeypatch.setattr(faust_recovery, "POSITION_CHECK_INTERVAL_S", 0)
+    table, failures = _table(app)
+    app.changelog_ledger = ChangelogLedger()
+    app.tables.add(table)
+    changelog = TP(table.changelog_topic_name, 0)
+    recovery = OrderedRecovery(app, app.tables)
+    broker = _Broker(table, recovery, changelog)
+    monkeypatch.setattr(app, "_consumer", broker)
+    recovery.active_tps.add(changelog)
+    recovery.tp_to_table[changelog] = table
+    recovery.active_highwaters[changelog] = END - 1
+    recovery.active_offsets[changelog] = NOTHING
+    app.changelog_ledger.note_applied(changelog, NOTHING)
+    app.changelog_ledger.note_seek(changelog, 0)
+    app.flow_control.resume()
+    recovery._set_recovery_started()
+    return recovery, broker, failures
+
+
+@asynccontextmanager
+async def _running(task: Any, recovery: OrderedRecovery) -> AsyncIterator[None]:
+    """One of the recovery's own tasks."""
+    running = asyncio.create_task(task.fun(recovery))
+    try:
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+@pytest.mark.parametrize("answers", [[RECORDS], [[], RECORDS], [[], [], RECORDS[:50], RECORDS[50:]]])
+async def test_recovery_goes_on_when_a_fetch_is_answered_while_it_asks_for_the_position(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch, answers: list[list[int]]
+) -> None:
+    """The position is past the end by then, and the records are in the queue: an owner would decide without them."""
+    recovery, broker, failures = _recovering(app, monkeypatch)
+    (table,) = app.tables.values()
+    await _assign(cast("ChangelogTable", table), 0)
+    broker.answers = answers
+    async with _running(OrderedRecovery._end_at_position, recovery):
+        await until(lambda: broker.asked > 10 or not recovery.in_recovery, timeout_s=WAIT_S, look_again_s=0)
+        assert recovery.in_recovery
+        async with _running(OrderedRecovery._slurp_changelogs, recovery):
+            await until(lambda: not recovery.in_recovery, timeout_s=WAIT_S, look_again_s=0)
+    assert table.persisted_offset(TP(table.changelog_topic_name, 0)) == END - 1
+    assert failures == []
+
+
+async def test_recovery_ends_when_nothing_comes_and_the_consumer_is_past_the_end(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind the marker of a transaction."""
+    recovery, broker, failures = _recovering(app, monkeypatch)
+    async with _running(OrderedRecovery._end_at_position, recovery):
+        await until(lambda: not recovery.in_recovery, timeout_s=WAIT_S, look_again_s=0)
+    assert (broker.asked, failures) == (1 + faust_recovery.FETCHES_TO_KNOW, [])
+
+
+async def test_recovery_does_not_take_the_position_of_an_assignment_that_is_over(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovery, broker, _ = _recovering(app, monkeypatch)
+    seen = await recovery._look_past_ends({})
+    broker.fetched([])
+    broker.fetched([])
+    app.revocations += 1
+    assert list(await recovery._look_past_ends(seen)) == list(seen)
+    assert recovery.in_recovery
+
+
+async def test_recovery_fails_its_worker_when_a_record_that_was_fetched_never_came(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would wait for ever, and say nothing."""
+    recovery, broker, failures = _recovering(app, monkeypatch)
+    (changelog,) = broker.assignment()
+    app.changelog_ledger.note_fetched(changelog, RECORDS)
+    async with _running(OrderedRecovery._end_at_position, recovery):
+        await until(lambda: bool(failures), timeout_s=WAIT_S, look_again_s=0)
+    assert [type(each) for each in failures] == [DeliveryGapError]
+    assert recovery.in_recovery
+
+
+async def test_recovery_opens_no_lanes_when_a_record_that_it_fetched_is_not_applied(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever has ended it."""
+    recovery, broker, failures = _recovering(app, monkeypatch)
+    app.assigned_after, app.consumer_generation_id = app.revocations, 7
+    lanes: list[int] = []
+    app.hooks = cast("Any", SimpleNamespace(lanes_ready=lanes.append))
+    broker.fetched(RECORDS[:10])
+    await recovery.on_recovery_completed(7)
+    assert [type(each) for each in failures] == [DeliveryGapError]
+    assert lanes == []
+    assert not recovery.completed.is_set()

@@ -50,12 +50,16 @@ class _HandLog:
     """A log on which nothing is acknowledged until the test says so."""
 
     sent: list[_Sent] = field(default_factory=list)
+    room: asyncio.Event | None = None
+    """Set when there is room in the producer's buffer again; None: there is."""
 
     async def send(
         self, topic: str, value: bytes | None, *, key: bytes | None, partition: int | None, headers: Headers
     ) -> asyncio.Future[Acknowledged]:
         future: asyncio.Future[Acknowledged] = asyncio.get_running_loop().create_future()
         self.sent.append(_Sent(topic, key, value, partition, headers, future))
+        if self.room is not None:
+            await self.room.wait()
         return future
 
     def on(self, topic: str) -> list[_Sent]:
@@ -445,6 +449,61 @@ async def test_pipeline_writes_a_regressed_row_again_before_any_input(make: Make
     assert stamps.from_headers(bench.log.sent[0].headers) == Stamp(6, 3)
     bench.log.sent[0].acknowledge(2)
     await asyncio.wait_for(rewriting, WAIT_S)
+
+
+def _two_rows(_event: InputEvent, _read: RowReader) -> Step:
+    return Step(rows=[RowWrite(table="t", key=key, value=b"mine") for key in (b"k1", b"k2")], speak=[])
+
+
+def _give_away_and_take_back(bench: _Bench) -> None:
+    """While the partition was another owner's, that one wrote both rows."""
+    bench.pipeline.close_lanes()
+    bench.ledger.reset([SOURCE])
+    theirs = StoredRow(Stamp(8, 9), b"theirs", NOW_MS)
+    bench.table.merge(0, [ChangelogRecord(b"k1", theirs, 50), ChangelogRecord(b"k2", theirs, 51)])
+    bench.pipeline.open_lanes({0: 10})
+
+
+async def test_step_that_was_interrupted_loses_when_its_partition_comes_back(make: Make) -> None:
+    """Its first row waits for room; the next ones were stamped later, above what another owner had written by then."""
+    bench = make(_two_rows)
+    bench.log.room = asyncio.Event()
+    taking = asyncio.create_task(bench.take(7))
+    await _until(lambda: len(bench.log.sent) == 1)
+    _give_away_and_take_back(bench)
+    bench.log.room.set()
+    await asyncio.wait_for(taking, WAIT_S)
+    assert [(sent.key, stamps.from_headers(sent.headers)) for sent in bench.log.sent] == [(b"k1", Stamp(3, 1))]
+    bench.log.sent[0].acknowledge(52)
+    await _settled()
+    assert {row.value for _, row in bench.table.partition(0).items()} == {b"theirs"}
+    assert (bench.pipeline.in_flight, bench.ledger.committable(SOURCE), bench.failures) == (0, None, [])
+
+
+async def test_step_stamps_all_its_rows_before_it_sends_the_first(make: Make) -> None:
+    """The same row twice is two versions."""
+
+    def twice(_event: InputEvent, _read: RowReader) -> Step:
+        return Step(rows=[RowWrite(table="t", key=b"k", value=value) for value in (b"a", b"b")], speak=[])
+
+    bench = make(twice)
+    await bench.take(0)
+    assert [stamps.from_headers(sent.headers) for sent in bench.log.sent] == [Stamp(3, 1), Stamp(3, 2)]
+
+
+async def test_regressed_row_is_not_put_over_newer_ones_when_its_lane_was_closed_meanwhile(make: Make) -> None:
+    newest, late = StoredRow(Stamp(5, 2), b"new", NOW_MS), StoredRow(Stamp(4, 9), b"late", NOW_MS)
+    rows = [newest, late, newest, late]
+    keys = [b"k1", b"k1", b"k2", b"k2"]
+    records = (ChangelogRecord(key, row, n) for n, (key, row) in enumerate(zip(keys, rows, strict=True)))
+    bench = make(records=tuple(records), generation=6)
+    rewriting = asyncio.create_task(bench.pipeline.rewrite_regressed())
+    await _until(lambda: bool(bench.log.sent))
+    _give_away_and_take_back(bench)
+    bench.log.sent[0].acknowledge(4)
+    await asyncio.wait_for(rewriting, WAIT_S)
+    assert len(bench.log.sent) == 1
+    assert {row.value for _, row in bench.table.partition(0).items()} == {b"theirs"}
 
 
 async def test_pipeline_deletes_a_row_by_a_stamped_tombstone(make: Make) -> None:

@@ -1,16 +1,19 @@
 """Local rows: the same contract in memory and on disk, and what only a disk can get wrong."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rocksdict import Cache
+from rocksdict import Cache, Rdict
 
 from streams.kafka import rocks_rows
-from streams.kafka.errors import LocalRowsLockedError
+from streams.kafka.errors import LocalRowsBrokenError, LocalRowsLockedError
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog, put_own
 from streams.kafka.rocks_rows import (
     CLOCKS_DIFFER_MS,
@@ -228,6 +231,99 @@ def test_rocks_rows_start_empty_when_the_files_are_damaged(tmp_path: Path) -> No
     again.close()
 
 
+def test_rocks_rows_are_not_taken_for_open_elsewhere_when_a_block_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would rebuild them. RocksDB's word on a file that was damaged 300 bytes before its end."""
+    words = [f"Corruption: block checksum mismatch: stored = 1, computed = 2, type = 4 in {tmp_path}/9.sst offset 1"]
+
+    def opened(folder: Path) -> Rdict:
+        if words:
+            raise Exception(words.pop())  # noqa: TRY002 -- what rocksdict raises
+        return open_rows(folder)
+
+    open_rows = rocks_rows._opened_at
+    monkeypatch.setattr(rocks_rows, "_opened_at", opened)
+    rows = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    assert rows.applied_offset is None
+    rows.close()
+
+
+COUNT = 3_000
+
+
+def _damaged(folder: Path, *, largest: bool = True) -> RocksRows:
+    """Open rows that fill many blocks of one file, of which one is damaged; or one of the file with their offset."""
+    rows = RocksRows(folder, lambda: NOW_MS)
+    rows.put({b"%05d" % n: _row(1, 1, os.urandom(300)) for n in range(COUNT)}, 7)
+    rows.close()
+    RocksRows(folder, lambda: NOW_MS).close()  # what was in memory and its log is now in a file
+    files = sorted(folder.glob("*.sst"), key=lambda file: file.stat().st_size)
+    file = files[-1] if largest else files[0]
+    found = bytearray(file.read_bytes())
+    place = len(found) // 3 if largest else 8
+    for each in range(place, place + 64):
+        found[each] ^= 0xFF
+    file.write_bytes(found)
+    return RocksRows(folder, lambda: NOW_MS)
+
+
+def _read_all_by_key(rows: RocksRows) -> int:
+    return sum(rows.get(b"%05d" % n) is not None for n in range(COUNT))
+
+
+def _read_all_in_order(rows: RocksRows) -> int:
+    return sum(1 for _ in rows.items())
+
+
+@pytest.mark.parametrize("read", [_read_all_by_key, _read_all_in_order])
+def test_rocks_rows_are_thrown_away_when_a_block_turns_out_to_be_damaged(
+    tmp_path: Path, read: Callable[[RocksRows], int]
+) -> None:
+    """RocksDB's iterator just stops there, as at the end: timers that nobody knows of never come due."""
+    rows = _damaged(tmp_path / "0.rocksdb")
+    assert rows.applied_offset == 7
+    with pytest.raises(LocalRowsBrokenError):
+        read(rows)
+    with pytest.raises(RuntimeError):
+        rows.get(b"00000")  # not None: nobody may decide as if there were no row
+    assert not (tmp_path / "0.rocksdb").exists()  # at once: the process may be killed before it closes them
+    rows.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    assert again.applied_offset is None
+    again.close()
+
+
+def test_rocks_rows_start_empty_when_their_offset_cannot_be_read(tmp_path: Path) -> None:
+    rows = _damaged(tmp_path / "0.rocksdb", largest=False)
+    assert rows.applied_offset is None
+    assert list(rows.items()) == []
+    rows.close()
+
+
+@pytest.mark.parametrize(
+    ("word", "kept"), [("Corruption: block checksum mismatch", False), ("IO error: No space", True)]
+)
+def test_rocks_rows_are_thrown_away_when_writing_finds_damage_and_not_when_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, word: str, kept: bool
+) -> None:
+    rows = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    refusing = SimpleNamespace(write=_raiser(word), close=rows._opened.close)
+    monkeypatch.setattr(rows, "_db", refusing)
+    with pytest.raises(Exception, match="No space" if kept else "thrown away"):
+        rows.put({b"a": _row(3, 1, b"x")}, 7)
+    assert (tmp_path / "0.rocksdb").exists() is kept
+    if kept:
+        refusing.close()
+
+
+def _raiser(word: str) -> Callable[[object], None]:
+    def write(_batch: object) -> None:
+        raise Exception(word)  # noqa: TRY002 -- what rocksdict raises
+
+    return write
+
+
 async def test_rocks_rows_share_one_bound_on_memory_when_many_partitions_are_written(tmp_path: Path) -> None:
     """Each of them alone would fill its buffer of 16 MiB, and read as much again."""
     value, batch, batches, partitions = b"v" * 1_000, 500, 24, 8
@@ -290,6 +386,13 @@ def test_rocks_rows_refuse_when_open_elsewhere(tmp_path: Path) -> None:
     first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
     with pytest.raises(LocalRowsLockedError):
         RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    code = (
+        "import sys, pathlib; from streams.kafka.rocks_rows import RocksRows; RocksRows(pathlib.Path(sys.argv[1]), int)"
+    )
+    other = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "0.rocksdb")], check=False, capture_output=True, text=True
+    )
+    assert "LocalRowsLockedError" in other.stderr, "RocksDB has other words for another process"
     first.close()
 
 

@@ -1,0 +1,48 @@
+"""What the shell of every agent turns into a dead letter, and what it lets through."""
+
+import pytest
+
+from schemas import topics
+from schemas.messages import MessageCodec
+from schemas.schema_ids import SchemaIds
+from streams.agents.shell import AgentShell
+from streams.kafka.errors import LocalRowsBrokenError
+from streams.kafka.shell import InputEvent, RowReader, Step
+
+CODEC = MessageCodec(SchemaIds.packaged())
+EVENT = InputEvent(
+    topic=topics.CLAIMS,
+    partition=3,
+    offset=1,
+    timestamp_ms=1,
+    key=b"k",
+    value=b"v",
+    headers=(),
+    possible_replay=False,
+)
+
+
+def _reads(_event: InputEvent, read: RowReader) -> Step:
+    read("claims", b"k")
+    return Step(rows=(), speak=())
+
+
+def _has_a_defect(_event: InputEvent, _read: RowReader) -> Step:
+    raise ZeroDivisionError
+
+
+def _is_damaged(_table: str, _key: bytes) -> bytes | None:
+    raise Exception("Corruption: block checksum mismatch")  # noqa: TRY002 -- what rocksdict raises
+
+
+def test_shell_lets_it_through_when_a_row_cannot_be_read() -> None:
+    """It is no fault of the record: every record of the partition would become a dead letter."""
+    shell = AgentShell(_reads, codec=CODEC, component="claims")
+    with pytest.raises(LocalRowsBrokenError, match="claims in partition 3"):
+        shell.handle(EVENT, _is_damaged)
+
+
+def test_shell_makes_a_dead_letter_when_the_agent_has_a_defect() -> None:
+    step = AgentShell(_has_a_defect, codec=CODEC, component="claims").handle(EVENT, lambda _table, _key: None)
+    assert step.rows == ()
+    assert [message.topic for message in step.speak] == [topics.DLQ]
