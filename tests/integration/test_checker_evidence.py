@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -54,7 +54,7 @@ def log(broker: str, staged: StagedRun) -> str:
     producer = Producer({"bootstrap.servers": broker, "enable.idempotence": True})
     for topic in (*INPUT_TOPICS, topics.EVENTS, topics.CLAIMS, topics.GATEWAY_REQUESTS):
         for value in GARBAGE:
-            for key in (ORDER.encode(), b"\xff\xfe", None):
+            for key in (b"\xff\xfe", None, *([] if topic == topics.EVENTS else [ORDER.encode()])):
                 producer.produce(topic, value, key, headers=[("content-type", b"application/avro")], timestamp=1)
         for record in staged.log[topic]:
             producer.produce(
@@ -92,14 +92,19 @@ def _end(address: str, topic: str) -> int:
 
 def written(ledger: list[LedgerEntry], path: Path) -> Path:
     """The ledger in a file such as the Mock's."""
-    columns = "seq, kind, reversed_kind, amount_minor, op_id, order_id, origin_id, gateway_key"
+    names = [each.name for each in fields(LedgerEntry) if each.name != "token"]
+    columns = ", ".join(names)
     with closing(sqlite3.connect(path)) as database:
-        database.execute(f"CREATE TABLE ledger ({columns})")
+        database.execute(f"CREATE TABLE ledger ({columns}, payment_id)")
+        database.execute("CREATE TABLE payments (id, token)")
         database.execute("CREATE TABLE transitions (seq)")
         database.execute("CREATE TABLE deliveries (seq, state)")
         for entry in ledger:
-            values = [getattr(entry, name) for name in columns.split(", ")]
+            payment = f"{entry.origin_id}|{entry.order_id}"
+            values = [*(getattr(entry, name) for name in names), payment]
             database.execute(f"INSERT INTO ledger VALUES ({', '.join('?' * len(values))})", values)
+            if database.execute("SELECT count(*) FROM payments WHERE id = ?", [payment]).fetchone() == (0,):
+                database.execute("INSERT INTO payments VALUES (?, ?)", [payment, entry.token])
         database.commit()
     return path
 
@@ -144,6 +149,17 @@ async def test_freed_key_is_a_violation(log: str, staged: StagedRun, tmp_path: P
     evidence = await gatherer.when_settled(staged.history, timeout_s=20.0)
     found = violations(evidence)
     assert found == ["rows_never_regress: claim shop|order-key was forgotten before its life was over"]
+
+
+async def test_event_that_cannot_be_read_is_a_violation(log: str, staged: StagedRun, tmp_path: Path) -> None:
+    """Only the engine writes events: whoever reads them must be able to."""
+    committed(log)
+    producer = Producer({"bootstrap.servers": log})
+    producer.produce(topics.EVENTS, b"noise", ORDER.encode(), headers=[("content-type", b"application/avro")])
+    assert producer.flush(ANSWER_TIMEOUT_S) == 0
+    gatherer = EvidenceGatherer(run=RUN, bootstrap_servers=log, ledger_path=written(staged.ledger, tmp_path / "mock"))
+    found = violations(await gatherer.gather(staged.history, lag={}))
+    assert [each for each in found if each.startswith("events_equal_replay: the event at 0:")] != []
 
 
 async def test_lag_is_told_and_waited_for_to_the_limit_when_a_group_is_behind(log: str) -> None:
