@@ -186,7 +186,7 @@ async def run_orders(settings: Settings) -> None:
         source_topics=orders_agent.SOURCE_TOPICS,
         tables=[orders_agent.TABLE, timer_table.TABLE],
         partitions=settings.kafka.partitions,
-        handler=AgentShell(take, codec=codec, component=orders_agent.COMPONENT).handle,
+        handler=AgentShell(take, codec=codec, component=orders_agent.COMPONENT, accepted=agent.accepted).handle,
         settings=worker_settings_of(settings),
         on_partitions_ready=partitions_ready,
         on_partitions_revoked=partitions_revoked,

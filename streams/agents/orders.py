@@ -6,6 +6,7 @@ table of open timers; speaks to claims, executor, events and replies.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import UntranslatableError
@@ -84,10 +85,15 @@ class OrdersAgent:
         self._policies = policies
         self._gateways = gateways
         self._timers = timers
+        self._timer_changes: list[Callable[[], None]] = []
         self._rules = rules
 
     def take(self, event: InputEvent, read: RowReader) -> Step:
-        """Return the rows to keep and the messages to send for one record. Raises: RefusedError."""
+        """Return the rows to keep and the messages to send for one record; `accepted` follows if it is to hold.
+
+        Raises: RefusedError.
+        """
+        self._timer_changes.clear()
         taken = self._intake.decode(event)
         if isinstance(taken.record, PaymentQueried):
             return self._answer(event, taken.record, read)
@@ -103,6 +109,15 @@ class OrdersAgent:
             row = decision.row
             outputs += decision.outputs
         return self._step(event, key, before, row, outputs)
+
+    def accepted(self) -> None:
+        """The step last returned is carried out: keep the timers as it has them.
+
+        Not before: of a step that is dropped, its timers would go and those of its order that are open would not fire.
+        """
+        for change in self._timer_changes:
+            change()
+        self._timer_changes.clear()
 
     def _inputs(self, event: InputEvent, taken: Taken) -> tuple[OriginId, OrderId, Sequence[OrderInput]]:
         record = taken.record
@@ -201,11 +216,11 @@ class OrdersAgent:
         return Step(rows=rows, speak=speak)
 
     def _opened(self, partition: int, timer: OpenTimer) -> RowWrite:
-        self._timers.put(partition, timer)
+        self._timer_changes.append(partial(self._timers.put, partition, timer))
         return RowWrite(table=TIMERS_TABLE, key=timer_key(timer), value=self._codec.encode_row(timer))
 
     def _cleared(self, key: bytes) -> RowWrite:
-        self._timers.clear(key)
+        self._timer_changes.append(partial(self._timers.clear, key))
         return RowWrite(table=TIMERS_TABLE, key=key, value=None)
 
 

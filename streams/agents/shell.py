@@ -30,7 +30,16 @@ log = structlog.get_logger(__name__)
 class AgentShell:
     """Wraps an agent's `take` so that every record ends in a step."""
 
-    def __init__(self, take: Callable[[InputEvent, RowReader], Step], *, codec: MessageCodec, component: str) -> None:
+    def __init__(
+        self,
+        take: Callable[[InputEvent, RowReader], Step],
+        *,
+        codec: MessageCodec,
+        component: str,
+        accepted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`accepted` is called when the step that `take` has returned is carried out, and not a dead letter instead."""
+        self._accepted = accepted
         self._take = take
         self._codec = codec
         self._component = component
@@ -62,7 +71,10 @@ class AgentShell:
             return self._dead(event, DeadLetterReason.HANDLER_FAILED, type(defect).__name__)
         # Nothing of it was written yet: the order stays as it was, and the worker need not stop here for ever.
         fault = oversize(step)
-        return step if fault is None else self._dead(event, DeadLetterReason.TOO_LARGE, fault)
+        if fault is not None:
+            return self._dead(event, DeadLetterReason.TOO_LARGE, fault)
+        self._accepted()
+        return step
 
     def _dead(self, event: InputEvent, reason: DeadLetterReason, detail: str) -> Step:
         letter = dead_letter_of(event, component=self._component, reason=reason, detail=detail)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import heapq
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import structlog
 
@@ -37,21 +38,35 @@ def timer_key(timer: OpenTimer | TimerFired) -> bytes:
     return identifiers.row_key(timer.origin_id, timer.order_id) + b"|" + (timer.op_id or "").encode()
 
 
+class _Held(NamedTuple):
+    """An open timer."""
+
+    partition: int
+    timer: OpenTimer
+    look: int
+    """The one entry of the heap by which it fires; any other of its key is from before."""
+
+
 class TimerHeap:
     """Open timers of the partitions that this worker owns, soonest first. Not thread-safe; no clock of its own."""
 
     def __init__(self) -> None:
-        self._open: dict[bytes, tuple[int, OpenTimer]] = {}
-        self._due: list[tuple[int, bytes, int]] = []
+        self._open: dict[bytes, _Held] = {}
+        self._due: list[tuple[int, int, bytes]] = []
+        self._looks = 0
 
     def __len__(self) -> int:
         return len(self._open)
 
     def put(self, partition: int, timer: OpenTimer) -> None:
         """Keep this timer instead of any earlier one of the same operation."""
+        self._look(partition, timer, timer.due_at_ms)
+
+    def _look(self, partition: int, timer: OpenTimer, at_ms: int) -> None:
         key = timer_key(timer)
-        self._open[key] = (partition, timer)
-        heapq.heappush(self._due, (timer.due_at_ms, key, timer.number))
+        self._looks += 1
+        self._open[key] = _Held(partition, timer, self._looks)
+        heapq.heappush(self._due, (at_ms, self._looks, key))
 
     def clear(self, key: bytes) -> None:
         """Forget the timer under this key, if there is one."""
@@ -64,24 +79,30 @@ class TimerHeap:
             self.put(partition, timer)
 
     def drop(self, partition: int) -> None:
-        """Forget a partition that went to another worker."""
-        gone = [key for key, (owner, _) in self._open.items() if owner == partition]
-        for key in gone:
-            del self._open[key]
+        """Forget a partition that went to another worker, and all that nobody has open."""
+        self._open = {key: held for key, held in self._open.items() if held.partition != partition}
+        self._due = [entry for entry in self._due if self._held(entry) is not None]
+        heapq.heapify(self._due)
+
+    def _held(self, entry: tuple[int, int, bytes]) -> _Held | None:
+        _, look, key = entry
+        held = self._open.get(key)
+        return held if held is not None and held.look == look else None
 
     def take_due(self, now_ms: int) -> list[OpenTimer]:
         """Return at most `MAX_FIRED_AT_ONCE` due timers; they stay open until the order clears or renews them."""
         fired: list[OpenTimer] = []
         while self._due and self._due[0][0] <= now_ms and len(fired) < MAX_FIRED_AT_ONCE:
-            _, key, number = heapq.heappop(self._due)
-            held = self._open.get(key)
-            if held is not None and held[1].number == number:
-                fired.append(held[1])
+            held = self._held(heapq.heappop(self._due))
+            if held is not None:
+                fired.append(held.timer)
         return fired
 
     def look_again(self, timer: OpenTimer, at_ms: int) -> None:
-        """Take this timer once more at that time: it was due, but nobody has acted on it yet."""
-        heapq.heappush(self._due, (at_ms, timer_key(timer), timer.number))
+        """Take this timer once more at that time, if it is open still: it was due, but nobody has acted on it yet."""
+        held = self._open.get(timer_key(timer))
+        if held is not None and held.timer.number == timer.number:
+            self._look(held.partition, held.timer, at_ms)
 
     def next_due_ms(self) -> int | None:
         """Return when to look next, or None."""

@@ -119,7 +119,7 @@ def _changelog_records(messages: Iterable[Message]) -> list[ChangelogRecord]:
     ]
 
 
-def _pairs(headers: Any) -> list[tuple[str, bytes]]:
+def _pairs(headers: Any) -> list[tuple[str, bytes | None]]:
     if not headers:
         return []
     return list(headers.items()) if isinstance(headers, dict) else list(headers)

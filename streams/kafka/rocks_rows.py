@@ -21,7 +21,7 @@ from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, Options, Rd
 
 from streams.kafka.errors import LocalRowsBrokenError, LocalRowsLockedError
 from streams.kafka.partition_rows import StoredRow
-from streams.kafka.stamps import Stamp
+from streams.kafka.stamps import GENERATION_MAX, Stamp
 
 TRUSTED_MS = 20 * 3600 * 1000
 """A file not written for longer is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after compaction,
@@ -100,12 +100,13 @@ class RocksRows:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._db = self._open()
         try:
-            offset, _, written_ms = self._meta()
+            offset, generation, written_ms = self._meta()
         except LocalRowsBrokenError:
             return self._start_empty()
         age_ms = self._now_ms() - written_ms
-        if offset >= 0 and not -CLOCKS_DIFFER_MS <= age_ms <= TRUSTED_MS:
-            log.warning("local_rows_not_trusted", folder=self._folder.name, age_ms=age_ms)
+        in_time = -CLOCKS_DIFFER_MS <= age_ms <= TRUSTED_MS
+        if offset >= 0 and not (in_time and generation <= GENERATION_MAX):  # such a generation was once believed
+            log.warning("local_rows_not_trusted", folder=self._folder.name, age_ms=age_ms, generation=generation)
             self._db.close()
             return self._start_empty()
         return self._db

@@ -26,6 +26,7 @@ from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Acknowledged, Pipeline
 from streams.kafka.row_tables import RowTable, changelog_topic
 from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
+from streams.kafka.stamps import generation_above
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
 from streams.kafka_clients.consumer import MembershipEndedError
@@ -257,7 +258,7 @@ class Worker:
     def _write_generation(self, number: int, generation: int) -> int:
         """Above any in the partition; the group's own may stay (static member) or begin anew (forgotten group)."""
         seen = max(table.partition(number).highest_generation for table in self._tables.values())
-        return max(generation, seen + 1)
+        return generation_above(seen, generation)
 
     def live_rows(self, table: str) -> Iterator[TableRow]:
         """The acknowledged rows of one table in the owned partitions, lazily; rows may change while it is read.

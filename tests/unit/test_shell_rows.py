@@ -27,7 +27,15 @@ from streams.kafka.rocks_rows import (
 )
 from streams.kafka.row_tables import TOMBSTONE_KEPT_MS, RowTable
 from streams.kafka.shell import TableRow
-from streams.kafka.stamps import UNSTAMPED, Stamp, from_headers, to_header
+from streams.kafka.stamps import (
+    GENERATION_MAX,
+    UNSTAMPED,
+    VERSION_MAX,
+    Stamp,
+    from_headers,
+    generation_above,
+    to_header,
+)
 from tests.support.waiting import until
 
 FLUSH_LIMIT_S = 60.0
@@ -169,7 +177,7 @@ def test_merge_ends_in_the_highest_stamp_whatever_the_order_and_the_batches(
     assert found.value == b"%d.%d" % max(stamps)
 
 
-@given(generation=st.integers(0, 2**32 - 1), version=st.integers(0, 2**64 - 1))
+@given(generation=st.integers(0, GENERATION_MAX), version=st.integers(0, VERSION_MAX))
 def test_stamp_survives_its_header(generation: int, version: int) -> None:
     stamp = Stamp(generation, version)
     assert from_headers([("other", b""), to_header(stamp)]) == stamp
@@ -177,6 +185,38 @@ def test_stamp_survives_its_header(generation: int, version: int) -> None:
 
 def test_stamp_is_none_when_the_header_cannot_be_read() -> None:
     assert from_headers([("row-stamp", b"short")]) == UNSTAMPED
+    assert from_headers([("row-stamp", None)]) == UNSTAMPED  # Kafka allows it
+
+
+@pytest.mark.parametrize("stamp", [Stamp(2**32 - 1, 1), Stamp(GENERATION_MAX + 1, 1), Stamp(1, VERSION_MAX + 1)])
+def test_stamp_is_none_when_no_owner_can_have_made_it(stamp: Stamp) -> None:
+    """Believed, it would leave none above it: the worker stopped at each start."""
+    assert from_headers([to_header(stamp)]) == UNSTAMPED
+
+
+@pytest.mark.parametrize("seen", [Stamp(GENERATION_MAX, 1), Stamp(GENERATION_MAX - 1, VERSION_MAX)])
+def test_next_stamp_is_higher_and_can_be_read_when_the_last_one_was_seen(seen: Stamp) -> None:
+    after = seen.next(generation_above(seen.generation, 3))
+    assert from_headers([to_header(after)]) == after > seen
+
+
+def test_next_stamp_is_refused_when_none_is_left_in_its_generation() -> None:
+    with pytest.raises(OverflowError):
+        Stamp(3, VERSION_MAX).next(3)
+
+
+@pytest.mark.parametrize(("seen", "group", "own"), [(0, 7, 7), (7, 7, 8), (9, 3, 10)])
+def test_generation_of_an_owner_is_above_any_that_was_seen(seen: int, group: int, own: int) -> None:
+    assert generation_above(seen, group) == own
+
+
+def test_rocks_rows_start_empty_when_they_hold_a_generation_that_no_owner_had(tmp_path: Path) -> None:
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    first.put({b"a": _row(2**32 - 1, 1, b"x")}, 7)
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    assert again.applied_offset is None
+    again.close()
 
 
 @given(

@@ -152,3 +152,33 @@ def test_no_more_timers_are_taken_at_once_than_the_limit(monkeypatch: pytest.Mon
     for number in range(5):
         scene.put(due_ms=NOW_MS, order=f"order-{number}")
     assert [len(scene.heap.take_due(NOW_MS)) for _ in range(3)] == [3, 2, 0]
+
+
+def test_timer_is_fired_once_however_often_its_partition_came_back() -> None:
+    scene = Scene()
+    timer = scene.put(due_ms=NOW_MS)
+    for _ in range(5):
+        scene.heap.drop(0)
+        scene.heap.replace(0, [timer])
+    scene.heap.put(0, timer)  # a replayed input says it once more
+    assert scene.heap.take_due(NOW_MS) == [timer]
+
+
+def test_heap_holds_nothing_of_a_partition_that_went_away() -> None:
+    """Else what it holds grows with each rebalance, for as long as the timers are far away."""
+    scene = Scene()
+    scene.put(due_ms=NOW_MS)
+    scene.heap.drop(0)
+    assert scene.heap.next_due_ms() is None
+
+
+def test_timer_that_was_cleared_or_renewed_while_it_fired_is_not_looked_at_again() -> None:
+    scene = Scene()
+    first = scene.put(1, due_ms=NOW_MS)
+    scene.heap.take_due(NOW_MS)
+    second = scene.put(2, due_ms=NOW_MS)
+    scene.heap.look_again(first, NOW_MS)
+    assert scene.heap.take_due(NOW_MS) == [second]
+    scene.heap.clear(timer_key(second))
+    scene.heap.look_again(second, NOW_MS)
+    assert scene.heap.next_due_ms() is None
