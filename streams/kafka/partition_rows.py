@@ -47,6 +47,9 @@ class PartitionRows(Protocol):
     def forget(self, keys: Iterable[bytes]) -> None:
         """Remove these without a trace; nothing when closed."""
 
+    def confirm(self) -> None:
+        """Say that these are complete as of now: this worker owns the partition, so nobody else writes to it."""
+
     def close(self) -> None:
         """Let go of files; safe to call twice."""
 
@@ -99,6 +102,9 @@ class MemoryRows:
         """See `PartitionRows`."""
         for key in keys:
             self._rows.pop(key, None)
+
+    def confirm(self) -> None:
+        """See `PartitionRows`."""
 
     def close(self) -> None:
         """See `PartitionRows`."""

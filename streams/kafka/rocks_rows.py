@@ -24,8 +24,10 @@ from streams.kafka.partition_rows import StoredRow
 from streams.kafka.stamps import GENERATION_MAX, Stamp
 
 TRUSTED_MS = 20 * 3600 * 1000
-"""A file not written for longer is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after compaction,
-and a file older than that would keep rows that were deleted since."""
+"""A file whose date is older is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after compaction, and a
+file older than that would keep rows that were deleted since. Its date is that up to which it surely has everything: of
+its newest record, of its owner's last sign of life, or of its beginning; not of its closing, since the worker may have
+slept for a day before."""
 
 CLOCKS_DIFFER_MS = 3600 * 1000
 """A file from further in the future was dated by a clock that was wrong, and nobody knows how old it is: rebuilt. With
@@ -93,7 +95,8 @@ class RocksRows:
         self._folder = folder
         self._now_ms = now_ms
         self._db: Rdict | None = self._open_trusted()
-        self._offset, self._generation, _ = self._meta()
+        self._offset, self._generation, written_ms = self._meta()
+        self._dated_ms = written_ms if self._offset >= 0 else now_ms()
         self._newest_ms = 0
 
     def _open_trusted(self) -> Rdict:
@@ -187,7 +190,9 @@ class RocksRows:
             batch.put(_ROW_PREFIX + key, _pack(row))
             generation, newest_ms = max(generation, row.stamp.generation), max(newest_ms, row.written_ms)
         highest = self._offset if offset is None else max(offset, self._offset)
-        batch.put(_META_KEY, _META.pack(highest, generation, self._now_ms()))
+        # Not now: what a recovery or a standby reads may be old, and what lies behind it is not here yet.
+        self._dated_ms = max(self._dated_ms, min(newest_ms, self._now_ms()))
+        batch.put(_META_KEY, _META.pack(highest, generation, self._dated_ms))
         self._write(batch)
         self._offset, self._generation, self._newest_ms = highest, generation, newest_ms
 
@@ -236,12 +241,15 @@ class RocksRows:
             batch.delete(_ROW_PREFIX + key)
         self._write(batch)
 
+    def confirm(self) -> None:
+        """See `PartitionRows`. An idle partition stays trusted by it."""
+        self._dated_ms = max(self._dated_ms, self._now_ms())
+
     def close(self) -> None:
         """See `PartitionRows`."""
         if self._db is not None:
             if self._offset >= 0:
-                # Up to now nothing else was written to the partition, so an idle one stays trusted.
-                self._db.put(_META_KEY, _META.pack(self._offset, self._generation, self._now_ms()))
+                self._db.put(_META_KEY, _META.pack(self._offset, self._generation, self._dated_ms))
             self._db.close()
             self._db = None
 

@@ -102,6 +102,12 @@ class RowTable:
         """
         return Stamp(0, self._forgotten_versions.get(number, 0))
 
+    def confirm(self, numbers: Iterable[int]) -> None:
+        """Say that these partitions are owned, so that what is here of them is complete as of now."""
+        for number in numbers:
+            if (rows := self._partitions.get(number)) is not None:
+                rows.confirm()
+
     def keep_only(self, numbers: Iterable[int]) -> None:
         """Close every partition but these. On disk they stay, to be brought up to date when they come back."""
         kept = set(numbers)

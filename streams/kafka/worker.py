@@ -290,12 +290,18 @@ class Worker:
         await self.app.wait_for_crash()
         self.pipeline.fail(self.app.crash_reason or WorkerError("Faust crashed without a reason"))
 
+    def _confirm_rows(self) -> None:
+        if self.app.lease.holds():  # else the machine may have slept, and another may own them
+            for table in self._tables.values():
+                table.confirm(self._owned)
+
     async def _watch_membership(self) -> None:
         """A worker that fetches nothing would not notice otherwise, nor would one that was given no partition."""
         try:
             while True:
                 await asyncio.sleep(MEMBERSHIP_LOOK_S)
                 self.app.check_membership()
+                self._confirm_rows()
         except MembershipEndedError as ended:
             self.pipeline.fail(ended)
 

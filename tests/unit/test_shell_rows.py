@@ -3,9 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 from rocksdict import Cache, Rdict
 
 from streams.kafka import rocks_rows
-from streams.kafka.errors import LocalRowsBrokenError, LocalRowsLockedError
+from streams.kafka.errors import LocalRowsLockedError
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog, put_own
 from streams.kafka.rocks_rows import (
     CLOCKS_DIFFER_MS,
@@ -248,6 +247,47 @@ def test_rocks_rows_start_empty_when_older_than_tombstones_are_kept(tmp_path: Pa
     again.close()
 
 
+@pytest.mark.parametrize(("slept_ms", "confirmed", "trusted"), [(0, False, True), (1, False, False), (1, True, True)])
+def test_rocks_rows_are_dated_by_what_is_known_when_they_are_closed_later(
+    tmp_path: Path, *, slept_ms: int, confirmed: bool, trusted: bool
+) -> None:
+    """A worker that slept for a day, and then stopped, dated them by that moment; an idle owner may."""
+    clock = [NOW_MS]
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: clock[0])
+    first.put({b"a": _row(3, 1, b"x")}, 7)
+    clock[0] = NOW_MS + TRUSTED_MS + slept_ms
+    if confirmed:
+        first.confirm()
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: clock[0])
+    assert (again.applied_offset == 7) is trusted
+    again.close()
+
+
+@pytest.mark.parametrize(("late_ms", "trusted"), [(0, True), (1, False)])
+def test_rocks_rows_that_are_being_read_back_are_dated_by_when_that_began(
+    tmp_path: Path, *, late_ms: int, trusted: bool
+) -> None:
+    """The records are old, and the tombstones behind them are not here yet."""
+    clock = [NOW_MS]
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: clock[0])
+    clock[0] += TRUSTED_MS + late_ms
+    first.put({b"a": _row(3, 1, b"x", NOW_MS - 1)}, 7)
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: clock[0])
+    assert (again.applied_offset == 7) is trusted
+    again.close()
+
+
+def test_rocks_rows_are_not_dated_into_the_future_when_the_broker_is_ahead(tmp_path: Path) -> None:
+    first = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    first.put({b"a": _row(3, 1, b"x", NOW_MS + 2 * CLOCKS_DIFFER_MS)}, 7)
+    first.close()
+    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
+    assert again.applied_offset == 7
+    again.close()
+
+
 @pytest.mark.parametrize(("ahead_ms", "trusted"), [(CLOCKS_DIFFER_MS, True), (CLOCKS_DIFFER_MS + 1, False)])
 def test_rocks_rows_start_empty_when_they_were_dated_by_a_clock_that_was_ahead(
     tmp_path: Path, *, ahead_ms: int, trusted: bool
@@ -287,81 +327,6 @@ def test_rocks_rows_are_not_taken_for_open_elsewhere_when_a_block_is_damaged(
     rows = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
     assert rows.applied_offset is None
     rows.close()
-
-
-COUNT = 3_000
-
-
-def _damaged(folder: Path, *, largest: bool = True) -> RocksRows:
-    """Open rows that fill many blocks of one file, of which one is damaged; or one of the file with their offset."""
-    rows = RocksRows(folder, lambda: NOW_MS)
-    rows.put({b"%05d" % n: _row(1, 1, os.urandom(300)) for n in range(COUNT)}, 7)
-    rows.close()
-    RocksRows(folder, lambda: NOW_MS).close()  # what was in memory and its log is now in a file
-    files = sorted(folder.glob("*.sst"), key=lambda file: file.stat().st_size)
-    file = files[-1] if largest else files[0]
-    found = bytearray(file.read_bytes())
-    place = len(found) // 3 if largest else 8
-    for each in range(place, place + 64):
-        found[each] ^= 0xFF
-    file.write_bytes(found)
-    return RocksRows(folder, lambda: NOW_MS)
-
-
-def _read_all_by_key(rows: RocksRows) -> int:
-    return sum(rows.get(b"%05d" % n) is not None for n in range(COUNT))
-
-
-def _read_all_in_order(rows: RocksRows) -> int:
-    return sum(1 for _ in rows.items())
-
-
-@pytest.mark.parametrize("read", [_read_all_by_key, _read_all_in_order])
-def test_rocks_rows_are_thrown_away_when_a_block_turns_out_to_be_damaged(
-    tmp_path: Path, read: Callable[[RocksRows], int]
-) -> None:
-    """RocksDB's iterator just stops there, as at the end: timers that nobody knows of never come due."""
-    rows = _damaged(tmp_path / "0.rocksdb")
-    assert rows.applied_offset == 7
-    with pytest.raises(LocalRowsBrokenError):
-        read(rows)
-    with pytest.raises(RuntimeError):
-        rows.get(b"00000")  # not None: nobody may decide as if there were no row
-    assert not (tmp_path / "0.rocksdb").exists()  # at once: the process may be killed before it closes them
-    rows.close()
-    again = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
-    assert again.applied_offset is None
-    again.close()
-
-
-def test_rocks_rows_start_empty_when_their_offset_cannot_be_read(tmp_path: Path) -> None:
-    rows = _damaged(tmp_path / "0.rocksdb", largest=False)
-    assert rows.applied_offset is None
-    assert list(rows.items()) == []
-    rows.close()
-
-
-@pytest.mark.parametrize(
-    ("word", "kept"), [("Corruption: block checksum mismatch", False), ("IO error: No space", True)]
-)
-def test_rocks_rows_are_thrown_away_when_writing_finds_damage_and_not_when_the_disk_is_full(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, word: str, kept: bool
-) -> None:
-    rows = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
-    refusing = SimpleNamespace(write=_raiser(word), close=rows._opened.close)
-    monkeypatch.setattr(rows, "_db", refusing)
-    with pytest.raises(Exception, match="No space" if kept else "thrown away"):
-        rows.put({b"a": _row(3, 1, b"x")}, 7)
-    assert (tmp_path / "0.rocksdb").exists() is kept
-    if kept:
-        refusing.close()
-
-
-def _raiser(word: str) -> Callable[[object], None]:
-    def write(_batch: object) -> None:
-        raise Exception(word)  # noqa: TRY002 -- what rocksdict raises
-
-    return write
 
 
 async def test_rocks_rows_share_one_bound_on_memory_when_many_partitions_are_written(tmp_path: Path) -> None:
@@ -482,6 +447,18 @@ def test_partition_that_goes_away_while_it_is_swept_is_not_opened_again(tmp_path
         again = RocksRows(tmp_path / "claims" / "0.rocksdb", lambda: NOW_MS)
         assert again.get(b"again") == long_ago
         again.close()
+
+
+def test_table_whose_partitions_are_confirmed_stays_trusted_and_opens_none_for_it(tmp_path: Path) -> None:
+    clock = [NOW_MS]
+    table = RowTable("orders", data_dir=tmp_path, now_ms=lambda: clock[0])
+    table.merge(0, [ChangelogRecord(b"a", _row(5, 1, b"x"), 0)])
+    clock[0] += 2 * TRUSTED_MS
+    table.confirm([0, 1])
+    table.keep_only([])
+    assert not (tmp_path / "orders" / "1.rocksdb").exists()
+    assert table.partition(0).applied_offset == 0
+    table.keep_only([])
 
 
 def test_table_names_regressed_rows_once_when_they_must_be_written_again() -> None:
