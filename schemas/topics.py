@@ -76,6 +76,9 @@ class Topic:
     partition_rule: PartitionRule
     max_record_bytes: int = 1_048_588  # Kafka's own default
     min_compaction_lag_ms: int | None = None  # of a changelog: no record is compacted away before
+    public: bool = False
+    """Whether strangers append to it. The broker keeps their records uncompressed, and so refuses what is larger than
+    `max_record_bytes` once inflated: a few kilobytes of zstd can hold more than a worker's memory."""
 
     @property
     def co_partitioned(self) -> bool:
@@ -106,7 +109,15 @@ def _changelog(name: str, key: str, row: type[Row]) -> Topic:
 
 
 CATALOGUE: tuple[Topic, ...] = (
-    _log(COMMANDS, "orderId", 7 * DAY_MS, PaymentRequested, CaptureRequested, VoidRequested, RefundRequested),
+    Topic(
+        name=COMMANDS,
+        key="orderId",
+        records=(PaymentRequested, CaptureRequested, VoidRequested, RefundRequested),
+        cleanup=Cleanup.DELETE,
+        retention_ms=7 * DAY_MS,
+        partition_rule=PartitionRule.MURMUR2,
+        public=True,
+    ),
     _log(QUERIES, "orderId", HOUR_MS, PaymentQueried),
     _log(CLAIMS, "originId|idempotencyKey", 7 * DAY_MS, ClaimRequested, ClaimExpiryRequested),
     _log(VERDICTS, "orderId", 7 * DAY_MS, ClaimDecided),

@@ -175,6 +175,8 @@ class TopicAdmin:
             "max.message.bytes": str(entry.max_record_bytes),
             "message.timestamp.type": TIMESTAMP_TYPE,
         }
+        if entry.public:
+            configs["compression.type"] = "uncompressed"
         if entry.retention_ms is not None:
             configs["retention.ms"] = str(entry.retention_ms)
         if entry.min_compaction_lag_ms is not None:

@@ -5,12 +5,14 @@ import dataclasses
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
 from schemas.topics import CATALOGUE, DAY_MS, TIMESTAMP_TYPE, Cleanup, PartitionRule, Topic
 from streams.kafka_clients.admin import Action, TopicAdmin, TopicRow, TopicSizes
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from tests.kafka_cluster import FoundKafka
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, unique
 
@@ -116,3 +118,22 @@ def test_topics_cannot_be_planned_when_no_broker_answers(monkeypatch: pytest.Mon
     admin = TopicAdmin(KafkaConnection(bootstrap_servers="127.0.0.1:1"), TopicSizes(partitions=1))
     with pytest.raises(RetryableError):
         admin.plan()
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(("public", "fault"), [(True, KafkaError.MSG_SIZE_TOO_LARGE), (False, None)])
+def test_broker_refuses_what_is_too_large_once_inflated_when_strangers_may_append(
+    kafka: FoundKafka, public: bool, fault: int | None
+) -> None:
+    """Fifty megabytes in two kilobytes: whoever reads it has to hold it whole, and so has the next worker."""
+    bomb = dataclasses.replace(log_topic("bomb"), public=public)
+    TopicAdmin(
+        KafkaConnection(bootstrap_servers=kafka.bootstrap_servers), TopicSizes(partitions=1), catalogue=[bomb]
+    ).apply()
+    said: list[KafkaError | None] = []
+    producer = Producer(
+        {"bootstrap.servers": kafka.bootstrap_servers, "compression.type": "zstd", "message.max.bytes": 100_000_000}
+    )
+    producer.produce(bomb.name, bytes(50_000_000), on_delivery=lambda error, _: said.append(error))
+    assert producer.flush(ADMIN_TIMEOUT_S) == 0
+    assert [None if error is None else error.code() for error in said] == [fault]
