@@ -24,7 +24,8 @@ class GroupLag:
     """Asks one broker. Blocking; `when_zero` is for event loops."""
 
     def __init__(self, connection: KafkaConnection, groups: Mapping[str, Iterable[str]] = GROUPS) -> None:
-        self._admin = AdminClient(connection.confluent_options())
+        self._options = connection.confluent_options()
+        self._admin = AdminClient(self._options)
         self._groups = {name: frozenset(topics) for name, topics in groups.items()}
 
     def now(self) -> dict[str, int]:
@@ -59,6 +60,8 @@ class GroupLag:
             try:
                 return await asyncio.to_thread(ask)
             except (KafkaException, TimeoutError):
+                # One that was there while all brokers were restarted may never again be answered about a group.
+                self._admin = AdminClient(self._options)
                 await asyncio.sleep(POLL_S)
 
     def _committed(self, group: str) -> dict[tuple[str, int], int]:
@@ -88,6 +91,7 @@ class GroupLag:
             except (KafkaException, TimeoutError):
                 if over:
                     raise
+                self._admin = AdminClient(self._options)  # see `_retried`
             else:
                 if over or not any(lag.values()):
                     return lag
