@@ -48,6 +48,7 @@ class GroupLag:
 
     async def when_caught_up(self) -> None:
         """Return once each group has committed all that stands on the log now, whatever comes meanwhile. No limit."""
+        self._admin = AdminClient(self._options)  # see `_retried`: to find out costs a time-out
         begins, ends = await self._retried(self._bounds)
         for name, topics in self._groups.items():
             committed = await self._retried(partial(self._committed, name))
