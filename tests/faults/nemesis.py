@@ -15,7 +15,7 @@ from tests.faults.world import World
 BREATHER_S = (0.2, 1.5)
 """Between the recovery from a fault and the next."""
 
-STRIKE_LIMIT_S = 180.0
+STRIKE_LIMIT_S = 400.0
 """Longest that one fault may take to strike, hold and heal."""
 
 SERVES_LIMIT_S = 120.0
