@@ -151,15 +151,11 @@ class RequestHandler:
                 maybe_answered_before=beyond_memory,
                 still_ours=self._lease.holds,
             )
-            message: EncodedMessage | None = None
-
-            def as_of_now() -> EncodedMessage:
-                nonlocal message
-                message = self._codec.encode(result, self._result_envelope(request, result))
-                return message
-
-            appended = await self._append(self._options.results_topic, request.order_id.encode(), as_of_now)
-            assert message is not None
+            appended, message = await self._append(
+                self._options.results_topic,
+                request.order_id.encode(),
+                lambda: self._codec.encode(result, self._result_envelope(request, result)),
+            )
             # Before this task ends, so that a duplicate finds either the call under way or its answer.
             self._memory.remember(partition, PastResult(timestamp_ms=appended.timestamp_ms, message=message))
         log.debug(  # the record on the log says it all; a line for each call costs more than its append
@@ -182,17 +178,19 @@ class RequestHandler:
         message = letter_message(self._codec, letter)
         await self._append(self._options.dead_letters_topic, letter.key, lambda: message)
 
-    async def _append(self, topic: str, key: bytes | None, make: Callable[[], EncodedMessage]) -> AppendedRecord:
+    async def _append(
+        self, topic: str, key: bytes | None, make: Callable[[], EncodedMessage]
+    ) -> tuple[AppendedRecord, EncodedMessage]:
         """Append until it is acknowledged, at most `APPEND_LIMIT_S` long; `make` is asked anew for each try.
 
-        Raises: LogError.
+        Returns where it stands, and the message that was acknowledged. Raises: LogError.
         """
         clock = asyncio.get_running_loop().time
         give_up_s = clock() + APPEND_LIMIT_S
         while True:  # bounded by give_up_s
             message = make()
             try:
-                return await self._writer.append(
+                appended = await self._writer.append(
                     topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
                 )
             except RetryableError as error:
@@ -201,6 +199,8 @@ class RequestHandler:
                 metrics.count("executor_results_retried", topic=topic)
                 log.warning("append_retried", topic=topic, error=type(error).__name__)
                 await asyncio.sleep(min(error.retry_after_s, MAX_RETRY_WAIT_S))
+            else:
+                return appended, message
 
     def _result_envelope(self, request: GatewayCallRequested, result: GatewayCallCompleted) -> Envelope:
         traceparent, tracestate = spans.current_trace()

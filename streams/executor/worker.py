@@ -232,20 +232,25 @@ class GatewayExecutor:
     async def _handle(
         self, partition: TopicPartition, record: Any, tracker: OffsetTracker, *, maybe_sent_before: bool
     ) -> None:
-        if not self._owned.is_current(partition, tracker):
-            metrics.count("executor_requests_let_go")  # revoked before this began: nor may it read the memory anew
+        if self._lets_go(partition, tracker):  # revoked before this began: nor may it read the memory anew
             return
         answers = await self._memory.of(partition.partition, first_at_ms=record.timestamp)
         while not self._lease.holds() and self._owned.is_current(partition, tracker):
             log.warning("lease_over", partition=partition.partition, offset=record.offset)
             await self._lease.changed()  # ends with a heartbeat, or with the loss of the partition
-        if not self._owned.is_current(partition, tracker):
-            metrics.count("executor_requests_let_go")
-            return  # not done, so not committed: the next owner takes it
+        if self._lets_go(partition, tracker):
+            return
         await self._handler.handle(log_record_of(record), answers, maybe_sent_before=maybe_sent_before)
         tracker.complete(record.offset)
         assert self._committer is not None
         self._committer.wake()
+
+    def _lets_go(self, partition: TopicPartition, tracker: OffsetTracker) -> bool:
+        """Return whether a request is the next owner's to take: it is not done, so not committed."""
+        if self._owned.is_current(partition, tracker):
+            return False
+        metrics.count("executor_requests_let_go")
+        return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)

@@ -51,7 +51,7 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
             records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await super().getmany(
                 *partitions, timeout_ms=timeout_ms, max_records=max_records
             )
-        except BaseException:
+        except BaseException:  # cancellation too: raised on, only the poll must not count as under way
             polls._fetch_count, polls._last_fetch_ended = 0, time.monotonic()  # noqa: SLF001 -- as aiokafka should
             raise
         return records

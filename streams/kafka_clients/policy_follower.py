@@ -144,7 +144,7 @@ class PolicyFollower:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._consumer.start()
                 await self._read_to_end()
-        except Exception:
+        except Exception:  # raised on, whatever it is; only the half-open consumer must not leak
             await self._close()
             raise
 

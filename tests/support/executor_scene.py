@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiokafka import TopicPartition
 
@@ -88,16 +89,9 @@ class Scene:
         ]
         return PastResults(since_ms=past.since_ms, results=[*past.results, *own])
 
-    def put(
-        self,
-        partition: TopicPartition,
-        offset: int,
-        message: EncodedMessage | bytes,
-        *,
-        at_ms: int = NOW_MS,
-        by_broker: bool = True,
-    ) -> None:
-        self.consumer.put(partition, [self.record(partition, offset, message, at_ms=at_ms, by_broker=by_broker)])
+    def put(self, partition: TopicPartition, offset: int, message: EncodedMessage | bytes, **dated: Any) -> None:
+        """Let the worker poll this record; how it may be dated, `record` says."""
+        self.consumer.put(partition, [self.record(partition, offset, message, **dated)])
 
     def record(
         self,

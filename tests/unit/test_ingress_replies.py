@@ -266,10 +266,10 @@ class FakeReader:
         return dict.fromkeys(partitions, 0)
 
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
-        pass
+        """Whatever it is: there is one record, over and over."""
 
     def seek(self, partition: TopicPartition, offset: int) -> None:
-        pass
+        """As above."""
 
     async def getmany(self, **_: object) -> dict[TopicPartition, list[object]]:
         return {TopicPartition("t", 0): [SimpleNamespace(value=b"v", headers=self._headers)]}
