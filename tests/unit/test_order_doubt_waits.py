@@ -96,6 +96,21 @@ def test_new_operation_waits_on_when_a_notice_is_about_another_one() -> None:
     assert desk.payment.refunded_minor == 3_000
 
 
+def test_new_operation_waits_on_when_a_notice_speaks_of_it_though_it_was_never_sent() -> None:
+    """Sent later, under its own key: had a gateway done it already, that call would bring the answer."""
+    desk = Desk()
+    desk.do(sale())
+    payment = desk.payment.payment_id
+    desk.do(refund(payment, 1_000, key="1"), UNKNOWN)
+    second = desk.send(refund(payment, 2_000, key="2"))
+    desk.grant()
+    before = desk.row
+    desk.notice(second, SUCCESS)
+    assert desk.row is before
+    desk.settle()
+    assert (desk.payment.refunded_minor, desk.payment.review) == (3_000, False)
+
+
 def test_scheduled_look_is_not_made_twice_when_another_operation_has_asked_already() -> None:
     desk = Desk()
     desk.do(sale())

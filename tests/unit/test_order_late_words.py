@@ -43,6 +43,17 @@ def test_notice_of_not_executed_ends_the_doubt_but_not_a_call_under_way() -> Non
     assert busy.state(called) is OperationState.DISPATCHED
 
 
+def test_success_says_nothing_of_an_operation_that_was_never_sent() -> None:
+    """It waits for its claim: nobody can have carried it out. The notice is another's, and no reason for a review."""
+    desk = Desk()
+    op_id = desk.send(sale())
+    before = desk.row
+    desk.notice(op_id, SUCCESS)
+    assert desk.row is before
+    desk.settle()
+    assert (desk.state(op_id), desk.payment.review) == (OperationState.SUCCEEDED, False)
+
+
 def test_unknown_notice_changes_nothing_when_the_operation_is_in_doubt_already() -> None:
     desk, op_id = doubtful()
     before = desk.row
@@ -217,6 +228,24 @@ def test_notice_is_ignored_when_it_confirms_another_amount_than_the_only_open_op
     desk, _ = pending_refund(None)
     before = desk.row
     told_of_refund(desk, Said(reference="re-2", confirmed_minor=2_000, confirmed_currency="USD"))
+    assert desk.row is before
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"kind": CallKind.CAPTURE, "payment_reference": "pay-ref"},
+        {"kind": None, "payment_reference": "pay-ref"},
+        {"kind": CallKind.REFUND, "payment_reference": None},
+        {"kind": CallKind.REFUND, "payment_reference": "another"},
+    ],
+)
+def test_notice_is_ignored_when_it_does_not_name_payment_and_kind_of_the_only_open_operation(
+    named: dict[str, object],
+) -> None:
+    desk, _ = pending_refund(None)
+    before = desk.row
+    desk.notice(None, Said(reference="re-1"), **named)
     assert desk.row is before
 
 
