@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.group_offsets import Place, committed_offsets
 from streams.operations.doctor.workers_check import GROUPS
 
 T = TypeVar("T")
@@ -24,6 +25,7 @@ class GroupLag:
     """Asks one broker. Blocking; `when_zero` is for event loops."""
 
     def __init__(self, connection: KafkaConnection, groups: Mapping[str, Iterable[str]] = GROUPS) -> None:
+        self._connection = connection
         self._options = connection.confluent_options()
         self._admin = AdminClient(self._options)
         self._groups = {name: frozenset(topics) for name, topics in groups.items()}
@@ -31,18 +33,19 @@ class GroupLag:
     def now(self) -> dict[str, int]:
         """Return the records of each group that are not committed yet. Raises: KafkaException, TimeoutError."""
         # Committed first: what is appended in between makes the lag larger, never smaller than it is.
-        committed = {name: self._committed(name) for name in self._groups}
+        places = self._places()
+        committed = {name: self._committed(name, places) for name in self._groups}
         begins, ends = self._bounds()
         return {name: sum(_behind(ends, begins, committed[name], topics)) for name, topics in self._groups.items()}
 
-    def _bounds(self) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
-        """Return where each partition begins and ends."""
+    def _places(self) -> list[Place]:
         known = self._admin.list_topics(timeout=ASK_TIMEOUT_S).topics
-        places = [
-            TopicPartition(topic, partition)
-            for topic in frozenset().union(*self._groups.values())
-            for partition in known[topic].partitions
-        ]
+        read = frozenset().union(*self._groups.values())
+        return [(topic, partition) for topic in read for partition in known[topic].partitions]
+
+    def _bounds(self) -> tuple[dict[Place, int], dict[Place, int]]:
+        """Return where each partition begins and ends."""
+        places = [TopicPartition(*place) for place in self._places()]
         begins = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # left bare there
         return begins, self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
@@ -51,10 +54,10 @@ class GroupLag:
         self._admin = AdminClient(self._options)  # see `_retried`: to find out costs a time-out
         begins, ends = await self._retried(self._bounds)
         for name, topics in self._groups.items():
-            committed = await self._retried(partial(self._committed, name))
+            committed = await self._retried(partial(self._committed, name, ends))
             while any(_behind(ends, begins, committed, topics)):
                 await asyncio.sleep(POLL_S)
-                committed = await self._retried(partial(self._committed, name))
+                committed = await self._retried(partial(self._committed, name, ends))
 
     async def _retried(self, ask: Callable[[], T]) -> T:
         while True:
@@ -65,17 +68,11 @@ class GroupLag:
                 self._admin = AdminClient(self._options)
                 await asyncio.sleep(POLL_S)
 
-    def _committed(self, group: str) -> dict[tuple[str, int], int]:
-        asked = self._admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group)], request_timeout=ASK_TIMEOUT_S
-        )
-        return {
-            (each.topic, each.partition): each.offset
-            for answer in asked.values()
-            for each in answer.result(timeout=ASK_TIMEOUT_S).topic_partitions or ()
-        }
+    def _committed(self, group: str, places: Iterable[Place]) -> dict[Place, int]:
+        mine = [place for place in places if place[0] in self._groups[group]]
+        return committed_offsets(self._connection, group, mine, timeout_s=ASK_TIMEOUT_S)
 
-    def _offsets(self, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+    def _offsets(self, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
         asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=ASK_TIMEOUT_S)
         return {
             (each.topic, each.partition): answer.result(timeout=ASK_TIMEOUT_S).offset for each, answer in asked.items()
@@ -101,9 +98,9 @@ class GroupLag:
 
 
 def _behind(
-    ends: Mapping[tuple[str, int], int],
-    begins: Mapping[tuple[str, int], int],
-    committed: Mapping[tuple[str, int], int],
+    ends: Mapping[Place, int],
+    begins: Mapping[Place, int],
+    committed: Mapping[Place, int],
     topics: frozenset[str],
 ) -> Iterator[int]:
     """Yield how far behind each partition of these topics is."""

@@ -11,6 +11,9 @@ from aiokafka.structs import ConsumerRecord
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 from confluent_kafka.cimpl import NewTopic  # where the type checker sees it exported
 
+from streams.kafka_clients import group_offsets
+from streams.kafka_clients.connection import KafkaConnection
+
 ADMIN_TIMEOUT_S = 30.0
 READ_TIMEOUT_S = 60.0
 COMPACTED: Mapping[str, str] = {"cleanup.policy": "compact"}
@@ -89,8 +92,7 @@ def _end_offsets(bootstrap_servers: str, topic: str) -> dict[int, int]:
 
 def committed_offsets(bootstrap_servers: str, group: str, topic: str, partitions: int) -> dict[int, int]:
     """Partition to committed offset of a group; a negative one is none."""
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers})
-    asked = [confluent_kafka.TopicPartition(topic, number) for number in range(partitions)]
-    request = confluent_kafka.ConsumerGroupTopicPartitions(group, asked)
-    result = admin.list_consumer_group_offsets([request])[group].result(ADMIN_TIMEOUT_S)
-    return {found.partition: found.offset for found in result.topic_partitions}
+    places = [(topic, number) for number in range(partitions)]
+    connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
+    found = group_offsets.committed_offsets(connection, group, places, timeout_s=ADMIN_TIMEOUT_S)
+    return {number: found.get((topic, number), -1) for number in range(partitions)}
