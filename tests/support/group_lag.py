@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeVar
 
-from confluent_kafka import KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
 
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.group_offsets import Place, committed_offsets
+from streams.kafka_clients.log_offsets import Place, begin_offsets, committed_offsets, end_offsets
 from streams.operations.doctor.workers_check import GROUPS
 
 T = TypeVar("T")
@@ -43,11 +43,14 @@ class GroupLag:
         read = frozenset().union(*self._groups.values())
         return [(topic, partition) for topic in read for partition in known[topic].partitions]
 
-    def _bounds(self) -> tuple[dict[Place, int], dict[Place, int]]:
+    def _bounds(self) -> tuple[Mapping[Place, int], Mapping[Place, int]]:
         """Return where each partition begins and ends."""
-        places = [TopicPartition(*place) for place in self._places()]
-        begins = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]  # left bare there
-        return begins, self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        places = self._places()
+        begins = begin_offsets(self._admin, places, timeout_s=ASK_TIMEOUT_S)
+        ends = end_offsets(self._admin, places, timeout_s=ASK_TIMEOUT_S)
+        if min(len(begins), len(ends)) < len(places):
+            raise TimeoutError("a leader did not say where its partition begins and ends")
+        return begins, ends
 
     async def when_caught_up(self) -> None:
         """Return once each group has committed all that stands on the log now, whatever comes meanwhile. No limit."""
@@ -68,15 +71,9 @@ class GroupLag:
                 self._admin = AdminClient(self._options)
                 await asyncio.sleep(POLL_S)
 
-    def _committed(self, group: str, places: Iterable[Place]) -> dict[Place, int]:
+    def _committed(self, group: str, places: Iterable[Place]) -> Mapping[Place, int]:
         mine = [place for place in places if place[0] in self._groups[group]]
         return committed_offsets(self._connection, group, mine, timeout_s=ASK_TIMEOUT_S)
-
-    def _offsets(self, places: Iterable[TopicPartition], spec: OffsetSpec) -> dict[Place, int]:
-        asked = self._admin.list_offsets(dict.fromkeys(places, spec), request_timeout=ASK_TIMEOUT_S)
-        return {
-            (each.topic, each.partition): answer.result(timeout=ASK_TIMEOUT_S).offset for each, answer in asked.items()
-        }
 
     async def when_zero(self, *, timeout_s: float) -> dict[str, int]:
         """Return the lag once there is none, or as it is at the time-out. Raises: the last error, if none answered."""

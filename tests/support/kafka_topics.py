@@ -5,13 +5,12 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-import confluent_kafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.structs import ConsumerRecord
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic  # where the type checker sees it exported
 
-from streams.kafka_clients import group_offsets
+from streams.kafka_clients import log_offsets
 from streams.kafka_clients.connection import KafkaConnection
 
 ADMIN_TIMEOUT_S = 30.0
@@ -84,15 +83,13 @@ def _end_offsets(bootstrap_servers: str, topic: str) -> dict[int, int]:
     numbers = admin.list_topics(topic, timeout=ADMIN_TIMEOUT_S).topics[topic].partitions
     if not numbers:
         raise LookupError(f"no topic {topic}")
-    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # left bare there
-    places = [confluent_kafka.TopicPartition(topic, number) for number in numbers]
-    asked = admin.list_offsets(dict.fromkeys(places, latest), request_timeout=ADMIN_TIMEOUT_S)
-    return {each.partition: answer.result(ADMIN_TIMEOUT_S).offset for each, answer in asked.items()}
+    ends = log_offsets.end_offsets(admin, [(topic, number) for number in numbers], timeout_s=ADMIN_TIMEOUT_S)
+    return {number: ends[topic, number] for number in numbers}
 
 
 def committed_offsets(bootstrap_servers: str, group: str, topic: str, partitions: int) -> dict[int, int]:
     """Partition to committed offset of a group; a negative one is none."""
     places = [(topic, number) for number in range(partitions)]
     connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
-    found = group_offsets.committed_offsets(connection, group, places, timeout_s=ADMIN_TIMEOUT_S)
+    found = log_offsets.committed_offsets(connection, group, places, timeout_s=ADMIN_TIMEOUT_S)
     return {number: found.get((topic, number), -1) for number in range(partitions)}

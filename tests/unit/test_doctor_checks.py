@@ -307,7 +307,7 @@ def _group(members: int = 1, lag: int = 0, state: str = "STABLE") -> GroupState:
 @pytest.mark.parametrize(
     ("orders", "severity", "told"),
     [
-        (None, Severity.WARNING, "no orders worker runs"),
+        (None, Severity.WARNING, "does not tell about this group"),
         (_group(members=0), Severity.WARNING, "no orders worker runs"),
         (_group(lag=50_000), Severity.WARNING, "orders: 50000 records behind"),
         (_group(state="PREPARING_REBALANCING"), Severity.FAILURE, "orders: the group is in state"),

@@ -4,23 +4,23 @@ Every question has a time-out. What a broker will not tell (no authorization, an
 checks say less; a cluster that does not describe itself at all is `UnreachableError`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
-from confluent_kafka import ConsumerGroupState, ConsumerGroupTopicPartitions, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupState, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init__ re-exports without saying so
     AdminClient,
     ConfigResource,
     ConsumerGroupDescription,
-    OffsetSpec,
     PartitionMetadata,
     ResourceType,
 )
 
 from schemas.topics import CATALOGUE
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.log_offsets import Place, committed_offsets, end_offsets
 from streams.operations.doctor.cluster import ClusterState, GroupState, TopicState
 from streams.operations.errors import UnreachableError
 
@@ -72,57 +72,43 @@ def _settings_of(admin: AdminClient, resources: Sequence[ConfigResource]) -> Map
 def gather_groups(
     connection: KafkaConnection, cluster: ClusterState, groups: Mapping[str, Sequence[str]]
 ) -> Mapping[str, GroupState]:
-    """Return the state of these groups (name -> topics it reads); a group that is not there has no members."""
+    """Return the state of these groups (name -> topics it reads).
+
+    A group that is not there has no members; one that the cluster would not tell about is left out.
+    """
     admin = AdminClient(connection.confluent_options())
     described = _answered(admin.describe_consumer_groups(list(groups), request_timeout=TIMEOUT_S).items())
-    ends = _ends_of(admin, cluster, {name for topics in groups.values() for name in topics})
-    return {
-        name: _group_state(admin, group, [each for each in ends if each.topic in groups[name]], ends)
-        for name, group in described.items()
-    }
+    told: dict[str, GroupState] = {}
+    for name, group in described.items():
+        places = list(_places_of(cluster, groups[name]))
+        ends = end_offsets(admin, places, timeout_s=TIMEOUT_S)
+        if len(ends) < len(places):
+            continue  # what has no known end is not therefore read to its end
+        try:
+            told[name] = _group_state(connection, group, ends)
+        except KafkaException:
+            continue
+    return told
 
 
-def _ends_of(admin: AdminClient, cluster: ClusterState, topics: Iterable[str]) -> Mapping[TopicPartition, int]:
-    wanted = {
-        TopicPartition(name, partition): OffsetSpec.latest()  # type: ignore[no-untyped-call]  # the library left this one bare
-        for name in topics
-        if name in cluster.topics
-        for partition in range(cluster.topics[name].partitions)
-    }
-    if not wanted:
-        return {}
-    answers = admin.list_offsets(wanted, request_timeout=TIMEOUT_S)
-    return {place: found.offset for place, found in _answered(answers.items()).items()}
+def _places_of(cluster: ClusterState, topics: Iterable[str]) -> Iterator[Place]:
+    for name in topics:
+        if name in cluster.topics:
+            yield from ((name, partition) for partition in range(cluster.topics[name].partitions))
 
 
-def _group_state(
-    admin: AdminClient,
-    group: ConsumerGroupDescription,
-    places: Sequence[TopicPartition],
-    ends: Mapping[TopicPartition, int],
-) -> GroupState:
-    committed = _committed(admin, group.group_id)
+def _group_state(connection: KafkaConnection, group: ConsumerGroupDescription, ends: Mapping[Place, int]) -> GroupState:
+    committed = committed_offsets(connection, group.group_id, ends, timeout_s=TIMEOUT_S)
     lag: dict[str, int] = {}
     worst: dict[str, int] = {}
-    for place in places:
+    for (topic, partition), end in ends.items():
         # A place that was never committed is read from its beginning: everything in it is yet to come.
-        behind = max(0, ends[place] - committed.get((place.topic, place.partition), 0))
-        lag[place.topic] = lag.get(place.topic, 0) + behind
-        worst[place.topic] = max(worst.get(place.topic, 0), behind)
+        behind = max(0, end - committed.get((topic, partition), 0))
+        lag[topic] = lag.get(topic, 0) + behind
+        worst[topic] = max(worst.get(topic, 0), behind)
     state = group.state
     named = state.name if isinstance(state, ConsumerGroupState) else str(state)
     return GroupState(state=named, members=len(group.members), lag=lag, behind_by=worst)
-
-
-def _committed(admin: AdminClient, group: str) -> Mapping[tuple[str, int], int]:
-    answers = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=TIMEOUT_S)
-    found = _answered(answers.items())
-    return {
-        (place.topic, place.partition): place.offset
-        for answer in found.values()
-        for place in answer.topic_partitions or ()
-        if place.offset >= 0
-    }
 
 
 def _answered(answers: Iterable[tuple[Any, "Future[Any]"]]) -> dict[Any, Any]:

@@ -32,7 +32,19 @@ def judge(groups: Mapping[str, GroupState]) -> Iterator[Finding]:
     """Yield the state of each group of the engine."""
     for name in GROUPS:
         state = groups.get(name)
-        yield _absent(name) if state is None or not state.members else _present(name, state)
+        if state is None:
+            yield _untold(name)
+        else:
+            yield _present(name, state) if state.members else _absent(name)
+
+
+def _untold(name: str) -> Finding:
+    return warning(
+        Subject.WORKERS,
+        f"{name}: the cluster does not tell about this group",
+        why="Nobody knows whether a worker runs: the group's coordinator did not answer, or this user may not ask.",
+        fix="Ask again in a minute; if it stays, allow this user to describe the group and look at the brokers.",
+    )
 
 
 def _absent(name: str) -> Finding:
