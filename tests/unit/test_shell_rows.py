@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rocksdict import Cache, Rdict
+from rocksdict import Cache, Rdict, WriteBufferManager
 
 from streams.kafka import rocks_rows
 from streams.kafka.errors import LocalRowsLockedError
@@ -329,8 +329,12 @@ def test_rocks_rows_are_not_taken_for_open_elsewhere_when_a_block_is_damaged(
     rows.close()
 
 
-async def test_rocks_rows_share_one_bound_on_memory_when_many_partitions_are_written(tmp_path: Path) -> None:
+async def test_rocks_rows_share_one_bound_on_memory_when_many_partitions_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each of them alone would fill its buffer of 16 MiB, and read as much again."""
+    # What rows of other tests hold, open and idle, is flushed by nobody.
+    monkeypatch.setattr(rocks_rows, "_WRITE_MEMORY", WriteBufferManager(WRITE_MEMORY_BYTES, False))
     value, batch, batches, partitions = b"v" * 1_000, 500, 24, 8
     assert partitions * batch * batches * len(value) > 5 * WRITE_MEMORY_BYTES
     opened = [RocksRows(tmp_path / str(number), lambda: NOW_MS) for number in range(partitions)]
