@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from streams.kafka_clients import closed_transport, header_names, late_connections
+from streams.kafka_clients import cancelled_fetches, closed_transport, header_names, late_connections
 
+cancelled_fetches.install()
 closed_transport.install()
 header_names.install()
 late_connections.install()
