@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from streams.kafka_clients import cancelled_fetches, closed_transport, header_names, late_connections
+from streams.kafka_clients import closed_transport, header_names, late_connections, own_cancellations
 
-cancelled_fetches.install()
 closed_transport.install()
 header_names.install()
 late_connections.install()
+own_cancellations.install()
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]

@@ -1,4 +1,4 @@
-"""A consumer that is stopped while a failed fetch waits: aiokafka took whoever stopped it for cancelled."""
+"""Consumers that are stopped at odd moments: aiokafka took whoever did it for cancelled, and left sockets open."""
 
 import asyncio
 import contextlib
@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.consumer.fetcher import Fetcher
 
 from streams.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault
-from streams.kafka_clients import cancelled_fetches
+from streams.kafka_clients import late_connections, own_cancellations
 from tests.support.waiting import until
 
 TOPIC = "t"
@@ -43,6 +43,33 @@ async def test_stop_ends_when_a_failed_fetch_waits(caplog: pytest.LogCaptureFixt
         )  # the rest of its stop was done too
 
 
+@pytest.mark.parametrize("group", [None, "group"])
+async def test_stop_ends_when_the_consumer_was_started_just_now(group: str | None) -> None:
+    async with EmbeddedBroker() as broker:
+        consumer = AIOKafkaConsumer(bootstrap_servers=broker.bootstrap_servers, group_id=group)
+        await consumer.start()
+        async with asyncio.timeout(LIMIT_S):
+            await consumer.stop()
+        assert_closed(consumer)
+
+
+@pytest.mark.parametrize("name", ["_heartbeat_task", "_commit_refresh_task"])
+async def test_stop_ends_when_a_task_of_the_member_has_not_begun(name: str) -> None:
+    async with EmbeddedBroker() as broker:
+        consumer = AIOKafkaConsumer(bootstrap_servers=broker.bootstrap_servers, group_id="group")
+        await consumer.start()
+        setattr(consumer._coordinator, name, asyncio.create_task(asyncio.Event().wait()))
+        async with asyncio.timeout(LIMIT_S):
+            await consumer.stop()
+        assert_closed(consumer)
+
+
+def assert_closed(consumer: AIOKafkaConsumer) -> None:
+    """The rest of its stop was done too."""
+    assert getattr(consumer._client, late_connections._CLOSED)
+    assert not any(each.connected() for each in consumer._client._conns.values())
+
+
 async def test_stop_is_cancelled_when_its_caller_is(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +79,7 @@ async def test_stop_is_cancelled_when_its_caller_is(
         begun.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(Fetcher, "close", cancelled_fetches._keeping_cancellations(never_ending))
+    monkeypatch.setattr(Fetcher, "close", own_cancellations._fetches_first(never_ending))
     async with with_a_failed_fetch(caplog) as consumer:
         stopping = asyncio.create_task(consumer.stop())
         await asyncio.wait_for(begun.wait(), LIMIT_S)
@@ -64,5 +91,5 @@ async def test_stop_is_cancelled_when_its_caller_is(
 
 def test_install_wraps_once() -> None:
     before = Fetcher.close
-    cancelled_fetches.install()
+    own_cancellations.install()
     assert Fetcher.close is before
