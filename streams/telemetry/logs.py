@@ -39,6 +39,8 @@ ALLOWED_FIELDS = frozenset(
         "reason", "code", "error", "error_type", "error_where", "retry", "retry_after_s", "timeout_s", "duration_ms",
         "due_at_ms", "calls", "in_flight", "abandoned", "limit", "count", "attempts", "host", "port", "route", "method",
         "http_status", "trace_id", "span_id", "signal", "setting", "path", "mode",
+        # a worker's memory: its tables, their files, what is remembered of results
+        "app", "table", "rows", "folder", "age_ms", "local_offset", "results", "wanted_from_ms", "known_from_ms",
     }
 )  # fmt: skip
 """The only fields whose values are shown."""

@@ -16,6 +16,7 @@ from http_ingress import app as ingress_app
 from http_ingress import openapi, service_pages
 from streams.cli.application import build
 from streams.settings import variables
+from streams.telemetry.logs import ALLOWED_FIELDS
 from tests.conftest import REQUIRE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -181,3 +182,24 @@ def test_readme_names_every_page_of_the_service_when_it_is_read() -> None:
     assert pages == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
     served = Path(ingress_app.__file__).read_text() + Path(service_pages.__file__).read_text()
     assert all(page in served for page in pages)
+
+
+LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "bind"}
+
+
+def logged_fields() -> Iterator[tuple[str, str]]:
+    """Yield each field that our own code names in a call of its log, and where."""
+    for path in sources():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if node.func.attr in LOG_METHODS and ast.unparse(node.func.value) in {"log", "_log"}:
+                where = f"{path.relative_to(ROOT)}:{node.lineno}"
+                yield from ((keyword.arg, where) for keyword in node.keywords if keyword.arg is not None)
+
+
+def test_every_field_that_is_logged_is_shown() -> None:
+    """A field that nobody allowed comes out as `[redacted]`: who is on call sees that a table regressed, not which."""
+    logged = list(logged_fields())
+    assert len(logged) > 50
+    assert [each for each in logged if each[0] not in ALLOWED_FIELDS | {"exc_info"}] == []
