@@ -15,7 +15,14 @@ from typing import Any
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator, NoGroupCoordinator
 
+Ending = Callable[..., Awaitable[None]]
+
 _MARK = "_keeps_its_cancellations"
+_TASKS_OF_A_MEMBER = {
+    "_stop_heartbeat_task": "_heartbeat_task",
+    "_stop_commit_offsets_refresh_task": "_commit_refresh_task",
+}
+"""What of aiokafka's ends a task -> where that stands."""
 
 
 def install() -> None:
@@ -24,22 +31,15 @@ def install() -> None:
         return
     Fetcher.close = _fetches_first(Fetcher.close)
     NoGroupCoordinator.close = _ended_without_group
-    GroupCoordinator._stop_heartbeat_task = _heartbeat_first(  # noqa: SLF001 -- there is no public way
-        GroupCoordinator._stop_heartbeat_task  # noqa: SLF001 -- as above
-    )
-    GroupCoordinator._stop_commit_offsets_refresh_task = _refresh_first(  # noqa: SLF001 -- as above
-        GroupCoordinator._stop_commit_offsets_refresh_task  # noqa: SLF001 -- as above
-    )
-
-
-Ending = Callable[..., Awaitable[None]]
+    for stop, task in _TASKS_OF_A_MEMBER.items():
+        setattr(GroupCoordinator, stop, _task_first(getattr(GroupCoordinator, stop), task))
 
 
 def _fetches_first(close: Ending) -> Ending:
     @functools.wraps(close)
     async def end_fetches_and_close(fetcher: Any) -> None:
         # The task that begins fetches first, else it would begin others meanwhile.
-        await _ended([fetcher._fetch_task])  # noqa: SLF001 -- as above
+        await _ended([fetcher._fetch_task])  # noqa: SLF001 -- there is no public way
         await _ended(fetcher._pending_tasks)  # noqa: SLF001 -- as above
         fetcher._pending_tasks.clear()  # noqa: SLF001 -- each would be awaited again, and say that it was cancelled
         await close(fetcher)
@@ -53,19 +53,10 @@ async def _ended_without_group(coordinator: Any) -> None:
     coordinator._reset_committed_task = None  # noqa: SLF001 -- as aiokafka's own
 
 
-def _heartbeat_first(stop: Ending) -> Ending:
+def _task_first(stop: Ending, task: str) -> Ending:
     @functools.wraps(stop)
     async def end_and_stop(coordinator: Any) -> None:
-        await _ended([coordinator._heartbeat_task])  # noqa: SLF001 -- as above
-        await stop(coordinator)
-
-    return end_and_stop
-
-
-def _refresh_first(stop: Ending) -> Ending:
-    @functools.wraps(stop)
-    async def end_and_stop(coordinator: Any) -> None:
-        await _ended([coordinator._commit_refresh_task])  # noqa: SLF001 -- as above
+        await _ended([getattr(coordinator, task)])
         await stop(coordinator)
 
     return end_and_stop

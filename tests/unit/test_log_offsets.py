@@ -1,11 +1,11 @@
-"""What a group has committed, asked while its coordinator moves; librdkafka's admin client dies of that by SIGSEGV."""
+"""Where a group stands, asked while brokers move: librdkafka's admin client dies of that, or says nothing is behind."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from confluent_kafka import KafkaError, KafkaException
 from kio.schema.errors import ErrorCode
@@ -13,6 +13,7 @@ from kio.schema.errors import ErrorCode
 from streams.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_offsets import Place, committed_offsets
+from streams.operations.doctor.cluster import GroupState
 from streams.operations.doctor.cluster_facts import gather_cluster, gather_groups
 from tests.support.group_lag import GroupLag
 
@@ -76,19 +77,24 @@ async def test_committed_offsets_are_refused_when_the_group_may_not_be_read(brok
     assert refused.value.args[0].code() == KafkaError.GROUP_AUTHORIZATION_FAILED
 
 
-async def doctor_told(broker: EmbeddedBroker) -> dict[str, object]:
+async def doctor_told(broker: EmbeddedBroker) -> dict[str, GroupState]:
     connection = KafkaConnection(bootstrap_servers=broker.bootstrap_servers)
 
-    def gathered() -> dict[str, object]:
+    def gathered() -> dict[str, GroupState]:
         return dict(gather_groups(connection, gather_cluster(connection), {GROUP: (TOPIC,)}))
 
     return await asyncio.to_thread(gathered)
 
 
 async def test_doctor_is_told_the_lag_when_the_coordinator_moves(broker: EmbeddedBroker) -> None:
+    producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+    await producer.start()
+    for number in range(10):
+        await producer.send_and_wait(TOPIC, b"%d" % number, partition=0)
+    await producer.stop()
     broker.faults.add(Fault(api=ApiKey.OFFSET_FETCH, error=MOVED))
     told = await doctor_told(broker)
-    assert list(told) == [GROUP]
+    assert {name: (group.lag, group.behind_by) for name, group in told.items()} == {GROUP: ({TOPIC: 3}, {TOPIC: 3})}
 
 
 @pytest.mark.parametrize(
