@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.load import Measured, closed_loop, open_loop, payments
 from bench.processes import Usage, cpu_ms_each, usage_of
-from streams.local_engine import LocalEngine
+from streams.development.local_engine import LocalEngine
 from tests.kafka_cluster import KafkaCluster
 
 # The broker compiles its own code for half a minute, on the same two cores: until then it measures the compiler.

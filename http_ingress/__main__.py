@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from http_ingress.compose import compose
-from http_ingress.replies import FeedLostError
+from http_ingress.replies.waiters import FeedLostError
 from streams import bootstrap, settings
 from streams.kafka_clients.errors import LogError
 from streams.settings import MisconfiguredError, Settings

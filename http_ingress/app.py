@@ -1,8 +1,8 @@
 """The aiohttp application: the table of routes on a router, and the one place where errors become problems.
 
-Built by `http_ingress.server` and by the tests, with an `Ingress` that holds everything with I/O. Every answer of every
-path goes through `_outermost`: it gives each request its id, turns what was raised into a problem, counts and logs. A
-log line has the route's template, never the path, the query, a header or a body.
+Built by `http_ingress.server` and by the tests, with an `Ingress` that holds everything with I/O. Every answer of
+every path goes through `_outermost`: it gives each request its id, turns what was raised into a problem, counts and
+logs. A log line has the route's template, never the path, the query, a header or a body.
 """
 
 from importlib.metadata import version
@@ -14,16 +14,17 @@ from aiohttp import HttpVersion11, web
 from aiohttp.typedefs import Handler as HttpHandler
 from aiohttp.typedefs import Middleware
 
-from http_ingress import openapi, request_headers, service_pages
-from http_ingress.answers import JSON_TYPE, Answer, of_error
-from http_ingress.callers import Caller, caller_of
 from http_ingress.command_log import LogUnavailableError
+from http_ingress.description import openapi, pages
+from http_ingress.door import request_headers
+from http_ingress.door.callers import Caller, caller_of
+from http_ingress.door.tracing import request_span
 from http_ingress.ingress import Ingress
 from http_ingress.limits import MAX_BODY_BYTES, RETRY_AFTER_DRAIN_S
-from http_ingress.operations import Call
-from http_ingress.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
+from http_ingress.money.endpoints import Call
+from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
+from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
 from http_ingress.routes import API_ROUTES, ApiRoute
-from http_ingress.tracing import request_span
 from schemas.identifiers import CommandId
 
 _DISTRIBUTION: Final = "payment-engine-lite"
@@ -71,27 +72,27 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
     described = openapi.document(version=version(_DISTRIBUTION), dev=ingress.settings.dev)
 
     async def healthz(request: web.Request) -> web.StreamResponse:
-        return respond(request, await service_pages.health(ingress))
+        return respond(request, await pages.health(ingress))
 
     async def readyz(request: web.Request) -> web.StreamResponse:
-        return respond(request, await service_pages.readiness(ingress))
+        return respond(request, await pages.readiness(ingress))
 
     async def metrics(_: web.Request) -> web.StreamResponse:
-        return service_pages.metrics_page(ingress)
+        return pages.metrics_page(ingress)
 
     async def description(_: web.Request) -> web.StreamResponse:
-        return service_pages.description_page(described)
+        return pages.description_page(described)
 
     async def docs(_: web.Request) -> web.StreamResponse:
-        return service_pages.asset_page("docs.html")
+        return pages.asset_page("docs.html")
 
     async def asset(request: web.Request) -> web.StreamResponse:
         name = request.match_info["asset"]
-        if name not in service_pages.ASSETS:
+        if name not in pages.ASSETS:
             raise ProblemError(ProblemCode.NOT_FOUND)
-        return service_pages.asset_page(name)
+        return pages.asset_page(name)
 
-    pages: dict[str, HttpHandler] = {
+    handlers: dict[str, HttpHandler] = {
         "/healthz": healthz,
         "/readyz": readyz,
         "/metrics": metrics,
@@ -99,8 +100,8 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
         "/docs": docs,
         "/docs/{asset}": asset,
     }
-    for path, page in pages.items():
-        app.router.add_get(path, page)
+    for path, handler in handlers.items():
+        app.router.add_get(path, handler)
 
 
 def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:

@@ -6,13 +6,13 @@ Called by `http_ingress.__main__`. What is started in `IngressProgram.start` is 
 import time
 from collections.abc import Mapping
 
-from http_ingress.api_keys import FileKeyStore, KeyRing
+from http_ingress.access.api_keys import FileKeyStore, KeyRing
+from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import KafkaCommandLog
 from http_ingress.ingress import Ingress, WebhookGateway
-from http_ingress.kafka_replies import KafkaReplyFeed
 from http_ingress.metrics import Gauge, IngressMetrics
-from http_ingress.rate_limit import RateLimiter
-from http_ingress.replies import ReplyPump, Waiters
+from http_ingress.replies.kafka_feed import KafkaReplyFeed
+from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer
 from http_ingress.settings import IngressSettings, reply_partition_of
 from schemas.identifiers import GatewayName

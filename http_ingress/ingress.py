@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gateway_adapters.contract import GatewayNotice, RawHeaders
-from http_ingress.api_keys import KeyRing
+from http_ingress.access.api_keys import KeyRing
+from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import CommandLog
 from http_ingress.metrics import IngressMetrics
-from http_ingress.rate_limit import RateLimiter
-from http_ingress.replies import Waiters
+from http_ingress.replies.waiters import Waiters
 from http_ingress.settings import IngressSettings
 from schemas.identifiers import GatewayName
 

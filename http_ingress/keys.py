@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from http_ingress.api_keys import append_record, create_key
+from http_ingress.access.api_keys import append_record, create_key
 from schemas import identifiers
 from schemas.identifiers import InvalidIdentifierError
 from streams import settings

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from http_ingress import views
-from http_ingress.bodies import Body, CaptureBody, PaymentBody, RefundBody, VoidBody
-from http_ingress.lookups import read_payment, read_refund
-from http_ingress.operations import Handler, capture_payment, create_payment, create_refund, void_payment
-from http_ingress.problems import ProblemCode
-from http_ingress.views import View
-from http_ingress.webhooks import receive_webhook
+from http_ingress.money.bodies import Body, CaptureBody, PaymentBody, RefundBody, VoidBody
+from http_ingress.money.endpoints import Handler, capture_payment, create_payment, create_refund, void_payment
+from http_ingress.queries.lookups import read_payment, read_refund
+from http_ingress.representation import payloads
+from http_ingress.representation.payloads import View
+from http_ingress.representation.problems import ProblemCode
+from http_ingress.webhooks.receipt import receive_webhook
 
 Method = Literal["GET", "POST"]
 
@@ -81,7 +81,7 @@ _ON_A_PAYMENT: Final = frozenset({ProblemCode.PAYMENT_NOT_FOUND, ProblemCode.CUR
 _ACCEPTED: Final = Outcome(
     meaning="Durable and under way: asynchronous, pending, in doubt, waiting for the payer, or the time-out was over. "
     "The Location tells where to read on; the same request with the same key may be sent again at any time.",
-    model=views.Accepted,
+    model=payloads.Accepted,
     headers=("Location", "Idempotent-Replayed", "Preference-Applied"),
 )
 _SYNC_HEADERS: Final = ("Idempotent-Replayed", "Preference-Applied")
@@ -105,7 +105,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         moves_money=True,
         outcomes={
             201: Outcome(
-                meaning="Captured or authorized.", model=views.PaymentAnswer, headers=("Location", *_SYNC_HEADERS)
+                meaning="Captured or authorized.", model=payloads.PaymentAnswer, headers=("Location", *_SYNC_HEADERS)
             ),
             202: _ACCEPTED,
         },
@@ -122,7 +122,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         moves_money=True,
         parameters=_PAYMENT_ID,
         outcomes={
-            200: Outcome(meaning="Captured.", model=views.PaymentAnswer, headers=_SYNC_HEADERS),
+            200: Outcome(meaning="Captured.", model=payloads.PaymentAnswer, headers=_SYNC_HEADERS),
             202: _ACCEPTED,
         },
         problems=_WRITE_PROBLEMS | _ON_A_PAYMENT | {ProblemCode.AMOUNT_EXCEEDS_AUTHORIZED},
@@ -138,7 +138,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         moves_money=True,
         parameters=_PAYMENT_ID,
         outcomes={
-            200: Outcome(meaning="Released.", model=views.PaymentAnswer, headers=_SYNC_HEADERS),
+            200: Outcome(meaning="Released.", model=payloads.PaymentAnswer, headers=_SYNC_HEADERS),
             202: _ACCEPTED,
         },
         problems=_WRITE_PROBLEMS | _ON_A_PAYMENT,
@@ -154,7 +154,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         body_required=True,
         moves_money=True,
         outcomes={
-            201: Outcome(meaning="Refunded.", model=views.Refund, headers=("Location", *_SYNC_HEADERS)),
+            201: Outcome(meaning="Refunded.", model=payloads.Refund, headers=("Location", *_SYNC_HEADERS)),
             202: _ACCEPTED,
         },
         problems=_WRITE_PROBLEMS | _ON_A_PAYMENT | {ProblemCode.AMOUNT_EXCEEDS_CAPTURED},
@@ -167,7 +167,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         description="The payment and its whole life, read through the log: you read your own writes.",
         handler=read_payment,
         parameters=_PAYMENT_ID,
-        outcomes={200: Outcome(meaning="The payment.", model=views.PaymentDetails)},
+        outcomes={200: Outcome(meaning="The payment.", model=payloads.PaymentDetails)},
         problems=_READ_PROBLEMS | {ProblemCode.PAYMENT_NOT_FOUND, ProblemCode.NO_ANSWER},
     ),
     ApiRoute(
@@ -178,7 +178,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         description="The refund, read through the log: you read your own writes.",
         handler=read_refund,
         parameters={"refundId": "The refund's id, as this engine gave it."},
-        outcomes={200: Outcome(meaning="The refund.", model=views.Refund)},
+        outcomes={200: Outcome(meaning="The refund.", model=payloads.Refund)},
         problems=_READ_PROBLEMS | {ProblemCode.REFUND_NOT_FOUND, ProblemCode.NO_ANSWER},
     ),
     ApiRoute(
@@ -191,7 +191,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         raw_body=True,
         authenticated=False,
         parameters={"gateway": "The gateway's name."},
-        outcomes={200: Outcome(meaning="Kept.", model=views.Health)},
+        outcomes={200: Outcome(meaning="Kept.", model=payloads.Health)},
         problems=frozenset(
             {
                 ProblemCode.UNAUTHENTICATED,

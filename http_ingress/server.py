@@ -13,7 +13,6 @@ import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from http_ingress.answers import of_error
 from http_ingress.app import build_app
 from http_ingress.ingress import Ingress
 from http_ingress.limits import (
@@ -26,7 +25,8 @@ from http_ingress.limits import (
     MAX_REQUEST_LINE_BYTES,
     RELEASED_ANSWER_TIMEOUT_S,
 )
-from http_ingress.problems import CONTENT_TYPE, ProblemCode, ProblemError
+from http_ingress.representation.answers import of_error
+from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError
 
 _log = structlog.get_logger(__name__)
 _BAD_REQUEST: Final = 400

@@ -31,7 +31,7 @@ from streams.agents.timers import TimerClock, TimerHeap
 from streams.domain.limits import Rules
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
-from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
+from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms

@@ -11,7 +11,7 @@ from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import Intake, RefusedError
 from streams.domain.claims import decide_claim
 from streams.domain.limits import Rules
-from streams.kafka.shell import InputEvent, Outgoing, RowReader, RowWrite, Step
+from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
 
 COMPONENT = "claims"
 TABLE = "claims"

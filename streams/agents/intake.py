@@ -9,7 +9,7 @@ from schemas import topics
 from schemas.messages import DecodeError, Envelope, MessageCodec, Record
 from schemas.quick_init import quick_init
 from schemas.vocabulary import DeadLetterReason
-from streams.kafka.shell import InputEvent
+from streams.kafka.step import InputEvent
 
 
 class RefusedError(Exception):

@@ -40,7 +40,7 @@ from streams.domain.limits import Rules
 from streams.domain.order import decide
 from streams.domain.outputs import ClearTimer, Output, Reply, SetTimer
 from streams.domain.views import answer_query
-from streams.kafka.shell import InputEvent, Outgoing, RowReader, RowWrite, Step
+from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
 
 TABLE = "orders"
 COMPONENT = "orders"

@@ -17,7 +17,7 @@ from streams.agents.intake import RefusedError
 from streams.domain.errors import InvariantViolatedError
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.pipeline import oversize
-from streams.kafka.shell import InputEvent, Outgoing, RowReader, Step
+from streams.kafka.step import InputEvent, Outgoing, RowReader, Step
 from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
 from streams.telemetry import metrics
 

@@ -14,7 +14,7 @@ from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied
 from streams.domain.outputs import CallGateway, Message, Publish, Reply, SendClaim
-from streams.kafka.shell import Outgoing
+from streams.kafka.step import Outgoing
 
 SOURCE = "payment-engine/orders"
 

@@ -23,7 +23,7 @@ from streams.agents.timers import append_timer
 from streams.domain.claims import claim_expires_at_ms
 from streams.domain.limits import Rules
 from streams.domain.order import order_ends_at_ms
-from streams.kafka.shell import TableRow
+from streams.kafka.step import TableRow
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import LogWriter
 

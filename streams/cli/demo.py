@@ -1,4 +1,4 @@
-"""`payment-engine demo`: a scripted tour against a fresh engine. Called by `application`; calls `streams.demo`."""
+"""`payment-engine demo`: a scripted tour against a fresh engine. Calls `development.demo`."""
 
 import typer
 
@@ -13,8 +13,8 @@ def register(app: typer.Typer) -> None:
 def demo() -> None:
     """A tour: pay, capture, refund, replay, conflict, dead letters. Exit code 0 when all of it went as told."""
     with expected_failures():
-        from streams.demo.tour import run_tour
-        from streams.local_engine import ComponentFailedError
+        from streams.development.demo.tour import run_tour
+        from streams.development.local_engine import ComponentFailedError
         from streams.settings import load
 
         load()

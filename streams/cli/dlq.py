@@ -28,8 +28,8 @@ from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:
     from streams.cli.tools import Tools
-    from streams.operations.dead_letters import LetterFilter
-    from streams.operations.redrive import Done, Order, Plan
+    from streams.operator_tools.dead_letters import LetterFilter
+    from streams.operator_tools.redrive import Done, Order, Plan
 
 DEFAULT_LISTED = 100
 MAX_LISTED = 10_000
@@ -64,7 +64,7 @@ def list_letters(
             states=state or ("open",),
         )  # fmt: skip
         from streams.cli.tools import opened
-        from streams.operations import dead_letters
+        from streams.operator_tools import dead_letters
 
         with opened() as tools:
             found = dead_letters.find(tools.log, tools.codec, wanted)
@@ -87,7 +87,7 @@ def show(
     with expected_failures():
         wanted = options.letter_filter(at=[position])
         from streams.cli.tools import opened
-        from streams.operations import dead_letters
+        from streams.operator_tools import dead_letters
 
         with opened() as tools:
             (place,) = wanted.positions
@@ -127,8 +127,8 @@ def redrive(
             reason=reason, topic=topic, component=component, origin=origin, key=key, since=since, until=until, at=at
         )
         options.require_choice(wanted, everything=everything)
-        from streams.operations.dead_letters import LetterState
-        from streams.operations.redrive import Order
+        from streams.operator_tools.dead_letters import LetterState
+        from streams.operator_tools.redrive import Order
 
         order = Order(action=LetterState.REDRIVEN, operator=options.operator_name(operator), note=note_text)
         _run(wanted, order, limit=limit, rate_per_s=rate, dry_run=dry_run, again=again, yes=yes, output=output)
@@ -161,8 +161,8 @@ def discard(
             reason=reason, topic=topic, component=component, origin=origin, key=key, since=since, until=until, at=at
         )
         options.require_choice(wanted, everything=everything)
-        from streams.operations.dead_letters import LetterState
-        from streams.operations.redrive import Order
+        from streams.operator_tools.dead_letters import LetterState
+        from streams.operator_tools.redrive import Order
 
         order = Order(action=LetterState.DISCARDED, operator=options.operator_name(operator), note=note_text)
         _run(wanted, order, limit=limit, rate_per_s=rate, dry_run=dry_run, again=again, yes=yes, output=output)
@@ -180,8 +180,8 @@ def _run(
     output: Output,
 ) -> None:
     from streams.cli.tools import opened
-    from streams.operations import dead_letters
-    from streams.operations.redrive import plan
+    from streams.operator_tools import dead_letters
+    from streams.operator_tools.redrive import plan
 
     with opened() as tools:
         found = dead_letters.find(tools.log, tools.codec, wanted)
@@ -212,7 +212,7 @@ def _confirm(planned: "Plan", order: "Order", *, yes: bool, output: Output) -> N
 def _carry_out(tools: "Tools", planned: "Plan", order: "Order", *, rate_per_s: float) -> Sequence["Done"]:
     from rich.progress import Progress
 
-    from streams.operations.redrive import carry_out
+    from streams.operator_tools.redrive import carry_out
 
     done: list[Done] = []
     steps = carry_out(

@@ -9,8 +9,8 @@ import typer
 from streams.cli.times import WHEN_HELP, parse_when
 
 if TYPE_CHECKING:
-    from streams.operations.dead_letters import LetterFilter
-    from streams.operations.log import Position
+    from streams.operator_tools.dead_letters import LetterFilter
+    from streams.operator_tools.log import Position
 
 ALL_STATES = "all"
 
@@ -50,7 +50,7 @@ def letter_filter(
 ) -> "LetterFilter":
     """Return the filter that the options mean. Raises: typer.BadParameter."""
     from schemas.vocabulary import DeadLetterReason
-    from streams.operations.dead_letters import LetterFilter, LetterState
+    from streams.operator_tools.dead_letters import LetterFilter, LetterState
 
     named_states = () if ALL_STATES in states else states
     return LetterFilter(
@@ -74,7 +74,7 @@ def _known(words: Sequence[str], known: Mapping[str, Word]) -> frozenset[Word]:
 
 
 def _position(text: str) -> "Position":
-    from streams.operations.log import Position
+    from streams.operator_tools.log import Position
 
     partition, _, offset = text.partition(":")
     if not (partition.isdigit() and offset.isdigit()):
@@ -84,7 +84,7 @@ def _position(text: str) -> "Position":
 
 def require_choice(wanted: "LetterFilter", *, everything: bool) -> None:
     """Return if the letters were chosen by somebody: by a filter, or by `--all`. Raises: typer.BadParameter."""
-    from streams.operations.dead_letters import LetterFilter
+    from streams.operator_tools.dead_letters import LetterFilter
 
     if wanted == LetterFilter() and not everything:
         raise typer.BadParameter("choose letters by a filter (--reason, --at, --since, …), or say --all")

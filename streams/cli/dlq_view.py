@@ -10,8 +10,8 @@ from streams.cli.times import shown_time
 
 if TYPE_CHECKING:
     from schemas.records.dead_letters import DeadLetter
-    from streams.operations.dead_letters import Letter
-    from streams.operations.redrive import Done, Plan
+    from streams.operator_tools.dead_letters import Letter
+    from streams.operator_tools.redrive import Done, Plan
 
 MAX_TEXT_BYTES = 4_000
 _SENSITIVE_HEADERS = frozenset({"authorization", "cookie", "x-api-key"})

@@ -8,7 +8,7 @@ from streams.cli.terminal import ExitCode, Output, OutputOption, console, expect
 from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:
-    from streams.operations.doctor.findings import Finding
+    from streams.operator_tools.doctor.findings import Finding
 
 _MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "failure": ("FAILURE", "bold red")}
 
@@ -30,8 +30,8 @@ def examine(
         from streams.settings import load
 
         settings = load()
-        from streams.operations.doctor.examination import Wish, examine
-        from streams.operations.doctor.findings import Severity
+        from streams.operator_tools.doctor.examination import Wish, examine
+        from streams.operator_tools.doctor.findings import Severity
         from streams.telemetry import logs
 
         logs.configure(component="operator", level="ERROR", form="console")

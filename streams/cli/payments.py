@@ -12,8 +12,8 @@ from streams.cli.terminal import Output, OutputOption, console, expected_failure
 from streams.cli.times import WHEN_HELP, parse_when, shown_time
 
 if TYPE_CHECKING:
-    from streams.operations.facts import Fact
-    from streams.operations.timelines import Entry, Timeline
+    from streams.operator_tools.facts import Fact
+    from streams.operator_tools.timelines import Entry, Timeline
 
 app = typer.Typer(help="Payments, as the log tells of them.", no_args_is_help=True)
 
@@ -48,7 +48,7 @@ def show(
     with expected_failures():
         since_ms = parse_when(since)
         from streams.cli.tools import opened
-        from streams.operations import timelines
+        from streams.operator_tools import timelines
 
         subject = timelines.subject_of(identifier, origin=origin)
         with opened() as tools:

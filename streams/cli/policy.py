@@ -42,7 +42,7 @@ def show(
     """Show the policies that hold."""
     with expected_failures():
         from streams.cli.tools import opened
-        from streams.operations import policies
+        from streams.operator_tools import policies
 
         with opened() as tools:
             known = policies.known_policies(tools.log, tools.codec)
@@ -77,8 +77,8 @@ def set_policy(
         from schemas.identifiers import GatewayName
         from schemas.records.policies import OriginPolicy
         from streams.cli.tools import opened
-        from streams.operations import policies
-        from streams.operations.kafka_log import connection_of
+        from streams.operator_tools import policies
+        from streams.operator_tools.kafka_log import connection_of
 
         wish = OriginPolicy(
             origin_id=origin,

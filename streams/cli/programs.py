@@ -23,7 +23,10 @@ PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_optio
 OWN_PROGRAMS = {
     "ingress": ("http_ingress", "The HTTP ingress."),
     "mock-gateway": ("gateway_adapters.mock", "The Mock gateway, a server with a ledger of its own."),
-    "broker": ("streams.embedded_broker", "The embedded broker: development only, in memory, loopback only."),
+    "broker": (
+        "streams.development.embedded_broker",
+        "The embedded broker: in memory, on loopback, for development.",
+    ),
 }
 _WORKERS = {
     "orders": "A worker of the orders app: decides what orders do.",
@@ -49,8 +52,8 @@ def dev(
 ) -> None:
     """Run everything on the embedded broker with the Mock gateway."""
     with expected_failures():
-        from streams.development import run_dev
-        from streams.local_engine import ComponentFailedError
+        from streams.development.dev_engine import run_dev
+        from streams.development.local_engine import ComponentFailedError
 
         try:
             run_dev(port=port, folder=folder)
@@ -92,7 +95,7 @@ def _own_program(module: str) -> Callable[[typer.Context], None]:
         with expected_failures():
             if module == "http_ingress" and not _asks_for_help(context.args):
                 _settings_once_a_broker_answers()
-            elif module != "streams.embedded_broker":
+            elif module != "streams.development.embedded_broker":
                 _refuse_wrong_settings()
             become_module(module, context.args)
 
@@ -111,7 +114,7 @@ def _asks_for_help(arguments: Sequence[str]) -> bool:
 
 def _settings_once_a_broker_answers() -> "Settings":
     from streams import settings
-    from streams.operations.reachability import wait_for_broker
+    from streams.operator_tools.reachability import wait_for_broker
 
     configured = settings.load()
     wait_for_broker(configured.kafka, say=note)

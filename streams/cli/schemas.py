@@ -17,7 +17,7 @@ def check(output: OutputOption = Output.TEXT) -> None:
     """Prove that no released schema was changed and that all versions are FULL_TRANSITIVE. Exit code 1 if not."""
     with expected_failures():
         from schemas.schema_ids import packaged_schemas
-        from streams.operations.schema_files import faults
+        from streams.operator_tools.schema_files import faults
 
         found = faults()
         if output is Output.JSON:
@@ -34,7 +34,7 @@ def check(output: OutputOption = Output.TEXT) -> None:
 def register_schemas(output: OutputOption = Output.TEXT) -> None:
     """Register every schema with the configured registry. Safe to repeat."""
     with expected_failures():
-        from streams.operations import schema_files
+        from streams.operator_tools import schema_files
         from streams.settings import load
 
         ids = schema_files.register(load().registry)

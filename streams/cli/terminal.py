@@ -82,7 +82,7 @@ def fail(message: str, code: ExitCode) -> Never:
 @contextmanager
 def expected_failures() -> Iterator[None]:
     """End the command in one line and an exit code for what can happen; a defect keeps its trace."""
-    from streams.operations.errors import NotFoundError, OperationError, RefusedError
+    from streams.operator_tools.errors import NotFoundError, OperationError, RefusedError
     from streams.settings import MisconfiguredError
 
     try:

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from schemas.messages import MessageCodec
-from streams.operations.kafka_log import KafkaLog, open_log
-from streams.operations.schema_files import ids_of
+from streams.operator_tools.kafka_log import KafkaLog, open_log
+from streams.operator_tools.schema_files import ids_of
 from streams.settings import Settings, load
 from streams.telemetry import logs
 

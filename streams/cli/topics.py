@@ -50,8 +50,8 @@ def apply(
 
 def _admin_rows(*, apply: bool) -> Sequence["TopicRow"]:
     from streams.kafka_clients.admin import TopicAdmin, TopicSizes
-    from streams.operations.kafka_log import connection_of, translated
-    from streams.operations.reachability import require_broker
+    from streams.operator_tools.kafka_log import connection_of, translated
+    from streams.operator_tools.reachability import require_broker
     from streams.settings import load
 
     kafka = load().kafka

@@ -20,7 +20,7 @@ inputs   -> order          which input is it, and what of a replay
             timers         at most one an operation
             paid_once      whether money may be taken already that is about to be asked for
             sums           what is left to capture and to refund, the status
-            redrive        what an operation still owes after a crash
+            outbox         what an operation still owes after a crash
             views          what a merchant sees, queries included
          -> outputs
 ```

@@ -1,6 +1,6 @@
 """What the executor is asked: an attempt, the same attempt again, or an inquiry about it.
 
-Called by `admission`, `retry` and `reconciliation`; `redrive` asks again for a call that is owed. The intent stands in
+Called by `admission`, `retry` and `reconciliation`; `outbox` asks again for a call that is owed. The intent stands in
 the row before the request leaves, and the gateway's key is made of the operation and the attempt.
 """
 

@@ -5,7 +5,7 @@ modules of this package by the kind of input. What it decides depends on the row
 
 What a duplicate does. A command whose operation is known joins it: it waits too, or is answered at once. A verdict,
 result or timer that the row has already taken changes nothing and says nothing, unless it may be a replay: then all
-that is owed is said again (`redrive`). A verdict, result or notice about an operation that is unknown, or still queued,
+that is owed is said again (`outbox`). A verdict, result or notice about an operation that is unknown, or still queued,
 is ignored: the command's own replay drives it.
 
 Confluence. How the inputs of different topics interleave does not matter: the same commands in the same order, and for
@@ -35,9 +35,9 @@ from streams.domain import (
     admission,
     evidence,
     operations,
+    outbox,
     outcomes,
     reconciliation,
-    redrive,
     retry,
     row_room,
     settlement,
@@ -86,7 +86,7 @@ def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Ru
     op_id = _taken(turn, event)
     _start_next(turn)
     if event.possible_replay and (op_id is not None or isinstance(event, CommandReceived)):
-        redrive.say_again(turn, op_id)
+        outbox.say_again(turn, op_id)
     return turn.decision()
 
 
@@ -231,4 +231,4 @@ def _start_next(turn: Turn) -> None:
     operation = turn.take_next()
     if operation is not None:
         plan = turn.plan_for(operations.command_of(turn, operation))
-        redrive.say_claim(turn, turn.put(replace(operation, plan=plan)))
+        outbox.say_claim(turn, turn.put(replace(operation, plan=plan)))

@@ -1,6 +1,6 @@
 """An operation's timer: at most one, numbered, so that an older one that fires late means nothing.
 
-Called by `retry` and `reconciliation` to ask for one, by `settlement` to let go of it, by `redrive` to ask again.
+Called by `retry` and `reconciliation` to ask for one, by `settlement` to let go of it, by `outbox` to ask again.
 """
 
 from schemas.records.orders import OperationRow

@@ -29,8 +29,8 @@ from streams.kafka.errors import StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.partition_rows import StoredRow, put_own
 from streams.kafka.row_tables import RowTable
-from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.stamps import Stamp
+from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.worker_settings import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES, MAX_ROW_BYTES
 from streams.kafka_clients.lease import Lease
 

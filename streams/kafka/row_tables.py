@@ -13,8 +13,8 @@ import structlog
 
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog
 from streams.kafka.rocks_rows import RocksRows
-from streams.kafka.shell import TableRow
 from streams.kafka.stamps import Stamp
+from streams.kafka.step import TableRow
 
 TOMBSTONE_KEPT_MS = 7 * 24 * 3600 * 1000
 """How long a deleted row is remembered locally, against a late write of an owner frozen for less than this."""

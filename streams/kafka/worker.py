@@ -25,8 +25,8 @@ from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Acknowledged, Pipeline
 from streams.kafka.row_tables import RowTable, changelog_topic
-from streams.kafka.shell import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.stamps import generation_above
+from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
 from streams.kafka_clients.consumer import MembershipEndedError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest_asyncio
 
-from streams.local_engine import LocalEngine
+from streams.development.local_engine import LocalEngine
 from tests.kafka_cluster import FoundKafka
 
 ENVIRONMENT = {

@@ -18,9 +18,9 @@ from schemas.messages import Envelope
 from schemas.record_shapes import RECORD_CLASSES
 from schemas.records.commands import PaymentRequested
 from schemas.vocabulary import DeadLetterReason
+from streams.development.local_engine import LocalEngine
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import read_log
-from streams.local_engine import LocalEngine
 from tests.support.foreign_client import (
     CODEC,
     COMPRESSIONS,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from streams.demo.script import SCENES
+from streams.development.demo.script import SCENES
 
 DEMO_LIMIT_S = 120.0
 """Alone it takes about 20 s; other tests may share the machine."""

@@ -14,7 +14,7 @@ import pytest
 
 from schemas import topics
 from schemas.vocabulary import DeadLetterReason, OperationState
-from streams.local_engine import LocalEngine
+from streams.development.local_engine import LocalEngine
 from tests.support.foreign_client import COMPRESSIONS, Graveyard, HeaderList, Sent, event_of, not_running, send_all
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]

@@ -7,7 +7,7 @@ import uuid
 import aiohttp
 import pytest
 
-from streams.local_engine import LocalEngine
+from streams.development.local_engine import LocalEngine
 from tests.support.checker import MAX_SHOWN, violations
 from tests.support.evidence import EvidenceGatherer
 from tests.support.workload import Client, History, run_workload

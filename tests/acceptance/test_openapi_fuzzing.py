@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, settings
 from schemathesis import Case
 from schemathesis.config import SchemathesisConfig
 
-from http_ingress import openapi
+from http_ingress.description import openapi
 from tests.support.ingress_thread import IngressThread
 
 MAX_EXAMPLES = 60

@@ -13,7 +13,7 @@ import yaml
 from typer.main import get_command
 
 from http_ingress import app as ingress_app
-from http_ingress import openapi, service_pages
+from http_ingress.description import openapi, pages
 from streams.cli.application import build
 from streams.settings import variables
 from streams.telemetry.logs import ALLOWED_FIELDS
@@ -27,7 +27,7 @@ MAX_MODULE_BYTES = 24_000
 # Who may touch the environment, and why. Everybody else is given settings.
 ENVIRONMENT_READERS = {
     "streams/settings.py": "reads every setting, once",
-    "streams/local_engine.py": "hands its own environment on to the processes it starts, and reads nothing of it",
+    "streams/development/local_engine.py": "hands its own environment on to the processes it starts, and reads nothing of it",
 }
 # Commands of the components are the services of compose; these services are other people's images.
 FOREIGN_SERVICES = {"kafka"}
@@ -178,10 +178,10 @@ def test_readme_table_of_routes_is_the_described_one_when_both_are_read() -> Non
 
 def test_readme_names_every_page_of_the_service_when_it_is_read() -> None:
     table = read("README.md").partition("## HTTP")[2].partition("`Prefer: wait=N`")[0]
-    pages = set(re.findall(r"`(/[a-z.]+)`", table))
-    assert pages == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
-    served = Path(ingress_app.__file__).read_text() + Path(service_pages.__file__).read_text()
-    assert all(page in served for page in pages)
+    named = set(re.findall(r"`(/[a-z.]+)`", table))
+    assert named == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    served = Path(ingress_app.__file__).read_text() + Path(pages.__file__).read_text()
+    assert all(page in served for page in named)
 
 
 LOG_METHODS = {"debug", "info", "warning", "error", "exception", "critical", "bind"}

@@ -10,7 +10,7 @@ import pytest
 
 from gateway_adapters.contract import GatewayNotice, RawHeaders
 from gateway_adapters.errors import UnauthenticError, UntranslatableError
-from http_ingress.api_keys import ApiKey, KeyRing, MemoryKeyStore, create_key
+from http_ingress.access.api_keys import ApiKey, KeyRing, MemoryKeyStore, create_key
 from http_ingress.settings import IngressSettings
 from schemas.identifiers import GatewayName, OrderId, OriginId
 from schemas.records.gateway import WebhookReceived
@@ -198,7 +198,7 @@ async def test_webhook_is_a_413_when_it_is_too_large(hooked: Running) -> None:
 
 
 def test_key_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    from http_ingress.api_keys import append_record
+    from http_ingress.access.api_keys import append_record
 
     _, record = create_key(OriginId("o"), pepper=PEPPER, now_ms=1)
     path = tmp_path / "keys"

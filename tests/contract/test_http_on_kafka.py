@@ -13,8 +13,8 @@ from http_ingress.compose import compose
 from schemas import topics
 from schemas.messages import MessageCodec, SchemaIds
 from streams import settings as engine_settings
+from streams.development.local_engine import Component
 from streams.kafka_clients.connection import KafkaConnection
-from streams.local_engine import Component
 from streams.settings import MisconfiguredError
 from tests.support.kafka_responder import responding
 from tests.support.kafka_topics import create_topics
@@ -84,7 +84,7 @@ async def test_payment_goes_through_the_log_and_its_reply_comes_back(
 async def test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt(
     topics_ready: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("http_ingress.api_keys.KEY_FILE_CHECK_INTERVAL_S", 0.0)
+    monkeypatch.setattr("http_ingress.access.api_keys.KEY_FILE_CHECK_INTERVAL_S", 0.0)
     path = tmp_path / "keys"
     path.write_text("")
     more = {"DEV": "false", "KEYS_FILE": str(path), "KEYS_PEPPER": "a pepper of more than sixteen bytes"}

@@ -235,7 +235,7 @@ async def test_payment_of_another_origin_is_not_found(running: Running) -> None:
 async def test_query_is_a_503_when_the_engine_does_not_answer(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("http_ingress.lookups.QUERY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("http_ingress.queries.lookups.QUERY_TIMEOUT_S", 0.05)
     running.engine.silent = True
     response = await running.http.get("/payments/pay_b3JkZXI_AAAAAAAAAAAAAAAA", headers={"X-Origin-Id": "originA"})
     assert response.status == 503

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from http_ingress import limits
-from http_ingress.service_pages import readiness
+from http_ingress.description.pages import readiness
 from http_ingress.settings import IngressSettings
 from tests.support.fake_engine import FakeEngine
 from tests.support.ingress_under_test import CODEC, Running, build_ingress, running_ingress
@@ -234,7 +234,7 @@ async def test_malformed_http_is_a_problem_that_quotes_nothing(running: Running,
 
 
 async def test_body_that_dawdles_is_a_408(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("http_ingress.request_bodies.BODY_READ_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("http_ingress.door.request_bodies.BODY_READ_TIMEOUT_S", 0.05)
     head = b"POST /payments HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
     answer = await raw(running, head + b"X-Origin-Id: o\r\nIdempotency-Key: k\r\nContent-Length: 10\r\n\r\n{")
     assert b" 408 " in answer.splitlines()[0]

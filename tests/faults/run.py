@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from http_ingress.problems import SUCCESS_STATUS
+from http_ingress.representation.problems import SUCCESS_STATUS
 from schemas.vocabulary import OperationState
 from tests.faults.fault import Fault
 from tests.faults.kinds.brokers import SETTINGS

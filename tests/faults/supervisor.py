@@ -8,7 +8,7 @@ import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
 
-from streams.local_engine import READY_TIMEOUT_S, Component, ComponentFailedError, LocalEngine
+from streams.development.local_engine import READY_TIMEOUT_S, Component, ComponentFailedError, LocalEngine
 
 LOOK_EVERY_S = 0.2
 STARTS_MAX = 5_000

@@ -22,10 +22,10 @@ from schemas.messages import MessageCodec
 from schemas.records.claims import ClaimRow
 from schemas.records.orders import OrderRow
 from schemas.schema_ids import SchemaIds
+from streams.development.local_engine import LocalEngine
 from streams.kafka.stamps import UNSTAMPED, Stamp, from_headers
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import read_log
-from streams.local_engine import LocalEngine
 from tests.faults.figures.stage import Stage, engine_on
 from tests.faults.supervisor import Supervisor
 from tests.kafka_cluster import KafkaCluster

@@ -24,8 +24,8 @@ from schemas.event_types import TYPES
 from schemas.identifiers import IdempotencyKey, OrderId, OriginId
 from schemas.messages import Envelope
 from schemas.records.commands import PaymentRequested
+from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
 from streams.kafka_clients.connection import KafkaConnection
-from streams.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
 from tests.faults.fault import FaultNotPlayedError
 from tests.faults.proxy import FaultyProxy
 from tests.faults.supervisor import Supervisor

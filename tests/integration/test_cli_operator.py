@@ -24,9 +24,9 @@ from schemas.records.payments import OperationView, PaymentEvent
 from schemas.topics import COMMANDS, EVENTS
 from schemas.vocabulary import OperationKind, OperationState
 from streams.cli.terminal import ExitCode
-from streams.operations.errors import NotFoundError
-from streams.operations.kafka_log import KafkaLog, open_log
-from streams.operations.log import LogRecord, NewRecord
+from streams.operator_tools.errors import NotFoundError
+from streams.operator_tools.kafka_log import KafkaLog, open_log
+from streams.operator_tools.log import LogRecord, NewRecord
 from streams.settings import KafkaSettings
 from tests.support.command_line import json_of, run_command
 from tests.support.embedded_process import embedded_broker_process

@@ -19,8 +19,8 @@ from streams.kafka.errors import DeliveryGapError, StalledError, TopicsNotReadyE
 from streams.kafka.faust_app import FaustParts
 from streams.kafka.faust_recovery import OrderedRecovery, OrderedTableManager
 from streams.kafka.faust_transport import LedgerConsumer, WorkerTransport
-from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
 from streams.kafka.stamps import Stamp
+from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker import Worker, build_worker
 from streams.kafka_clients.consumer import MembershipEndedError
 from tests.kafka_cluster import FoundKafka

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from http_ingress.kafka_replies import KafkaReplyFeed
 from http_ingress.metrics import IngressMetrics
-from http_ingress.replies import FeedLostError, ReplyPump, Waiters
+from http_ingress.replies.kafka_feed import KafkaReplyFeed
+from http_ingress.replies.waiters import FeedLostError, ReplyPump, Waiters
 from schemas import topics
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.policy_follower import PolicyFollower, PolicyView

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http_ingress.bodies import PaymentBody, parse_body
+from http_ingress.door.strict_json import BadJsonError, parse_object
 from http_ingress.limits import MAX_JSON_DEPTH
-from http_ingress.problems import ProblemError
-from http_ingress.strict_json import BadJsonError, parse_object
+from http_ingress.money.bodies import PaymentBody, parse_body
+from http_ingress.representation.problems import ProblemError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | TEXT

@@ -1,13 +1,13 @@
 """Whether clients were told the truth: acknowledged is on the log, and every answer agrees with the row.
 
-Checks of `checker`; each returns sentences, one a violation. The statuses are those of `http_ingress.problems`, which
+Checks of `checker`; each returns sentences, one a violation. The statuses are those of `representation.problems`, which
 is what a client is promised.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from http_ingress.problems import PROBLEMS, STATE_PROBLEMS, SUCCESS_STATUS, ProblemCode
+from http_ingress.representation.problems import PROBLEMS, STATE_PROBLEMS, SUCCESS_STATUS, ProblemCode
 from schemas import identifiers
 from schemas.identifiers import IdempotencyKey, InvalidIdentifierError, OrderId, OriginId, PaymentId
 from schemas.records.commands import (

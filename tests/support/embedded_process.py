@@ -21,7 +21,7 @@ def embedded_broker_process(*arguments: str) -> Iterator[str]:
         TimeoutError: no READY line in time.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "streams.embedded_broker", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "streams.development.embedded_broker", *arguments], stdout=subprocess.PIPE, text=True
     )
     try:
         yield f"127.0.0.1:{_port_when_ready(process)}"

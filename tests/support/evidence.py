@@ -20,11 +20,11 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
 from streams.agents.intake import Intake, RefusedError
+from streams.development.local_engine import LocalEngine
 from streams.domain.limits import LATE_CALL_MS
 from streams.kafka.stamps import UNSTAMPED, from_headers
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
-from streams.local_engine import LocalEngine
 from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, owed_by_gateway, read_ledger
 from tests.support.group_lag import GroupLag
 from tests.support.replay import Replay

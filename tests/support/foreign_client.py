@@ -12,9 +12,9 @@ from schemas.messages import Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
+from streams.development.local_engine import LocalEngine
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
-from streams.local_engine import LocalEngine
 from tests.support.raw_header_names import append_raw, has_raw_names
 
 FLUSH_TIMEOUT_S = 150.0

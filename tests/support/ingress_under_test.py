@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from http_ingress.api_keys import KeyRing
+from http_ingress.access.api_keys import KeyRing
+from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.ingress import Ingress, WebhookGateway
 from http_ingress.metrics import IngressMetrics
-from http_ingress.rate_limit import RateLimiter
-from http_ingress.replies import ReplyPump, Waiters
+from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer
 from http_ingress.settings import IngressSettings
 from schemas.identifiers import GatewayName

@@ -9,8 +9,8 @@ from schemas.records.commands import PaymentRequested
 from schemas.records.dead_letters import DeadLetter, RawHeader
 from schemas.topics import CATALOGUE, COMMANDS, DLQ, PartitionRule
 from schemas.vocabulary import DeadLetterReason
-from streams.operations.log import Log, NewRecord, Position
-from streams.operations.memory_log import MemoryLog
+from streams.operator_tools.log import Log, NewRecord, Position
+from streams.operator_tools.memory_log import MemoryLog
 
 PARTITIONS = 4
 CODEC = MessageCodec(SchemaIds.packaged())

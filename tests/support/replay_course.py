@@ -14,7 +14,7 @@ from schemas.messages import MessageCodec
 from streams.agents.orders import SOURCE_TOPICS, TABLE, OrdersAgent
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import CLAIM_LIFE_MS, ORDER_LIFE_MS, Rules
-from streams.kafka.shell import InputEvent, Step
+from streams.kafka.step import InputEvent, Step
 from streams.kafka_clients.log_reader import LogRecord
 
 INPUT_TOPICS = tuple(topic for topic in SOURCE_TOPICS if topic != topics.QUERIES)

@@ -14,7 +14,7 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.records.orders import OrderRow
 from schemas.schema_ids import SchemaIds
 from streams.agents.intake import RefusedError
-from streams.kafka.shell import Outgoing
+from streams.kafka.step import Outgoing
 from streams.kafka_clients.log_reader import LogRecord
 from tests.support.exhibits import FINAL
 from tests.support.replay_course import INPUT_TOPICS, Course, Published, agent_of, apply, input_of

@@ -12,8 +12,8 @@ import orjson
 
 from gateway_adapters.mock import wire
 from gateway_adapters.mock.client import MockGateway, MockSettings
-from http_ingress import answers
 from http_ingress.command_log import command_envelope
+from http_ingress.representation import answers
 from schemas import topics
 from schemas.event_types import TYPES
 from schemas.identifiers import CommandId, GatewayName, OpId
@@ -31,8 +31,8 @@ from streams.agents.orders import TABLE, OrdersAgent
 from streams.agents.timers import TABLE as TIMERS_TABLE
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
-from streams.kafka.shell import Step
 from streams.kafka.stamps import Stamp
+from streams.kafka.step import Step
 from streams.kafka_clients.log_reader import LogRecord
 from tests.support.exhibits import Evidence, LedgerEntry
 from tests.support.order_desk import SUCCESS, Said, completed

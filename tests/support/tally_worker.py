@@ -19,7 +19,7 @@ import structlog
 
 from streams.kafka.faust_app import FaustParts
 from streams.kafka.row_tables import changelog_topic
-from streams.kafka.shell import InputEvent, Outgoing, RowReader, RowWrite, Step
+from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.worker import Worker, build_worker
 from streams.kafka.worker_settings import WorkerSettings
 from tests.support.kafka_topics import COMPACTED, create_topics, unique

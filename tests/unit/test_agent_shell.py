@@ -7,7 +7,7 @@ from schemas.messages import MessageCodec
 from schemas.schema_ids import SchemaIds
 from streams.agents.shell import AgentShell
 from streams.kafka.errors import LocalRowsBrokenError
-from streams.kafka.shell import InputEvent, RowReader, Step
+from streams.kafka.step import InputEvent, RowReader, Step
 
 CODEC = MessageCodec(SchemaIds.packaged())
 EVENT = InputEvent(

@@ -19,7 +19,7 @@ from streams.cli.terminal import ExitCode
 from streams.cli.times import parse_when, shown_time
 from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
 from streams.kafka_clients.errors import MisconfiguredError, UnconfirmedError
-from streams.operations import reachability
+from streams.operator_tools import reachability
 from tests.support.command_line import run_command
 
 HELP_LIMIT_S = 0.5
@@ -165,7 +165,7 @@ def test_schemas_register_says_unreachable_when_no_registry_answers() -> None:
     [
         (["ingress"], "http_ingress", []),
         (["mock-gateway", "--port", "0", "--ledger", "x.sqlite"], "gateway_adapters.mock", None),
-        (["broker", "--help"], "streams.embedded_broker", ["--help"]),
+        (["broker", "--help"], "streams.development.embedded_broker", ["--help"]),
         (["keys", "create", "m1", "--file", "k"], "http_ingress.keys", ["create", "m1", "--file", "k"]),
     ],
 )

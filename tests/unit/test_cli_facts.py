@@ -9,7 +9,7 @@ from schemas.records.commands import PaymentRequested, RefundRequested, VoidRequ
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
-from streams.operations.facts import REDACTED, shown
+from streams.operator_tools.facts import REDACTED, shown
 from tests.support.golden_messages import example
 
 HIDDEN = (OperationReplied, PaymentQueried, OriginPolicy)

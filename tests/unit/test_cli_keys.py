@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from http_ingress.api_keys import FileKeyStore, KeyRing
+from http_ingress.access.api_keys import FileKeyStore, KeyRing
 from http_ingress.keys import EXIT_MISCONFIGURED, main
 
 PEPPER = "a-pepper-of-enough-bytes"

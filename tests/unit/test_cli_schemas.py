@@ -8,10 +8,10 @@ import pytest
 
 from schemas.schema_ids import PackagedSchema, packaged_schemas
 from streams.cli.terminal import ExitCode
-from streams.operations.doctor import registry_check
-from streams.operations.doctor.findings import Severity
-from streams.operations.errors import RefusedError
-from streams.operations.schema_files import faults, ids_of
+from streams.operator_tools.doctor import registry_check
+from streams.operator_tools.doctor.findings import Severity
+from streams.operator_tools.errors import RefusedError
+from streams.operator_tools.schema_files import faults, ids_of
 from streams.settings import RegistrySettings
 from tests.support.command_line import json_of, run_command
 from tests.support.http_registry import http_registry

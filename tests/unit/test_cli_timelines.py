@@ -12,9 +12,9 @@ from schemas.records.gateway import GatewayCallRequested
 from schemas.records.payments import OperationView, PaymentEvent
 from schemas.topics import CLAIMS, COMMANDS, DLQ, EVENTS, GATEWAY_REQUESTS, VERDICTS
 from schemas.vocabulary import CallKind, OperationKind, OperationState
-from streams.operations.errors import NotFoundError, RefusedError
-from streams.operations.memory_log import MemoryLog
-from streams.operations.timelines import Entry, Timeline, subject_of, timeline
+from streams.operator_tools.errors import NotFoundError, RefusedError
+from streams.operator_tools.memory_log import MemoryLog
+from streams.operator_tools.timelines import Entry, Timeline, subject_of, timeline
 from tests.support.operator_log import CODEC, bury, dead_letter, memory_log, payment_requested, put
 
 PLAN = RoutePlan(policy_version=3, gateways=(identifiers.GatewayName("mock"),), refusal=None)

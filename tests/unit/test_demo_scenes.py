@@ -4,8 +4,8 @@ from io import StringIO
 
 from rich.console import Console
 
-from streams.demo.drawing import draw_scene
-from streams.demo.scenes import Answer, Expected, Moment, Scene, Speaker
+from streams.development.demo.drawing import draw_scene
+from streams.development.demo.scenes import Answer, Expected, Moment, Scene, Speaker
 
 ANSWER = Answer(status=201, body={"status": "captured", "operation": {"state": "succeeded"}}, replayed=False)
 

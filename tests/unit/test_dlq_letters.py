@@ -4,11 +4,11 @@ import pytest
 
 from schemas.topics import DLQ
 from schemas.vocabulary import DeadLetterReason
-from streams.operations.dead_letters import Letter, LetterFilter, LetterState, find, whole
-from streams.operations.errors import NotFoundError
-from streams.operations.log import NewRecord, Position
-from streams.operations.memory_log import MemoryLog
-from streams.operations.redrive import Order, carry_out
+from streams.operator_tools.dead_letters import Letter, LetterFilter, LetterState, find, whole
+from streams.operator_tools.errors import NotFoundError
+from streams.operator_tools.log import NewRecord, Position
+from streams.operator_tools.memory_log import MemoryLog
+from streams.operator_tools.redrive import Order, carry_out
 from tests.support.operator_log import CODEC, Ticking, bury, dead_letter, memory_log
 
 ALL = LetterFilter()

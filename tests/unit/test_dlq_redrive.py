@@ -6,11 +6,11 @@ import pytest
 
 from schemas.topics import COMMANDS, DLQ, partition_of
 from schemas.vocabulary import DeadLetterReason
-from streams.operations.dead_letters import LetterFilter, LetterState, find
-from streams.operations.errors import UnreachableError
-from streams.operations.log import LogRecord, NewRecord, Position
-from streams.operations.memory_log import MemoryLog
-from streams.operations.redrive import BATCH_LETTERS, Done, Order, Refusal, carry_out, plan
+from streams.operator_tools.dead_letters import LetterFilter, LetterState, find
+from streams.operator_tools.errors import UnreachableError
+from streams.operator_tools.log import LogRecord, NewRecord, Position
+from streams.operator_tools.memory_log import MemoryLog
+from streams.operator_tools.redrive import BATCH_LETTERS, Done, Order, Refusal, carry_out, plan
 from tests.support.operator_log import CODEC, PARTITIONS, Ticking, bury, dead_letter, memory_log
 
 REDRIVE = Order(action=LetterState.REDRIVEN, operator="ann", note="fixed")

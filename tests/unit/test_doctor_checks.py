@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from schemas.schema_ids import SchemaIds, packaged_schemas
 from schemas.topics import CATALOGUE, COMMANDS, EVENTS, ORDERS_CHANGELOG, PartitionRule, partition_of
-from streams.operations.doctor import (
+from streams.operator_tools.doctor import (
     broker_check,
     clock_check,
     partitioner_check,
@@ -16,10 +16,10 @@ from streams.operations.doctor import (
     topics_check,
     workers_check,
 )
-from streams.operations.doctor.cluster import ClusterState, GroupState, TopicState
-from streams.operations.doctor.findings import Finding, Severity
-from streams.operations.log import NewRecord
-from streams.operations.reachability import Answer
+from streams.operator_tools.doctor.cluster import ClusterState, GroupState, TopicState
+from streams.operator_tools.doctor.findings import Finding, Severity
+from streams.operator_tools.log import NewRecord
+from streams.operator_tools.reachability import Answer
 from streams.settings import (
     ExecutorSettings,
     GatewaySettings,

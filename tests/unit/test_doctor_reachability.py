@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from streams.operations.errors import UnreachableError
-from streams.operations.reachability import MAX_ANSWER_BYTES, addresses_of, ask_all, require_broker, wait_for_broker
+from streams.operator_tools.errors import UnreachableError
+from streams.operator_tools.reachability import MAX_ANSWER_BYTES, addresses_of, ask_all, require_broker, wait_for_broker
 from streams.settings import KafkaSettings
 
 TIMEOUT_S = 2.0

@@ -23,10 +23,10 @@ from hypothesis import strategies as st
 from kio.index import load_response_schema
 from kio.schema.errors import ErrorCode
 
-from streams.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault, MemoryLimits, NotLoopbackError
-from streams.embedded_broker.apis import SERVED
-from streams.embedded_broker.limits import MAX_ARMED_FAULTS, MAX_REQUEST_BYTES
-from streams.embedded_broker.wire import UnreadableRequestError, decode_request
+from streams.development.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault, MemoryLimits, NotLoopbackError
+from streams.development.embedded_broker.apis import SERVED
+from streams.development.embedded_broker.limits import MAX_ARMED_FAULTS, MAX_REQUEST_BYTES
+from streams.development.embedded_broker.wire import UnreadableRequestError, decode_request
 from tests.support.embedded_process import embedded_broker_process
 
 LIMIT_S = 15.0
@@ -390,7 +390,10 @@ async def test_broker_drops_expired_records_at_its_upkeep() -> None:
 
 def test_broker_process_says_what_it_is_and_ends_on_a_signal() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "streams.embedded_broker"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "streams.development.embedded_broker"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("READY ")
@@ -403,7 +406,7 @@ def test_broker_process_says_what_it_is_and_ends_on_a_signal() -> None:
 def test_broker_process_refuses_to_start_when_address_or_port_cannot_be_had() -> None:
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "streams.embedded_broker", *arguments],
+            [sys.executable, "-m", "streams.development.embedded_broker", *arguments],
             capture_output=True,
             text=True,
             timeout=LIMIT_S,

@@ -11,7 +11,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidPartitionsError, KafkaError, UnknownTopicOrPartitionError
 from kio.schema.errors import ErrorCode
 
-from streams.embedded_broker import EmbeddedBroker
+from streams.development.embedded_broker import EmbeddedBroker
 
 TOPIC = "t"
 PARTITION = TopicPartition(TOPIC, 0)

@@ -9,9 +9,13 @@ from dataclasses import dataclass, field
 import pytest
 from kio.schema.errors import ErrorCode
 
-from streams.embedded_broker.group_coordinator import CommittedOffset, GroupCoordinator
-from streams.embedded_broker.group_member import GroupState, JoinAsk, JoinOutcome, SyncOutcome
-from streams.embedded_broker.limits import MAX_GROUP_MEMBERS, MAX_OFFSET_METADATA_BYTES, MAX_SESSION_TIMEOUT_S
+from streams.development.embedded_broker.group_coordinator import CommittedOffset, GroupCoordinator
+from streams.development.embedded_broker.group_member import GroupState, JoinAsk, JoinOutcome, SyncOutcome
+from streams.development.embedded_broker.limits import (
+    MAX_GROUP_MEMBERS,
+    MAX_OFFSET_METADATA_BYTES,
+    MAX_SESSION_TIMEOUT_S,
+)
 
 GROUP = "g"
 SESSION_S = 10.0

@@ -8,18 +8,18 @@ from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.embedded_broker.compaction import compact
-from streams.embedded_broker.limits import COMPACTION_MIN_DIRTY_BYTES, MAX_PRODUCERS_PER_PARTITION
-from streams.embedded_broker.partition_log import OffsetOutOfRangeError, PartitionLog
-from streams.embedded_broker.producer_state import OutOfOrderSequenceError, StaleProducerEpochError
-from streams.embedded_broker.record_batch import (
+from streams.development.embedded_broker.compaction import compact
+from streams.development.embedded_broker.limits import COMPACTION_MIN_DIRTY_BYTES, MAX_PRODUCERS_PER_PARTITION
+from streams.development.embedded_broker.partition_log import OffsetOutOfRangeError, PartitionLog
+from streams.development.embedded_broker.producer_state import OutOfOrderSequenceError, StaleProducerEpochError
+from streams.development.embedded_broker.record_batch import (
     CorruptBatchError,
     UnsupportedBatchError,
     UnsupportedCodecError,
     split_batches,
 )
-from streams.embedded_broker.topic_config import InvalidConfigError, TopicConfig
-from streams.embedded_broker.topic_store import MemoryFullError, MemoryLimits, TopicStore, is_dirty
+from streams.development.embedded_broker.topic_config import InvalidConfigError, TopicConfig
+from streams.development.embedded_broker.topic_store import MemoryFullError, MemoryLimits, TopicStore, is_dirty
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 ATTRIBUTES_AT = 21

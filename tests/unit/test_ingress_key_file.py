@@ -7,8 +7,16 @@ from pathlib import Path
 import pytest
 import structlog.testing
 
-from http_ingress import api_keys
-from http_ingress.api_keys import ApiKey, FileKeyStore, KeyRecord, KeyRing, append_record, create_key, read_key_file
+from http_ingress.access import api_keys
+from http_ingress.access.api_keys import (
+    ApiKey,
+    FileKeyStore,
+    KeyRecord,
+    KeyRing,
+    append_record,
+    create_key,
+    read_key_file,
+)
 from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S
 from schemas.identifiers import OriginId
 from streams.settings import MisconfiguredError

@@ -5,16 +5,17 @@ import json
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
-from http_ingress import answers, request_headers, views
-from http_ingress.answers import wish_of
-from http_ingress.api_keys import KeyRing, MemoryKeyStore, create_key
-from http_ingress.callers import Caller
+from http_ingress.access.api_keys import KeyRing, MemoryKeyStore, create_key
+from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import KafkaCommandLog, LogUnavailableError, command_envelope, destination_of
+from http_ingress.door import request_headers
+from http_ingress.door.callers import Caller
+from http_ingress.door.request_headers import Mode
 from http_ingress.limits import ASYNC_WAIT_S, MAX_ORIGINS_TRACKED, MAX_SYNC_WAIT_S
 from http_ingress.metrics import MAX_SERIES, Counter, Histogram, IngressMetrics
-from http_ingress.problems import PROBLEMS, REJECTION_PROBLEMS, STATE_PROBLEMS, ProblemCode, ProblemError
-from http_ingress.rate_limit import RateLimiter
-from http_ingress.request_headers import Mode
+from http_ingress.representation import answers, payloads
+from http_ingress.representation.answers import wish_of
+from http_ingress.representation.problems import PROBLEMS, REJECTION_PROBLEMS, STATE_PROBLEMS, ProblemCode, ProblemError
 from http_ingress.settings import reply_partition_of
 from schemas import topics
 from schemas.identifiers import CommandId, GatewayName, IdempotencyKey, OrderId, OriginId
@@ -74,7 +75,7 @@ def test_location_is_known_before_anything_is_written() -> None:
 
 
 def test_time_is_exact_to_the_millisecond() -> None:
-    assert views.time_of(1_764_000_000_999).isoformat(timespec="milliseconds") == "2025-11-24T16:00:00.999+00:00"
+    assert payloads.time_of(1_764_000_000_999).isoformat(timespec="milliseconds") == "2025-11-24T16:00:00.999+00:00"
 
 
 # Headers.

@@ -9,9 +9,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from http_ingress.kafka_replies import KafkaReplyFeed
 from http_ingress.metrics import IngressMetrics
-from http_ingress.replies import FeedLostError, ReplyPump, TooManyWaitingError, Waiters
+from http_ingress.replies.kafka_feed import KafkaReplyFeed
+from http_ingress.replies.waiters import FeedLostError, ReplyPump, TooManyWaitingError, Waiters
 from schemas.event_types import TYPES
 from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
 from schemas.messages import Envelope, Headers
@@ -194,7 +194,7 @@ async def test_pump_delivers_what_is_waited_for_and_does_not_decode_the_rest() -
 
 
 async def test_pump_opens_the_feed_again_when_it_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("http_ingress.replies.REPLY_FEED_BACKOFF_S", (0.001,))
+    monkeypatch.setattr("http_ingress.replies.waiters.REPLY_FEED_BACKOFF_S", (0.001,))
     waiters = Waiters(limit=1)
     feed = ScriptedFeed(openings=[True, False, True])
     pump, _ = pump_of(feed, waiters)
@@ -228,7 +228,7 @@ async def test_pump_goes_on_when_a_reply_makes_it_fail() -> None:
 async def test_pump_opens_the_feed_again_when_it_fails_in_a_way_that_nobody_expects(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("http_ingress.replies.REPLY_FEED_BACKOFF_S", (0.001,))
+    monkeypatch.setattr("http_ingress.replies.waiters.REPLY_FEED_BACKOFF_S", (0.001,))
     waiters = Waiters(limit=1)
     feed = ScriptedFeed(openings=[True, ValueError("a defect"), True])
     pump, _ = pump_of(feed, waiters)

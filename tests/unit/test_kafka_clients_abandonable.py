@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from aiokafka.cluster import ClusterMetadata
 
-from streams.embedded_broker.broker import EmbeddedBroker
+from streams.development.embedded_broker.broker import EmbeddedBroker
 from streams.kafka_clients.abandonable import AbandonableProducer
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import UnconfirmedError, classify

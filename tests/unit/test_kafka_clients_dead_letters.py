@@ -8,7 +8,7 @@ from schemas.records.dead_letters import DeadLetter
 from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import DeadLetterReason
 from streams.kafka.pipeline import oversize
-from streams.kafka.shell import Outgoing, Step
+from streams.kafka.step import Outgoing, Step
 from streams.kafka_clients.dead_letters import MAX_RAW_BYTES, dead_letter_of, letter_message
 from streams.kafka_clients.log_reader import LogRecord
 

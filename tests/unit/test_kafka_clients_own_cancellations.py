@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.consumer.fetcher import Fetcher
 
-from streams.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault
+from streams.development.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault
 from streams.kafka_clients import late_connections, own_cancellations
 from tests.support.waiting import until
 

@@ -10,11 +10,11 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from confluent_kafka import KafkaError, KafkaException
 from kio.schema.errors import ErrorCode
 
-from streams.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault
+from streams.development.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_offsets import Place, committed_offsets
-from streams.operations.doctor.cluster import GroupState
-from streams.operations.doctor.cluster_facts import gather_cluster, gather_groups
+from streams.operator_tools.doctor.cluster import GroupState
+from streams.operator_tools.doctor.cluster_facts import gather_cluster, gather_groups
 from tests.support.group_lag import GroupLag
 
 TOPIC, GROUP = "payments.commands.v1", "orders"

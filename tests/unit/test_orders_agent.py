@@ -17,7 +17,7 @@ from streams.agents.intake import RefusedError
 from streams.agents.orders import TABLE, OrdersAgent
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
-from streams.kafka.shell import InputEvent, Step
+from streams.kafka.step import InputEvent, Step
 from tests.support.order_desk import DECLINE, ORDER, ORIGIN, Said, completed, plan, refusal, sale
 
 CODEC = MessageCodec(SchemaIds.packaged())

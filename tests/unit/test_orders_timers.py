@@ -13,7 +13,7 @@ from streams.agents.shell import AgentShell
 from streams.agents.timers import TABLE as TIMERS
 from streams.agents.timers import TimerHeap, timer_key
 from streams.domain.limits import DEFAULT_RULES
-from streams.kafka.shell import RowWrite
+from streams.kafka.step import RowWrite
 from tests.support.replay_course import input_of
 from tests.support.staged_life import valid_run
 

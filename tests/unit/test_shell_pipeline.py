@@ -12,8 +12,8 @@ from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, StoredRow, merge_changelog
 from streams.kafka.pipeline import Acknowledged, Pipeline
 from streams.kafka.row_tables import TOMBSTONE_KEPT_MS, RowTable
-from streams.kafka.shell import Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.stamps import Stamp
+from streams.kafka.step import Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
 from streams.kafka_clients.lease import Lease
 from tests.support.waiting import until

@@ -25,7 +25,6 @@ from streams.kafka.rocks_rows import (
     write_memory_bytes,
 )
 from streams.kafka.row_tables import TOMBSTONE_KEPT_MS, RowTable
-from streams.kafka.shell import TableRow
 from streams.kafka.stamps import (
     GENERATION_MAX,
     UNSTAMPED,
@@ -35,6 +34,7 @@ from streams.kafka.stamps import (
     generation_above,
     to_header,
 )
+from streams.kafka.step import TableRow
 from tests.support.waiting import until
 
 FLUSH_LIMIT_S = 60.0

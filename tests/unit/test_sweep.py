@@ -12,7 +12,7 @@ from streams.agents.claims import TABLE as CLAIMS
 from streams.agents.orders import TABLE as ORDERS
 from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims
 from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, ORDER_LIFE_MS
-from streams.kafka.shell import TableRow
+from streams.kafka.step import TableRow
 from streams.kafka_clients.errors import RetryableError
 from tests.support.fake_log import FakeWriter
 from tests.support.order_desk import UNKNOWN, sale

@@ -10,7 +10,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
 from streams.kafka.row_tables import RowTable
-from streams.kafka.shell import InputEvent, RowReader, Step, TableRow
+from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker import INPUTS_A_TURN, Worker, build_worker
 from tests.support.waiting import until
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from schemas.topics import partition_of
-from streams.local_engine import LocalEngine
+from streams.development.local_engine import LocalEngine
 from tests.kafka_cluster import KafkaCluster
 
 PARTITIONS = 8

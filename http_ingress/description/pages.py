@@ -1,0 +1,61 @@
+"""The pages for operators and developers: liveness, readiness, metrics, the API's description and its documentation.
+
+None of them needs a key, and none shows anything of a payment. The documentation's assets are in this package: nothing
+is loaded from anywhere else, and the content security policy says so to the browser.
+"""
+
+from functools import cache
+from importlib import resources
+
+from aiohttp import web
+
+from http_ingress import metrics
+from http_ingress.ingress import Ingress
+from http_ingress.limits import RETRY_AFTER_LOG_S
+from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
+from http_ingress.representation.payloads import Health, NotedHealth
+from http_ingress.representation.problems import ProblemCode, retry_later
+
+DOCS_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+ASSETS = {"docs.html": "text/html", "docs.js": "text/javascript", "docs.css": "text/css"}
+
+
+async def health(_: Ingress) -> Answer:
+    """The process lives and its event loop turns."""
+    return Answer(status=200, body=Health(status="alive"))
+
+
+async def readiness(ingress: Ingress) -> Answer:
+    """Whether this instance may be sent requests: it reads replies, and it is not stopping.
+
+    What an operator should see to, and what is no reason to send it none, stands there as `notes`.
+    """
+    faults = ("stopping",) if ingress.stopping.begun else ingress.faults()
+    if faults:
+        return of_error(retry_later(ProblemCode.NOT_READY, after_s=RETRY_AFTER_LOG_S, detail="; ".join(faults)))
+    notes = ingress.notes()
+    return Answer(status=200, body=NotedHealth(status="ready", notes=notes) if notes else Health(status="ready"))
+
+
+def metrics_page(ingress: Ingress) -> web.Response:
+    """Return the metrics in the Prometheus text format."""
+    return web.Response(body=ingress.metrics.page().encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+def description_page(document: bytes) -> web.Response:
+    """Return the OpenAPI document."""
+    return web.Response(body=document, content_type=JSON_TYPE, charset="utf-8")
+
+
+def asset_page(name: str) -> web.Response:
+    """Return one file of the documentation. `name` is a key of ASSETS."""
+    headers = {"Content-Security-Policy": DOCS_POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
+    return web.Response(body=_asset(name), content_type=ASSETS[name], charset="utf-8", headers=headers)
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return resources.files("http_ingress.description").joinpath("assets", name).read_bytes()

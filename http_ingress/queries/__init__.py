@@ -1,0 +1,1 @@
+"""The GET routes: a read through the log."""

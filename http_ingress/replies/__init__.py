@@ -1,0 +1,1 @@
+"""What comes back from the log, and who waits for it."""

@@ -1,0 +1,1 @@
+"""Gateways' notices, verified on their raw bytes and appended."""

@@ -1,0 +1,80 @@
+"""Runs the tour: a fresh engine, the scenes one after the other, a summary, and an orderly end.
+
+Called by `payment-engine demo`. Nothing outlives it: the broker keeps its log in memory, and tables, logs and the
+Mock's ledger go to a temporary folder.
+"""
+
+import asyncio
+import signal
+import tempfile
+from pathlib import Path
+
+import aiohttp
+from rich.console import Console
+from rich.text import Text
+
+from streams.development.demo.drawing import draw_scene
+from streams.development.demo.log_desk import LogDesk, now_ms
+from streams.development.demo.scenes import Scene
+from streams.development.demo.script import SCENES
+from streams.development.demo.stage import Shared, Stage
+from streams.development.local_engine import Component, LocalEngine
+from streams.telemetry import logs
+
+
+def run_tour(console: Console) -> bool:
+    """Play every scene against a fresh engine. Returns whether everything, the engine's end too, went as expected.
+
+    Raises:
+        ComponentFailedError: The engine did not start.
+        KeyboardInterrupt: SIGINT or SIGTERM; the engine has ended.
+    """
+    logs.configure(component="demo", level="ERROR", form="console")
+    with tempfile.TemporaryDirectory(prefix="payment-engine-demo-") as folder:
+        return asyncio.run(_tour(console, Path(folder)))
+
+
+async def _tour(console: Console, folder: Path) -> bool:
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    console.print("Starting an engine: the embedded broker (in memory, not Kafka) and the Mock gateway …")
+    began_ms = now_ms()
+    engine = LocalEngine(folder=folder)
+    async with engine:
+        console.print(f"Ready after {now_ms() - began_ms} ms: {engine.url}, {len(engine.components)} processes.")
+        async with aiohttp.ClientSession() as session:
+            shared = Shared(session=session, url=engine.url, desk=LogDesk(engine.bootstrap_servers), began_ms=began_ms)
+            played = [await _play(console, shared, number) for number in range(len(SCENES))]
+        lost = [each.name for each in engine.components.values() if not each.running]
+        console.print()
+        console.print("Stopping the engine …")
+    unclean = [each.name for each in engine.components.values() if not _ended_well(each)]
+    return _summarize(console, played, lost=lost, unclean=unclean, took_ms=now_ms() - began_ms)
+
+
+async def _play(console: Console, shared: Shared, number: int) -> Scene:
+    plan = SCENES[number]
+    scene = Scene(title=plan.title, meaning=plan.meaning)
+    try:
+        await plan.play(Stage(shared, scene))
+    except (aiohttp.ClientError, TimeoutError, KeyError) as error:
+        # KeyError: an earlier scene left no payment to go on with.
+        scene.faults.append(f"broken off: {type(error).__name__}: {error}")
+    draw_scene(console, scene, number=number + 1, count=len(SCENES))
+    return scene
+
+
+def _ended_well(component: Component) -> bool:
+    return component.process is not None and component.process.returncode in {0, -signal.SIGTERM}
+
+
+def _summarize(console: Console, played: list[Scene], *, lost: list[str], unclean: list[str], took_ms: int) -> bool:
+    right = [scene for scene in played if not scene.faults]
+    text = f"{len(right)} of {len(played)} scenes as expected, in {took_ms / 1000:.1f} s."
+    ok = len(right) == len(played) and not lost and not unclean
+    console.print(Text(text, style="bold green" if ok else "bold red"))
+    for label, names in (("ended during the tour", lost), ("did not end cleanly", unclean)):
+        if names:
+            console.print(Text(f"{', '.join(names)} {label}", style="bold red"))
+    return ok
