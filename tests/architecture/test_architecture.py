@@ -27,7 +27,7 @@ MAX_MODULE_BYTES = 24_000
 # Who may touch the environment, and why. Everybody else is given settings.
 ENVIRONMENT_READERS = {
     "streams/settings.py": "reads every setting, once",
-    "streams/development/local_engine.py": "hands its own environment on to the processes it starts, and reads nothing of it",
+    "streams/development/local_engine.py": "hands its own environment on to what it starts, and reads nothing of it",
 }
 # Commands of the components are the services of compose; these services are other people's images.
 FOREIGN_SERVICES = {"kafka"}
