@@ -2,7 +2,7 @@
 
 Variables are named `PAYMENT_ENGINE_<GROUP>_<FIELD>`. Read once by a program's start (`load`), then passed on as frozen
 values. A variable that is malformed, or that no group knows, refuses to start and is named: a typing error must not
-turn into a default. `payment-engine settings` prints the table of them all, which the README holds too.
+turn into a default. `payment-engine settings` prints the table of them all, which docs/configuration.md holds too.
 """
 
 import os
