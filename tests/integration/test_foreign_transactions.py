@@ -2,17 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
+from streams.executor.answers import ID_HEADER
+from streams.executor.results_tail import NOTHING_IS_CERTAIN_MS, ResultsTail
 from streams.kafka.worker import Worker
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.log_reader import read_log
 from tests.kafka_cluster import FoundKafka
-from tests.support.kafka_topics import committed_offsets, end_offsets, producing, read_to_end, unique
+from tests.support.kafka_topics import committed_offsets, create_topics, end_offsets, producing, read_to_end, unique
 from tests.support.tally_worker import Tally, TallyTopics, build_tally, make_topics, quick_settings
-from tests.support.waiting import until
+from tests.support.waiting import until, until_async
 
 pytestmark = pytest.mark.kafka
 
@@ -77,17 +81,13 @@ async def caught_up(kafka: FoundKafka, topics: TallyTopics) -> None:
     """Return once the group has committed each partition to the end of its log."""
     ends = await end_offsets(kafka.bootstrap_servers, topics.inputs)
 
-    def done() -> bool:
-        committed = committed_offsets(kafka.bootstrap_servers, topics.app_id, topics.inputs, topics.partitions)
+    async def done() -> bool:
+        committed = await asyncio.to_thread(
+            committed_offsets, kafka.bootstrap_servers, topics.app_id, topics.inputs, topics.partitions
+        )
         return all(max(committed[number], 0) == end for number, end in ends.items())
 
-    await _until_in_thread(done)
-
-
-async def _until_in_thread(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not await asyncio.to_thread(condition):
-            await asyncio.sleep(0.1)
+    await until_async(done, timeout_s=WAIT_S)
 
 
 async def test_aborted_inputs_are_never_handled_and_their_markers_are_committed(kafka: FoundKafka) -> None:
@@ -145,3 +145,44 @@ async def test_owner_decides_nothing_without_rows_that_stand_behind_an_open_tran
             await caught_up(kafka, topics)
     answers = [record.value for record in await read_to_end(kafka.bootstrap_servers, topics.outputs)]
     assert answers == [b"1:0", b"11:1"]  # the second of its key: the row was there
+
+
+async def test_memory_says_that_it_is_not_whole_when_results_stand_behind_an_open_transaction(
+    kafka: FoundKafka,
+) -> None:
+    results, requests = unique("results"), unique("requests")
+    create_topics(kafka.bootstrap_servers, [results, requests], partitions=1)
+    connection = KafkaConnection(bootstrap_servers=kafka.bootstrap_servers)
+    tail = ResultsTail(connection, results_topic=results, requests_topic=requests)
+
+    async def answer(name: bytes) -> None:
+        async with producing(kafka.bootstrap_servers) as producer:
+            await producer.send_and_wait(results, name, headers=[(ID_HEADER, name)])
+
+    await answer(b"first")
+    with transaction(kafka) as stranger:
+        append(stranger, results, 0, [7])
+        await answer(b"second")
+        past = await tail.read(0, 0)
+        assert [each.message.value for each in past.results] == [b"first"]
+        assert past.since_ms == NOTHING_IS_CERTAIN_MS
+    past = await tail.read(0, 0)
+    assert ([each.message.value for each in past.results], past.since_ms) == ([b"first", b"second"], 0)
+
+
+async def test_bounded_read_ends_before_an_open_transaction_and_gives_nothing_of_an_aborted_one(
+    kafka: FoundKafka,
+) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=2)
+    connection = KafkaConnection(bootstrap_servers=kafka.bootstrap_servers)
+
+    async def values() -> list[int]:
+        return sorted([int(record.value or b"") async for record in read_log(connection, topics.inputs)])
+
+    await plain(kafka, topics, 0, [1, 2])
+    with transaction(kafka) as stranger:
+        append(stranger, topics.inputs, 0, [3, 4])
+        await plain(kafka, topics, 0, [5])
+        await plain(kafka, topics, 1, [6])
+        assert await values() == [1, 2, 6]
+    assert await values() == [1, 2, 5, 6]
