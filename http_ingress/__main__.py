@@ -15,9 +15,10 @@ import structlog
 
 from http_ingress.compose import compose
 from http_ingress.replies.waiters import FeedLostError
+from schemas.misconfigured import MisconfiguredError
 from streams import bootstrap, settings
 from streams.kafka_clients.errors import LogError
-from streams.settings import MisconfiguredError, Settings
+from streams.settings import Settings
 from streams.telemetry import logs
 
 COMPONENT: Final = "ingress"

@@ -19,6 +19,7 @@ from gateway_adapters.registry import GatewayOptions, build_gateways
 from schemas import topics
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.records.timers import OpenTimer
 from schemas.schema_ids import SchemaIds
@@ -37,7 +38,7 @@ from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import MisconfiguredError, Settings
+from streams.settings import Settings
 from streams.telemetry import logs
 
 DAY_MS = 24 * 3_600_000

@@ -15,6 +15,8 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.misconfigured import MisconfiguredError
+
 PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = 30
 """The retention of `payments.dlq.v1` (`schemas.topics`). A command that is redriven when neither row nor key knows it
@@ -22,10 +24,6 @@ any more would be carried out again."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-class MisconfiguredError(Exception):
-    """A setting is wrong; the message names each one. The program refuses to start."""
 
 
 class _Group(BaseSettings):

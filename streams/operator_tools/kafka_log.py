@@ -14,10 +14,10 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import LogError, MisconfiguredError, RejectedError
+from streams.kafka_clients.errors import LogError, RejectedError
 from streams.kafka_clients.log_reader import ReadFrom, end_offsets, read_log
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
-from streams.operator_tools.errors import NotFoundError, OperationError, RefusedError, UnreachableError
+from streams.operator_tools.errors import NotFoundError, RefusedError, UnreachableError
 from streams.operator_tools.log import MAX_RECORDS, LogRecord, NewRecord, Position
 from streams.operator_tools.reachability import require_broker
 from streams.settings import KafkaSettings
@@ -164,14 +164,10 @@ async def _closed(records: AsyncIterator[LogRecord]) -> None:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the clients raise into what an operator can act on."""
+    """Turn what the clients raise into what an operator can act on; a MisconfiguredError is that already."""
     try:
         yield
+    except RejectedError as error:
+        raise RefusedError(f"the broker refuses: {error}") from error
     except LogError as error:
-        raise _operation_error(error) from error
-
-
-def _operation_error(error: LogError) -> OperationError:
-    if isinstance(error, MisconfiguredError | RejectedError):
-        return RefusedError(f"the broker refuses: {error}")
-    return UnreachableError(f"the broker did not do it in time: {error}")
+        raise UnreachableError(f"the broker did not do it in time: {error}") from error
