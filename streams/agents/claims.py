@@ -1,4 +1,4 @@
-"""The claims agent: the first claim of an idempotency key in log order wins (DESIGN.md section 6).
+"""The claims agent: the first claim of an idempotency key in log order wins.
 
 Reads `idempotency.claims.v1`, keeps the claims table, answers on `idempotency.verdicts.v1` under the order's key.
 """

@@ -1,4 +1,4 @@
-"""The orders agent: every input of an order, in log order, through the pure state machine (DESIGN.md section 5).
+"""The orders agent: every input of an order, in log order, through the pure state machine.
 
 Reads the commands, verdicts, results, webhooks, timers and queries of its partitions; keeps the orders table and the
 table of open timers; speaks to claims, executor, events and replies.

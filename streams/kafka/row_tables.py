@@ -52,7 +52,7 @@ class RowTable:
         return None if self._data_dir is None else self._data_dir / f"{number}.rocksdb"
 
     def merge(self, number: int, records: Iterable[ChangelogRecord]) -> None:
-        """Apply changelog records; a regress never wins, is counted and said (FAUST.md 9)."""
+        """Apply changelog records; a regress never wins, is counted and said."""
         regressed = merge_changelog(self.partition(number), records)
         if regressed:
             self.regress_count += len(regressed)

@@ -206,7 +206,7 @@ class Worker:
     async def take_all(self, queue: Any) -> None:
         """Every record that Faust delivers, until the queue raises; many of them in one turn of the event loop.
 
-        Not by iterating over the stream: that acknowledges what raised or was cancelled (FAUST.md 3), and it gives the
+        Not by iterating over the stream: that acknowledges what raised or was cancelled, and it gives the
         loop a turn before every record, so that each record's rows left in a request of their own. Passed over is what
         Faust's stream passes over too: records from before a rebalance, which are read again from what is committed.
         """

@@ -9,7 +9,7 @@ MAX_ROW_BYTES = 512 * 1024
 
 MAX_MESSAGE_BYTES = 900 * 1024
 """Largest outgoing message, key and headers included: below the broker's default limit, which would refuse it after the
-decision was made (FAUST.md 13)."""
+decision was made."""
 
 MAX_REQUEST_BYTES = 2_097_152
 """Largest record that the producer sends at all; what a topic takes is the broker's to say."""

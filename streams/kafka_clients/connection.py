@@ -26,7 +26,7 @@ METADATA_MAX_AGE_MS = 30_000
 """A topic made a moment ago, or a leader that moved unnoticed, is seen within this."""
 
 MURMUR2 = "murmur2_random"
-"""librdkafka's name for Java's partitioner; its own default sends a key elsewhere (DESIGN.md section 2)."""
+"""librdkafka's name for Java's partitioner; its own default sends a key elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

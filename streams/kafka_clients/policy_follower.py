@@ -2,7 +2,7 @@
 
 Called by the orders workers (route plans) and `policy show`. Calls aiokafka without a group: everyone reads everything.
 
-A policy takes effect as soon as its record arrives, in the middle of a running system (DESIGN.md section 8). Safe,
+A policy takes effect as soon as its record arrives, in the middle of a running system. Safe,
 because a claim pins the plan that it was made under. The last record in log order wins, not the highest version: a
 follower that starts later sees only what compaction has left, and must come to the same view as one that saw
 everything.

@@ -36,7 +36,7 @@ from streams.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 MAX_BATCH_BYTES = 262_144
-"""Larger batches than aiokafka's 16 KiB: measured as the better choice under load (FAUST.md, settings)."""
+"""Larger batches than aiokafka's 16 KiB: measured as the better choice under load."""
 
 MAX_RECORD_BYTES = 2_097_152
 """The largest dead letter. What a topic takes is the broker's to say: a refusal comes back as RejectedError."""

@@ -1,7 +1,7 @@
 """Reading and changing the per-origin routing policies on `policies.v1`.
 
 Called by `streams.cli.policy`. A change is one record on a compacted topic; running workers follow it by themselves,
-and claims that were made keep the plan they were made under (DESIGN.md sections 6 and 8).
+and claims that were made keep the plan they were made under.
 """
 
 import asyncio

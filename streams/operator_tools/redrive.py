@@ -3,7 +3,7 @@
 Called by `streams.cli.dlq`. A redrive appends the dead record's own bytes, key and headers to the topic it died on,
 with headers that say where it comes from, then appends the audit record (`DeadLetterHandled`) beside the letter.
 A crash between the two redrives the letter once more at the next run: at least once, which is enough, since every
-input of the engine is idempotent (DESIGN.md section 7). A letter with an audit record is left alone unless asked for
+input of the engine is idempotent. A letter with an audit record is left alone unless asked for
 again.
 """
 
