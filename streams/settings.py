@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.misconfigured import MisconfiguredError
+from streams.topology import MERCHANTS_PORT
 
 PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = 30
@@ -164,7 +165,7 @@ class HttpSettings(_Group):
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: Port = Field(default=8080, description="Port to listen on; 0 takes a free one.")
+    port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
     dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
     keys_file: Path | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
