@@ -4,7 +4,7 @@ Imported by the modules that enforce them.
 """
 
 # One request.
-MAX_BODY_BYTES = 64 * 1024  # DESIGN.md section 9; a payment is below 1 KiB, a webhook of a gateway below 32 KiB
+MAX_BODY_BYTES = 64 * 1024  # a payment is below 1 KiB, a webhook of a gateway below 32 KiB
 MAX_REQUEST_LINE_BYTES = 8 * 1024  # a self-routing payment id is below 250 characters
 MAX_HEADER_BYTES = 8 * 1024  # one header; the largest of ours is an idempotency key of 255 characters
 MAX_HEADERS = 64
