@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from streams.kafka.faust_app import WorkerApp
 
 
-class _Look(NamedTuple):
+class Look(NamedTuple):
     """How far everything was read at the end of a fetch, and how many revocations had come."""
 
     revocations: int
@@ -68,7 +68,7 @@ class _Look(NamedTuple):
 class PromptConsumerThread(AIOKafkaConsumerThread):
     """Faust's thread of the aiokafka consumer; its fetches do not wait long, its heartbeats renew the lease."""
 
-    _look: _Look | None = None
+    _look: Look | None = None
     _looked_at_s = 0.0
 
     async def on_start(self) -> None:
@@ -92,7 +92,7 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         """Where the log ends, not where an open transaction begins. Raises: KafkaError."""
         return await log_ends(self._ensure_consumer(), partitions)
 
-    def take_look(self) -> _Look | None:
+    def take_look(self) -> Look | None:
         """For the worker's thread, between two fetches: how far all was read, once a second; None: not looked since."""
         look, self._look = self._look, None
         return look
@@ -126,7 +126,7 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         if app.revocations == revocations:
             if time.monotonic() - self._looked_at_s >= LOOK_INTERVAL_S:
                 self._looked_at_s = time.monotonic()
-                self._look = _Look(revocations, {TP(*tp): place for tp, place in read_places(consumer).items()})
+                self._look = Look(revocations, {TP(*tp): place for tp, place in read_places(consumer).items()})
             return records
         for tp, batch in records.items():
             with contextlib.suppress(IllegalStateError):  # not ours any more
