@@ -16,15 +16,13 @@ from typing import Final
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]  # re-exported without saying so
+from confluent_kafka.admin import AdminClient
 
 from schemas import topics
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_offsets import Place, begin_offsets, committed_offsets, end_offsets
-
-ASK_TIMEOUT_S = 15.0
-"""Longest wait for one answer of the cluster."""
 
 ACCEPT_TIMEOUT_S = 60.0
 """Longest wait until the group has no member: a static one that was stopped stays for its session."""
@@ -80,13 +78,14 @@ def backlog_of(connection: KafkaConnection, group: str, names: Iterable[str]) ->
         MisconfiguredError: it does not let us ask.
     """
     admin = AdminClient(connection.confluent_options())
+    timeout_s = connection.request_timeout_s
     try:
-        known = admin.list_topics(timeout=ASK_TIMEOUT_S).topics
+        known = admin.list_topics(timeout=timeout_s).topics
         places = [(name, number) for name in names if name in known for number in sorted(known[name].partitions)]
         # Beginnings first: a group that reads on between the questions must not look as if it had lost what it read.
-        begins = begin_offsets(admin, places, timeout_s=ASK_TIMEOUT_S)
-        committed = committed_offsets(connection, group, places, timeout_s=ASK_TIMEOUT_S)
-        ends = end_offsets(admin, places, timeout_s=ASK_TIMEOUT_S)
+        begins = begin_offsets(admin, places, timeout_s=timeout_s)
+        committed = committed_offsets(connection, group, places, timeout_s=timeout_s)
+        ends = end_offsets(admin, places, timeout_s=timeout_s)
     except KafkaException as error:
         raise _mapped(error, group) from error
     untold = [place for place in places if place not in begins or place not in ends]
