@@ -20,8 +20,8 @@ from itertools import cycle, islice
 from typing import Final, Protocol
 
 from gateway_adapters.contract import Capabilities
-from gateway_adapters.errors import MisconfiguredError
 from schemas.identifiers import GatewayName, InvalidIdentifierError, OriginId, origin_id
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command, PaymentRequested, kind_of
 from schemas.records.policies import OriginPolicy
@@ -48,8 +48,8 @@ class Capable(Protocol):
         ...
 
 
-def default_policy(gateways: tuple[GatewayName, ...] = (GatewayName("mock"),)) -> OriginPolicy:
-    """Return the policy of version 0 that holds until `policies.v1` brings one."""
+def default_policy(gateways: tuple[GatewayName, ...]) -> OriginPolicy:
+    """Return the policy of version 0 that holds until `policies.v1` brings one. Without gateways it refuses."""
     return OriginPolicy(
         origin_id=ANY_ORIGIN,
         version=0,
@@ -61,12 +61,13 @@ def default_policy(gateways: tuple[GatewayName, ...] = (GatewayName("mock"),)) -
     )
 
 
-DEFAULT_POLICY: Final = default_policy()
+REFUSE_ALL: Final = default_policy(())
+"""Of an origin that no policy speaks of, not even `*`."""
 
 
 def policy_for(policies: Mapping[str, OriginPolicy], origin: OriginId) -> OriginPolicy:
-    """Return the origin's own policy, else the one of `*`, else `DEFAULT_POLICY`."""
-    return policies.get(origin) or policies.get(ANY_ORIGIN) or DEFAULT_POLICY
+    """Return the origin's own policy, else the one of `*`, else `REFUSE_ALL`."""
+    return policies.get(origin) or policies.get(ANY_ORIGIN) or REFUSE_ALL
 
 
 def plan_for(

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gateway_adapters.http_transport import TransportLimits
 
 SPECS: Final[tuple[GatewaySpec, ...]] = (MOCK,)
-"""Every gateway this version knows. The first serves an origin without a policy, unless the deployment says otherwise."""
+"""Every gateway this version knows. The first serves origins without a policy, unless a deployment says otherwise."""
 
 GATEWAYS: Final[Mapping[GatewayName, GatewaySpec]] = MappingProxyType({spec.name: spec for spec in SPECS})
 """The same by name."""

@@ -1,9 +1,9 @@
 """What each gateway tells of itself: its name, what an account of it needs, how it is built, what it can do.
 
-Each gateway's folder holds one `GatewaySpec`, in its `spec` module; `registry` is the tuple of them, and everything else
+Each gateway's folder holds one `GatewaySpec`, in its `spec` module; `registry` is the tuple of them. Everything else
 follows from it: the settings there are (`streams.settings`), the gateways that are called and verified with
-(`registry.build_gateways`), what the orders agent plans by and translates with. Light to import: a spec loads its client,
-and with it an HTTP stack, only when a gateway is built.
+(`registry.build_gateways`), what the orders agent plans by and translates with. Light to import: a spec loads its
+client, and with it an HTTP stack, only when a gateway is built.
 """
 
 from collections.abc import Callable, Mapping
@@ -35,8 +35,8 @@ def checked_base_url(text: str) -> str:
     """Return the base URL without a slash at its end; it may carry a path.
 
     Raises:
-        ValueError: it is none: another scheme, no host, or with credentials, a query or a fragment. The message does not
-            hold the URL, whose credentials would be in the log.
+        ValueError: it is none: another scheme, no host, or with credentials, a query or a fragment. The message does
+            not hold the URL: its credentials would be in the log.
     """
     if len(text) > MAX_URL_CHARS or not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
         raise ValueError(f"must be a URL of at most {MAX_URL_CHARS} printable ASCII characters without spaces")

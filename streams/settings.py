@@ -21,6 +21,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from gateway_adapters.registry import GATEWAYS, SPECS
 from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts, AccountSettings, GatewaySpec
 from schemas.identifiers import GatewayName
+from schemas.misconfigured import MisconfiguredError
+from streams.topology import MERCHANTS_PORT
 
 PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = 30
@@ -29,10 +31,6 @@ any more would be carried out again."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-class MisconfiguredError(Exception):
-    """A setting is wrong; the message names each one. The program refuses to start."""
 
 
 class _Group(BaseSettings):
@@ -180,7 +178,7 @@ class HttpSettings(_Group):
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: Port = Field(default=8080, description="Port to listen on; 0 takes a free one.")
+    port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
     dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
     keys_file: Path | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
@@ -247,7 +245,7 @@ _ACCOUNT: Final = re.compile(r"[A-Z0-9]+")
 
 def variable_of(gateway: GatewayName, field_name: str, account: AccountName = DEFAULT_ACCOUNT) -> str:
     """Return the variable of one field of one account at a gateway."""
-    word = "" if account == DEFAULT_ACCOUNT else f"_{account}_"
+    word = "" if account == DEFAULT_ACCOUNT else f"_{account}__"
     return f"{PREFIX}GATEWAY_{gateway}_{word}{field_name}".upper()
 
 
@@ -288,10 +286,8 @@ def load() -> Settings:
     return Settings(accounts=set_up, **groups)  # type: ignore[arg-type]  # each name is given the group of its class
 
 
-def _accounts_of(
-    spec: GatewaySpec, given: dict[str, str], faults: list[str]
-) -> Mapping[AccountName, AccountSettings]:
-    """Return the gateway's accounts; take their variables out of `given`, and add to `faults` what is wrong with them."""
+def _accounts_of(spec: GatewaySpec, given: dict[str, str], faults: list[str]) -> Mapping[AccountName, AccountSettings]:
+    """Return the gateway's accounts. Takes their variables out of `given`; adds to `faults` what is wrong with them."""
     raw: dict[AccountName, dict[str, str]] = defaultdict(dict)
     for variable in sorted(given):
         found = _field_of(spec, variable)
@@ -342,8 +338,8 @@ def accounts_with_webhook_secrets(settings: Settings) -> Accounts:
                 accounts[gateway][account] = values.model_copy(update={"webhook_secret": secret})
             elif not values.webhook_secrets():
                 faults.append(
-                    f"{variable}: needed, or anybody could sign this gateway's webhooks; set the secret that the gateway "
-                    "signs them with"
+                    f"{variable}: needed, or anybody could sign this gateway's webhooks; "
+                    "set the secret that the gateway signs them with"
                 )
             elif public in values.webhook_secrets():
                 faults.append(

@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway_adapters.errors import UnauthenticError
 
-DEVELOPMENT_SECRET: Final = "whsec_mock"
+DEVELOPMENT_SECRET: Final = "whsec_mock"  # noqa: S105 - public on purpose
 """What the Mock signs with unless it is told otherwise. Everybody can read it here, so it proves nothing: an ingress
 takes it in development mode alone."""
 

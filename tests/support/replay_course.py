@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.spec import SPEC
 from schemas import topics
 from schemas.identifiers import OpId
 from schemas.messages import MessageCodec
-from streams.agents.orders import SOURCE_TOPICS, TABLE, OrdersAgent
+from streams.agents.orders import OrdersAgent
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import CLAIM_LIFE_MS, ORDER_LIFE_MS, Rules
 from streams.kafka.step import InputEvent, Step
 from streams.kafka_clients.log_reader import LogRecord
+from streams.topology import ORDERS, ORDERS_TABLE
 
-INPUT_TOPICS = tuple(topic for topic in SOURCE_TOPICS if topic != topics.QUERIES)
+INPUT_TOPICS = tuple(topic for topic in ORDERS.source_topics if topic != topics.QUERIES)
 """What decides anything, in the order of cause and effect: commands, verdicts, results, webhooks, timers."""
 
 
@@ -68,17 +69,16 @@ class Course:
 
 def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> OrdersAgent:
     """Return production's agent as `bootstrap` builds it for the Mock gateway, by the rules of the run."""
-    gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
     return OrdersAgent(
         codec,
         partitions=partitions,
         policies=dict,  # the plan of an operation stands in its verdict
-        gateways={gateway.name: gateway},
+        gateways={SPEC.name: SPEC},
         timers=_NoTimers(),
         rules=Rules(
             order_life_ms=ORDER_LIFE_MS,
             claim_life_ms=CLAIM_LIFE_MS,
-            key_windows_ms={gateway.name: gateway.capabilities.key_window_ms},
+            key_windows_ms={SPEC.name: SPEC.capabilities.key_window_ms},
             late_call_ms=late_call_ms,
         ),
     )
@@ -86,7 +86,7 @@ def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> Orde
 
 def apply(step: Step, course: Course) -> None:
     for write in step.rows:
-        if write.table == TABLE:
+        if write.table == ORDERS_TABLE:
             course.rows[write.key] = write.value
     for message in step.speak:
         if message.topic == topics.EVENTS:

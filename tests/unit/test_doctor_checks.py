@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 import pytest
 from pydantic import SecretStr
 
+from gateway_adapters.mock.spec import SPEC, MockAccount
+from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts
 from schemas.schema_ids import SchemaIds, packaged_schemas
 from schemas.topics import CATALOGUE, COMMANDS, EVENTS, ORDERS_CHANGELOG, PartitionRule, partition_of
 from streams.operator_tools.doctor import (
@@ -30,8 +32,10 @@ from streams.settings import (
     StreamSettings,
     TelemetrySettings,
 )
+from streams.topology import GROUPS
 from tests.support.operator_log import PARTITIONS, memory_log
 
+HERE = MockAccount(url="http://127.0.0.1:8090")
 KAFKA = KafkaSettings(partitions=PARTITIONS, replication_factor=3, min_insync_replicas=2)
 
 
@@ -42,6 +46,7 @@ def _settings(
     executor: ExecutorSettings | None = None,
     gateway: GatewaySettings | None = None,
     http: HttpSettings | None = None,
+    accounts: Accounts | None = None,
 ) -> Settings:
     return Settings(
         kafka=kafka,
@@ -51,6 +56,7 @@ def _settings(
         http=http or HttpSettings(dev=True),
         registry=RegistrySettings(),
         telemetry=TelemetrySettings(),
+        accounts=accounts or {},
     )
 
 
@@ -138,7 +144,17 @@ def test_settings_are_well_when_they_fit_together() -> None:
             "a heartbeat every 3 s",
         ),
         (_settings(executor=ExecutorSettings(drain_timeout_s=5, call_timeout_s=30)), Severity.WARNING, "drain"),
-        (_settings(gateway=GatewaySettings(default_gateways="mock")), Severity.WARNING, "mock_url"),
+        (
+            _settings(gateway=GatewaySettings(default_gateways="mock")),
+            Severity.WARNING,
+            "names mock, which is not set up",
+        ),
+        (
+            _settings(http=HttpSettings(), accounts={SPEC.name: {DEFAULT_ACCOUNT: HERE}}),
+            Severity.WARNING,
+            "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET: needed",
+        ),
+        (_settings(accounts={SPEC.name: {AccountName("eu"): HERE}}), Severity.WARNING, "account eu of mock"),
         (_settings(http=HttpSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "dev mode on 0.0.0.0"),
         (_settings(http=HttpSettings(dev=False)), Severity.WARNING, "no API keys"),
     ],
@@ -321,7 +337,7 @@ def test_worker_fault_is_told_when_a_group_is_absent_or_behind(
 
 
 def test_workers_are_well_when_they_keep_up() -> None:
-    assert _worst(workers_check.judge(dict.fromkeys(workers_check.GROUPS, _group()))) is Severity.OK
+    assert _worst(workers_check.judge(dict.fromkeys(GROUPS, _group()))) is Severity.OK
 
 
 def test_registry_is_well_when_none_is_configured() -> None:

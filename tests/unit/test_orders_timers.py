@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.spec import SPEC
 from schemas.messages import MessageCodec
 from schemas.schema_ids import SchemaIds
 from streams.agents import shell as agent_shell
 from streams.agents.orders import OrdersAgent
 from streams.agents.shell import AgentShell
-from streams.agents.timers import TABLE as TIMERS
 from streams.agents.timers import TimerHeap, timer_key
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import RowWrite
+from streams.topology import TIMERS_TABLE as TIMERS
 from tests.support.replay_course import input_of
 from tests.support.staged_life import valid_run
 
@@ -25,13 +25,12 @@ class _Desk:
 
     def __init__(self) -> None:
         codec = MessageCodec(SchemaIds.packaged())
-        gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
         self.heap = TimerHeap()
         agent = OrdersAgent(
             codec,
             partitions=1,
             policies=dict,
-            gateways={gateway.name: gateway},
+            gateways={SPEC.name: SPEC},
             timers=self.heap,
             rules=DEFAULT_RULES,
         )
