@@ -122,8 +122,9 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = Non
     _require(1 <= policy.max_attempts <= MAX_ATTEMPTS, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
     _require(len(policy.gateways) <= MAX_GATEWAYS, f"gateways must be at most {MAX_GATEWAYS}")
     _require(len(set(policy.gateways)) == len(policy.gateways), "gateways must not repeat")
-    unknown = sorted(set(policy.gateways) - known) if known is not None else []
-    _require(not unknown, f"gateways names {', '.join(unknown)}, which this engine does not have")
+    if known is not None:
+        unknown = ", ".join(sorted(set(policy.gateways) - known))
+        _require(not unknown, f"gateways names {unknown}, which this engine does not have; known: {_listed(known)}")
     _require(len(policy.limits) <= MAX_LIMITS, f"limits must be at most {MAX_LIMITS}")
     currencies = [limit.currency for limit in policy.limits]
     _require(len(set(currencies)) == len(currencies), "limits must not repeat a currency")
@@ -139,6 +140,10 @@ def _check_origin(origin: str) -> None:
         origin_id(origin)
     except InvalidIdentifierError as error:
         raise MisconfiguredError(f"policy: origin_id: {error}") from error
+
+
+def _listed(names: frozenset[GatewayName]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -275,7 +275,7 @@ def load() -> Settings:
             groups[name] = group()
         except ValidationError as error:
             faults += [
-                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {each['msg']}"
+                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {_said(each['msg'])}"
                 for each in error.errors()
             ]
     accounts = {spec.name: _accounts_of(spec, given, faults) for spec in SPECS}
@@ -284,6 +284,10 @@ def load() -> Settings:
         raise MisconfiguredError("; ".join(sorted(faults)))
     set_up = MappingProxyType({name: by_account for name, by_account in accounts.items() if by_account})
     return Settings(accounts=set_up, **groups)  # type: ignore[arg-type]  # each name is given the group of its class
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ")  # pydantic's, before what a validator of ours says
 
 
 def _accounts_of(spec: GatewaySpec, given: dict[str, str], faults: list[str]) -> Mapping[AccountName, AccountSettings]:
@@ -300,7 +304,8 @@ def _accounts_of(spec: GatewaySpec, given: dict[str, str], faults: list[str]) ->
             accounts[account] = spec.settings.model_validate(values)
         except ValidationError as error:
             faults += [
-                f"{variable_of(spec.name, str(each['loc'][0]), account)}: {each['msg']}" for each in error.errors()
+                f"{variable_of(spec.name, str(each['loc'][0]), account)}: {_said(each['msg'])}"
+                for each in error.errors()
             ]
     return MappingProxyType(accounts)
 
