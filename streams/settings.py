@@ -181,6 +181,23 @@ class HttpSettings(_Group):
     )
 
 
+class HealthSettings(_Group):
+    """A component's own port, for whoever watches it."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HEALTH_")
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address that `/healthz`, `/readyz` and `/metrics` are served on. Not for merchants: they say what "
+        "is wrong inside.",
+    )
+    port: Port | None = Field(
+        default=None,
+        description="Port that they are served on. None: the component's own, which "
+        "`streams/topology.py` names; 0 serves none.",
+    )
+
+
 class RegistrySettings(_Group):
     """The schema registry."""
 
@@ -212,6 +229,7 @@ class Settings:
     executor: ExecutorSettings
     gateway: GatewaySettings
     http: HttpSettings
+    health: HealthSettings
     registry: RegistrySettings
     telemetry: TelemetrySettings
 
@@ -221,6 +239,7 @@ class Settings:
         "executor": ExecutorSettings,
         "gateway": GatewaySettings,
         "http": HttpSettings,
+        "health": HealthSettings,
         "registry": RegistrySettings,
         "telemetry": TelemetrySettings,
     }

@@ -23,6 +23,7 @@ from streams.operator_tools.reachability import Answer
 from streams.settings import (
     ExecutorSettings,
     GatewaySettings,
+    HealthSettings,
     HttpSettings,
     KafkaSettings,
     RegistrySettings,
@@ -51,6 +52,7 @@ def _settings(
         gateway=gateway or GatewaySettings(default_gateways=""),
         http=http or HttpSettings(dev=True),
         registry=RegistrySettings(),
+        health=HealthSettings(),
         telemetry=TelemetrySettings(),
     )
 
