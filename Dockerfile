@@ -3,7 +3,7 @@ FROM python:3.13-slim AS build
 WORKDIR /build
 COPY requirements/ requirements/
 RUN python -m venv /opt/engine && /opt/engine/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/cloud.txt
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY schemas/ schemas/
 COPY gateway_adapters/ gateway_adapters/
 COPY streams/ streams/

@@ -101,7 +101,7 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
         "/docs/{asset}": asset,
     }
     for path, handler in handlers.items():
-        app.router.add_get(path, handler)
+        app.router.add_get(path, handler, expect_handler=_expect)
 
 
 def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:

@@ -1,7 +1,7 @@
 """From what the engine replied to what the client is told: status, headers and body. Pure.
 
 Called by the handlers with a reply, or with none when the time was over: the command is durable then, so the answer
-is a 202 and never an error (DESIGN.md section 9).
+is a 202 and never an error.
 """
 
 from collections.abc import Mapping

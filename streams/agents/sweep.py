@@ -2,7 +2,7 @@
 
 A sweep reads the tables of the partitions that this worker owns, in small steps so that no payment waits for it, and
 appends a request for each row that is too old: `ClaimExpiryRequested` to the claims topic, `TimerFired` (EXPIRE_ROW) to
-the timers topic. The agent that owns the row decides; asking twice is safe (DESIGN.md section 6).
+the timers topic. The agent that owns the row decides; asking twice is safe.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """`payment-engine settings`: every setting in one generated table. Called by `application`.
 
-The README holds the same table (`-o markdown`) between two markers; a test holds the two against each other.
+docs/configuration.md holds the same table (`-o markdown`) between two markers; a test holds the two against each other.
 """
 
 from enum import StrEnum
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
-README_START = "<!-- settings -->"
-README_END = "<!-- /settings -->"
+TABLE_START = "<!-- settings -->"
+TABLE_END = "<!-- /settings -->"
 
 
 class TableForm(StrEnum):
@@ -33,7 +33,7 @@ def register(parent: typer.Typer) -> None:
 
 
 def show(
-    output: Annotated[TableForm, typer.Option("--output", "-o", help="For a person, the README, or a program.")] = (
+    output: Annotated[TableForm, typer.Option("--output", "-o", help="For a person, the docs, or a program.")] = (
         TableForm.TEXT
     ),
 ) -> None:
@@ -45,7 +45,7 @@ def show(
         match output:
             case TableForm.MARKDOWN:
                 say(markdown())
-                return  # for the README, whatever the environment says
+                return  # for the docs, whatever the environment says
             case TableForm.JSON:
                 print_json([dict(zip(("variable", "values", "default", "meaning"), row, strict=True)) for row in rows])
             case TableForm.TEXT:
@@ -54,7 +54,7 @@ def show(
 
 
 def markdown() -> str:
-    """Return the README's table of settings."""
+    """Return the docs' table of settings."""
     lines = ["| variable | values | default | meaning |", "| --- | --- | --- | --- |"]
     lines += [
         f"| `{name}` | {_cell(values)} | {f'`{default}`' if default else ''} | {_cell(meaning)} |"

@@ -1,4 +1,4 @@
-"""The order and the claim state machines: pure, with no I/O, no clock, no randomness and no framework (DESIGN.md 5, 6).
+"""The order and the claim state machines: pure, with no I/O, no clock, no randomness and no framework.
 
 `order.decide` and `claims.decide_claim` are the whole of it; a Faust agent, a test or a Lambda is a thin shell around
 them.

@@ -1,4 +1,4 @@
-"""The claim state machine: the first claim of an idempotency key in log order wins (DESIGN.md section 6).
+"""The claim state machine: the first claim of an idempotency key in log order wins.
 
 Called by the claims agent for every record of `idempotency.claims.v1`, its own sweep's included, so that one writer
 stays one writer. The plan of the claim that won goes into every verdict: a replay under a newer policy

@@ -2,7 +2,7 @@
 
 `now_ms` is the Kafka timestamp of the record, so that a replay sees the time that the first run saw. `possible_replay`
 says that the record's offset lay below the log end when the partition was assigned: it may have been handled before,
-and what that made may be lost (DESIGN.md section 6, the re-drive rule).
+and what that made may be lost (the re-drive rule of DESIGN.md).
 """
 
 from dataclasses import dataclass

@@ -74,7 +74,7 @@ RECONCILE_AFTER_MS: Final = (
     _DAY_MS,
     _DAY_MS,
 )
-"""Pauses between looks at an operation in doubt or pending (DESIGN.md section 7): eight growing ones, then daily five
+"""Pauses between looks at an operation in doubt or pending: eight growing ones, then daily five
 times, then a person decides. The second ten minutes: the first look at which no copy of the call can be on its way any
 more (`LATE_CALL_MS`), so that absence and refusal prove something."""
 

@@ -1,4 +1,4 @@
-"""The order state machine: one order, one input at a time (DESIGN.md sections 5 and 6).
+"""The order state machine: one order, one input at a time.
 
 `decide` is called by the orders agent for every record of an order, in the order of each topic; it calls the other
 modules of this package by the kind of input. What it decides depends on the row and the input alone.

@@ -1,4 +1,4 @@
-"""After a crash: what an operation still owes, said again (DESIGN.md section 6, the re-drive rule).
+"""After a crash: what an operation still owes, said again (the re-drive rule of DESIGN.md).
 
 Called by `order` for every input that may be a replay. The row is the outbox: what is owed follows from it. Claims,
 calls, timers and events come out exactly as they were said first; answers tell how things stand now.

@@ -1,6 +1,6 @@
 """What a gateway's word makes of an operation: the heart of the order's state machine.
 
-Called by `order` with each piece of evidence. The rules, from DESIGN.md sections 5, 7 and 8:
+Called by `order` with each piece of evidence. The rules:
 
 * While it is open, a success or a refusal ends it, from whichever call or notice of the current attempt it comes.
 * Only positive evidence ends it as not executed: the answer to the very call it waits for, a notice, or an inquiry made

@@ -9,9 +9,10 @@ import asyncio
 import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from schemas.misconfigured import MisconfiguredError
 from streams.executor.partitions import OwnedPartitions
 from streams.kafka_clients.consumer import GroupConsumer
-from streams.kafka_clients.errors import MisconfiguredError, classify
+from streams.kafka_clients.errors import classify
 from streams.telemetry import metrics
 
 log = structlog.get_logger(__name__)

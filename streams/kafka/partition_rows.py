@@ -2,7 +2,7 @@
 
 Called by `row_tables`. Two implementations of one port: `MemoryRows` here (recovered from the changelog at each start),
 and `rocks_rows.RocksRows` (kept on disk). Neither is ever ahead of the log: a change is applied only once its changelog
-record is acknowledged, together with that record's offset, in one write (FAUST.md 8).
+record is acknowledged, together with that record's offset, in one write.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

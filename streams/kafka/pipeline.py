@@ -11,7 +11,7 @@ overtakes that of an earlier input of its partition, and a lane waits for one ro
 Between the second and the third the worker makes sure that the group still counts it as a member (`lease`).
 
 Sends go straight to aiokafka's producer, not through Faust's: 16 instead of 72 µs each, and a future for each record,
-where Faust only logs an asynchronous failure of a changelog write and commits all the same (FAUST.md 2).
+where Faust only logs an asynchronous failure of a changelog write and commits all the same.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from typing import Protocol
 
 import structlog
 
-from schemas.topics import DLQ
+from schemas.topics import DLQ, MAX_LETTER_BYTES
 from streams.kafka import stamps
 from streams.kafka.errors import StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
@@ -31,7 +31,7 @@ from streams.kafka.partition_rows import StoredRow, put_own
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
-from streams.kafka.worker_settings import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES, MAX_ROW_BYTES
+from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
 from streams.kafka_clients.lease import Lease
 
 HEADER_OVERHEAD_BYTES = 16
@@ -154,7 +154,7 @@ class _Lane:
             self._speaking.put_nowait(taken)
 
     async def _store(self, rows: Iterable[_RowInFlight]) -> None:
-        """Wait for the changelog, and only then let the rows into the local store (FAUST.md 8)."""
+        """Wait for the changelog, and only then let the rows into the local store."""
         for entry in rows:
             written = await entry.acknowledged
             if self.is_closed:
@@ -315,7 +315,7 @@ class Pipeline:
             raise
 
     def _refuse_too_large(self, step: Step) -> None:
-        """Before anything is written: a half-written step would be a decision nobody made (FAUST.md 13)."""
+        """Before anything is written: a half-written step would be a decision nobody made."""
         fault = oversize(step)
         if fault is not None:
             raise TooLargeError(fault)

@@ -1,7 +1,7 @@
 """Local rows on disk, so that a restart reads only the end of the changelog. RocksDB by rocksdict.
 
 Called by `row_tables`. Not Faust's own RocksDB store, for three reasons: that writes a row before its changelog record
-is acknowledged, writes the offset apart from the row, and believes the file blindly (FAUST.md 8).
+is acknowledged, writes the offset apart from the row, and believes the file blindly.
 
 The file is a cache of the log: when it is older than the log keeps tombstones, or cannot be read, it is thrown away.
 One that shows only later that it cannot be read ends the worker, and is gone when that starts again.

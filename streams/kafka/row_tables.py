@@ -24,11 +24,6 @@ _SAFE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 log = structlog.get_logger(__name__)
 
 
-def changelog_topic(app_id: str, table: str) -> str:
-    """The name of a table's changelog topic; whoever creates topics asks here."""
-    return f"{app_id}-{table}-changelog"
-
-
 class RowTable:
     """One table, in the partitions that are here."""
 
@@ -57,7 +52,7 @@ class RowTable:
         return None if self._data_dir is None else self._data_dir / f"{number}.rocksdb"
 
     def merge(self, number: int, records: Iterable[ChangelogRecord]) -> None:
-        """Apply changelog records; a regress never wins, is counted and said (FAUST.md 9)."""
+        """Apply changelog records; a regress never wins, is counted and said."""
         regressed = merge_changelog(self.partition(number), records)
         if regressed:
             self.regress_count += len(regressed)

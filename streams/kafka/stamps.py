@@ -1,6 +1,6 @@
 """Stamps on rows, by which recovery tells the newest row from the last one in the log.
 
-Nothing fences a frozen owner that wakes up (FAUST.md 9): its late rows land behind those of the new owner. So each row
+Nothing fences a frozen owner that wakes up: its late rows land behind those of the new owner. So each row
 carries (generation, version): the generation grows with each ownership of a partition, the version with each write of
 the row. Recovery keeps the highest stamp. Pure; called by `pipeline` and `row_tables`.
 """

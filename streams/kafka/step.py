@@ -5,7 +5,7 @@ For: the agents (`streams.agents`), which are synchronous functions from an `Inp
 
 The shell promises, for each input and in the order of the log within a partition: the rows of the step are
 acknowledged on the changelog, then its messages are sent, then (once they too are acknowledged) the offset of the input
-may be committed: persist, then speak, then commit (DESIGN.md section 5).
+may be committed: persist, then speak, then commit.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +32,7 @@ class InputEvent:
     headers: Headers
     possible_replay: bool
     """True when its offset lies below the log's end at the assignment of the partition: an earlier owner, or an earlier
-    life of this one, may have handled it already, wholly or in part (DESIGN.md section 6, the re-drive rule)."""
+    life of this one, may have handled it already, wholly or in part (the re-drive rule of DESIGN.md)."""
 
 
 @quick_init

@@ -18,13 +18,14 @@ import structlog
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 
+from schemas.topics import changelog_topic
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import NotCopartitionedError, WorkerError
 from streams.kafka.faust_app import FaustParts, WorkerApp, WorkerHooks, build_app, credentials_of
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Acknowledged, Pipeline
-from streams.kafka.row_tables import RowTable, changelog_topic
+from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import generation_above
 from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
@@ -205,7 +206,7 @@ class Worker:
     async def take_all(self, queue: Any) -> None:
         """Every record that Faust delivers, until the queue raises; many of them in one turn of the event loop.
 
-        Not by iterating over the stream: that acknowledges what raised or was cancelled (FAUST.md 3), and it gives the
+        Not by iterating over the stream: that acknowledges what raised or was cancelled, and it gives the
         loop a turn before every record, so that each record's rows left in a request of their own. Passed over is what
         Faust's stream passes over too: records from before a rebalance, which are read again from what is committed.
         """
@@ -323,7 +324,7 @@ def build_worker(
     """Returns a worker that is not started. Call it on the loop that will run it.
 
     Args:
-        app_id: the consumer group; also names the changelogs (`row_tables.changelog_topic`).
+        app_id: the consumer group; also names the changelogs (`schemas.topics.changelog_topic`).
         bootstrap_servers: `host:port` with commas.
         source_topics: read as one; an input's partition number is its lane, whatever its topic.
         tables: names; each has a compacted changelog topic, created beforehand.

@@ -1,4 +1,4 @@
-"""A record that cannot be taken becomes a dead letter: whole, with where it came from and why (DESIGN.md section 1).
+"""A record that cannot be taken becomes a dead letter: whole, with where it came from and why.
 
 Called by the agents and the executor. Pure. The letter goes to `payments.dlq.v1` under the record's own key, and its
 offset counts as done only when the broker has acknowledged the letter. What looks like a card number is withheld: the

@@ -1,16 +1,16 @@
 """Reading and changing the per-origin routing policies on `policies.v1`.
 
 Called by `streams.cli.policy`. A change is one record on a compacted topic; running workers follow it by themselves,
-and claims that were made keep the plan they were made under (DESIGN.md sections 6 and 8).
+and claims that were made keep the plan they were made under.
 """
 
 import asyncio
 from collections.abc import Mapping
 
 from gateway_adapters import policy as rules
-from gateway_adapters.errors import MisconfiguredError
 from gateway_adapters.registry import CAPABILITIES
 from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection

@@ -1,7 +1,7 @@
 """The life of an order, a payment or a refund as the log tells it.
 
-Called by `streams.cli.payments`. Reads the order's own partition of each topic (the id carries the order, DESIGN.md
-section 4) and, for claims, whose key is another, the partitions of the idempotency keys that the order's commands
+Called by `streams.cli.payments`. Reads the order's own partition of each topic (the id carries the
+order) and, for claims, whose key is another, the partitions of the idempotency keys that the order's commands
 name. What the log no longer keeps (7 days of internal topics, 30 of events) is not told.
 """
 

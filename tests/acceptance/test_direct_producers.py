@@ -1,4 +1,4 @@
-"""Any Kafka client may append a command: the README's own code, structured JSON, and what a wrong producer is told."""
+"""Any Kafka client may append a command: the docs' own code, structured JSON, and what a wrong producer is told."""
 
 import asyncio
 import dataclasses
@@ -26,7 +26,7 @@ STRUCTURED: HeaderList = [("content-type", b"application/cloudevents+json; chars
 
 
 def readme_section() -> str:
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs/producing.md").read_text()
     return text.partition("<!-- direct -->")[2].partition("<!-- /direct -->")[0]
 
 
@@ -35,7 +35,7 @@ def blocks(language: str) -> list[str]:
 
 
 def structured_command(order: str, **changes: object) -> Sent:
-    """The README's JSON event for another order."""
+    """The docs' JSON event for another order."""
     event = json.loads(blocks("json")[0])
     event["id"] = str(uuid.uuid4())
     event["data"] |= {"order_id": order, "idempotency_key": f"{order}-key", **changes}

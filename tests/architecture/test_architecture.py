@@ -31,6 +31,8 @@ ENVIRONMENT_READERS = {
 }
 # Commands of the components are the services of compose; these services are other people's images.
 FOREIGN_SERVICES = {"kafka"}
+PAPERS = ("README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md"))))
+README_MAX_LINES = 200
 
 
 def read(name: str) -> str:
@@ -114,7 +116,7 @@ def test_compose_runs_every_component_that_make_run_starts() -> None:
     assert services >= {"orders", "claims", "executor", "ingress", "mock-gateway", "topics"}
 
 
-@pytest.mark.parametrize("paper", ["README.md", "Makefile", "docker-compose.yml", "Dockerfile", ".ci/run"])
+@pytest.mark.parametrize("paper", ["Makefile", "docker-compose.yml", "Dockerfile", ".ci/run", *PAPERS])
 def test_paper_names_only_settings_that_exist_when_it_is_read(paper: str) -> None:
     known = {name for name, _ in variables()} | {REQUIRE_VARIABLE}
     named = set(re.findall(r"PAYMENT_ENGINE_[A-Z0-9_]*[A-Z0-9]", read(paper)))
@@ -129,13 +131,15 @@ def test_compose_sets_no_variable_of_ours_beside_the_settings_when_it_is_read() 
             assert set(service["environment"]) <= known
 
 
-def test_readme_names_only_commands_that_exist_when_it_is_read() -> None:
+@pytest.mark.parametrize("paper", PAPERS)
+def test_paper_names_only_commands_that_exist_when_it_is_read(paper: str) -> None:
     known = known_commands()
-    for code in re.findall(r"`payment-engine ([^`\n]+)`", read("README.md")) + re.findall(
-        r"^payment-engine ([^#\n]+)", read("README.md"), flags=re.MULTILINE
+    text = read(paper)
+    for code in re.findall(r"`payment-engine ([^`\n]+)`", text) + re.findall(
+        r"^payment-engine ([^#\n]+)", text, flags=re.MULTILINE
     ):
         for command in _commands_in(code):
-            assert command in known, f"README: payment-engine {code}"
+            assert command in known, f"{paper}: payment-engine {code}"
 
 
 def _commands_in(code: str) -> Iterator[str]:
@@ -157,27 +161,45 @@ def test_makefile_calls_only_commands_that_exist_when_it_is_read() -> None:
         assert command in known_commands()
 
 
-def test_readme_names_only_make_targets_that_exist_when_it_is_read() -> None:
+def test_readme_is_read_once_when_its_lines_are_counted() -> None:
+    assert len(read("README.md").splitlines()) <= README_MAX_LINES
+
+
+def test_links_between_papers_lead_somewhere_when_they_are_followed() -> None:
+    for paper in PAPERS:
+        folder = (ROOT / paper).parent
+        for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", read(paper)):
+            assert (folder / target).exists(), f"{paper}: {target}"
+
+
+def test_readme_lists_every_page_of_the_docs_when_it_is_read() -> None:
+    listed = set(re.findall(r"\]\((docs/[^)#]+)\)", read("README.md")))
+    assert listed == set(PAPERS) - {"README.md"}
+
+
+def test_papers_name_only_make_targets_that_exist_when_they_are_read() -> None:
     targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), flags=re.MULTILINE))
-    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", read("README.md"), flags=re.MULTILINE))
+    named = {
+        target for paper in PAPERS for target in re.findall(r"(?:`|^)make ([a-z-]+)", read(paper), flags=re.MULTILINE)
+    }
     assert named <= targets
-    assert named >= {"run", "test", "demo"}
+    assert named >= {"run", "test", "demo", "faults", "figures", "bench"}
 
 
-def test_readme_table_of_routes_is_the_described_one_when_both_are_read() -> None:
+def test_docs_table_of_routes_is_the_described_one_when_both_are_read() -> None:
     described = json.loads(openapi.document(version="test", dev=True))["paths"]
     operations = {
         (method.upper(), re.sub(r"\{[^}]*\}", "{}", path)) for path, methods in described.items() for method in methods
     }
-    table = read("README.md").partition("## HTTP")[2].partition("`Prefer: wait=N`")[0]
+    table = read("docs/http.md").partition("`Prefer: wait=N`")[0]
     named = {
         (method, re.sub(r"\{[^}]*\}", "{}", path)) for method, path in re.findall(r"`(GET|POST) ([^`?]+)[^`]*`", table)
     } - {("GET", "/docs"), ("GET", "/openapi.json")}
     assert named == operations
 
 
-def test_readme_names_every_page_of_the_service_when_it_is_read() -> None:
-    table = read("README.md").partition("## HTTP")[2].partition("`Prefer: wait=N`")[0]
+def test_docs_name_every_page_of_the_service_when_it_is_read() -> None:
+    table = read("docs/http.md").partition("`Prefer: wait=N`")[0]
     named = set(re.findall(r"`(/[a-z.]+)`", table))
     assert named == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
     served = Path(ingress_app.__file__).read_text() + Path(pages.__file__).read_text()

@@ -239,7 +239,7 @@ async def test_same_key_is_in_progress_while_the_first_call_is_under_way(peer: G
     assert peer.effects(request) == [("sale", 10_000)]
 
 
-# Signals (DESIGN.md section 8)
+# Signals
 
 
 @pytest.mark.parametrize("situation", IN_DOUBT_EXECUTED)

@@ -62,7 +62,9 @@ def bombs() -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP"])
-@pytest.mark.parametrize("line", ["POST /payments", "POST /nothing", "GET /healthz", "POST /webhooks/none", "PUT /docs"])
+@pytest.mark.parametrize(
+    "line", ["POST /payments", "POST /nothing", "GET /healthz", "POST /webhooks/none", "PUT /docs"]
+)
 @pytest.mark.parametrize("in_chunks", [False, True], ids=["whole", "chunked"])
 async def test_compressed_body_is_a_415_that_is_never_inflated_on_any_path(
     running: Running, bombs: dict[str, bytes], coding: str, line: str, in_chunks: bool

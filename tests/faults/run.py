@@ -34,7 +34,7 @@ SETTLE_TIMEOUT_S = 900.0
 """The third look at an operation in doubt comes two and a half minutes after the call, the fourth ten minutes later."""
 
 RECOVERY_LIMIT_S = 30.0
-"""What the README promises: every partition serves again this long after a fault has healed."""
+"""What docs/guarantees.md promises: every partition serves again this long after a fault has healed."""
 
 LEAST_SUCCESSES = 0.5
 PACE_SLACK = 0.25

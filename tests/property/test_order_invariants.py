@@ -1,4 +1,4 @@
-"""The invariants of DESIGN.md section 5, held over random lives of an order."""
+"""The invariants of DESIGN.md, 'The order row', held over random lives of an order."""
 
 from dataclasses import dataclass, field
 from typing import Any

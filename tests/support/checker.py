@@ -52,7 +52,7 @@ _REFUSED = frozenset(
     {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.CONFLICT, OperationState.REJECTED}
 )
 _RELEASING = frozenset({Transition.PENDED, Transition.ACTION_REQUIRED, Transition.DOUBTED, Transition.REVIEWED})
-"""What lets an order go on before the operation's last word (DESIGN.md section 5)."""
+"""What lets an order go on before the operation's last word."""
 
 
 def violations(evidence: Evidence, *, patient: bool = True) -> list[str]:

@@ -232,7 +232,7 @@ async def _end_of_recovery(kind: type[Recovery]) -> list[str]:
 
 
 async def test_stock_recovery_lets_records_flow_before_it_clears_the_queues() -> None:
-    """What is fetched in between is lost (FAUST.md 10)."""
+    """What is fetched in between is lost."""
     calls = await _end_of_recovery(Recovery)
     assert calls == ["resume_partitions", "perform_seek", "clear_queues", "resume_flow"]
 

@@ -1,14 +1,14 @@
-"""The generated table of settings: every variable with a meaning, and the README's copy up to date."""
+"""The generated table of settings: every variable with a meaning, and the docs' copy up to date."""
 
 import json
 from pathlib import Path
 
-from streams.cli.settings import README_END, README_START, markdown
+from streams.cli.settings import TABLE_END, TABLE_START, markdown
 from streams.cli.terminal import ExitCode
 from streams.settings import variables
 from tests.support.command_line import run_command
 
-README = Path(__file__).parents[2] / "README.md"
+CONFIGURATION = Path(__file__).parents[2] / "docs" / "configuration.md"
 
 
 def _run(*words: str, environment: dict[str, str] | None = None) -> tuple[int, str, str]:
@@ -17,10 +17,12 @@ def _run(*words: str, environment: dict[str, str] | None = None) -> tuple[int, s
 
 
 def test_readme_holds_the_generated_table() -> None:
-    text = README.read_text(encoding="utf-8")
-    assert README_START in text
-    table = text.partition(README_START)[2].partition(README_END)[0].strip()
-    assert table == markdown(), "run `payment-engine settings -o markdown` and put it between the README's markers"
+    text = CONFIGURATION.read_text(encoding="utf-8")
+    assert TABLE_START in text
+    table = text.partition(TABLE_START)[2].partition(TABLE_END)[0].strip()
+    assert table == markdown(), (
+        "run `payment-engine settings -o markdown` and put it between the markers of docs/configuration.md"
+    )
 
 
 def test_every_setting_has_a_meaning_when_the_table_is_printed() -> None:

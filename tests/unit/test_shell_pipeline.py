@@ -241,7 +241,7 @@ async def test_pipeline_offers_the_offset_only_when_the_message_is_acknowledged(
 
 
 async def test_pipeline_changes_the_local_row_only_when_it_is_acknowledged(make: Make) -> None:
-    """So the local rows never run ahead of the changelog (FAUST.md 8)."""
+    """So the local rows never run ahead of the changelog."""
     bench = make()
     await bench.take(0)
     await _settled()
@@ -286,7 +286,7 @@ async def test_pipeline_offers_no_later_offset_when_an_earlier_message_is_unackn
 
 
 async def test_pipeline_fails_and_offers_nothing_when_the_changelog_write_fails(make: Make) -> None:
-    """Faust logs a warning and commits all the same (FAUST.md 2)."""
+    """Faust logs a warning and commits all the same."""
     bench = make()
     await bench.take(0)
     bench.log.sent[0].acknowledged.set_exception(ConnectionError("gone"))
@@ -402,7 +402,7 @@ async def test_drain_fails_the_worker_when_an_input_does_not_end(make: Make) -> 
 
 
 async def test_pipeline_fails_when_a_fetched_record_never_arrives(make: Make) -> None:
-    """Upstream would take the hole for a gap in the log and commit over it (FAUST.md 10)."""
+    """Upstream would take the hole for a gap in the log and commit over it."""
     bench = make()
     bench.ledger.note_fetched(SOURCE, [0])
     with pytest.raises(DeliveryGapError):

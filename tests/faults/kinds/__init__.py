@@ -12,4 +12,4 @@ FAULTS: tuple[Fault, ...] = (
     *gateway.FAULTS,
     *poison.FAULTS,
 )
-"""In the order of the README."""
+"""In the order of docs/verification.md."""
