@@ -20,7 +20,7 @@ from http_ingress.door import request_headers
 from http_ingress.door.callers import Caller, caller_of
 from http_ingress.door.tracing import request_span
 from http_ingress.ingress import Ingress
-from http_ingress.limits import MAX_BODY_BYTES, RETRY_AFTER_DRAIN_S
+from http_ingress.limits import MAX_WEBHOOK_BYTES, RETRY_AFTER_DRAIN_S
 from http_ingress.money.endpoints import Call
 from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
 from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
@@ -60,7 +60,7 @@ _log = structlog.get_logger(__name__)
 
 def build_app(ingress: Ingress) -> web.Application:
     """Return the application, not yet served."""
-    app = web.Application(middlewares=[_outermost(ingress)], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_outermost(ingress)], client_max_size=MAX_WEBHOOK_BYTES)
     for route in API_ROUTES:
         app.router.add_route(
             route.method, route.path, _endpoint(route, ingress), name=route.name, expect_handler=_expect
@@ -98,7 +98,7 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
         "/docs/{asset}": asset,
     }
     for path, handler in handlers.items():
-        app.router.add_get(path, handler)
+        app.router.add_get(path, handler, expect_handler=_expect)
 
 
 def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
@@ -125,6 +125,10 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
     # aiohttp calls this outside of the middlewares, so it must answer by itself.
     if request.version < HttpVersion11:
         return None  # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored
+    try:
+        request_headers.refuse_misleading(request.headers)
+    except ProblemError:
+        return None  # the middleware answers the same, and the body need not come
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -161,6 +165,7 @@ def _outermost(ingress: Ingress) -> Middleware:
 
 async def _answered(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
     try:
+        request_headers.refuse_misleading(request.headers)
         return await handler(request)
     except ProblemError as error:
         return respond(request, of_error(error))
