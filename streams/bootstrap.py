@@ -39,7 +39,8 @@ from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
 from streams.settings import Settings, names_of
-from streams.telemetry import logs
+from streams.telemetry import logs, metrics
+from streams.telemetry.health import HealthServer, Readiness
 
 DAY_MS = 24 * 3_600_000
 
@@ -119,7 +120,7 @@ def policies_from(follower: PolicyFollower, gateways: tuple[GatewayName, ...]) -
     return current
 
 
-async def run_orders(settings: Settings) -> None:
+async def run_orders(settings: Settings, readiness: Readiness) -> None:
     """Run one worker of the orders app."""
     codec = await asyncio.to_thread(codec_of, settings)
     connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
@@ -128,6 +129,7 @@ async def run_orders(settings: Settings) -> None:
     from streams.kafka.worker import build_worker  # Faust: half a second that the ingress need not wait for
 
     heap = TimerHeap()
+    metrics.watch("timers_open", lambda: len(heap))
     writer = LogWriter(connection)
     log_clock = LogClock()
     clock = TimerClock(heap, codec=codec, log_writer=writer, clock=log_clock)
@@ -178,10 +180,10 @@ async def run_orders(settings: Settings) -> None:
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer), _started(follower):
-        await _serve(topology.ORDERS.name, worker, background=[clock.run, sweeper.run])
+        await _serve(topology.ORDERS.name, worker, readiness, background=[clock.run, sweeper.run])
 
 
-async def run_claims(settings: Settings) -> None:
+async def run_claims(settings: Settings, readiness: Readiness) -> None:
     """Run one worker of the claims app."""
     codec = await asyncio.to_thread(codec_of, settings)
     writer = LogWriter(connection_of(settings.kafka, client_id=topology.CLAIMS.client_id))
@@ -207,10 +209,10 @@ async def run_claims(settings: Settings) -> None:
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer):
-        await _serve(topology.CLAIMS.name, worker, background=[sweeper.run])
+        await _serve(topology.CLAIMS.name, worker, readiness, background=[sweeper.run])
 
 
-async def run_executor(settings: Settings) -> None:
+async def run_executor(settings: Settings, readiness: Readiness) -> None:
     """Run one gateway executor."""
     codec = await asyncio.to_thread(codec_of, settings)
     options = settings.executor
@@ -228,7 +230,7 @@ async def run_executor(settings: Settings) -> None:
         ),
     )
     try:
-        await _serve(topology.EXECUTOR.name, executor)
+        await _serve(topology.EXECUTOR.name, executor, readiness)
     finally:
         await asyncio.gather(*(gateway.close() for gateway in gateways.values()))
 
@@ -259,9 +261,34 @@ class _Runnable(Protocol):
 
     def request_stop(self) -> None: ...
 
+    def faults(self) -> tuple[str, ...]: ...
+
+
+@contextlib.asynccontextmanager
+async def health_served(settings: Settings, component: topology.Component) -> AsyncIterator[Readiness]:
+    """Serve a component's own port while the body runs, unless it is switched off; what it gives says what is ready.
+
+    Raises: MisconfiguredError: the port cannot be had.
+    """
+    readiness = Readiness("starting")
+    port = component.health_port if settings.health.port is None else settings.health.port
+    if port == 0:
+        yield readiness
+        return
+    server = HealthServer(host=settings.health.host, port=port, faults=readiness.faults, notes=readiness.notes)
+    await server.start()
+    try:
+        yield readiness
+    finally:
+        await server.stop()
+
 
 async def _serve(
-    component: str, worker: _Runnable, *, background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    component: str,
+    worker: _Runnable,
+    readiness: Readiness,
+    *,
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
     """Run the worker until a signal; a background task that fails stops it too. Raises: what failed."""
     loop = asyncio.get_running_loop()
@@ -271,6 +298,7 @@ async def _serve(
     for task in tasks:
         task.add_done_callback(lambda done: None if done.cancelled() else worker.request_stop())
     announcer = loop.create_task(_announce(component, worker.ready))
+    readiness.follow(worker.faults)
     try:
         await worker.run()
     finally:
@@ -293,7 +321,12 @@ def run(component: str, settings: Settings) -> None:
     """Run one component of `COMPONENTS` on its own event loop until it ends. Raises: what it failed with."""
     logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(COMPONENTS[component](settings))
+        runner.run(_run(component, settings))
+
+
+async def _run(component: str, settings: Settings) -> None:
+    async with health_served(settings, topology.COMPONENTS[component]) as readiness:
+        await COMPONENTS[component](settings, readiness)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -304,7 +337,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-COMPONENTS: Mapping[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
+COMPONENTS: Mapping[str, Callable[[Settings, Readiness], Coroutine[Any, Any, None]]] = {
     topology.ORDERS.name: run_orders,
     topology.CLAIMS.name: run_claims,
     topology.EXECUTOR.name: run_executor,

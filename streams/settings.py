@@ -194,6 +194,23 @@ class HttpSettings(_Group):
     )
 
 
+class HealthSettings(_Group):
+    """A component's own port, for whoever watches it."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HEALTH_")
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address that `/healthz`, `/readyz` and `/metrics` are served on. Not for merchants: they say what "
+        "is wrong inside.",
+    )
+    port: Port | None = Field(
+        default=None,
+        description="Port that they are served on. None: the component's own, which "
+        "`streams/topology.py` names; 0 serves none.",
+    )
+
+
 class RegistrySettings(_Group):
     """The schema registry."""
 
@@ -225,6 +242,7 @@ class Settings:
     executor: ExecutorSettings
     gateway: GatewaySettings
     http: HttpSettings
+    health: HealthSettings
     registry: RegistrySettings
     telemetry: TelemetrySettings
     accounts: Accounts = field(default_factory=dict)  # at gateways
@@ -235,6 +253,7 @@ class Settings:
         "executor": ExecutorSettings,
         "gateway": GatewaySettings,
         "http": HttpSettings,
+        "health": HealthSettings,
         "registry": RegistrySettings,
         "telemetry": TelemetrySettings,
     }

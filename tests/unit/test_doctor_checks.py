@@ -25,6 +25,7 @@ from streams.operator_tools.reachability import Answer
 from streams.settings import (
     ExecutorSettings,
     GatewaySettings,
+    HealthSettings,
     HttpSettings,
     KafkaSettings,
     RegistrySettings,
@@ -55,6 +56,7 @@ def _settings(
         gateway=gateway or GatewaySettings(default_gateways=""),
         http=http or HttpSettings(dev=True),
         registry=RegistrySettings(),
+        health=HealthSettings(),
         telemetry=TelemetrySettings(),
         accounts=accounts or {},
     )
