@@ -104,6 +104,10 @@ class WorkerApp(faust.App):
         changelog = cast("TableManager", self.tables).changelog_queue
         return queue is not None and not queue.full() and not changelog.full() and self.flow_control.is_active()
 
+    def has_assignment(self) -> bool:
+        """True from when the group has assigned partitions, be it none, until they are given away."""
+        return self.consumer_generation_id > 0 and self.assigned_after == self.revocations
+
     def is_assigned(self, generation: int) -> bool:
         """True while the assignment of this generation stands."""
         return self.consumer_generation_id == generation and self.assigned_after == self.revocations
