@@ -20,6 +20,7 @@ fails without it, so that it can go when upstream fixes it. Written against faus
 | `PromptConsumerThread` | reads what aborted transactions wrote, unless it writes in transactions itself |
 | `_highwaters` | with that, the end before an open transaction: a recovery would end without the rows behind it |
 | `_fetch_and_note` | a partition that ends in a transaction's marker is never committed to its end |
+| `_fetch` of the thread | aiokafka goes on in silence where the log begins when what comes next was deleted |
 | `PromptConsumerThread` | a fetch that waits 1.5 s for records holds up every other question on its connection |
 """
 
@@ -29,7 +30,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
@@ -42,6 +43,7 @@ from streams.kafka_clients.consumer import (
     check_reading,
     log_ends,
     read_places,
+    settle_position,
     watch_heartbeats,
 )
 from streams.kafka_clients.open_transactions import LOOK_INTERVAL_S, OpenTransactions
@@ -105,7 +107,9 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
         """Fetch for the assignment of this moment: nothing when it is over before the fetch is.
 
-        Raises: ReadingEndedError: the consumer fetches no more.
+        Raises:
+            ReadingEndedError: the consumer fetches no more.
+            RecordsLostError: input was deleted before it was read.
         """
         app: Any = self.app
         return await self.call_thread(self._fetch, app.revocations, active_partitions, timeout)
@@ -117,12 +121,17 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         check_reading(consumer)
         if app.revocations != revocations:
             return {}
-        records = await self._fetch_records(
-            consumer,
-            active_partitions,
-            timeout=timeout,
-            max_records=consumer._max_poll_records,  # noqa: SLF001 -- as Faust does
-        )
+        try:
+            records = await self._fetch_records(
+                consumer,
+                active_partitions,
+                timeout=timeout,
+                max_records=consumer._max_poll_records,  # noqa: SLF001 -- as Faust does
+            )
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as nowhere:
+            # Where a changelog begins is its recovery's to ask; it commits none, and what it lacks was compacted away.
+            await settle_position(consumer, nowhere, inputs=app.source_topics)
+            return {}
         if app.revocations == revocations:
             if time.monotonic() - self._looked_at_s >= LOOK_INTERVAL_S:
                 self._looked_at_s = time.monotonic()
