@@ -48,7 +48,7 @@ class OpenTransactions:
                 self._name(each, place, now_s - since_s)
 
     def _name(self, partition: TopicPartition, place: ReadPlace, waited_s: float) -> None:
-        metrics.level("open_transaction_wait_s", waited_s, topic=partition.topic, partition=str(partition.partition))
+        _tell(partition, waited_s)
         if partition not in self._named:
             self._named.add(partition)
             log.warning(
@@ -63,5 +63,10 @@ class OpenTransactions:
         self._since.pop(partition, None)
         if partition in self._named:
             self._named.discard(partition)
-            metrics.level("open_transaction_wait_s", 0, topic=partition.topic, partition=str(partition.partition))
+            _tell(partition, 0)
             log.info("open_transaction_ended", topic=partition.topic, partition=partition.partition)
+
+
+def _tell(partition: TopicPartition, waited_s: float) -> None:
+    number = str(partition.partition)
+    metrics.level("open_transaction_wait_ms", waited_s * 1000, topic=partition.topic, partition=number)

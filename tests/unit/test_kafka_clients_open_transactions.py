@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from streams.kafka_clients.consumer import ReadPlace
 from streams.kafka_clients.open_transactions import WAIT_TO_NAME_S, OpenTransactions
+from tests.support.metric_pages import page, value_of
 
 HERE = TopicPartition("commands", 3)
 THERE = TopicPartition("commands", 4)
@@ -32,6 +33,7 @@ def said() -> Iterator[Callable[[], list[str]]]:
 
 
 def test_partition_is_named_once_when_it_waits_for_long_and_again_when_that_ends(said: Callable[[], list[str]]) -> None:
+    page()  # counted from here on
     clock = Clock()
     transactions = OpenTransactions(clock_s=clock)
     transactions.look({HERE: WAITING, THERE: AT_THE_END})
@@ -39,9 +41,11 @@ def test_partition_is_named_once_when_it_waits_for_long_and_again_when_that_ends
     for _ in range(3):
         clock.now_s += WAIT_TO_NAME_S
         transactions.look({HERE: WAITING, THERE: BEHIND})
+    assert value_of("open_transaction_wait_ms", topic="commands", partition="3") == 3 * WAIT_TO_NAME_S * 1000
     assert said() == ["waits_for_open_transaction 3"]
     transactions.look({HERE: AT_THE_END})
     assert said() == ["waits_for_open_transaction 3", "open_transaction_ended 3"]
+    assert value_of("open_transaction_wait_ms", topic="commands", partition="3") == 0
 
 
 def test_partition_is_not_named_when_one_short_transaction_follows_another(said: Callable[[], list[str]]) -> None:
