@@ -34,6 +34,7 @@ from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
+from streams.kafka_clients.backlog import refuse_lost_records
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
@@ -317,9 +318,22 @@ async def _announce(component: str, ready: asyncio.Event) -> None:
     sys.stdout.flush()
 
 
-def run(component: str, settings: Settings) -> None:
-    """Run one component of `COMPONENTS` on its own event loop until it ends. Raises: what it failed with."""
+def run(component: str, settings: Settings, *, accept_loss: bool = False) -> None:
+    """Run one component of `COMPONENTS` on its own event loop until it ends.
+
+    Args:
+        component: its name.
+        settings: those of the process.
+        accept_loss: a person has looked at what was deleted unread of its topics; go on from what is left.
+
+    Raises:
+        RecordsLostError: records were deleted before its group had read them, and that is not accepted.
+        Exception: what it failed with.
+    """
     logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
+    here = topology.COMPONENTS[component]
+    connection = connection_of(settings.kafka, client_id=here.client_id)
+    refuse_lost_records(connection, here.name, here.source_topics, accept_loss=accept_loss)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(component, settings))
 

@@ -43,6 +43,14 @@ OWN_PROGRAMS = {
         "The embedded broker: in memory, on loopback, for development.",
     ),
 }
+AcceptLossOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-loss",
+        help="Start although records were deleted before this group had read them, and go on from what is left. "
+        "For once, after a person has looked.",
+    ),
+]
 _WORKERS = {
     "orders": "A worker of the orders app: decides what orders do.",
     "claims": "A worker of the claims app: keeps idempotency keys unique.",
@@ -77,13 +85,13 @@ def dev(
 
 
 def _worker(component: str) -> Callable[[], None]:
-    def start() -> None:
+    def start(accept_loss: AcceptLossOption = False) -> None:
         with expected_failures():
             configured = _settings_once_a_broker_answers()
             with worker_failures():
                 from streams import bootstrap  # late: what is wrong above is said without waiting for Faust's import
 
-                bootstrap.run(component, configured)
+                bootstrap.run(component, configured, accept_loss=accept_loss)
 
     return start
 
