@@ -30,12 +30,13 @@ _log = structlog.get_logger(__name__)
 
 async def serve(loaded: Settings, readiness: Readiness) -> None:
     """Run one instance until a signal. Raises: MisconfiguredError, LogError, FeedLostError, OSError."""
+    accounts = settings.accounts_with_webhook_secrets(loaded)
     told_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
     codec = await asyncio.to_thread(bootstrap.codec_of, loaded)
-    gateways = bootstrap.gateways_of(loaded)
+    gateways = bootstrap.gateways_of(loaded, accounts)
     program = compose(
         loaded,
         connection=connection_of(loaded.kafka, client_id=INGRESS.client_id),

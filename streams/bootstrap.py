@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import structlog
 
 from gateway_adapters.contract import Gateway
-from gateway_adapters.policy import ANY_ORIGIN, default_policy
-from gateway_adapters.registry import GatewayOptions, build_gateways
+from gateway_adapters.policy import ANY_ORIGIN, Capable, default_policy
+from gateway_adapters.registry import build_gateways, specs_of, transport_limits
+from gateway_adapters.spec import Accounts
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
@@ -33,11 +34,12 @@ from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
+from streams.kafka_clients.backlog import refuse_lost_records
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import Settings
+from streams.settings import Settings, names_of
 from streams.telemetry import logs, metrics
 from streams.telemetry.health import HealthServer, Readiness
 
@@ -63,23 +65,14 @@ def codec_of(settings: Settings) -> MessageCodec:
         raise MisconfiguredError(f"schema registry: {error}") from error
 
 
-def default_gateways(settings: Settings) -> tuple[GatewayName, ...]:
-    """Return the gateways of an origin that has no policy, in order."""
-    return tuple(GatewayName(name.strip()) for name in settings.gateway.default_gateways.split(",") if name.strip())
-
-
-def gateways_of(settings: Settings) -> Mapping[GatewayName, Gateway]:
-    """Return the gateways that are configured, by name; none is connected to yet. Close each when done."""
-    gateway = settings.gateway
-    return build_gateways(
-        GatewayOptions(
-            mock_url=gateway.mock_url,
-            mock_webhook_secret=gateway.mock_webhook_secret.get_secret_value(),
-            connect_timeout_s=gateway.connect_timeout_s,
-            read_timeout_s=gateway.read_timeout_s,
-            max_connections=settings.executor.max_calls_in_flight,
-        )
+def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayName, Gateway]:
+    """Return the gateways of these accounts, by name; none is connected to yet. Close each when done."""
+    limits = transport_limits(
+        connect_timeout_s=settings.gateway.connect_timeout_s,
+        read_timeout_s=settings.gateway.read_timeout_s,
+        calls_in_flight=settings.executor.max_calls_in_flight,
     )
+    return build_gateways(accounts, limits)
 
 
 def worker_settings_of(settings: Settings, component: topology.Component) -> WorkerSettings:
@@ -107,7 +100,7 @@ def worker_settings_of(settings: Settings, component: topology.Component) -> Wor
     )
 
 
-def rules_of(settings: Settings, gateways: Mapping[GatewayName, Gateway]) -> Rules:
+def rules_of(settings: Settings, gateways: Mapping[GatewayName, Capable]) -> Rules:
     """Return what the deployment sets of the domain's rules."""
     return Rules(
         order_life_ms=settings.stream.order_life_days * DAY_MS,
@@ -132,7 +125,7 @@ async def run_orders(settings: Settings, readiness: Readiness) -> None:
     """Run one worker of the orders app."""
     codec = await asyncio.to_thread(codec_of, settings)
     connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
-    gateways = gateways_of(settings)
+    gateways = specs_of(settings.accounts)
     rules = rules_of(settings, gateways)
     from streams.kafka.worker import build_worker  # Faust: half a second that the ingress need not wait for
 
@@ -145,7 +138,7 @@ async def run_orders(settings: Settings, readiness: Readiness) -> None:
     agent = orders_agent.OrdersAgent(
         codec,
         partitions=settings.kafka.partitions,
-        policies=policies_from(follower, default_gateways(settings)),
+        policies=policies_from(follower, names_of(settings.gateway.default_gateways)),
         gateways=gateways,
         timers=heap,
         rules=rules,
@@ -224,7 +217,7 @@ async def run_executor(settings: Settings, readiness: Readiness) -> None:
     """Run one gateway executor."""
     codec = await asyncio.to_thread(codec_of, settings)
     options = settings.executor
-    gateways = gateways_of(settings)
+    gateways = gateways_of(settings, settings.accounts)  # it verifies no webhooks, so it needs no secret of theirs
     executor = GatewayExecutor(
         connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id),
         codec,
@@ -325,9 +318,22 @@ async def _announce(component: str, ready: asyncio.Event) -> None:
     sys.stdout.flush()
 
 
-def run(component: str, settings: Settings) -> None:
-    """Run one component of `COMPONENTS` on its own event loop until it ends. Raises: what it failed with."""
+def run(component: str, settings: Settings, *, accept_loss: bool = False) -> None:
+    """Run one component of `COMPONENTS` on its own event loop until it ends.
+
+    Args:
+        component: its name.
+        settings: those of the process.
+        accept_loss: a person has looked at what was deleted unread of its topics; go on from what is left.
+
+    Raises:
+        RecordsLostError: records were deleted before its group had read them, and that is not accepted.
+        Exception: what it failed with.
+    """
     logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
+    here = topology.COMPONENTS[component]
+    connection = connection_of(settings.kafka, client_id=here.client_id)
+    refuse_lost_records(connection, here.name, here.source_topics, accept_loss=accept_loss)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_run(component, settings))
 

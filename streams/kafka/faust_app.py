@@ -172,7 +172,7 @@ def build_app(
         broker_max_poll_interval=MAX_POLL_INTERVAL_S,
         broker_max_poll_records=settings.max_poll_records,
         consumer_group_instance_id=settings.instance_id,
-        consumer_auto_offset_reset="earliest",
+        consumer_auto_offset_reset="none",
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_acks=-1,
         producer_linger=0,
