@@ -473,13 +473,6 @@ async def test_token_is_in_no_result(peer: GatewayUnderTest) -> None:
         assert len(result.raw) <= MAX_RAW_CHARS
 
 
-async def test_health_tells_whether_the_gateway_answers(peer: GatewayUnderTest) -> None:
-    assert (await peer.gateway.health()).reachable
-    await provoke(peer, Situation.REFUSED, payment_request(fresh_order()))
-    assert not (await peer.gateway.health()).reachable
-    await peer.listening_again()
-
-
 async def test_closing_twice_is_safe(peer: GatewayUnderTest) -> None:
     await peer.gateway.close()
     await peer.gateway.close()

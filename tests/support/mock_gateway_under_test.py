@@ -49,7 +49,7 @@ class MockUnderTest:
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
         if situation is Situation.REFUSED:
             await self._process.post("/listener/close", {"for_ms": CLOSED_MS})
-            while (await self.gateway.health()).reachable:  # bounded by the test's own time-out
+            while await self._process.listens():  # bounded by the test's own time-out
                 continue
             return
         body: dict[str, object] = {
@@ -67,7 +67,7 @@ class MockUnderTest:
         await self._process.post(f"/actions/{reference}/complete", {})
 
     async def listening_again(self) -> None:
-        while not (await self.gateway.health()).reachable:  # bounded by the test's own time-out
+        while not await self._process.listens():  # bounded by the test's own time-out
             continue
 
     def effects(self, request: GatewayCallRequested) -> list[tuple[str, int]]:
