@@ -68,7 +68,7 @@ class ResultsTail:
         finally:
             await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
         if end < log_end:
-            log.warning("memory_behind_open_transaction", partition=partition, offset=end, behind=log_end - end)
+            log.warning("memory_behind_open_transaction", partition=partition, offset=end, records=log_end - end)
             return PastResults(since_ms=NOTHING_IS_CERTAIN_MS, results=results)
         if whole:
             return PastResults(since_ms=0 if begin == 0 else since_ms, results=results)

@@ -56,7 +56,7 @@ class OpenTransactions:
                 topic=partition.topic,
                 partition=partition.partition,
                 offset=place.stable_end,
-                behind=place.log_end - place.stable_end,
+                records=place.log_end - place.stable_end,
             )
 
     def _forget(self, partition: TopicPartition) -> None:

@@ -122,7 +122,7 @@ async def test_partition_waits_for_an_open_transaction_while_the_others_flow(kaf
             await caught_up(kafka, topics)
     assert numbers_of(tally) == [200, 201, 202, *range(5), 100, 101, 102]
     named = next(each for each in said if each["event"] == "waits_for_open_transaction")
-    assert (named["topic"], named["partition"], named["offset"], named["behind"]) == (topics.inputs, 0, 0, 8)
+    assert (named["topic"], named["partition"], named["offset"], named["records"]) == (topics.inputs, 0, 0, 8)
     assert any(each["event"] == "open_transaction_ended" for each in said)
 
 
