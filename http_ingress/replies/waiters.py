@@ -20,6 +20,7 @@ from http_ingress.metrics import IngressMetrics
 from http_ingress.representation.answers import settled
 from schemas.messages import DecodeError, Headers, MessageCodec
 from schemas.records.payments import OperationReplied
+from streams.kafka_clients.errors import RetryableError
 
 _SUBJECT: Final = "ce_subject"
 _log = structlog.get_logger(__name__)
@@ -137,7 +138,7 @@ class Waiters:
             waiter.release()
 
 
-class FeedLostError(Exception):
+class FeedLostError(RetryableError):
     """The reply feed cannot be read now; open it again."""
 
 

@@ -37,9 +37,19 @@ class AgentShell:
         codec: MessageCodec,
         component: str,
         accepted: Callable[[], None] = lambda: None,
+        saw: Callable[[int], None] = lambda _timestamp_ms: None,
     ) -> None:
-        """`accepted` is called when the step that `take` has returned is carried out, and not a dead letter instead."""
+        """Wrap an agent.
+
+        Args:
+            take: decides on one record.
+            codec: of the dead letters.
+            component: its name in them.
+            accepted: called when the step that `take` has returned is carried out, and not a dead letter instead.
+            saw: told when the broker dated each record, before it is taken (`LogClock.saw`).
+        """
         self._accepted = accepted
+        self._saw = saw
         self._take = take
         self._codec = codec
         self._component = component
@@ -57,6 +67,7 @@ class AgentShell:
             except Exception as broken:
                 raise LocalRowsBrokenError(f"a row of {table} in partition {event.partition}") from broken
 
+        self._saw(event.timestamp_ms)
         try:
             step = self._take(event, reading)
         except RefusedError as refusal:

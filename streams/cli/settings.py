@@ -89,6 +89,7 @@ def _values(field: "FieldInfo") -> str:
     annotation = field.annotation
     choices = [each for each in get_args(annotation) if each is not type(None)]
     plain = choices[0] if choices and get_origin(annotation) is not Literal else annotation
+    plain = get_args(plain)[0] if get_origin(plain) is Annotated else plain
     if get_origin(plain) is Literal:
         return ", ".join(map(str, get_args(plain)))
     name = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "SecretStr": "text, secret"}.get(

@@ -228,7 +228,7 @@ class LocalEngine:
     async def start(self) -> None:
         """Start the components in the order in which they need each other. Raises: ComponentFailedError."""
         if self._bootstrap_servers is None:
-            broker = await self.run("broker", ["-m", "streams.development.embedded_broker", "--port", "0"])
+            broker = await self.run("broker", _cli("broker", "--port", "0"))
             self._bootstrap_servers = f"{LOOPBACK}:{broker.port}"
         await asyncio.gather(self._apply_topics(), self._start_mock_gateway())
         workers = [name for name, count in self._counts.items() for _ in range(count)]
@@ -253,8 +253,7 @@ class LocalEngine:
         mock = await self.run(
             "mock-gateway",
             [
-                "-m",
-                "gateway_adapters.mock",
+                *_cli("mock-gateway"),
                 *("--port", "0"),
                 *("--ledger", str(self.ledger_path)),
                 *("--webhook-url", f"{self.url}/webhooks/mock"),
@@ -275,7 +274,7 @@ class LocalEngine:
         return await self.run(label, _cli(name), extra)
 
     async def _start_ingress(self) -> None:
-        await self.run("ingress", ["-m", "http_ingress"])
+        await self.run("ingress", _cli("ingress"))
 
     def environment(self) -> dict[str, str]:
         """Return the variables that every component is given."""

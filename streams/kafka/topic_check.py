@@ -12,6 +12,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from streams.kafka.errors import TopicsNotReadyError
+from streams.kafka_clients.errors import classify
 
 CHECK_TIMEOUT_S = 15.0
 """Longest wait for the brokers' answers."""
@@ -24,43 +25,60 @@ ASK_AGAIN_S = 0.1
 
 
 async def check_topics(
-    *, bootstrap_servers: str, partitions: int, topics: Iterable[str], security: Mapping[str, Any]
+    *,
+    bootstrap_servers: str,
+    partitions: int,
+    topics: Iterable[str],
+    security: Mapping[str, Any],
+    wants_leaders: bool = True,
 ) -> None:
-    """Returns when every topic has exactly that many partitions. Asks for all topics, which never creates one.
+    """Return when every topic has exactly that many partitions. Asks for all topics, which never creates one.
+
+    Args:
+        bootstrap_servers: `host:port` with commas.
+        partitions: of every topic.
+        topics: their names.
+        security: aiokafka's options for TLS and login.
+        wants_leaders: also want a leader for each partition; who can serve without does not.
 
     Raises:
-        TopicsNotReadyError: some are missing or different, all of them named; or nobody answers.
+        TopicsNotReadyError: some are missing or different, all of them named.
+        RetryableError: nobody answers.
+        MisconfiguredError: the brokers refuse the question.
     """
     wanted = sorted(set(topics))
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, **security)
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             await client.bootstrap()
-            faults = await _faults_that_stay(client, wanted, partitions)
+            faults = await _faults_that_stay(client, wanted, partitions, wants_leaders=wants_leaders)
     except (TimeoutError, OSError, KafkaError) as silent:
-        raise TopicsNotReadyError(f"no broker answers at {bootstrap_servers}: {silent!r}") from silent
+        raise classify(silent) from silent
     finally:
         await client.close()
     if faults:
         raise TopicsNotReadyError("; ".join(faults))
 
 
-async def _faults_that_stay(client: AIOKafkaClient, wanted: list[str], partitions: int) -> list[str]:
+async def _faults_that_stay(
+    client: AIOKafkaClient, wanted: list[str], partitions: int, *, wants_leaders: bool
+) -> list[str]:
     deadline_s = asyncio.get_running_loop().time() + APPEAR_TIMEOUT_S
     while True:
         cluster = await client.fetch_all_metadata()
-        faults = [fault for topic in wanted if (fault := _fault(cluster, topic, partitions)) is not None]
+        found = (_fault(cluster, topic, partitions, wants_leaders=wants_leaders) for topic in wanted)
+        faults = [fault for fault in found if fault is not None]
         if not faults or asyncio.get_running_loop().time() > deadline_s:
             return faults
         await asyncio.sleep(ASK_AGAIN_S)
 
 
-def _fault(cluster: Any, topic: str, partitions: int) -> str | None:
+def _fault(cluster: Any, topic: str, partitions: int, *, wants_leaders: bool) -> str | None:
     found = cluster.partitions_for_topic(topic)
     if not found:
         return f"{topic} is missing"
     if len(found) != partitions:
         return f"{topic} has {len(found)} partitions, not {partitions}"
-    if len(cluster.available_partitions_for_topic(topic)) != partitions:
+    if wants_leaders and len(cluster.available_partitions_for_topic(topic)) != partitions:
         return f"{topic} has partitions without a leader"
     return None

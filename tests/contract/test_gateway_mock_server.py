@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 
 from gateway_adapters.contract import CallResult
-from gateway_adapters.mock.__main__ import parsed
 from gateway_adapters.mock.client import MockGateway, MockSettings
 from gateway_adapters.mock.latency import LogNormal
+from gateway_adapters.mock.program import parsed
 from gateway_adapters.mock.storage import MAX_WAITING_JOBS, Storage, StorageBusyError
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request

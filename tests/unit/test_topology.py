@@ -6,7 +6,7 @@ import yaml
 
 from schemas import topics
 from schemas.topics import CATALOGUE, Cleanup
-from streams import bootstrap
+from streams.cli import programs
 from streams.kafka.worker import build_worker
 from streams.settings import Settings, variables
 from streams.topology import COMPONENTS, GROUPS, ORDERS, SOURCE_TOPICS
@@ -44,8 +44,8 @@ def test_settings_groups_exist_and_each_is_somebodys_when_the_page_is_read() -> 
     assert http_port == COMPONENTS["ingress"].http_port
 
 
-def test_programs_are_the_components_when_they_are_composed() -> None:
-    assert set(bootstrap.COMPONENTS) | {"ingress"} == set(COMPONENTS)
+def test_programs_that_speak_to_the_log_are_the_components_when_the_command_line_names_them() -> None:
+    assert list(programs.COMPONENTS) == list(COMPONENTS)
 
 
 def test_compose_has_a_service_for_each_component_and_opens_its_port_when_it_is_read() -> None:
