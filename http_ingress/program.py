@@ -14,7 +14,7 @@ from http_ingress.server import reserve_address
 from schemas.messages import MessageCodec
 from streams import bootstrap
 from streams.kafka_clients.connection import connection_of
-from streams.settings import Settings
+from streams.settings import Settings, accounts_with_webhook_secrets
 from streams.topology import INGRESS
 
 _log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ class IngressRun:
         """Put it together. Raises: MisconfiguredError: keys, pepper, address or a gateway's settings are wrong."""
         self._dev = settings.http.dev
         reserve_address(settings.http.host, settings.http.port).close()  # now, since a broker may be minutes away
-        self._gateways = bootstrap.gateways_of(settings)
+        self._gateways = bootstrap.gateways_of(settings, accounts_with_webhook_secrets(settings))
         self._instance = compose(
             settings,
             connection=connection_of(settings.kafka, client_id=INGRESS.client_id),

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway_adapters.contract import Gateway
-from gateway_adapters.policy import ANY_ORIGIN, default_policy
-from gateway_adapters.registry import GatewayOptions, build_gateways
+from gateway_adapters.policy import ANY_ORIGIN, Capable, default_policy
+from gateway_adapters.registry import build_gateways, specs_of, transport_limits
+from gateway_adapters.spec import Accounts
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
@@ -35,7 +36,8 @@ from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import Settings
+from streams.settings import Settings, names_of
+from streams.telemetry import metrics
 
 if TYPE_CHECKING:
     from streams.kafka.worker import Worker
@@ -43,23 +45,14 @@ if TYPE_CHECKING:
 DAY_MS = 24 * 3_600_000
 
 
-def default_gateways(settings: Settings) -> tuple[GatewayName, ...]:
-    """Return the gateways of an origin that has no policy, in order."""
-    return tuple(GatewayName(name.strip()) for name in settings.gateway.default_gateways.split(",") if name.strip())
-
-
-def gateways_of(settings: Settings) -> Mapping[GatewayName, Gateway]:
-    """Return the gateways that are configured, by name; none is connected to yet. Close each when done."""
-    gateway = settings.gateway
-    return build_gateways(
-        GatewayOptions(
-            mock_url=gateway.mock_url,
-            mock_webhook_secret=gateway.mock_webhook_secret.get_secret_value(),
-            connect_timeout_s=gateway.connect_timeout_s,
-            read_timeout_s=gateway.read_timeout_s,
-            max_connections=settings.executor.max_calls_in_flight,
-        )
+def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayName, Gateway]:
+    """Return the gateways of these accounts, by name; none is connected to yet. Close each when done."""
+    limits = transport_limits(
+        connect_timeout_s=settings.gateway.connect_timeout_s,
+        read_timeout_s=settings.gateway.read_timeout_s,
+        calls_in_flight=settings.executor.max_calls_in_flight,
     )
+    return build_gateways(accounts, limits)
 
 
 def worker_settings_of(settings: Settings, component: topology.Component) -> WorkerSettings:
@@ -101,7 +94,7 @@ def _require_usable(folder: Path) -> None:
         ) from error
 
 
-def rules_of(settings: Settings, gateways: Mapping[GatewayName, Gateway]) -> Rules:
+def rules_of(settings: Settings, gateways: Mapping[GatewayName, Capable]) -> Rules:
     """Return what the deployment sets of the domain's rules."""
     return Rules(
         order_life_ms=settings.stream.order_life_days * DAY_MS,
@@ -129,7 +122,7 @@ class OrdersProgram:
         """Put it together. Raises: MisconfiguredError."""
         self._settings = settings
         self._codec = codec
-        self._gateways = gateways_of(settings)
+        self._gateways = specs_of(settings.accounts)
         self._rules = rules_of(settings, self._gateways)
         self._worker_settings = worker_settings_of(settings, topology.ORDERS)
         connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
@@ -137,12 +130,13 @@ class OrdersProgram:
         self._follower = PolicyFollower(connection, codec)
         self._log_clock = LogClock()
         self._timers = TimerHeap()
+        metrics.watch("timers_open", lambda: len(self._timers))
         self._timer_clock = TimerClock(self._timers, codec=codec, log_writer=self._writer, clock=self._log_clock)
         self._worker: Worker | None = None
 
     def faults(self) -> tuple[str, ...]:
         """Return why it takes no input now."""
-        return _not_recovered(self._worker)
+        return _faults_of(self._worker)
 
     def notes(self) -> tuple[str, ...]:
         """Return nothing: what is odd is in the metrics."""
@@ -178,7 +172,7 @@ class OrdersProgram:
         agent = orders_agent.OrdersAgent(
             self._codec,
             partitions=self._settings.kafka.partitions,
-            policies=policies_from(self._follower, default_gateways(self._settings)),
+            policies=policies_from(self._follower, names_of(self._settings.gateway.default_gateways)),
             gateways=self._gateways,
             timers=self._timers,
             rules=self._rules,
@@ -220,7 +214,7 @@ class ClaimsProgram:
 
     def faults(self) -> tuple[str, ...]:
         """Return why it takes no input now."""
-        return _not_recovered(self._worker)
+        return _faults_of(self._worker)
 
     def notes(self) -> tuple[str, ...]:
         """Return nothing: what is odd is in the metrics."""
@@ -258,7 +252,9 @@ class ExecutorProgram:
     def __init__(self, settings: Settings, codec: MessageCodec) -> None:
         """Put it together. Raises: MisconfiguredError."""
         options = settings.executor
-        self._gateways = gateways_of(settings)
+        self._gateways = gateways_of(
+            settings, settings.accounts
+        )  # it verifies no webhooks: it needs no secret of theirs
         self._executor = GatewayExecutor(
             connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id),
             codec,
@@ -274,7 +270,7 @@ class ExecutorProgram:
 
     def faults(self) -> tuple[str, ...]:
         """Return why it makes no call now."""
-        return () if self._executor.ready.is_set() else ("it has no partition yet",)
+        return self._executor.faults()
 
     def notes(self) -> tuple[str, ...]:
         """Return nothing: what is odd is in the metrics."""
@@ -288,8 +284,8 @@ class ExecutorProgram:
             await asyncio.gather(*(gateway.close() for gateway in self._gateways.values()))
 
 
-def _not_recovered(worker: "Worker | None") -> tuple[str, ...]:
-    return () if worker is not None and worker.ready.is_set() else ("its tables are not recovered yet",)
+def _faults_of(worker: "Worker | None") -> tuple[str, ...]:
+    return ("starting",) if worker is None else worker.faults()
 
 
 class _Service(Protocol):

@@ -1,6 +1,6 @@
 """The event loop, the signals and the READY line of every program. Called by `program` and `programs`.
 
-Apart from `program`, since the Mock gateway, the embedded broker, `dev` and `demo` need no more than this, and would
+Apart from `program`, since a gateway's own server, the embedded broker, `dev` and `demo` need no more than this, and would
 wait for the imports of the rest.
 """
 

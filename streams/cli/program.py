@@ -1,19 +1,19 @@
 """The one shell that every program of the engine runs in.
 
-Called by `programs` with what composes a component: `streams.bootstrap`, the ingress, the Mock gateway, the embedded
-broker. It owns what all have in common, so that it stands once: settings, logs, the event loop, signals, the codec, the
-wait for a broker, the topics, `READY <component> [<port>]` on standard output. `exits` turns what comes out of it into
-an exit code.
+Called by `programs` with what composes a component: `streams.bootstrap`, the ingress, a gateway's server, the embedded
+broker. It owns what all have in common, so that it stands once: settings, logs, the event loop, signals, the health
+port, the codec, the wait for a broker, the topics, `READY <component> [<port>]` on standard output. `exits` turns what
+comes out of it into an exit code.
 
-The order of a start puts first what an operator has to mend, and last what time mends: settings, registry, the
-component's own judgement of its settings (`compose`), a broker that answers, its topics, the component.
+The order of a start puts first what an operator has to mend, and last what time mends: settings, the health port, the
+registry, the component's own judgement of its settings (`compose`), a broker that answers, topics, the component.
 """
 
 import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol, TypeVar
 
@@ -21,11 +21,13 @@ from schemas.messages import MessageCodec
 from schemas.topics import topic
 from streams.cli.loop import announce, run_until_told
 from streams.kafka.topic_check import check_topics
+from streams.kafka_clients.backlog import refuse_lost_records
 from streams.kafka_clients.connection import connection_of
 from streams.operator_tools.reachability import wait_for_broker
 from streams.operator_tools.schema_files import ids_of
 from streams.settings import Settings, load
 from streams.telemetry import logs
+from streams.telemetry.health import HealthServer, Readiness
 from streams.topology import COMPONENTS, Component
 
 Answer = TypeVar("Answer")
@@ -53,71 +55,98 @@ Compose = Callable[[Settings, MessageCodec], Program]
 """Puts a component together, judges its settings, opens nothing. Raises: MisconfiguredError."""
 
 
-def run_program(component: str, compose: Compose) -> None:
+def run_program(component: str, compose: Compose, *, accept_loss: bool = False) -> None:
     """Run a component of `topology.COMPONENTS` in this process until SIGTERM, SIGINT or a failure.
+
+    Args:
+        component: its name.
+        compose: puts it together.
+        accept_loss: a person has looked at what was deleted unread of its topics; go on from what is left.
 
     Raises:
         MisconfiguredError: a setting, a right or a topic is wrong; nothing was started.
+        RecordsLostError: records were deleted before its group had read them, and that is not accepted.
         UnreachableError: no broker answers in time, or the registry does not.
         Exception: what ended the component.
     """
     settings = load()
     logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
-    run_until_told(lambda stopping: _Life(COMPONENTS[component], settings, stopping).run(compose))
+    life = _Life(COMPONENTS[component], settings, compose, accept_loss=accept_loss)
+    run_until_told(life.run)
 
 
 class _Life:
     """One run of a component, from its settings to its end."""
 
-    def __init__(self, component: Component, settings: Settings, stopping: asyncio.Event) -> None:
+    def __init__(self, component: Component, settings: Settings, compose: Compose, *, accept_loss: bool) -> None:
         self._component = component
         self._settings = settings
-        self._stopping = stopping
-        self._waits_for: str | None = "it starts"
-        self._program: Program | None = None
+        self._compose = compose
+        self._accept_loss = accept_loss
+        self._connection = connection_of(settings.kafka, client_id=component.client_id)
+        self._readiness = Readiness("starting")
 
-    def faults(self) -> tuple[str, ...]:
-        """Return why the component is not ready."""
-        if self._stopping.is_set():
-            return ("it stops",)
-        if self._waits_for is not None:
-            return (self._waits_for,)
-        return () if self._program is None else self._program.faults()
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Live until told to stop; the component's own port says meanwhile what it waits for."""
+        async with self._health_served():
+            program = await self._prepare(stopping)
+            if program is not None and not stopping.is_set():
+                self._readiness.follow(program.faults, notes=program.notes)
+                await program.run(stopping, lambda port: announce(self._component.name, port))
+            self._readiness.wait_for("stopping")
 
-    def notes(self) -> tuple[str, ...]:
-        """Return what an operator should know of the component."""
-        return () if self._program is None else self._program.notes()
+    @contextlib.asynccontextmanager
+    async def _health_served(self) -> AsyncIterator[None]:
+        """Serve the health port while the body runs, unless it is switched off. Raises: MisconfiguredError."""
+        chosen = self._settings.health
+        port = self._component.health_port if chosen.port is None else chosen.port
+        if port == 0:
+            yield
+            return
+        readiness = self._readiness
+        server = HealthServer(host=chosen.host, port=port, faults=readiness.faults, notes=readiness.notes)
+        await server.start()
+        try:
+            yield
+        finally:
+            await server.stop()
 
-    async def run(self, compose: Compose) -> None:
-        """Live; return when told to stop."""
-        self._waits_for = "it waits for the registry"
-        ids = await _answer_or_stop(lambda: ids_of(self._settings.registry), self._stopping)
+    async def _prepare(self, stopping: asyncio.Event) -> Program | None:
+        """Return the component, put together, once a broker and its topics are there; None when told to stop."""
+        settings = self._settings
+        self._readiness.wait_for("waiting for the registry")
+        ids = await _answer_or_stop(lambda: ids_of(settings.registry), stopping)
         if ids is None:
-            return
-        self._program = compose(self._settings, MessageCodec(ids))
-        self._waits_for = "it waits for a broker"
-        await _answer_or_stop(lambda: wait_for_broker(self._settings.kafka, say=self._tell), self._stopping)
-        if self._stopping.is_set():
-            return
-        self._waits_for = "it looks at its topics"
-        await self._check_topics()
-        self._waits_for = None
-        await self._program.run(self._stopping, lambda port: announce(self._component.name, port))
+            return None
+        program = self._compose(settings, MessageCodec(ids))
+        self._readiness.wait_for("waiting for a broker")
+        await _answer_or_stop(lambda: wait_for_broker(settings.kafka, say=self._tell), stopping)
+        if not stopping.is_set():
+            self._readiness.wait_for("looking at its topics")
+            await self._check_topics()
+            await _answer_or_stop(self._refuse_lost_records, stopping)
+        return program
 
     def _tell(self, what: str) -> None:
-        self._waits_for = what
+        self._readiness.wait_for(what)
         sys.stderr.write(f"{what}\n")
 
     async def _check_topics(self) -> None:
-        kafka, component = self._settings.kafka, self._component
-        options = connection_of(kafka, client_id=component.client_id).aiokafka_options()
+        component = self._component
+        options = self._connection.aiokafka_options()
         await check_topics(
             bootstrap_servers=str(options.pop("bootstrap_servers")),
-            partitions=kafka.partitions,
+            partitions=self._settings.kafka.partitions,
             topics=[name for name in (*component.reads, *component.writes) if topic(name).co_partitioned],
             security=options,
             wants_leaders=False,  # a partition without a leader is the brokers' matter, and the others can be served
         )
+
+    def _refuse_lost_records(self) -> None:
+        if self._component.group is not None:
+            refuse_lost_records(
+                self._connection, self._component.group, self._component.source_topics, accept_loss=self._accept_loss
+            )
 
 
 async def _answer_or_stop(question: Callable[[], Answer], stopping: asyncio.Event) -> Answer | None:

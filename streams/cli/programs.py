@@ -1,4 +1,4 @@
-"""The programs of the engine: `dev`, `ingress`, `orders`, `claims`, `executor`, `mock-gateway`, `broker`.
+"""The programs of the engine: `dev`, `ingress`, `orders`, `claims`, `executor`, gateways' own servers, `broker`.
 
 Called by `application`. Each runs in the one shell (`program`, `loop`), in this process. Components of other rooms are
 found by their module's name when they are called: `streams` imports neither `http_ingress` nor a concrete gateway.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import gateway_adapters
 from streams.cli import ended_by_interrupt
 from streams.cli.terminal import expected_failures
 
@@ -32,14 +33,40 @@ COMPONENTS = {
 }
 """What speaks to the log: by name, the module and what in it composes the component (`program.Compose`)."""
 
+
+def _gateway_servers() -> dict[str, tuple[str, str]]:
+    # By the files, not by the registry: to import that takes longer than all of `--help` may.
+    folders = sorted(program.parent.name for program in Path(gateway_adapters.__file__).parent.glob("*/program.py"))
+    return {
+        f"{name}-gateway": (
+            f"gateway_adapters.{name}.program",
+            f"The {name.capitalize()} gateway, a server with a ledger of its own.",
+        )
+        for name in folders
+    }
+
+
 SERVERS = {
-    "mock-gateway": ("gateway_adapters.mock.program", "The Mock gateway, a server with a ledger of its own."),
+    **_gateway_servers(),
     "broker": (
         "streams.development.embedded_broker.program",
         "The embedded broker: in memory, on loopback, for development.",
     ),
 }
 """What needs no log, and has options of its own: `parsed` and `serve` of the module."""
+
+AcceptLossOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-loss",
+        help="Start although records were deleted before this group had read them, and go on from what is left. "
+        "For once, after a person has looked.",
+    ),
+]
+
+
+WITHOUT_GROUP = frozenset({"ingress"})
+"""What is a member of no group, so that nothing can have been deleted before it was read (`topology.COMPONENTS`)."""
 
 
 def register(app: typer.Typer) -> None:
@@ -54,10 +81,10 @@ def register(app: typer.Typer) -> None:
 def dev(
     port: Annotated[int, typer.Option(help="Port of the ingress.", min=0, max=65535)] = 8080,
     folder: Annotated[
-        Path | None, typer.Option(help="Where logs, tables and the Mock's ledger go. Default: a temporary folder.")
+        Path | None, typer.Option(help="Where logs, tables and the gateway's ledger go. Default: a temporary folder.")
     ] = None,
 ) -> None:
-    """Run everything on the embedded broker with the Mock gateway."""
+    """Run everything on the embedded broker, with a gateway that moves no money."""
     with expected_failures(), ended_by_interrupt():
         from streams.cli.loop import run_until_told
         from streams.development.dev_engine import serve_dev
@@ -67,18 +94,21 @@ def dev(
         run_until_told(lambda stopping: serve_dev(stopping, port=port, folder=folder))
 
 
-def _component(name: str, module: str, composer: str) -> Callable[[], None]:
+def _component(name: str, module: str, composer: str) -> Callable[..., None]:
     def compose(settings: "Settings", codec: "MessageCodec") -> "Program":
         made: Program = getattr(import_module(module), composer)(settings, codec)
         return made
 
-    def start() -> None:
+    def start_member(accept_loss: AcceptLossOption = False) -> None:
         with expected_failures(), ended_by_interrupt():
             from streams.cli.program import run_program
 
-            run_program(name, compose)
+            run_program(name, compose, accept_loss=accept_loss)
 
-    return start
+    def start() -> None:
+        start_member()
+
+    return start if name in WITHOUT_GROUP else start_member
 
 
 def _server(name: str, module: str) -> Callable[[typer.Context], None]:

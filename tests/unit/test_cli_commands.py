@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from typer.testing import Result
@@ -19,6 +20,9 @@ from tests.support.command_line import run_command
 HELP_LIMIT_S = 0.5
 HELP_TRIES = 3
 NOBODY = "127.0.0.1:1"
+DEV = {"PAYMENT_ENGINE_HTTP_DEV": "true", "PAYMENT_ENGINE_HTTP_PORT": "0"}
+"""Without keys the ingress refuses to start, before it looks for a broker."""
+
 HEAVY = ("faust", "aiokafka", "confluent_kafka", "aiohttp", "pydantic", "fastavro", "schemas", "http_ingress")
 
 
@@ -26,8 +30,6 @@ def _run(*words: str, environment: dict[str, str] | None = None) -> Result:
     nobody = {
         "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": NOBODY,
         "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "0",
-        "PAYMENT_ENGINE_HTTP_DEV": "true",
-        "PAYMENT_ENGINE_HTTP_PORT": "0",
     }
     return run_command(*words, environment={**nobody, **(environment or {})})
 
@@ -81,7 +83,7 @@ def test_help_imports_nothing_heavy_when_it_is_printed() -> None:
     ],
 )
 def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequence[str]) -> None:
-    result = _run(*words)
+    result = _run(*words, environment=DEV)
     assert result.exit_code == ExitCode.UNREACHABLE
     assert result.stderr == f"error: no broker answers ({NOBODY}: connection refused)\n"
     assert result.stdout == ""
@@ -89,7 +91,7 @@ def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequ
 
 @pytest.mark.parametrize("program", ["orders", "claims", "executor", "ingress"])
 def test_program_asks_again_when_no_broker_answers_yet(program: str) -> None:
-    result = _run(program, environment={"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "1.5"})
+    result = _run(program, environment={**DEV, "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "1.5"})
     assert result.exit_code == ExitCode.UNREACHABLE
     first, last = result.stderr.splitlines()
     assert first == f"no broker answers ({NOBODY}: connection refused); asking again for 1.5 s"
@@ -104,6 +106,62 @@ def test_command_refuses_to_start_and_names_the_setting_when_one_is_wrong(words:
     assert result.exit_code == ExitCode.MISCONFIGURED
     assert result.stderr.startswith("error: refusing to start: PAYMENT_ENGINE_KAFKA_PARTITIONS")
     assert "Traceback" not in result.output
+
+
+GATEWAY_URL = "PAYMENT_ENGINE_GATEWAY_MOCK_URL"
+DEFAULT_GATEWAYS = "PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS"
+WEBHOOK_SECRET = "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET"
+HERE = "http://127.0.0.1:8090"
+
+
+@pytest.mark.parametrize("program", ["orders", "claims", "executor", "ingress"])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({GATEWAY_URL: "mock-gateway:8090"}, f"{GATEWAY_URL}: must begin with"),
+        ({GATEWAY_URL: "http://user:hunter2@gateway"}, f"{GATEWAY_URL}: must not hold a user"),
+        ({DEFAULT_GATEWAYS: "mock,nobody"}, f"{DEFAULT_GATEWAYS}: nobody: no such gateway; known: mock"),
+        ({WEBHOOK_SECRET: "hunter2"}, f"{GATEWAY_URL}: Field required"),
+    ],
+)
+def test_program_refuses_to_start_without_waiting_when_a_gateway_is_set_up_wrongly(
+    program: str, given: dict[str, str], told: str
+) -> None:
+    result = _run(program, environment={"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "300", **given})
+    assert result.exit_code == ExitCode.MISCONFIGURED
+    assert result.stderr.startswith(f"error: refusing to start: {told}")
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize("secret", [{}, {WEBHOOK_SECRET: "whsec_mock"}])
+def test_ingress_refuses_to_start_without_waiting_when_anybody_could_sign_webhooks(secret: dict[str, str]) -> None:
+    environment = {"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "300", GATEWAY_URL: HERE, **secret}
+    result = _run("ingress", environment=environment)
+    assert result.exit_code == ExitCode.MISCONFIGURED
+    assert result.stderr.startswith(f"error: refusing to start: {WEBHOOK_SECRET}: ")
+    assert "set " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "more"),
+    [
+        ("executor", {}),  # it verifies no webhook
+        ("orders", {}),
+        ("ingress", {"PAYMENT_ENGINE_HTTP_DEV": "true"}),
+        ("ingress", {WEBHOOK_SECRET: "own"}),
+    ],
+)
+def test_program_does_not_ask_for_a_webhook_secret_when_it_needs_none(
+    program: str, more: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "keys").touch()
+    keys = {
+        "PAYMENT_ENGINE_HTTP_KEYS_FILE": str(tmp_path / "keys"),
+        "PAYMENT_ENGINE_HTTP_KEYS_PEPPER": "a pepper of more than sixteen bytes",
+        "PAYMENT_ENGINE_HTTP_PORT": "0",
+    }
+    given = more if "PAYMENT_ENGINE_HTTP_DEV" in more else keys | more
+    assert _run(program, environment={GATEWAY_URL: HERE, **given}).exit_code == ExitCode.UNREACHABLE
 
 
 @pytest.mark.parametrize(
@@ -133,7 +191,10 @@ def test_command_explains_its_use_when_the_command_line_is_wrong(words: Sequence
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["policy", "set", "m1", "--gateways", "nobody"], "nobody"),
+        (
+            ["policy", "set", "m1", "--gateways", "mock,nobody"],
+            "names nobody, which this engine does not have; known: mock",
+        ),
         (["policy", "set", "m|1", "--gateways", "mock"], "origin_id"),
         (["policy", "set", "m1", "--gateways", "mock,mock"], "repeat"),
         (["policy", "set", "m1", "--gateways", "mock", "--limit", "DOLLAR=1"], "ISO 4217"),

@@ -46,6 +46,7 @@ def test_settings_groups_exist_and_each_is_somebodys_when_the_page_is_read() -> 
 
 def test_programs_that_speak_to_the_log_are_the_components_when_the_command_line_names_them() -> None:
     assert list(programs.COMPONENTS) == list(COMPONENTS)
+    assert {name for name, each in COMPONENTS.items() if each.group is None} == programs.WITHOUT_GROUP
 
 
 def test_compose_has_a_service_for_each_component_and_opens_its_port_when_it_is_read() -> None:
