@@ -26,6 +26,7 @@ from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
 from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
 from http_ingress.routes import API_ROUTES, ApiRoute
 from schemas.identifiers import CommandId
+from streams.telemetry import metrics
 
 _DISTRIBUTION: Final = "payment-engine-lite"
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -77,9 +78,6 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
     async def readyz(request: web.Request) -> web.StreamResponse:
         return respond(request, await pages.readiness(ingress))
 
-    async def metrics(_: web.Request) -> web.StreamResponse:
-        return pages.metrics_page(ingress)
-
     async def description(_: web.Request) -> web.StreamResponse:
         return pages.description_page(described)
 
@@ -95,7 +93,6 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
     handlers: dict[str, HttpHandler] = {
         "/healthz": healthz,
         "/readyz": readyz,
-        "/metrics": metrics,
         "/openapi.json": description,
         "/docs": docs,
         "/docs/{asset}": asset,
@@ -160,7 +157,7 @@ def _outermost(ingress: Ingress) -> Middleware:
         for name, value in _SAFE_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request_id
-        _account(ingress, request, response.status, ingress.monotonic_s() - started_s)
+        _account(request, response.status, ingress.monotonic_s() - started_s)
         return response
 
     return outermost
@@ -197,11 +194,14 @@ def _route_of(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unmatched"
 
 
-def _account(ingress: Ingress, request: web.Request, status: int, duration_s: float) -> None:
+def _account(request: web.Request, status: int, duration_s: float) -> None:
     route = _route_of(request)
     method = request.method if request.method in _METHODS else "other"
     code = request.get(_PROBLEM)
-    ingress.metrics.answered(route=route, method=method, status=status, duration_s=duration_s, problem=code)
+    metrics.count("http_requests", route=route, method=method, status=str(status))
+    metrics.observe("http_request_ms", duration_s * _MS_PER_S, route=route)
+    if code is not None:
+        metrics.count("http_problems", code=code)
     # A line for each payment would cost more than its validation, and its facts are on the log; so what went well is
     # told at DEBUG, and counted above in any case.
     say = _log.debug if code is None else _log.info

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from gateway_adapters.registry import SPECS
 from http_ingress import app as ingress_app
 from http_ingress.description import openapi, pages
 from streams.cli.application import build
@@ -28,6 +29,13 @@ MAX_MODULE_BYTES = 24_000
 ENVIRONMENT_READERS = {
     "streams/settings.py": "reads every setting, once",
     "streams/development/local_engine.py": "hands its own environment on to what it starts, and reads nothing of it",
+}
+# Where a gateway may be named beside its own folder, and why. Papers, tests and what starts the peers may name any.
+GATEWAY_NAMERS = {
+    "gateway_adapters/registry.py": "lists them",
+    ".importlinter": "holds them apart",
+    "streams/development/": "starts the engine with one that moves no money",
+    "bench/": "measures with one that answers at once",
 }
 # Commands of the components are the services of compose; these services are other people's images.
 FOREIGN_SERVICES = {"kafka"}
@@ -75,6 +83,26 @@ def test_environment_is_read_by_the_settings_alone_when_the_sources_are_searched
         or (isinstance(node, ast.alias) and node.name in {"environ", "environb", "getenv", "putenv"})
     }
     assert touching == set(ENVIRONMENT_READERS)
+
+
+def shipped_files() -> Iterator[Path]:
+    """Every file that runs, is built from or is configured with: what a new gateway should not have to touch."""
+    for package in PACKAGES:
+        yield from (path for path in (ROOT / package).rglob("*") if path.suffix not in {"", ".pyc"} and path.is_file())
+    yield from (ROOT / name for name in ("Makefile", "Dockerfile", "pyproject.toml", ".importlinter", ".ci/run"))
+
+
+def test_gateways_are_named_in_their_own_folders_and_the_registry_alone_when_the_sources_are_searched() -> None:
+    named = re.compile(rf"(?<![a-z])(?:{'|'.join(spec.name for spec in SPECS)})(?![a-z])", flags=re.IGNORECASE)
+    own = tuple(f"gateway_adapters/{spec.name}/" for spec in SPECS)
+    where = [str(path.relative_to(ROOT)) for path in shipped_files() if named.search(path.read_text(errors="replace"))]
+    assert {"gateway_adapters/registry.py", ".importlinter"} <= set(where)
+    assert [path for path in where if not path.startswith((*own, *GATEWAY_NAMERS))] == []
+
+
+def test_every_gateways_folder_is_listed_when_it_has_a_spec() -> None:
+    folders = {path.parent.name for path in (ROOT / "gateway_adapters").glob("*/__init__.py")}
+    assert folders == {spec.name for spec in SPECS}
 
 
 def test_modules_stay_small_enough_to_be_read_when_they_are_measured() -> None:
@@ -201,7 +229,7 @@ def test_docs_table_of_routes_is_the_described_one_when_both_are_read() -> None:
 def test_docs_name_every_page_of_the_service_when_it_is_read() -> None:
     table = read("docs/http.md").partition("`Prefer: wait=N`")[0]
     named = set(re.findall(r"`(/[a-z.]+)`", table))
-    assert named == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    assert named == {"/healthz", "/readyz", "/openapi.json", "/docs"}
     served = Path(ingress_app.__file__).read_text() + Path(pages.__file__).read_text()
     assert all(page in served for page in named)
 

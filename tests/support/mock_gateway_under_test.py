@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from pydantic import SecretStr
+
 from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import Code
 from gateway_adapters.http_transport import TransportLimits
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.client import MockGateway
+from gateway_adapters.mock.spec import MockAccount
 from schemas.records.gateway import GatewayCallRequested
 from tests.support.gateway_under_test import Situation
 from tests.support.mock_gateway_process import SECRET, Delivered, MockGatewayProcess, WebhookReceiver, until
@@ -41,7 +44,7 @@ class MockUnderTest:
         self._process = process
         self._receiver = receiver
         limits = TransportLimits(connect_timeout_s=0.5, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=2.0)
-        self.gateway: Gateway = MockGateway(MockSettings(base_url=process.url, webhook_secret=SECRET, limits=limits))
+        self.gateway: Gateway = MockGateway(MockAccount(url=process.url, webhook_secret=SecretStr(SECRET)), limits)
 
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
         if situation is Situation.REFUSED:
