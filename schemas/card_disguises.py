@@ -29,6 +29,7 @@ from schemas.card_numbers import (
     MIN_DIGITS,
     TooMuchToCheckError,
     find_card_number,
+    has_digits_of_a_card,
     holds_card_number,
     is_secret_key,
     without_machine_ids,
@@ -57,9 +58,10 @@ def _same_sized(size: int, gap: int) -> str:
 _SPREAD: Final = re.compile(
     rf"(?<!\d)(?:\d{{4}}{_GAP}(?:\d{{4}}{_GAP}\d{{4}}|\d{{6}}{_GAP}\d{{4}})|"
     + "|".join(_same_sized(size, gap) for gap, size in enumerate((1, 2, 3, 5, 6), start=1))
-    + ")"
+    + ")",
+    re.ASCII,
 )
-_GROUP: Final = re.compile(r"\d+")
+_GROUP: Final = re.compile(r"\d+", re.ASCII)
 _OTHER_LAYOUTS: Final = ((4, 6, 4), (4, 6, 5))
 
 _HEX: Final = re.compile(r"(?:3[0-9]|2[0dDeE]|5[fF]){12,}")  # digits, and the space, dash, dot and line between them
@@ -77,7 +79,17 @@ _LONG: Final = re.compile(rb"[\x80-\xff]{5,9}[\x00-\x7f]")  # an Avro long as la
 
 def hides_card_number(text: str) -> bool:
     """Return whether a text that is kept holds a card number, plainly or in one of this module's disguises."""
-    return holds_card_number(text) or any(holds_card_number(read) for read in _readings(text))
+    # Most values end after two looks in C: this is asked of every command.
+    if has_digits_of_a_card(text) and _stands_plainly_or_spread(without_machine_ids(text)):
+        return True
+    return any(holds_card_number(read) for read in _readings(text))
+
+
+def _stands_plainly_or_spread(text: str) -> bool:
+    if not has_digits_of_a_card(text):
+        return False
+    spread = len(text) <= MAX_SPREAD_CHARS and _SPREAD.search(text) is not None
+    return holds_card_number(text) or (spread and any(map(holds_card_number, _spread(text))))
 
 
 def _readings(text: str) -> Iterator[str]:
@@ -86,12 +98,10 @@ def _readings(text: str) -> Iterator[str]:
         once = urllib.parse.unquote(text)
         yield once
         yield urllib.parse.unquote(once)
-    for found in _HEX.finditer(text):
-        yield bytes.fromhex(found[0]).decode("ascii")
     if _DIGIT_TRIO.search(text):
         yield from _decoded(text)
-    if len(text) <= MAX_SPREAD_CHARS and _SPREAD.search(text):
-        yield from _spread(without_machine_ids(text))
+    for found in _HEX.finditer(text):
+        yield bytes.fromhex(found[0]).decode("ascii")
 
 
 def _decoded(text: str) -> Iterator[str]:
@@ -131,6 +141,12 @@ def is_split_over(token: str, others: Iterable[str]) -> bool:
     digits = (other.replace("-", "") for other in others)
     parts = [other for other in digits if other.isdecimal() and len(other) >= MIN_PART_DIGITS]
     return any(holds_card_number(token + part) or holds_card_number(part + token) for part in parts)
+
+
+def without_card_number(traceparent: str | None) -> str | None:
+    """Return the trace context, or None when one of its ids is digits alone and a card number: a new trace starts."""
+    ids = (part.lstrip("0") for part in traceparent.split("-")) if traceparent is not None else ()
+    return None if any(part.isdecimal() and holds_card_number(part) for part in ids) else traceparent
 
 
 def holds_card_data(raw: bytes) -> bool:

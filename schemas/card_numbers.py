@@ -111,6 +111,7 @@ _WIDE_DIGITS: Final = (
     r"\d\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089\u2460-\u249b\u24ea\u3251-\u325f\u32b1-\u32bf"
 )
 _MARK, _OTHER = b" |"
+_NO_DIGITS: Final = bytes(code for code in range(256) if chr(code) not in "0123456789")
 _CLASSES: Final = bytes(
     code if chr(code) in "0123456789" else _MARK if chr(code) in _MARKS else _OTHER for code in range(256)
 )
@@ -285,8 +286,15 @@ def _budget_of(text: str) -> _Budget:
 
 
 def _has_card_somewhere(text: str, budget: _Budget) -> bool:
+    if not has_digits_of_a_card(text):
+        return False
     runs = _runs(text.encode("ascii"), budget) if text.isascii() else _wide_runs(text, budget)
     return any(_has_card(groups, budget) for groups in runs)
+
+
+def has_digits_of_a_card(text: str) -> bool:
+    """Return whether the text has as many digits as the shortest number, wherever they stand: a quick look."""
+    return not text.isascii() or len(text.encode("ascii").translate(None, _NO_DIGITS)) >= MIN_DIGITS
 
 
 def _runs(text: bytes, budget: _Budget) -> Iterator[Sequence[bytes]]:
