@@ -114,11 +114,6 @@ def test_settings_are_well_when_they_fit_together() -> None:
     ("settings", "severity", "told"),
     [
         (
-            _settings(kafka=KafkaSettings(replication_factor=1, min_insync_replicas=2)),
-            Severity.FAILURE,
-            "above replication_factor",
-        ),
-        (
             _settings(kafka=KafkaSettings(replication_factor=3, min_insync_replicas=3)),
             Severity.WARNING,
             "equals replication_factor",
@@ -139,11 +134,6 @@ def test_settings_are_well_when_they_fit_together() -> None:
             ),
             Severity.WARNING,
             "unencrypted",
-        ),
-        (
-            _settings(stream=StreamSettings(session_timeout_s=6, heartbeat_interval_s=3)),
-            Severity.WARNING,
-            "a heartbeat every 3 s",
         ),
         (_settings(executor=ExecutorSettings(drain_timeout_s=5, call_timeout_s=30)), Severity.WARNING, "drain"),
         (
