@@ -202,8 +202,8 @@ class TopicAdmin:
             "max.message.bytes": str(entry.max_record_bytes),
             "message.timestamp.type": TIMESTAMP_TYPE,
         }
-        # Written out, since the brokers' defaults may be others. Nothing is deleted by size: on the busiest day those would
-        # be unread records. Of a table nothing is deleted by age either, should its cleanup.policy ever be changed.
+        # Written out, since brokers' defaults may be others. Nothing is deleted by size: on a busy day that would be
+        # what nobody has read. Of a table nothing is deleted by age either, should its cleanup.policy ever be changed.
         configs["retention.ms"] = str(KEEP_ALL if entry.retention_ms is None else entry.retention_ms)
         configs["retention.bytes"] = str(KEEP_ALL)
         configs["segment.ms"] = str(entry.segment_ms)
