@@ -26,7 +26,7 @@ TOTAL_MARGIN_S: Final = 5.0
 """For writing the request and for an answer that comes in pieces, each within the read time-out."""
 
 CONNECTION_HEADROOM: Final = 16
-"""Connections beyond the calls in flight, so that a health check never waits behind them."""
+"""Connections beyond the calls in flight: a call that ran out of time still holds its own for a moment."""
 
 
 def transport_limits(*, connect_timeout_s: float, read_timeout_s: float, calls_in_flight: int) -> "TransportLimits":

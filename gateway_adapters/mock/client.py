@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway_adapters.contract import CallResult, Capabilities, Gateway, Health, RawHeaders
+from gateway_adapters.contract import CallResult, Capabilities, Gateway, RawHeaders
 from gateway_adapters.errors import CallFailedError, UnauthenticError
 from gateway_adapters.http_transport import HttpTransport, TransportLimits
 from gateway_adapters.mock import signature, translate, wire
@@ -77,14 +77,6 @@ class MockGateway(translate.MockTranslator, Gateway):
             now_s=now_ms // 1000,
             tolerance_s=WEBHOOK_TOLERANCE_S,
         )
-
-    async def health(self) -> Health:
-        """Return whether the server answers now."""
-        try:
-            answer = await self._transport.send("GET", "/healthz", headers={})
-        except CallFailedError as error:
-            return Health(reachable=False, detail=str(error))
-        return Health(reachable=answer.status == translate.HTTP_OK, detail=f"HTTP {answer.status}")
 
     async def close(self) -> None:
         """Let go of connections. Calling it twice is safe."""

@@ -1,7 +1,7 @@
 """The event loop, the signals and the READY line of every program. Called by `program` and `programs`.
 
-Apart from `program`, since a gateway's own server, the embedded broker, `dev` and `demo` need no more than this, and would
-wait for the imports of the rest.
+Apart from `program`, since a gateway's own server, the embedded broker, `dev` and `demo` need no more than this, and
+would wait for the imports of the rest.
 """
 
 import asyncio

@@ -13,22 +13,26 @@ import asyncio
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol, TypeVar
 
 from schemas.messages import MessageCodec
-from schemas.topics import topic
 from streams.cli.loop import announce, run_until_told
-from streams.kafka.topic_check import check_topics
-from streams.kafka_clients.backlog import refuse_lost_records
+from streams.kafka_clients.admin import sizes_of
 from streams.kafka_clients.connection import connection_of
+from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.start_check import check_start
 from streams.operator_tools.reachability import wait_for_broker
 from streams.operator_tools.schema_files import ids_of
 from streams.settings import Settings, load
 from streams.telemetry import logs
 from streams.telemetry.health import HealthServer, Readiness
 from streams.topology import COMPONENTS, Component
+
+CHECK_AGAIN_S = 2.0
+"""Between two looks at a cluster that does not tell whether a component may start."""
 
 Answer = TypeVar("Answer")
 Ready = Callable[[int], None]
@@ -120,33 +124,27 @@ class _Life:
             return None
         program = self._compose(settings, MessageCodec(ids))
         self._readiness.wait_for("waiting for a broker")
-        await _answer_or_stop(lambda: wait_for_broker(settings.kafka, say=self._tell), stopping)
-        if not stopping.is_set():
-            self._readiness.wait_for("looking at its topics")
-            await self._check_topics()
-            await _answer_or_stop(self._refuse_lost_records, stopping)
+        await _answer_or_stop(self._wait_until_the_cluster_lets_start, stopping)
         return program
+
+    def _wait_until_the_cluster_lets_start(self) -> None:
+        """Return when a broker answers and the start checks pass; blocking. Raises: as `check_start`."""
+        kafka = self._settings.kafka
+        give_up_s = time.monotonic() + kafka.start_wait_s
+        wait_for_broker(kafka, say=self._tell)
+        self._readiness.wait_for("looking at its topics")
+        while True:  # until give_up_s
+            try:
+                return check_start(self._connection, self._component, sizes_of(kafka), accept_loss=self._accept_loss)
+            except RetryableError as error:
+                if time.monotonic() > give_up_s:
+                    raise
+                self._tell(f"the cluster does not tell whether this may start ({error}); asking again")
+            time.sleep(CHECK_AGAIN_S)
 
     def _tell(self, what: str) -> None:
         self._readiness.wait_for(what)
         sys.stderr.write(f"{what}\n")
-
-    async def _check_topics(self) -> None:
-        component = self._component
-        options = self._connection.aiokafka_options()
-        await check_topics(
-            bootstrap_servers=str(options.pop("bootstrap_servers")),
-            partitions=self._settings.kafka.partitions,
-            topics=[name for name in (*component.reads, *component.writes) if topic(name).co_partitioned],
-            security=options,
-            wants_leaders=False,  # a partition without a leader is the brokers' matter, and the others can be served
-        )
-
-    def _refuse_lost_records(self) -> None:
-        if self._component.group is not None:
-            refuse_lost_records(
-                self._connection, self._component.group, self._component.source_topics, accept_loss=self._accept_loss
-            )
 
 
 async def _answer_or_stop(question: Callable[[], Answer], stopping: asyncio.Event) -> Answer | None:

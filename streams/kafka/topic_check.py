@@ -25,33 +25,20 @@ ASK_AGAIN_S = 0.1
 
 
 async def check_topics(
-    *,
-    bootstrap_servers: str,
-    partitions: int,
-    topics: Iterable[str],
-    security: Mapping[str, Any],
-    wants_leaders: bool = True,
+    *, bootstrap_servers: str, partitions: int, topics: Iterable[str], security: Mapping[str, Any]
 ) -> None:
-    """Return when every topic has exactly that many partitions. Asks for all topics, which never creates one.
-
-    Args:
-        bootstrap_servers: `host:port` with commas.
-        partitions: of every topic.
-        topics: their names.
-        security: aiokafka's options for TLS and login.
-        wants_leaders: also want a leader for each partition; who can serve without does not.
+    """Returns when every topic has exactly that many partitions. Asks for all topics, which never creates one.
 
     Raises:
         TopicsNotReadyError: some are missing or different, all of them named.
-        RetryableError: nobody answers.
-        MisconfiguredError: the brokers refuse the question.
+        RetryableError, MisconfiguredError: nobody answers, or the brokers refuse the question.
     """
     wanted = sorted(set(topics))
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, **security)
     try:
         async with asyncio.timeout(CHECK_TIMEOUT_S):
             await client.bootstrap()
-            faults = await _faults_that_stay(client, wanted, partitions, wants_leaders=wants_leaders)
+            faults = await _faults_that_stay(client, wanted, partitions)
     except (TimeoutError, OSError, KafkaError) as silent:
         raise classify(silent) from silent
     finally:
@@ -60,25 +47,22 @@ async def check_topics(
         raise TopicsNotReadyError("; ".join(faults))
 
 
-async def _faults_that_stay(
-    client: AIOKafkaClient, wanted: list[str], partitions: int, *, wants_leaders: bool
-) -> list[str]:
+async def _faults_that_stay(client: AIOKafkaClient, wanted: list[str], partitions: int) -> list[str]:
     deadline_s = asyncio.get_running_loop().time() + APPEAR_TIMEOUT_S
     while True:
         cluster = await client.fetch_all_metadata()
-        found = (_fault(cluster, topic, partitions, wants_leaders=wants_leaders) for topic in wanted)
-        faults = [fault for fault in found if fault is not None]
+        faults = [fault for topic in wanted if (fault := _fault(cluster, topic, partitions)) is not None]
         if not faults or asyncio.get_running_loop().time() > deadline_s:
             return faults
         await asyncio.sleep(ASK_AGAIN_S)
 
 
-def _fault(cluster: Any, topic: str, partitions: int, *, wants_leaders: bool) -> str | None:
+def _fault(cluster: Any, topic: str, partitions: int) -> str | None:
     found = cluster.partitions_for_topic(topic)
     if not found:
         return f"{topic} is missing"
     if len(found) != partitions:
         return f"{topic} has {len(found)} partitions, not {partitions}"
-    if wants_leaders and len(cluster.available_partitions_for_topic(topic)) != partitions:
+    if len(cluster.available_partitions_for_topic(topic)) != partitions:
         return f"{topic} has partitions without a leader"
     return None

@@ -1,6 +1,7 @@
 """The house keeps its plan: who may import whom, who reads the environment, and that all papers tell the same story."""
 
 import ast
+import asyncio
 import json
 import re
 import subprocess
@@ -17,12 +18,15 @@ from http_ingress import app as ingress_app
 from http_ingress.description import openapi, pages
 from streams.cli.application import build
 from streams.settings import variables
+from streams.telemetry.health import HealthServer
 from streams.telemetry.logs import ALLOWED_FIELDS
+from streams.topology import COMPONENTS, ORDERS, Component
 from tests.conftest import REQUIRE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "gateway_adapters", "streams", "http_ingress", "bench")
 LINT_LIMIT_S = 120.0
+HEALTH_LIMIT_S = 30.0
 MAX_MODULE_BYTES = 24_000
 
 # Who may touch the environment, and why. Everybody else is given settings.
@@ -137,6 +141,39 @@ def test_compose_names_only_services_and_volumes_that_it_has_when_it_is_read() -
     assert {name for name in services if "topics" in services[name].get("depends_on", {})} >= {
         "orders", "claims", "executor", "ingress",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
+def test_compose_asks_each_component_on_its_health_port_and_publishes_none(component: Component) -> None:
+    service = yaml.safe_load(read("docker-compose.yml"))["services"][component.name]
+    asked = " ".join(service["healthcheck"]["test"])
+    assert f"http://127.0.0.1:{component.health_port}/readyz" in asked
+    for published in service.get("ports", ()):
+        address, _, inner = published.rpartition(":")
+        assert address.startswith("127.0.0.1:")
+        assert inner == str(component.http_port)
+
+
+async def test_compose_finds_a_component_healthy_once_it_is_ready() -> None:
+    """The words of Compose, run here: an image without curl asks by Python."""
+    faults: list[str] = []
+    server = HealthServer(host="127.0.0.1", port=0, faults=lambda: tuple(faults))
+    port = await server.start()
+    service = yaml.safe_load(read("docker-compose.yml"))["services"]["orders"]
+    _, python, *words = service["healthcheck"]["test"]
+    assert python == "python"
+
+    async def asked() -> int:
+        own = [word.replace(str(ORDERS.health_port), str(port)) for word in words]
+        process = await asyncio.create_subprocess_exec(sys.executable, *own, stderr=asyncio.subprocess.DEVNULL)
+        return await asyncio.wait_for(process.wait(), HEALTH_LIMIT_S)
+
+    try:
+        assert await asked() == 0
+        faults.append("recovering")
+        assert await asked() == 1
+    finally:
+        await server.stop()
 
 
 def test_compose_runs_every_component_that_make_run_starts() -> None:
