@@ -3,6 +3,10 @@
 Variables are named `PAYMENT_ENGINE_<GROUP>_<FIELD>`. Read once by a program's start (`load`), then passed on as frozen
 values. A variable that is malformed, or that no group knows, refuses to start and is named: a typing error must not
 turn into a default. `payment-engine settings` prints the table of them all, which docs/configuration.md holds too.
+
+What an account at a gateway needs, its gateway says (`gateway_adapters.spec`). A variable of the default account is
+`PAYMENT_ENGINE_GATEWAY_<GATEWAY>_<FIELD>`; of another, `PAYMENT_ENGINE_GATEWAY_<GATEWAY>__<ACCOUNT>__<FIELD>`. An
+account is there as soon as one of its variables is.
 """
 
 import os

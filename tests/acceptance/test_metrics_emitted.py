@@ -74,6 +74,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
     "log_producer_renewed": "unit/test_kafka_clients_producer.py::"
     "test_append_goes_on_with_a_fresh_producer_when_the_old_one_lost_its_sequence",
+    "open_transaction_wait_ms": "unit/test_kafka_clients_open_transactions.py::"
+    "test_partition_is_named_once_when_it_waits_for_long_and_again_when_that_ends",
     "row_regressions": "unit/test_shell_rows.py::test_table_names_regressed_rows_once_when_they_must_be_written_again",
 }
 """What no healthy deployment shows, and the test under `tests/` that makes it move and says by how much."""
