@@ -7,7 +7,7 @@ import json
 import pytest
 
 from schemas.schema_ids import PackagedSchema, packaged_schemas
-from streams.cli.terminal import ExitCode
+from streams.cli.exits import ExitCode
 from streams.operator_tools.doctor import registry_check
 from streams.operator_tools.doctor.findings import Severity
 from streams.operator_tools.errors import RefusedError
