@@ -19,6 +19,7 @@ from schemas.misconfigured import MisconfiguredError
 from streams import bootstrap, settings
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import LogError
+from streams.operator_tools.errors import UnreachableError
 from streams.settings import Settings
 from streams.telemetry import logs
 from streams.telemetry.health import Readiness
@@ -83,7 +84,7 @@ def main() -> int:
         logs.configure(component=INGRESS.name, level=loaded.telemetry.log_level, form=loaded.telemetry.log_format)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_run(loaded))
-    except (MisconfiguredError, LogError, FeedLostError, OSError) as error:
+    except (MisconfiguredError, UnreachableError, LogError, FeedLostError, OSError) as error:
         sys.stderr.write(f"{INGRESS.name} cannot start: {error}\n")
         return EXIT_UNABLE
     return 0

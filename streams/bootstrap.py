@@ -19,10 +19,8 @@ from gateway_adapters.registry import build_gateways, specs_of, transport_limits
 from gateway_adapters.spec import Accounts
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
-from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.records.timers import OpenTimer
-from schemas.schema_ids import SchemaIds
 from streams import topology
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
@@ -39,6 +37,7 @@ from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
+from streams.operator_tools.schema_files import wait_for_ids
 from streams.settings import Settings, names_of
 from streams.telemetry import logs, metrics
 from streams.telemetry.health import HealthServer, Readiness
@@ -52,17 +51,14 @@ def codec_of(settings: Settings) -> MessageCodec:
     """Return the codec, with schema ids from the registry when one is configured, else from the packaged lock file.
 
     Raises:
-        MisconfiguredError: the registry does not answer, or does not know a schema that this program writes.
+        MisconfiguredError: the registry does not know a schema that this program writes, or a setting of it is wrong.
+        UnreachableError: the registry did not answer for `RegistrySettings.start_wait_s`.
     """
-    if settings.registry.url is None:
-        return MessageCodec(SchemaIds.packaged())
-    from schemas import schema_registry  # its client is an HTTP stack that most deployments never load
 
-    try:
-        client = schema_registry.connect(settings.registry.url, timeout_s=settings.registry.timeout_s)
-        return MessageCodec(schema_registry.look_up(client))
-    except schema_registry.RegistryError as error:
-        raise MisconfiguredError(f"schema registry: {error}") from error
+    def say(what: str) -> None:
+        sys.stderr.write(f"{what}\n")
+
+    return MessageCodec(wait_for_ids(settings.registry, say=say))
 
 
 def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayName, Gateway]:

@@ -219,7 +219,16 @@ class RegistrySettings(_Group):
     url: str | None = Field(
         default=None, description="Confluent-compatible schema registry. None: the packaged lock file."
     )
-    timeout_s: Seconds = Field(default=10.0, description="Longest wait for the registry, seconds.")
+    timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of the registry, seconds.")
+    start_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=300.0, description="How long a program that starts waits for the registry to answer, seconds."
+    )
+    user: str | None = Field(default=None, description="User of the registry, for basic authentication.")
+    password: SecretStr | None = Field(default=None, description="Password of that user.")
+    token: SecretStr | None = Field(default=None, description="Bearer token for the registry, instead of a user.")
+    ca_file: Path | None = Field(
+        default=None, description="Certificate authorities for the registry (PEM). None: those of the system."
+    )
 
 
 class TelemetrySettings(_Group):
