@@ -1,6 +1,8 @@
 """The Mock in the gateway contract suite. Its peer can provoke everything."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import MappingProxyType
 
 from pydantic import SecretStr
@@ -11,7 +13,7 @@ from gateway_adapters.http_transport import TransportLimits
 from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.spec import MockAccount
 from schemas.records.gateway import GatewayCallRequested
-from tests.support.gateway_under_test import Situation
+from tests.support.gateway_under_test import GatewayUnderTest, Opener, Situation
 from tests.support.mock_gateway_process import SECRET, Delivered, MockGatewayProcess, WebhookReceiver, until
 
 READ_TIMEOUT_S = 0.4
@@ -76,3 +78,21 @@ class MockUnderTest:
     async def webhooks(self, count: int) -> list[Delivered]:
         await until(lambda: len(self._receiver.delivered) >= count, f"{count} webhooks")
         return self._receiver.delivered
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Opener]:
+    """Run a Mock server; each adapter that is opened is told of webhooks by a receiver of its own."""
+    with MockGatewayProcess(folder / "ledger.sqlite") as process:
+
+        @asynccontextmanager
+        async def opener() -> AsyncIterator[GatewayUnderTest]:
+            async with WebhookReceiver() as receiver:
+                await process.post("/webhooks/target", {"url": receiver.url})
+                under_test = MockUnderTest(process, receiver)
+                try:
+                    yield under_test
+                finally:
+                    await under_test.gateway.close()
+
+        yield opener

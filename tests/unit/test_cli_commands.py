@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import Result
 
+from gateway_adapters.registry import GATEWAYS
 from schemas.misconfigured import MisconfiguredError
 from streams.cli import programs
 from streams.cli.terminal import ExitCode
@@ -111,6 +112,7 @@ GATEWAY_URL = "PAYMENT_ENGINE_GATEWAY_MOCK_URL"
 DEFAULT_GATEWAYS = "PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS"
 WEBHOOK_SECRET = "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET"
 HERE = "http://127.0.0.1:8090"
+KNOWN = ", ".join(sorted(GATEWAYS))
 
 
 @pytest.mark.parametrize("program", ["orders", "claims", "executor", "ingress"])
@@ -119,7 +121,7 @@ HERE = "http://127.0.0.1:8090"
     [
         ({GATEWAY_URL: "mock-gateway:8090"}, f"{GATEWAY_URL}: must begin with"),
         ({GATEWAY_URL: "http://user:hunter2@gateway"}, f"{GATEWAY_URL}: must not hold a user"),
-        ({DEFAULT_GATEWAYS: "mock,nobody"}, f"{DEFAULT_GATEWAYS}: nobody: no such gateway; known: mock"),
+        ({DEFAULT_GATEWAYS: "mock,nobody"}, f"{DEFAULT_GATEWAYS}: nobody: no such gateway; known: {KNOWN}"),
         ({WEBHOOK_SECRET: "hunter2"}, f"{GATEWAY_URL}: Field required"),
     ],
 )
@@ -183,7 +185,7 @@ def test_command_explains_its_use_when_the_command_line_is_wrong(words: Sequence
     [
         (
             ["policy", "set", "m1", "--gateways", "mock,nobody"],
-            "names nobody, which this engine does not have; known: mock",
+            f"names nobody, which this engine does not have; known: {KNOWN}",
         ),
         (["policy", "set", "m|1", "--gateways", "mock"], "origin_id"),
         (["policy", "set", "m1", "--gateways", "mock,mock"], "repeat"),
