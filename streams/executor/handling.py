@@ -11,9 +11,10 @@ import structlog
 from opentelemetry.trace import SpanKind
 
 from gateway_adapters.contract import Gateway
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, OpId
-from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec
+from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.executor.answers import Answers, Memory, PastResult, result_id
@@ -75,7 +76,7 @@ class RequestHandler:
             LogError: the result or the dead letter could not be appended: the worker must stop.
         """
         try:
-            envelope, request = self._codec.decode(record.value, record.headers)
+            envelope, request = await self._decoded(record)
         except DecodeError as error:
             await self._dead_letter(record, error.reason, error.detail)
             return
@@ -96,6 +97,13 @@ class RequestHandler:
         else:
             work = self._answer_again(request, known)
         await self._joined(request, work)
+
+    async def _decoded(self, record: LogRecord) -> tuple[Envelope, Record]:
+        try:
+            return self._codec.decode(record.value, record.headers)
+        except SchemaAwaitedError as awaited:  # a newer orders worker writes it: the registry is being asked
+            await awaited.wait()
+            return self._codec.decode(record.value, record.headers)
 
     async def _joined(self, request: GatewayCallRequested, call: Coroutine[None, None, None]) -> None:
         key = (request.op_id, request.kind, request.attempt, request.call_number)
