@@ -39,6 +39,7 @@ class AgentShell:
         codec: MessageCodec,
         component: str,
         accepted: Callable[[], None] = lambda: None,
+        saw: Callable[[int], None] = lambda _timestamp_ms: None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Wrap an agent.
@@ -48,9 +49,11 @@ class AgentShell:
             codec: The published language, for dead letters.
             component: Whose dead letters they are.
             accepted: Called when the step that `take` has returned is carried out, and not a dead letter instead.
+            saw: Told when the broker dated each record, before it is decided (`LogClock.saw`).
             now_ms: The time, milliseconds since the epoch; for the lag alone.
         """
         self._accepted = accepted
+        self._saw = saw
         self._take = take
         self._codec = codec
         self._component = component
@@ -75,6 +78,7 @@ class AgentShell:
             except Exception as broken:
                 raise LocalRowsBrokenError(f"a row of {table} in partition {event.partition}") from broken
 
+        self._saw(event.timestamp_ms)
         try:
             step = self._take(event, reading)
         except RefusedError as refusal:

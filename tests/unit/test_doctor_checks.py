@@ -130,11 +130,6 @@ def test_settings_are_well_when_they_fit_together() -> None:
             "equals replication_factor",
         ),
         (
-            _settings(kafka=KafkaSettings(security_protocol="SASL_SSL", sasl_username="u")),
-            Severity.FAILURE,
-            "password is missing",
-        ),
-        (
             _settings(
                 kafka=KafkaSettings(
                     security_protocol="SASL_PLAINTEXT",
