@@ -177,7 +177,7 @@ class _Number:
 
 
 class Distribution:
-    """What a series of a histogram was given: how many values up to each of `BOUNDS_MS`, past the last, and their sum."""
+    """What a series of a histogram was given: how many values up to each of `BOUNDS_MS` and past it, and their sum."""
 
     __slots__ = ("bucket_counts", "total")
 
