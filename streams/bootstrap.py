@@ -34,16 +34,21 @@ from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
-from streams.kafka_clients.backlog import refuse_lost_records
+from streams.kafka_clients.admin import sizes_of
 from streams.kafka_clients.connection import connection_of
+from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
+from streams.kafka_clients.start_check import check_start
 from streams.settings import Settings, names_of
 from streams.telemetry import logs, metrics
 from streams.telemetry.health import HealthServer, Readiness
 
 DAY_MS = 24 * 3_600_000
+
+CHECK_AGAIN_S = 2.0
+"""Between two looks at a cluster that does not tell whether a component may start."""
 
 log = structlog.get_logger(__name__)
 
@@ -327,20 +332,39 @@ def run(component: str, settings: Settings, *, accept_loss: bool = False) -> Non
         accept_loss: a person has looked at what was deleted unread of its topics; go on from what is left.
 
     Raises:
-        RecordsLostError: records were deleted before its group had read them, and that is not accepted.
+        MisconfiguredError: the cluster is not such that it may start (`check_start`).
         Exception: what it failed with.
     """
     logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
-    here = topology.COMPONENTS[component]
-    connection = connection_of(settings.kafka, client_id=here.client_id)
-    refuse_lost_records(connection, here.name, here.source_topics, accept_loss=accept_loss)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(component, settings))
+        runner.run(_run(topology.COMPONENTS[component], settings, accept_loss=accept_loss))
 
 
-async def _run(component: str, settings: Settings) -> None:
-    async with health_served(settings, topology.COMPONENTS[component]) as readiness:
-        await COMPONENTS[component](settings, readiness)
+async def _run(component: topology.Component, settings: Settings, *, accept_loss: bool) -> None:
+    async with health_served(settings, component) as readiness:
+        await _check_once_the_cluster_tells(component, settings, accept_loss=accept_loss)
+        await COMPONENTS[component.name](settings, readiness)
+
+
+async def _check_once_the_cluster_tells(
+    component: topology.Component, settings: Settings, *, accept_loss: bool
+) -> None:
+    """Make the start checks; while brokers are away, again and again. Raises: as `check_start`."""
+    connection = connection_of(settings.kafka, client_id=component.client_id)
+    loop = asyncio.get_running_loop()
+    deadline_s = loop.time() + settings.kafka.start_wait_s
+    while True:  # until the deadline
+        try:
+            await asyncio.to_thread(
+                check_start, connection, component, sizes_of(settings.kafka), accept_loss=accept_loss
+            )
+        except RetryableError as error:
+            if loop.time() > deadline_s:
+                raise
+            log.warning("start_waits", error=str(error))
+            await asyncio.sleep(CHECK_AGAIN_S)
+        else:
+            return
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -3,6 +3,10 @@
 Variables are named `PAYMENT_ENGINE_<GROUP>_<FIELD>`. Read once by a program's start (`load`), then passed on as frozen
 values. A variable that is malformed, or that no group knows, refuses to start and is named: a typing error must not
 turn into a default. `payment-engine settings` prints the table of them all, which docs/configuration.md holds too.
+
+What an account at a gateway needs, its gateway says (`gateway_adapters.spec`). A variable of the default account is
+`PAYMENT_ENGINE_GATEWAY_<GATEWAY>_<FIELD>`; of another, `PAYMENT_ENGINE_GATEWAY_<GATEWAY>__<ACCOUNT>__<FIELD>`. An
+account is there as soon as one of its variables is.
 """
 
 import os
@@ -28,6 +32,12 @@ PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = 30
 """The retention of `payments.dlq.v1` (`schemas.topics`). A command that is redriven when neither row nor key knows it
 any more would be carried out again."""
+
+MAX_SESSION_S = 80.0
+"""Faust waits 90 s for one answer (`streams.kafka`), and refuses a session that is longer."""
+
+MIN_HEARTBEATS_PER_SESSION = 3
+"""Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -63,13 +73,21 @@ class KafkaSettings(_Group):
     )
     replication_factor: int = Field(default=1, ge=1, le=9, description="Copies of every topic; 3 in production.")
     min_insync_replicas: int = Field(
-        default=1, ge=1, le=9, description="Copies that must have a write; 2 in production."
+        default=1, ge=1, le=9, validate_default=True, description="Copies that must have a write; 2 in production."
     )
     request_timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of a broker, seconds.")
     start_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=300.0,
         description="Longest wait at a program's start for a broker that answers, seconds; then it ends with code 4.",
     )
+
+    @field_validator("min_insync_replicas")
+    @classmethod
+    def _has_so_many_copies(cls, wanted: int, others: ValidationInfo) -> int:
+        copies = others.data.get("replication_factor", wanted)
+        if wanted > copies:
+            raise ValueError(f"{wanted} is above REPLICATION_FACTOR ({copies}): no write could ever succeed")
+        return wanted
 
 
 class StreamSettings(_Group):
@@ -92,11 +110,13 @@ class StreamSettings(_Group):
         le=65_536,
         description="Inputs decided but not yet committed, a worker: bounds memory and replay.",
     )
-    session_timeout_s: Seconds = Field(
+    session_timeout_s: Annotated[float, Field(gt=0, le=MAX_SESSION_S)] = Field(
         default=10.0, description="A silent worker loses its partitions after this, seconds."
     )
     heartbeat_interval_s: Seconds = Field(
-        default=1.0, description="Between heartbeats, seconds; well below the session."
+        default=1.0,
+        validate_default=True,
+        description="Between heartbeats, seconds; at most a third of the session.",
     )
     claim_life_days: int = Field(default=30, ge=1, le=3650, description="Days an idempotency key is remembered.")
     order_life_days: int = Field(
@@ -110,6 +130,16 @@ class StreamSettings(_Group):
     sweep_interval_s: Seconds = Field(
         default=3600.0, description="Between sweeps for expired claims and orders, seconds."
     )
+
+    @field_validator("heartbeat_interval_s")
+    @classmethod
+    def _session_holds_several_heartbeats(cls, interval_s: float, others: ValidationInfo) -> float:
+        # The lease that lets a worker speak lasts a session: with rare heartbeats it is over most of the time, and all
+        # payments hang.
+        session_s = others.data.get("session_timeout_s", MAX_SESSION_S)
+        if interval_s * MIN_HEARTBEATS_PER_SESSION > session_s:
+            raise ValueError(f"{interval_s:g} s is more than a third of SESSION_TIMEOUT_S ({session_s:g} s)")
+        return interval_s
 
     @field_validator("order_life_days")
     @classmethod

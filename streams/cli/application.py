@@ -9,6 +9,7 @@ COMMAND_MODULES = (
     "programs",
     "demo",
     "topics",
+    "topology",
     "schemas",
     "payments",
     "dlq",

@@ -7,7 +7,8 @@ import pytest
 from schemas import topics
 from schemas.misconfigured import MisconfiguredError
 from streams.bootstrap import DAY_MS, rules_of
-from streams.settings import DEAD_LETTER_LIFE_DAYS, load, variables
+from streams.kafka.faust_app import BROKER_REQUEST_TIMEOUT_S
+from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, load, variables
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,35 @@ def test_load_refuses_orders_that_are_forgotten_before_their_keys(
         monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", order)
     with pytest.raises(MisconfiguredError, match=r"PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS: .*pay twice"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"STREAM_SESSION_TIMEOUT_S": "6", "STREAM_HEARTBEAT_INTERVAL_S": "2.5"}, "STREAM_HEARTBEAT_INTERVAL_S: "),
+        ({"STREAM_SESSION_TIMEOUT_S": "2"}, "STREAM_HEARTBEAT_INTERVAL_S: "),  # by the default of the other
+        ({"STREAM_SESSION_TIMEOUT_S": "90"}, "STREAM_SESSION_TIMEOUT_S: "),
+        ({"KAFKA_MIN_INSYNC_REPLICAS": "2"}, "KAFKA_MIN_INSYNC_REPLICAS: "),
+        ({"KAFKA_REPLICATION_FACTOR": "3", "KAFKA_MIN_INSYNC_REPLICAS": "4"}, "KAFKA_MIN_INSYNC_REPLICAS: "),
+    ],
+)
+def test_load_refuses_two_settings_that_contradict(
+    monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], told: str
+) -> None:
+    for name, value in changed.items():
+        monkeypatch.setenv(f"PAYMENT_ENGINE_{name}", value)
+    with pytest.raises(MisconfiguredError, match=f"PAYMENT_ENGINE_{told}"):
+        load()
+
+
+def test_load_takes_a_heartbeat_of_a_third_of_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_SESSION_TIMEOUT_S", "6")
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_HEARTBEAT_INTERVAL_S", "2")
+    assert load().stream.heartbeat_interval_s == 2
+
+
+def test_longest_session_is_below_the_longest_wait_for_an_answer() -> None:
+    assert MAX_SESSION_S < BROKER_REQUEST_TIMEOUT_S
 
 
 def test_load_takes_orders_that_are_kept_as_long_as_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:

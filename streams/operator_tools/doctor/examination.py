@@ -66,7 +66,8 @@ def _cluster(settings: Settings, wish: Wish, clock_ms: Callable[[], int]) -> Ite
             yield from partitioner_check.judge_log(log)
             if not wish.probe_clock:
                 yield from clock_check.judge_log(log, now_ms=clock_ms())
-        yield from workers_check.judge(cluster_facts.gather_groups(connection, cluster, GROUPS))
+        groups = cluster_facts.gather_groups(connection, cluster, GROUPS)
+        yield from workers_check.judge(groups, kept_ms=topics_check.kept_ms(cluster), now_ms=clock_ms())
 
 
 def _has_all_topics(cluster: ClusterState) -> bool:
