@@ -80,7 +80,7 @@ _PLAIN_BYTES: Final = bytes(range(128)) + b"|" * 128  # what is no ASCII ends a 
 # A part of each name of `card_numbers`' secrets: a quick look.
 _SECRET_STEMS: Final = ("cvv", "cvc", "cvn", "csc", "cav", "secur", "verif", "valid", "track", "mag", "pin")
 _NAME: Final = re.compile(r"(?<![\w.\- ])([\w.\- ]{3,})\\?[\"']?\s{0,8}[:=>]")
-_AVRO_FRAME: Final = b"\x00"  # the first byte of Confluent's framing
+_AVRO_FRAME: Final = b"\x00\x00"  # Confluent's framing: a zero, and a schema id of four bytes, counted up from 1
 _LONG: Final = re.compile(rb"[\x80-\xff]{5,9}[\x00-\x7f]")  # an Avro long as large as a card number
 
 
