@@ -1,7 +1,7 @@
-"""One record of `gateway.requests.v1`, from its bytes to a durable result or a durable dead letter.
+"""One record of `gateway.requests.v1`, from its bytes to a durable result.
 
-Called by the worker, once for each record it takes; what it returns from is done and may be committed. Calls the
-codec, the gateways (through `calls`) and the log writer. Knows nothing of consumers and offsets.
+Called by the log worker for each record it takes; what it returns from is done and may be committed. Calls the codec,
+the gateways (through `gateway_calls`) and the log writer. Knows nothing of consumers and offsets.
 """
 
 import asyncio
