@@ -14,9 +14,10 @@ GatewayError
 │   └── InDoubtError            it may or may not have had its effect
 ├── UnauthenticError          a webhook that is not the gateway's: refuse it and store nothing
 ├── UntranslatableError       a webhook that is authentic and cannot be read: dead letter
-├── MisconfiguredError        settings or a policy that cannot work: refuse to start, or refuse the policy
 └── InvariantViolatedError    a request that this engine must never have made: stop the worker
 ```
+
+Settings or a policy that cannot work are a `schemas.misconfigured.MisconfiguredError`: refuse to start, or the policy.
 """
 
 from collections.abc import Mapping
@@ -60,10 +61,6 @@ class UnauthenticError(GatewayError):
 
 class UntranslatableError(GatewayError):
     """An authentic webhook that this version cannot read. It belongs into the dead letters."""
-
-
-class MisconfiguredError(GatewayError):
-    """Settings or a policy that cannot work; the message says which value and why."""
 
 
 class InvariantViolatedError(GatewayError):

@@ -20,8 +20,8 @@ from itertools import cycle, islice
 from typing import Final, Protocol
 
 from gateway_adapters.contract import Capabilities
-from gateway_adapters.errors import MisconfiguredError
 from schemas.identifiers import GatewayName, InvalidIdentifierError, OriginId, origin_id
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command, PaymentRequested, kind_of
 from schemas.records.policies import OriginPolicy

@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway_adapters.contract import Capabilities, Gateway
-from gateway_adapters.errors import MisconfiguredError
 from gateway_adapters.http_transport import TransportLimits
 from gateway_adapters.mock.client import CAPABILITIES as MOCK_CAPABILITIES
 from gateway_adapters.mock.client import MockGateway, MockSettings
 from gateway_adapters.mock.translate import NAME as MOCK
 from schemas.identifiers import GatewayName
+from schemas.misconfigured import MisconfiguredError
 
 TOTAL_MARGIN_S: Final = 5.0
 """For writing the request and for an answer that comes in pieces, each within the read time-out."""

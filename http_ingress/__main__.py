@@ -15,12 +15,14 @@ import structlog
 
 from http_ingress.compose import compose
 from http_ingress.replies.waiters import FeedLostError
+from schemas.misconfigured import MisconfiguredError
 from streams import bootstrap, settings
+from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import LogError
-from streams.settings import MisconfiguredError, Settings
+from streams.settings import Settings
 from streams.telemetry import logs
+from streams.topology import INGRESS
 
-COMPONENT: Final = "ingress"
 EXIT_UNABLE: Final = 2
 _log = structlog.get_logger(__name__)
 
@@ -35,7 +37,7 @@ async def serve(loaded: Settings) -> None:
     gateways = bootstrap.gateways_of(loaded)
     program = compose(
         loaded,
-        connection=bootstrap.connection_of(loaded, client_id="payment-engine-ingress"),
+        connection=connection_of(loaded.kafka, client_id=INGRESS.client_id),
         codec=codec,
         webhooks=gateways,
     )
@@ -44,7 +46,7 @@ async def serve(loaded: Settings) -> None:
         if loaded.http.dev:
             _log.warning("dev_mode", reason="no API keys: anybody may act for any origin")
         _log.info("ready", host=loaded.http.host, port=port)
-        sys.stdout.write(f"READY {COMPONENT} {port}\n")
+        sys.stdout.write(f"READY {INGRESS.name} {port}\n")
         sys.stdout.flush()
         await told_to_stop.wait()
     finally:
@@ -70,11 +72,11 @@ def main() -> int:
     ).parse_args()
     try:
         loaded = settings.load()
-        logs.configure(component=COMPONENT, level=loaded.telemetry.log_level, form=loaded.telemetry.log_format)
+        logs.configure(component=INGRESS.name, level=loaded.telemetry.log_level, form=loaded.telemetry.log_format)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(serve(loaded))
     except (MisconfiguredError, LogError, FeedLostError, OSError) as error:
-        sys.stderr.write(f"{COMPONENT} cannot start: {error}\n")
+        sys.stderr.write(f"{INGRESS.name} cannot start: {error}\n")
         return EXIT_UNABLE
     return 0
 

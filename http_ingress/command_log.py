@@ -15,10 +15,11 @@ from schemas import topics
 from schemas.event_types import TYPES
 from schemas.identifiers import CommandId
 from schemas.messages import Envelope, Headers, MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.gateway import WebhookReceived
 from schemas.records.payments import PaymentQueried
-from streams.kafka_clients.errors import BackpressureError, MisconfiguredError, RetryableError
+from streams.kafka_clients.errors import BackpressureError, RetryableError
 
 SOURCE: Final = "payment-engine/ingress"
 

@@ -17,10 +17,11 @@ from http_ingress.server import HttpServer
 from http_ingress.settings import IngressSettings, reply_partition_of
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import HttpSettings, MisconfiguredError, Settings
+from streams.settings import HttpSettings, Settings
 
 
 class IngressProgram:

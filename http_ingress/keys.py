@@ -15,8 +15,9 @@ from typing import Final
 from http_ingress.access.api_keys import append_record, create_key
 from schemas import identifiers
 from schemas.identifiers import InvalidIdentifierError
+from schemas.misconfigured import MisconfiguredError
 from streams import settings
-from streams.settings import HttpSettings, MisconfiguredError
+from streams.settings import HttpSettings
 
 EXIT_MISCONFIGURED: Final = 3
 _PEPPER_BYTES: Final = 32

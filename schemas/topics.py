@@ -32,16 +32,25 @@ REPLIES: Final = "payments.replies.v1"
 DLQ: Final = "payments.dlq.v1"
 POLICIES: Final = "policies.v1"
 
-# Faust names a changelog `<app id>-<table>-changelog`.
-ORDERS_CHANGELOG: Final = "orders-orders-changelog"
-TIMERS_CHANGELOG: Final = "orders-timers-changelog"
-CLAIMS_CHANGELOG: Final = "claims-claims-changelog"
+
+def changelog_topic(app_id: str, table: str) -> str:
+    """Return the name of the changelog of an app's table. It is Faust's own rule, which is not asked of us."""
+    return f"{app_id}-{table}-changelog"
+
+
+ORDERS_CHANGELOG: Final = changelog_topic("orders", "orders")
+TIMERS_CHANGELOG: Final = changelog_topic("orders", "timers")
+CLAIMS_CHANGELOG: Final = changelog_topic("claims", "claims")
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
-MAX_LETTER_BYTES: Final = 2 * 1_048_588
-"""A dead letter holds a whole record of another topic, and must fit however large that was."""
+MAX_RECORD_BYTES: Final = 1_048_588
+"""Kafka's own default of `max.message.bytes`."""
+
+MAX_LETTER_BYTES: Final = 2_000_000
+"""Largest dead letter that is written, key and headers included. It holds a whole record of another topic, and must fit
+however large that was; its topic takes a little more."""
 
 
 TIMESTAMP_TYPE: Final = "LogAppendTime"
@@ -74,7 +83,7 @@ class Topic:
     cleanup: Cleanup
     retention_ms: int | None  # None: compacted, kept for ever
     partition_rule: PartitionRule
-    max_record_bytes: int = 1_048_588  # Kafka's own default
+    max_record_bytes: int = MAX_RECORD_BYTES
     min_compaction_lag_ms: int | None = None  # of a changelog: no record is compacted away before
     public: bool = False
     """Whether strangers append to it. The broker keeps their records uncompressed, and so refuses what is larger than
@@ -141,7 +150,7 @@ CATALOGUE: tuple[Topic, ...] = (
         cleanup=Cleanup.DELETE,
         retention_ms=30 * DAY_MS,
         partition_rule=PartitionRule.MURMUR2,
-        max_record_bytes=MAX_LETTER_BYTES,
+        max_record_bytes=2 * MAX_RECORD_BYTES,
     ),
     Topic(
         name=POLICIES,

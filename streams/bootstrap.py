@@ -16,15 +16,15 @@ import structlog
 from gateway_adapters.contract import Gateway
 from gateway_adapters.policy import ANY_ORIGIN, default_policy
 from gateway_adapters.registry import GatewayOptions, build_gateways
-from schemas import topics
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.records.timers import OpenTimer
 from schemas.schema_ids import SchemaIds
+from streams import topology
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
-from streams.agents import timers as timer_table
 from streams.agents.shell import AgentShell
 from streams.agents.sweep import Sweeper, finished_orders, old_claims
 from streams.agents.timers import TimerClock, TimerHeap
@@ -33,31 +33,16 @@ from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
-from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import MisconfiguredError, Settings
+from streams.settings import Settings
 from streams.telemetry import logs
 
 DAY_MS = 24 * 3_600_000
 
 log = structlog.get_logger(__name__)
-
-
-def connection_of(settings: Settings, *, client_id: str) -> KafkaConnection:
-    """Return how the broker is reached."""
-    kafka = settings.kafka
-    return KafkaConnection(
-        bootstrap_servers=kafka.bootstrap_servers,
-        client_id=client_id,
-        security_protocol=kafka.security_protocol,
-        sasl_mechanism=kafka.sasl_mechanism,
-        sasl_username=kafka.sasl_username,
-        sasl_password=None if kafka.sasl_password is None else kafka.sasl_password.get_secret_value(),
-        ssl_cafile=kafka.ssl_cafile,
-        request_timeout_s=kafka.request_timeout_s,
-    )
 
 
 def codec_of(settings: Settings) -> MessageCodec:
@@ -96,10 +81,10 @@ def gateways_of(settings: Settings) -> Mapping[GatewayName, Gateway]:
     )
 
 
-def worker_settings_of(settings: Settings) -> WorkerSettings:
+def worker_settings_of(settings: Settings, component: topology.Component) -> WorkerSettings:
     """Return how a Faust worker behaves."""
     stream, kafka = settings.stream, settings.kafka
-    connection = connection_of(settings, client_id="payment-engine")
+    connection = connection_of(kafka, client_id=component.client_id)
     login = None
     if kafka.sasl_username is not None and kafka.sasl_password is not None:
         login = SaslLogin(
@@ -108,6 +93,7 @@ def worker_settings_of(settings: Settings) -> WorkerSettings:
             password=kafka.sasl_password.get_secret_value(),
         )
     return WorkerSettings(
+        client_id=component.client_id,
         data_dir=stream.state_dir,
         instance_id=stream.instance_id,
         standby_replicas=stream.standby_replicas,
@@ -144,7 +130,7 @@ def policies_from(follower: PolicyFollower, gateways: tuple[GatewayName, ...]) -
 async def run_orders(settings: Settings) -> None:
     """Run one worker of the orders app."""
     codec = await asyncio.to_thread(codec_of, settings)
-    connection = connection_of(settings, client_id="payment-engine-orders")
+    connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
     gateways = gateways_of(settings)
     rules = rules_of(settings, gateways)
     from streams.kafka.worker import build_worker  # Faust: half a second that the ingress need not wait for
@@ -170,7 +156,7 @@ async def run_orders(settings: Settings) -> None:
     def partitions_ready(numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
         found: dict[int, list[OpenTimer]] = {number: [] for number in numbers}
         # The timers alone: to go through every order of the table would take seconds before the first input.
-        for row in worker.live_rows(timer_table.TABLE):
+        for row in worker.live_rows(topology.TIMERS_TABLE):
             found[row.partition].append(codec.decode_row(OpenTimer, row.value))
         for number, timers in found.items():
             heap.replace(number, timers)
@@ -181,18 +167,18 @@ async def run_orders(settings: Settings) -> None:
             heap.drop(number)
 
     worker = build_worker(
-        app_id=orders_agent.COMPONENT,
+        app_id=topology.ORDERS.name,
         bootstrap_servers=settings.kafka.bootstrap_servers,
-        source_topics=orders_agent.SOURCE_TOPICS,
-        tables=[orders_agent.TABLE, timer_table.TABLE],
+        source_topics=topology.ORDERS.source_topics,
+        tables=topology.ORDERS.tables,
         partitions=settings.kafka.partitions,
-        handler=AgentShell(take, codec=codec, component=orders_agent.COMPONENT, accepted=agent.accepted).handle,
-        settings=worker_settings_of(settings),
+        handler=AgentShell(take, codec=codec, component=topology.ORDERS.name, accepted=agent.accepted).handle,
+        settings=worker_settings_of(settings, topology.ORDERS),
         on_partitions_ready=partitions_ready,
         on_partitions_revoked=partitions_revoked,
     )
     sweeper = Sweeper(
-        lambda: worker.live_rows(orders_agent.TABLE),
+        lambda: worker.live_rows(topology.ORDERS_TABLE),
         finished_orders(codec, rules),
         codec=codec,
         log_writer=writer,
@@ -200,28 +186,28 @@ async def run_orders(settings: Settings) -> None:
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer), _started(follower):
-        await _serve("orders", worker, background=[clock.run, sweeper.run])
+        await _serve(topology.ORDERS.name, worker, background=[clock.run, sweeper.run])
 
 
 async def run_claims(settings: Settings) -> None:
     """Run one worker of the claims app."""
     codec = await asyncio.to_thread(codec_of, settings)
-    writer = LogWriter(connection_of(settings, client_id="payment-engine-claims"))
+    writer = LogWriter(connection_of(settings.kafka, client_id=topology.CLAIMS.client_id))
     from streams.kafka.worker import build_worker
 
     rules = rules_of(settings, {})
     agent = claims_agent.ClaimsAgent(codec, partitions=settings.kafka.partitions, rules=rules)
     worker = build_worker(
-        app_id=claims_agent.COMPONENT,
+        app_id=topology.CLAIMS.name,
         bootstrap_servers=settings.kafka.bootstrap_servers,
-        source_topics=[topics.CLAIMS],
-        tables=[claims_agent.TABLE],
+        source_topics=topology.CLAIMS.source_topics,
+        tables=topology.CLAIMS.tables,
         partitions=settings.kafka.partitions,
-        handler=AgentShell(agent.take, codec=codec, component=claims_agent.COMPONENT).handle,
-        settings=worker_settings_of(settings),
+        handler=AgentShell(agent.take, codec=codec, component=topology.CLAIMS.name).handle,
+        settings=worker_settings_of(settings, topology.CLAIMS),
     )
     sweeper = Sweeper(
-        lambda: worker.live_rows(claims_agent.TABLE),
+        lambda: worker.live_rows(topology.CLAIMS_TABLE),
         old_claims(codec, rules),
         codec=codec,
         log_writer=writer,
@@ -229,7 +215,7 @@ async def run_claims(settings: Settings) -> None:
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer):
-        await _serve("claims", worker, background=[sweeper.run])
+        await _serve(topology.CLAIMS.name, worker, background=[sweeper.run])
 
 
 async def run_executor(settings: Settings) -> None:
@@ -238,7 +224,7 @@ async def run_executor(settings: Settings) -> None:
     options = settings.executor
     gateways = gateways_of(settings)
     executor = GatewayExecutor(
-        connection_of(settings, client_id="payment-engine-executor"),
+        connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id),
         codec,
         gateways,
         ExecutorOptions(
@@ -250,7 +236,7 @@ async def run_executor(settings: Settings) -> None:
         ),
     )
     try:
-        await _serve("executor", executor)
+        await _serve(topology.EXECUTOR.name, executor)
     finally:
         await asyncio.gather(*(gateway.close() for gateway in gateways.values()))
 
@@ -327,8 +313,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 COMPONENTS: Mapping[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
-    "orders": run_orders,
-    "claims": run_claims,
-    "executor": run_executor,
+    topology.ORDERS.name: run_orders,
+    topology.CLAIMS.name: run_claims,
+    topology.EXECUTOR.name: run_executor,
 }
 """The components that this file composes. The ingress composes itself: `http_ingress` imports `streams`."""

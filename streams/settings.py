@@ -15,6 +15,9 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from schemas.misconfigured import MisconfiguredError
+from streams.topology import MERCHANTS_PORT
+
 PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = 30
 """The retention of `payments.dlq.v1` (`schemas.topics`). A command that is redriven when neither row nor key knows it
@@ -22,10 +25,6 @@ any more would be carried out again."""
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
-class MisconfiguredError(Exception):
-    """A setting is wrong; the message names each one. The program refuses to start."""
 
 
 class _Group(BaseSettings):
@@ -166,7 +165,7 @@ class HttpSettings(_Group):
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: Port = Field(default=8080, description="Port to listen on; 0 takes a free one.")
+    port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
     dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
     keys_file: Path | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."

@@ -21,7 +21,7 @@ import structlog
 from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S, MAX_API_KEY_CHARS, MAX_API_KEYS, MAX_KEY_FILE_BYTES
 from schemas import identifiers
 from schemas.identifiers import InvalidIdentifierError, OriginId
-from streams.settings import MisconfiguredError
+from schemas.misconfigured import MisconfiguredError
 
 ApiKey = NewType("ApiKey", str)
 

@@ -12,10 +12,9 @@ from streams.agents.intake import Intake, RefusedError
 from streams.domain.claims import decide_claim
 from streams.domain.limits import Rules
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
+from streams.topology import CLAIMS, CLAIMS_TABLE
 
-COMPONENT = "claims"
-TABLE = "claims"
-SOURCE = "payment-engine/claims"
+SOURCE = CLAIMS.event_source
 
 
 class ClaimsAgent:
@@ -34,7 +33,7 @@ class ClaimsAgent:
             raise RefusedError(DeadLetterReason.UNKNOWN_TYPE, f"{taken.envelope.type} does not belong on this topic")
         key = identifiers.claim_key(record.origin_id, record.idempotency_key)
         self._intake.require_key(event, key)
-        stored = read(TABLE, key)
+        stored = read(CLAIMS_TABLE, key)
         before = None if stored is None else self._codec.decode_row(ClaimRow, stored)
         after, verdict = decide_claim(before, record, event.timestamp_ms, self._rules)
         return Step(
@@ -43,7 +42,7 @@ class ClaimsAgent:
         )
 
     def _write(self, key: bytes, row: ClaimRow | None) -> RowWrite:
-        return RowWrite(table=TABLE, key=key, value=None if row is None else self._codec.encode_row(row))
+        return RowWrite(table=CLAIMS_TABLE, key=key, value=None if row is None else self._codec.encode_row(row))
 
     def _verdict(self, verdict: ClaimDecided, traceparent: str | None) -> Outgoing:
         message = self._codec.encode(

@@ -11,7 +11,7 @@ from functools import partial
 from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import UntranslatableError
 from gateway_adapters.policy import plan_for
-from schemas import identifiers, topics
+from schemas import identifiers
 from schemas.card_numbers import holds_card_number
 from schemas.commands_validation import InvalidCommandError, validate
 from schemas.identifiers import GatewayName, InvalidIdentifierError, OrderId, OriginId
@@ -26,7 +26,6 @@ from schemas.records.timers import OpenTimer, TimerFired
 from schemas.vocabulary import DeadLetterReason, Outcome
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.speech import Speech
-from streams.agents.timers import TABLE as TIMERS_TABLE
 from streams.agents.timers import TimerHeap, timer_key
 from streams.domain.inputs import (
     CommandReceived,
@@ -41,17 +40,7 @@ from streams.domain.order import decide
 from streams.domain.outputs import ClearTimer, Output, Reply, SetTimer
 from streams.domain.views import answer_query
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
-
-TABLE = "orders"
-COMPONENT = "orders"
-SOURCE_TOPICS = (
-    topics.COMMANDS,
-    topics.VERDICTS,
-    topics.GATEWAY_RESULTS,
-    topics.WEBHOOKS,
-    topics.TIMERS,
-    topics.QUERIES,
-)
+from streams.topology import ORDERS_TABLE, TIMERS_TABLE
 
 Policies = Callable[[], Mapping[str, OriginPolicy]]
 
@@ -100,7 +89,7 @@ class OrdersAgent:
         origin, order, inputs = self._inputs(event, taken)
         self._intake.require_key(event, order.encode())
         key = identifiers.row_key(origin, order)
-        stored = read(TABLE, key)
+        stored = read(ORDERS_TABLE, key)
         before = None if stored is None else self._codec.decode_row(OrderRow, stored)
         row = before
         outputs: list[Output] = []
@@ -187,7 +176,7 @@ class OrdersAgent:
     def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())
         self._intake.require_reply_partition(query.reply_partition)
-        stored = read(TABLE, identifiers.row_key(query.origin_id, query.order_id))
+        stored = read(ORDERS_TABLE, identifiers.row_key(query.origin_id, query.order_id))
         row = None if stored is None else self._codec.decode_row(OrderRow, stored)
         reply = answer_query(row, query, event.timestamp_ms)
         message = self._speech.reply(reply, to_partition=query.reply_partition, now_ms=event.timestamp_ms)
@@ -199,7 +188,9 @@ class OrdersAgent:
         rows: list[RowWrite] = []
         if row != before or (event.possible_replay and row is not None):
             # A replayed input writes its row again: the first write may have been lost with the worker.
-            rows.append(RowWrite(table=TABLE, key=key, value=None if row is None else self._codec.encode_row(row)))
+            rows.append(
+                RowWrite(table=ORDERS_TABLE, key=key, value=None if row is None else self._codec.encode_row(row))
+            )
         speak: list[Outgoing] = []
         for output in outputs:
             match output:

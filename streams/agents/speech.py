@@ -15,8 +15,9 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied
 from streams.domain.outputs import CallGateway, Message, Publish, Reply, SendClaim
 from streams.kafka.step import Outgoing
+from streams.topology import ORDERS
 
-SOURCE = "payment-engine/orders"
+SOURCE = ORDERS.event_source
 
 
 class Speech:

@@ -24,7 +24,6 @@ from streams.kafka_clients.producer import AppendedRecord, LogWriter
 
 log = structlog.get_logger(__name__)
 
-TABLE = "timers"
 SOURCE = "payment-engine/timers"
 # The clock looks again at least this often, so that a wake-up lost to a suspended machine costs seconds.
 MAX_SLEEP_S = 5.0

@@ -78,7 +78,7 @@ def set_policy(
         from schemas.records.policies import OriginPolicy
         from streams.cli.tools import opened
         from streams.operator_tools import policies
-        from streams.operator_tools.kafka_log import connection_of
+        from streams.operator_tools.kafka_log import operator_connection
 
         wish = OriginPolicy(
             origin_id=origin,
@@ -91,7 +91,7 @@ def set_policy(
         )
         policies.check(wish)
         with opened() as tools:
-            connection = connection_of(tools.settings.kafka)
+            connection = operator_connection(tools.settings.kafka)
             written = policies.change(connection, tools.codec, wish, now_ms=wall_clock_ms())
         if output is Output.JSON:
             print_json(_as_json(written))

@@ -76,15 +76,15 @@ def _worker(component: str) -> Callable[[], None]:
 @contextmanager
 def worker_failures() -> Iterator[None]:
     """Say in one line what whoever runs a worker can mend; a defect keeps its trace, for the worker's supervisor."""
-    from gateway_adapters.errors import MisconfiguredError as GatewayMisconfiguredError
+    from schemas.misconfigured import MisconfiguredError
     from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
-    from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+    from streams.kafka_clients.errors import RetryableError
 
     try:
         yield
     except TopicsNotReadyError as error:
         fail(f"refusing to start: {error}; `payment-engine topics plan` tells more", ExitCode.MISCONFIGURED)
-    except (GatewayMisconfiguredError, LocalRowsLockedError, MisconfiguredError) as error:
+    except (MisconfiguredError, LocalRowsLockedError) as error:
         fail(f"refusing to start: {error}", ExitCode.MISCONFIGURED)
     except RetryableError as error:
         fail(f"the log does not answer as it must: {error}; `payment-engine doctor` tells more", ExitCode.UNREACHABLE)

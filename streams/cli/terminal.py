@@ -82,8 +82,8 @@ def fail(message: str, code: ExitCode) -> Never:
 @contextmanager
 def expected_failures() -> Iterator[None]:
     """End the command in one line and an exit code for what can happen; a defect keeps its trace."""
+    from schemas.misconfigured import MisconfiguredError
     from streams.operator_tools.errors import NotFoundError, OperationError, RefusedError
-    from streams.settings import MisconfiguredError
 
     try:
         yield

@@ -50,7 +50,7 @@ def apply(
 
 def _admin_rows(*, apply: bool) -> Sequence["TopicRow"]:
     from streams.kafka_clients.admin import TopicAdmin, TopicSizes
-    from streams.operator_tools.kafka_log import connection_of, translated
+    from streams.operator_tools.kafka_log import operator_connection, translated
     from streams.operator_tools.reachability import require_broker
     from streams.settings import load
 
@@ -62,7 +62,7 @@ def _admin_rows(*, apply: bool) -> Sequence["TopicRow"]:
         min_insync_replicas=kafka.min_insync_replicas,
     )
     with translated():
-        admin = TopicAdmin(connection_of(kafka), sizes)
+        admin = TopicAdmin(operator_connection(kafka), sizes)
         return admin.apply() if apply else admin.plan()
 
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
+from schemas.misconfigured import MisconfiguredError
 from streams.development.local_engine import Component, ComponentFailedError, LocalEngine, port_is_free
-from streams.settings import MisconfiguredError
 
 MAX_RESTARTS = 20
 WATCH_INTERVAL_S = 0.5

@@ -26,10 +26,10 @@ from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.log_reader import LogRecord
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
 from streams.telemetry import metrics, spans
+from streams.topology import EXECUTOR
 
 log = structlog.get_logger(__name__)
 
-COMPONENT = "executor"
 MAX_RETRY_WAIT_S = 1.0
 
 CallKey = tuple[OpId, CallKind, int, int]
@@ -170,7 +170,7 @@ class RequestHandler:
         )
 
     async def _dead_letter(self, record: LogRecord, reason: DeadLetterReason, detail: str) -> None:
-        letter = dead_letter_of(record, component=COMPONENT, reason=reason, detail=detail)
+        letter = dead_letter_of(record, component=EXECUTOR.name, reason=reason, detail=detail)
         log.error(
             "dead_letter", reason=letter.reason, topic=record.topic, partition=record.partition, offset=record.offset
         )
@@ -209,7 +209,7 @@ class RequestHandler:
         refused = result.outcome is Outcome.NOT_EXECUTED and result.kind is not CallKind.INQUIRE
         return Envelope(
             id=result_id(request),
-            source=f"payment-engine/{COMPONENT}",
+            source=EXECUTOR.event_source,
             type=TYPES[GatewayCallCompleted],
             subject=request.payment_id,
             time_ms=result.completed_at_ms,

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from schemas import topics
+from streams.topology import EXECUTOR
 
 # Between the end of a bounded drain and the moment when the group gives this member up.
 REBALANCE_MARGIN_S = 15.0
@@ -25,7 +26,7 @@ class ExecutorOptions:
     drain_timeout_s: float = 35.0  # longest wait for calls under way at a stop or rebalance; above call_timeout_s
     session_timeout_s: float = 10.0  # a silent worker loses its partitions after this
     commit_interval_s: float = 0.1  # between two commits; a crash repeats what was done since the last
-    group: str = "executor"
+    group: str = EXECUTOR.name
     instance_id: str | None = None  # static membership: a restart within the session moves no partition
     requests_topic: str = topics.GATEWAY_REQUESTS
     results_topic: str = topics.GATEWAY_RESULTS

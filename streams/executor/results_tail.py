@@ -13,10 +13,11 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.messages import EncodedMessage
+from schemas.misconfigured import MisconfiguredError
 from streams.executor.answers import PastResult, PastResults
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_reader, partitions_of
-from streams.kafka_clients.errors import MisconfiguredError, classify
+from streams.kafka_clients.errors import classify
 
 log = structlog.get_logger(__name__)
 

@@ -26,6 +26,7 @@ from aiokafka.errors import KafkaError
 from gateway_adapters.contract import Gateway
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from streams.executor.answers import Memory, ReadPast
 from streams.executor.committer import Committer
 from streams.executor.handling import RequestHandler
@@ -134,7 +135,7 @@ class GatewayExecutor:
             if self._given_consumer is None:
                 watch_heartbeats(self._consumer, self._lease.renewed)
                 self._asked_at_s = watch_joins(self._consumer)
-        except (KafkaError, LogError, TimeoutError, OSError) as error:
+        except (KafkaError, LogError, MisconfiguredError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
         self._loops = [self._watched(self._take_requests()), self._watched(self._committer.run())]
@@ -268,7 +269,9 @@ class GatewayExecutor:
     async def _commit(self) -> None:
         if self._committer is None:
             return
-        with contextlib.suppress(LogError):  # refused, say, for want of a right: the next owner repeats
+        with contextlib.suppress(
+            LogError, MisconfiguredError
+        ):  # refused, say, for want of a right: the next owner repeats
             await self._committer.commit()
 
     async def give_up(self, partitions: Iterable[TopicPartition]) -> None:

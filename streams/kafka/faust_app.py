@@ -157,6 +157,7 @@ def build_app(
     app = WorkerApp(
         app_id,
         broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        broker_client_id=settings.client_id,
         broker_credentials=credentials_of(settings),
         broker_commit_interval=settings.commit_interval_s,
         broker_commit_every=COMMIT_EVERY_INPUTS,

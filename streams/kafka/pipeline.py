@@ -23,7 +23,7 @@ from typing import Protocol
 
 import structlog
 
-from schemas.topics import DLQ
+from schemas.topics import DLQ, MAX_LETTER_BYTES
 from streams.kafka import stamps
 from streams.kafka.errors import StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
@@ -31,7 +31,7 @@ from streams.kafka.partition_rows import StoredRow, put_own
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
-from streams.kafka.worker_settings import MAX_LETTER_BYTES, MAX_MESSAGE_BYTES, MAX_ROW_BYTES
+from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES
 from streams.kafka_clients.lease import Lease
 
 HEADER_OVERHEAD_BYTES = 16

@@ -24,11 +24,6 @@ _SAFE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 log = structlog.get_logger(__name__)
 
 
-def changelog_topic(app_id: str, table: str) -> str:
-    """The name of a table's changelog topic; whoever creates topics asks here."""
-    return f"{app_id}-{table}-changelog"
-
-
 class RowTable:
     """One table, in the partitions that are here."""
 

@@ -18,13 +18,14 @@ import structlog
 from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 
+from schemas.topics import changelog_topic
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import NotCopartitionedError, WorkerError
 from streams.kafka.faust_app import FaustParts, WorkerApp, WorkerHooks, build_app, credentials_of
 from streams.kafka.faust_tables import ChangelogTable
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Acknowledged, Pipeline
-from streams.kafka.row_tables import RowTable, changelog_topic
+from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import generation_above
 from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
@@ -323,7 +324,7 @@ def build_worker(
     """Returns a worker that is not started. Call it on the loop that will run it.
 
     Args:
-        app_id: the consumer group; also names the changelogs (`row_tables.changelog_topic`).
+        app_id: the consumer group; also names the changelogs (`schemas.topics.changelog_topic`).
         bootstrap_servers: `host:port` with commas.
         source_topics: read as one; an input's partition number is its lane, whatever its topic.
         tables: names; each has a compacted changelog topic, created beforehand.

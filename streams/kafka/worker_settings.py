@@ -11,9 +11,6 @@ MAX_MESSAGE_BYTES = 900 * 1024
 """Largest outgoing message, key and headers included: below the broker's default limit, which would refuse it after the
 decision was made."""
 
-MAX_LETTER_BYTES = 2_000_000
-"""Largest dead letter: it holds a whole record of another topic, and its own topic takes that (`schemas.topics`)."""
-
 MAX_REQUEST_BYTES = 2_097_152
 """Largest record that the producer sends at all; what a topic takes is the broker's to say."""
 
@@ -32,6 +29,8 @@ class SaslLogin:
 class WorkerSettings:
     """All times in seconds; the values in brackets are Faust's own defaults."""
 
+    client_id: str = "payment-engine"
+    """How the worker calls itself to the brokers: in their logs, quotas and metrics [faust-<version>]."""
     data_dir: Path | None = None
     """Folder of the local rows (RocksDB), for this worker alone. None: in memory, read back from the changelogs."""
     instance_id: str | None = None

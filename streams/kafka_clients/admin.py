@@ -23,9 +23,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
     ResourceType,
 )
 
+from schemas.misconfigured import MisconfiguredError
 from schemas.topics import CATALOGUE, TIMESTAMP_TYPE, PartitionRule, Topic
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from streams.kafka_clients.errors import RetryableError
 
 ADMIN_TIMEOUT_S = 30.0
 """Longest wait for one administrative request."""

@@ -1,7 +1,7 @@
 """How a broker is reached: the one value that every client is built from.
 
-Made by `bootstrap` from the settings; the environment is read there and not here. Turned into the options of the two
-client libraries, so that both reach the same broker in the same way.
+Made from the settings by `connection_of`; the environment is read there and not here. Turned into the options of the
+two client libraries, so that both reach the same broker in the same way.
 """
 
 import ssl
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from streams.kafka_clients import closed_transport, header_names, late_connections, own_cancellations
+from streams.settings import KafkaSettings
 
 closed_transport.install()
 header_names.install()
@@ -87,3 +88,18 @@ class KafkaConnection:
             options["sasl.username"] = self.sasl_username or ""
             options["sasl.password"] = self.sasl_password or ""
         return options
+
+
+def connection_of(settings: KafkaSettings, *, client_id: str) -> KafkaConnection:
+    """Return how the broker is reached by these settings, under this name (`streams.topology`)."""
+    password = settings.sasl_password
+    return KafkaConnection(
+        bootstrap_servers=settings.bootstrap_servers,
+        client_id=client_id,
+        security_protocol=settings.security_protocol,
+        sasl_mechanism=settings.sasl_mechanism,
+        sasl_username=settings.sasl_username,
+        sasl_password=None if password is None else password.get_secret_value(),
+        ssl_cafile=settings.ssl_cafile,
+        request_timeout_s=settings.request_timeout_s,
+    )

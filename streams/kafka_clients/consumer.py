@@ -13,9 +13,9 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from aiokafka.protocol.group import SyncGroupRequest
 
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients import lease
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import MisconfiguredError
 
 MAX_PARTITION_FETCH_BYTES = 1_048_576
 """What may be fetched ahead of a partition: a bound on memory, and room for a record of the largest size."""

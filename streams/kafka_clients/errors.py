@@ -5,8 +5,9 @@ LogError
 ├── RetryableError           the broker did not do it, or not provably: try again after `retry_after_s`
 │   ├── BackpressureError      nothing was sent, too much is under way: slow down, then try again
 │   └── UnconfirmedError       sent, not acknowledged in time: it may yet be written, so trying again may write it twice
-├── RejectedError            this record will never be taken (too large, no such partition): dead letter or refuse
-└── MisconfiguredError       credentials, authorization, protocol: refuse to start, or stop
+└── RejectedError            this record will never be taken (too large, no such partition): dead letter or refuse
+
+MisconfiguredError           credentials, authorization, protocol: refuse to start, or stop (`schemas.misconfigured`)
 ```
 
 `classify` is the one seam where foreign exceptions become these; a test fails when aiokafka grows one that it does
@@ -16,6 +17,8 @@ not know.
 import ssl
 
 import aiokafka.errors as foreign
+
+from schemas.misconfigured import MisconfiguredError
 
 DEFAULT_RETRY_AFTER_S = 1.0
 
@@ -46,10 +49,6 @@ class UnconfirmedError(RetryableError):
 
 class RejectedError(LogError):
     """The broker will never take this record as it is."""
-
-
-class MisconfiguredError(LogError):
-    """Nothing will work until somebody changes a setting or a permission."""
 
 
 _REJECTED: tuple[type[BaseException], ...] = (
@@ -85,13 +84,13 @@ _MISCONFIGURED: tuple[type[BaseException], ...] = (
 )
 
 
-def classify(error: BaseException) -> LogError:
+def classify(error: BaseException) -> LogError | MisconfiguredError:
     """Return what a foreign error means to the caller: by its class, never by its text.
 
     What is not known to be hopeless counts as retryable: giving up a record is the worse mistake.
     """
     name = type(error).__name__
-    if isinstance(error, LogError):
+    if isinstance(error, LogError | MisconfiguredError):
         return error
     if isinstance(error, _REJECTED):
         return RejectedError(name)

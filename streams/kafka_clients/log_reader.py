@@ -12,10 +12,11 @@ from typing import Any
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
+from schemas.misconfigured import MisconfiguredError
 from schemas.topics import partition_of
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_reader, partitions_of
-from streams.kafka_clients.errors import MisconfiguredError, RetryableError, classify
+from streams.kafka_clients.errors import RetryableError, classify
 
 MAX_RECORDS = 1_000_000
 """Default bound on what one read returns."""

@@ -22,13 +22,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from gateway_adapters import policy as rules
-from gateway_adapters.errors import MisconfiguredError as UnfitPolicyError
 from schemas.messages import DecodeError, MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import ReadingEndedError, build_reader, partitions_of
-from streams.kafka_clients.errors import MisconfiguredError, classify
+from streams.kafka_clients.errors import classify
 from streams.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -70,7 +70,7 @@ class PolicyView:
             return self._refused("the key is not the policy's origin")
         try:
             rules.validate(record)
-        except UnfitPolicyError as error:
+        except MisconfiguredError as error:
             return self._refused(str(error))
         self._replace({**self._policies, origin_id: record})
         return None

@@ -8,9 +8,9 @@ import dataclasses
 import uuid
 
 from gateway_adapters import policy as rules
-from gateway_adapters.errors import MisconfiguredError as UnfitPolicyError
 from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection
@@ -37,7 +37,7 @@ async def set_policy(
 
     Raises:
         RejectedError: the policy cannot be followed; the message says why.
-        LogError: as of `read_log` and `LogWriter.append`.
+        LogError, MisconfiguredError: as of `read_log` and `LogWriter.append`.
     """
     view = PolicyView(codec)
     async for record in read_log(connection, topic):
@@ -46,7 +46,7 @@ async def set_policy(
     policy = dataclasses.replace(wish, version=1 if current is None else current.version + 1, updated_at_ms=now_ms)
     try:
         rules.validate(policy)
-    except UnfitPolicyError as error:
+    except MisconfiguredError as error:
         raise RejectedError(str(error)) from error
     envelope = Envelope(
         id=str(uuid.uuid4()), source=SOURCE, type=TYPES[OriginPolicy], subject=policy.origin_id, time_ms=now_ms

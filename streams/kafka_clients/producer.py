@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 from aiokafka.errors import KafkaError
 
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.abandonable import AbandonableProducer
 from streams.kafka_clients.circuit import Circuit, CircuitState
 from streams.kafka_clients.connection import KafkaConnection
@@ -25,7 +26,6 @@ from streams.kafka_clients.deliveries import Deliveries
 from streams.kafka_clients.errors import (
     BackpressureError,
     LogError,
-    MisconfiguredError,
     RejectedError,
     RetryableError,
     UnconfirmedError,
@@ -191,7 +191,7 @@ class LogWriter:
             record = await self._deliver(
                 topic, key, value, headers, partition, started_s + timeout_s, is_probe=is_probe
             )
-        except LogError as error:
+        except (LogError, MisconfiguredError) as error:
             metrics.count("log_appends", topic=topic, result=type(error).__name__)
             raise
         metrics.count("log_appends", topic=topic, result="appended")
@@ -329,7 +329,7 @@ class LogWriter:
         elif not isinstance(error, UnconfirmedError):  # that one is ours (`_settle_left`), and no news of the log
             self._failed(classify(error), producer)
 
-    def _failed(self, failure: LogError, producer: Any) -> None:
+    def _failed(self, failure: LogError | MisconfiguredError, producer: Any) -> None:
         if isinstance(failure, _KEEPS_PRODUCER):
             return
         if self._circuit.failed(self._clock_s()):

@@ -9,8 +9,9 @@ import asyncio
 import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.consumer import GroupConsumer
-from streams.kafka_clients.errors import MisconfiguredError, classify
+from streams.kafka_clients.errors import classify
 from streams.log_worker.owned_partitions import OwnedPartitions
 from streams.telemetry import metrics
 

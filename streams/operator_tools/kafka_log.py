@@ -13,14 +13,15 @@ from typing import Self
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import LogError, MisconfiguredError, RejectedError
+from streams.kafka_clients.connection import KafkaConnection, connection_of
+from streams.kafka_clients.errors import LogError, RejectedError
 from streams.kafka_clients.log_reader import ReadFrom, end_offsets, read_log
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
-from streams.operator_tools.errors import NotFoundError, OperationError, RefusedError, UnreachableError
+from streams.operator_tools.errors import NotFoundError, RefusedError, UnreachableError
 from streams.operator_tools.log import MAX_RECORDS, LogRecord, NewRecord, Position
 from streams.operator_tools.reachability import require_broker
 from streams.settings import KafkaSettings
+from streams.topology import OPERATOR_CLIENT_ID
 
 CHUNK_RECORDS = 500
 """Records handed over at a time: one step of the event loop each would cost more than reading them."""
@@ -29,26 +30,16 @@ APPEND_TIMEOUT_S = 15.0
 MAX_BATCH_RECORDS = 1_000
 
 
-def connection_of(settings: KafkaSettings) -> KafkaConnection:
-    """Return how the broker is reached, by the settings."""
-    password = settings.sasl_password
-    return KafkaConnection(
-        bootstrap_servers=settings.bootstrap_servers,
-        client_id="payment-engine-operator",
-        security_protocol=settings.security_protocol,
-        sasl_mechanism=settings.sasl_mechanism,
-        sasl_username=settings.sasl_username,
-        sasl_password=None if password is None else password.get_secret_value(),
-        ssl_cafile=settings.ssl_cafile,
-        request_timeout_s=settings.request_timeout_s,
-    )
+def operator_connection(settings: KafkaSettings) -> KafkaConnection:
+    """Return how an operator's tools reach the broker, by the settings."""
+    return connection_of(settings, client_id=OPERATOR_CLIENT_ID)
 
 
 @contextmanager
 def open_log(settings: KafkaSettings) -> Iterator["KafkaLog"]:
     """Yield the log once a broker answers; close it after. Raises: UnreachableError, soon and with a cause."""
     require_broker(settings)
-    with KafkaLog(connection_of(settings)) as log:
+    with KafkaLog(operator_connection(settings)) as log:
         yield log
 
 
@@ -164,14 +155,10 @@ async def _closed(records: AsyncIterator[LogRecord]) -> None:
 
 @contextlib.contextmanager
 def translated() -> Iterator[None]:
-    """Turn what the clients raise into what an operator can act on."""
+    """Turn what the clients raise into what an operator can act on; a MisconfiguredError is that already."""
     try:
         yield
+    except RejectedError as error:
+        raise RefusedError(f"the broker refuses: {error}") from error
     except LogError as error:
-        raise _operation_error(error) from error
-
-
-def _operation_error(error: LogError) -> OperationError:
-    if isinstance(error, MisconfiguredError | RejectedError):
-        return RefusedError(f"the broker refuses: {error}")
-    return UnreachableError(f"the broker did not do it in time: {error}")
+        raise UnreachableError(f"the broker did not do it in time: {error}") from error

@@ -8,9 +8,9 @@ import asyncio
 from collections.abc import Mapping
 
 from gateway_adapters import policy as rules
-from gateway_adapters.errors import MisconfiguredError
 from gateway_adapters.registry import CAPABILITIES
 from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection

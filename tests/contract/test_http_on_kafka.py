@@ -12,10 +12,10 @@ from http_ingress.__main__ import EXIT_UNABLE
 from http_ingress.compose import compose
 from schemas import topics
 from schemas.messages import MessageCodec, SchemaIds
+from schemas.misconfigured import MisconfiguredError
 from streams import settings as engine_settings
 from streams.development.local_engine import Component
 from streams.kafka_clients.connection import KafkaConnection
-from streams.settings import MisconfiguredError
 from tests.support.kafka_responder import responding
 from tests.support.kafka_topics import create_topics
 

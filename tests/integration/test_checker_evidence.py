@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from schemas import topics
 from streams.kafka.stamps import Stamp, to_header
 from streams.kafka_clients.connection import KafkaConnection
-from streams.operator_tools.doctor.workers_check import GROUPS
+from streams.topology import GROUPS
 from tests.support.checker import violations
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.evidence import EvidenceGatherer

@@ -13,13 +13,14 @@ import pytest
 import structlog
 
 from gateway_adapters.contract import CallResult
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.results_tail import ResultsTail
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients.consumer import build_group_consumer, watch_heartbeats, watch_joins
-from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.lease import now_s
 from streams.telemetry import logs
 from tests.support.embedded_process import embedded_broker_process

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import MisconfiguredError, RejectedError, RetryableError
+from streams.kafka_clients.errors import RejectedError, RetryableError
 from streams.kafka_clients.log_reader import ReadFrom, read_log
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.policy_writer import set_policy

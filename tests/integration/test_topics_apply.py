@@ -8,10 +8,11 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
+from schemas.misconfigured import MisconfiguredError
 from schemas.topics import CATALOGUE, DAY_MS, TIMESTAMP_TYPE, Cleanup, PartitionRule, Topic
 from streams.kafka_clients.admin import Action, TopicAdmin, TopicRow, TopicSizes
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from streams.kafka_clients.errors import RetryableError
 from tests.kafka_cluster import FoundKafka
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, unique

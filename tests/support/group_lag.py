@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_offsets import Place, begin_offsets, committed_offsets, end_offsets
-from streams.operator_tools.doctor.workers_check import GROUPS
+from streams.topology import GROUPS
 
 T = TypeVar("T")
 ASK_TIMEOUT_S = 10.0

@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
 from rocksdict import Rdict
 
+from schemas.topics import changelog_topic
 from streams.kafka.rocks_rows import RocksRows
-from streams.kafka.row_tables import changelog_topic
 from streams.kafka.stamps import UNSTAMPED, Stamp, from_headers
 
 READ_TIMEOUT_S = 300.0

@@ -27,13 +27,13 @@ from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import CallKind, OperationState, Outcome
 from streams.agents.claims import ClaimsAgent
 from streams.agents.intake import RefusedError
-from streams.agents.orders import TABLE, OrdersAgent
-from streams.agents.timers import TABLE as TIMERS_TABLE
+from streams.agents.orders import OrdersAgent
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import Step
 from streams.kafka_clients.log_reader import LogRecord
+from streams.topology import ORDERS_TABLE, TIMERS_TABLE
 from tests.support.exhibits import Evidence, LedgerEntry
 from tests.support.order_desk import SUCCESS, Said, completed
 from tests.support.replay import Replay
@@ -213,7 +213,7 @@ class StagedRun:
     def _carry_out(self, step: Step) -> None:
         for write in step.rows:
             self._tables[write.table, write.key] = write.value
-            if write.table == TABLE and write.value is not None:
+            if write.table == ORDERS_TABLE and write.value is not None:
                 version = 1 + sum(1 for key, _, _ in self.changelog if key == write.key)
                 self.changelog.append((write.key, Stamp(1, version), self.codec.decode_row(OrderRow, write.value)))
             if write.table == TIMERS_TABLE and write.value is not None:
@@ -271,7 +271,7 @@ class StagedRun:
 
     def state_of(self, op_id: str) -> OperationState:
         """Return how the operation stands."""
-        rows = (self.codec.decode_row(OrderRow, row) for row in self.rows(TABLE).values())
+        rows = (self.codec.decode_row(OrderRow, row) for row in self.rows(ORDERS_TABLE).values())
         return next(each.state for row in rows for each in row.operations if each.op_id == op_id)
 
     # What the checker reads

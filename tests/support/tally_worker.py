@@ -17,8 +17,8 @@ from typing import Any
 
 import structlog
 
+from schemas.topics import changelog_topic
 from streams.kafka.faust_app import FaustParts
-from streams.kafka.row_tables import changelog_topic
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.worker import Worker, build_worker
 from streams.kafka.worker_settings import WorkerSettings

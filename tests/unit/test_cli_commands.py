@@ -13,12 +13,12 @@ import pytest
 import typer
 from typer.testing import Result
 
-from gateway_adapters.errors import MisconfiguredError as GatewayMisconfiguredError
+from schemas.misconfigured import MisconfiguredError
 from streams.cli import programs
 from streams.cli.terminal import ExitCode
 from streams.cli.times import parse_when, shown_time
 from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
-from streams.kafka_clients.errors import MisconfiguredError, UnconfirmedError
+from streams.kafka_clients.errors import UnconfirmedError
 from streams.operator_tools import reachability
 from tests.support.command_line import run_command
 
@@ -206,7 +206,6 @@ def test_parse_when_counts_back_when_told_how_long_ago() -> None:
         (TopicsNotReadyError("x is missing"), ExitCode.MISCONFIGURED),
         (LocalRowsLockedError("in use"), ExitCode.MISCONFIGURED),
         (MisconfiguredError("no such user"), ExitCode.MISCONFIGURED),
-        (GatewayMisconfiguredError("no url"), ExitCode.MISCONFIGURED),
         (UnconfirmedError("silence"), ExitCode.UNREACHABLE),
     ],
 )

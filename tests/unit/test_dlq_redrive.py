@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from schemas.topics import COMMANDS, DLQ, partition_of
+from schemas.topics import COMMANDS, DLQ, ORDERS_CHANGELOG, partition_of
 from schemas.vocabulary import DeadLetterReason
 from streams.operator_tools.dead_letters import LetterFilter, LetterState, find
 from streams.operator_tools.errors import UnreachableError
@@ -87,6 +87,7 @@ def test_plan_leaves_withheld_and_foreign_letters_and_says_why_when_they_are_to_
     bury(log, dead_letter(offset=3, topic=DLQ))
     bury(log, dead_letter(offset=4))
     bury(log, dead_letter(offset=5))
+    bury(log, dead_letter(offset=6, topic=ORDERS_CHANGELOG))  # nobody reads it as input: a row would be forged
     planned = plan(find(log, CODEC, LetterFilter()).letters, LetterState.REDRIVEN, again=False, limit=1)
     assert [letter.original.offset for letter in planned.chosen] == [4]
     assert {letter.original.offset: why for letter, why in planned.left} == {
@@ -94,6 +95,7 @@ def test_plan_leaves_withheld_and_foreign_letters_and_says_why_when_they_are_to_
         2: Refusal.UNKNOWN_TOPIC,
         3: Refusal.UNKNOWN_TOPIC,
         5: Refusal.OVER_LIMIT,
+        6: Refusal.UNKNOWN_TOPIC,
     }
 
 

@@ -30,6 +30,7 @@ from streams.settings import (
     StreamSettings,
     TelemetrySettings,
 )
+from streams.topology import GROUPS
 from tests.support.operator_log import PARTITIONS, memory_log
 
 KAFKA = KafkaSettings(partitions=PARTITIONS, replication_factor=3, min_insync_replicas=2)
@@ -321,7 +322,7 @@ def test_worker_fault_is_told_when_a_group_is_absent_or_behind(
 
 
 def test_workers_are_well_when_they_keep_up() -> None:
-    assert _worst(workers_check.judge(dict.fromkeys(workers_check.GROUPS, _group()))) is Severity.OK
+    assert _worst(workers_check.judge(dict.fromkeys(GROUPS, _group()))) is Severity.OK
 
 
 def test_registry_is_well_when_none_is_configured() -> None:

@@ -7,11 +7,12 @@ import structlog.testing
 from aiokafka.errors import CommitFailedError, KafkaConnectionError, TopicAuthorizationFailedError
 
 from gateway_adapters.contract import CallResult
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor import worker
 from streams.executor.options import ExecutorOptions
-from streams.kafka_clients.errors import MisconfiguredError, RetryableError
+from streams.kafka_clients.errors import RetryableError
 from tests.support.executor_scene import (
     FIRST,
     SECOND,

@@ -13,11 +13,12 @@ from gateway_adapters.contract import (
     weakened_for_resend,
     window_open,
 )
-from gateway_adapters.errors import InvariantViolatedError, MisconfiguredError, Signal, error_for
+from gateway_adapters.errors import InvariantViolatedError, Signal, error_for
 from gateway_adapters.mock.client import CAPABILITIES, MockGateway, MockSettings
 from gateway_adapters.registry import CAPABILITIES as KNOWN
 from gateway_adapters.registry import FACTORIES, GatewayOptions, build_gateways
 from schemas.identifiers import GatewayName
+from schemas.misconfigured import MisconfiguredError
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 

@@ -19,7 +19,7 @@ from http_ingress.access.api_keys import (
 )
 from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S
 from schemas.identifiers import OriginId
-from streams.settings import MisconfiguredError
+from schemas.misconfigured import MisconfiguredError
 
 PEPPER = b"a pepper of more than sixteen bytes"
 ORIGIN = OriginId("originA")

@@ -20,12 +20,11 @@ from http_ingress.settings import reply_partition_of
 from schemas import topics
 from schemas.identifiers import CommandId, GatewayName, IdempotencyKey, OrderId, OriginId
 from schemas.messages import Envelope, Headers
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import PaymentRequested
 from schemas.records.gateway import WebhookReceived
 from schemas.vocabulary import OperationState, Rejection
 from streams.kafka_clients.errors import BackpressureError, RetryableError, UnconfirmedError
-from streams.kafka_clients.errors import MisconfiguredError as LogMisconfiguredError
-from streams.settings import MisconfiguredError
 from tests.support.ingress_under_test import CODEC
 
 PEPPER = b"a pepper of more than sixteen bytes"
@@ -282,7 +281,7 @@ async def test_command_goes_to_its_order_with_the_place_of_its_reply() -> None:
         (BackpressureError("full", retry_after_s=0.3), 1, False),
         (UnconfirmedError("silence"), 1, True),
         (RetryableError("no leader"), 1, True),
-        (LogMisconfiguredError("no permission"), 2, True),
+        (MisconfiguredError("no permission"), 2, True),
     ],
 )
 async def test_append_is_unavailable_when_the_writer_cannot_write(

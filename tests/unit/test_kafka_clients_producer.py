@@ -15,16 +15,11 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients import producer as producer_module
 from streams.kafka_clients.circuit import FAILURES_TO_OPEN, OPEN_S, CircuitState
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.errors import (
-    BackpressureError,
-    MisconfiguredError,
-    RejectedError,
-    RetryableError,
-    UnconfirmedError,
-)
+from streams.kafka_clients.errors import BackpressureError, RejectedError, RetryableError, UnconfirmedError
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
 from tests.support.waiting import until
 

@@ -14,10 +14,11 @@ from schemas.records.payments import PaymentQueried
 from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import DeadLetterReason, OperationState, RetryAdvice
 from streams.agents.intake import RefusedError
-from streams.agents.orders import TABLE, OrdersAgent
+from streams.agents.orders import OrdersAgent
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import InputEvent, Step
+from streams.topology import ORDERS_TABLE
 from tests.support.order_desk import DECLINE, ORDER, ORIGIN, Said, completed, plan, refusal, sale
 
 CODEC = MessageCodec(SchemaIds.packaged())
@@ -94,7 +95,7 @@ class Agent:
             id="r", source="test", type=TYPES[GatewayCallCompleted], time_ms=NOW_MS, expiry_ms=expiry_ms
         )
         self.take(topics.GATEWAY_RESULTS, result, envelope)
-        row = next(value for (table, _), value in self.tables.items() if table == TABLE)
+        row = next(value for (table, _), value in self.tables.items() if table == ORDERS_TABLE)
         assert row is not None
         return CODEC.decode_row(OrderRow, row).operations[0].state
 

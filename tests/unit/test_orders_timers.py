@@ -10,10 +10,10 @@ from schemas.schema_ids import SchemaIds
 from streams.agents import shell as agent_shell
 from streams.agents.orders import OrdersAgent
 from streams.agents.shell import AgentShell
-from streams.agents.timers import TABLE as TIMERS
 from streams.agents.timers import TimerHeap, timer_key
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import RowWrite
+from streams.topology import TIMERS_TABLE as TIMERS
 from tests.support.replay_course import input_of
 from tests.support.staged_life import valid_run
 

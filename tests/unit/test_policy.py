@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_adapters.contract import Capabilities
-from gateway_adapters.errors import MisconfiguredError
 from gateway_adapters.mock.client import CAPABILITIES
 from gateway_adapters.policy import ANY_ORIGIN, DEFAULT_POLICY, default_policy, plan_for, policy_for, validate
 from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId, PaymentId
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import PaymentRequested, RefundRequested
 from schemas.records.policies import AmountLimit, OriginPolicy
 from schemas.vocabulary import CallKind, Rejection

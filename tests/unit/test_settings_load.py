@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from schemas import topics
+from schemas.misconfigured import MisconfiguredError
 from streams.bootstrap import DAY_MS, rules_of
-from streams.settings import DEAD_LETTER_LIFE_DAYS, MisconfiguredError, environment_of, load, variables
+from streams.settings import DEAD_LETTER_LIFE_DAYS, environment_of, load, variables
 
 
 @pytest.fixture(autouse=True)

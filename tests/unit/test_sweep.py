@@ -8,12 +8,12 @@ import pytest
 from schemas.identifiers import IdempotencyKey, OrderId
 from schemas.vocabulary import OperationState
 from streams.agents import sweep
-from streams.agents.claims import TABLE as CLAIMS
-from streams.agents.orders import TABLE as ORDERS
 from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims
 from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, ORDER_LIFE_MS
 from streams.kafka.step import TableRow
 from streams.kafka_clients.errors import RetryableError
+from streams.topology import CLAIMS_TABLE as CLAIMS
+from streams.topology import ORDERS_TABLE as ORDERS
 from tests.support.fake_log import FakeWriter
 from tests.support.order_desk import UNKNOWN, sale
 from tests.support.staged_run import StagedRun

@@ -22,8 +22,9 @@ from streams.operator_tools.doctor import (
 from streams.operator_tools.doctor.cluster import ClusterState
 from streams.operator_tools.doctor.findings import Finding, Subject, failure
 from streams.operator_tools.errors import OperationError
-from streams.operator_tools.kafka_log import KafkaLog, connection_of
+from streams.operator_tools.kafka_log import KafkaLog, operator_connection
 from streams.settings import Settings
+from streams.topology import GROUPS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +55,7 @@ def examine(settings: Settings, wish: Wish, *, clock_ms: Callable[[], int]) -> I
 
 
 def _cluster(settings: Settings, wish: Wish, clock_ms: Callable[[], int]) -> Iterator[Finding]:
-    connection = connection_of(settings.kafka)
+    connection = operator_connection(settings.kafka)
     cluster = cluster_facts.gather_cluster(connection)
     yield from broker_check.judge_cluster(cluster, settings.kafka)
     yield from topics_check.judge(cluster, settings.kafka)
@@ -65,7 +66,7 @@ def _cluster(settings: Settings, wish: Wish, clock_ms: Callable[[], int]) -> Ite
             yield from partitioner_check.judge_log(log)
             if not wish.probe_clock:
                 yield from clock_check.judge_log(log, now_ms=clock_ms())
-        yield from workers_check.judge(cluster_facts.gather_groups(connection, cluster, workers_check.GROUPS))
+        yield from workers_check.judge(cluster_facts.gather_groups(connection, cluster, GROUPS))
 
 
 def _has_all_topics(cluster: ClusterState) -> bool:

@@ -1,29 +1,11 @@
 """Do the workers run, and do they keep up? Called by `examination`; pure."""
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 
-from schemas.topics import (
-    CLAIMS,
-    COMMANDS,
-    GATEWAY_REQUESTS,
-    GATEWAY_RESULTS,
-    QUERIES,
-    TIMERS,
-    VERDICTS,
-    WEBHOOKS,
-)
 from streams.operator_tools.doctor.cluster import GroupState
 from streams.operator_tools.doctor.findings import Finding, Subject, failure, ok, warning
+from streams.topology import GROUPS
 
-# Consumer group -> what it reads. The same names as the programs `payment-engine orders`, `claims`, `executor`.
-GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {
-        "orders": (COMMANDS, QUERIES, VERDICTS, GATEWAY_RESULTS, WEBHOOKS, TIMERS),
-        "claims": (CLAIMS,),
-        "executor": (GATEWAY_REQUESTS,),
-    }
-)
 WARN_LAG_RECORDS = 10_000
 """About ten seconds of one worker at full speed."""
 

@@ -20,7 +20,7 @@ from schemas.identifiers import OrderId
 from schemas.messages import MessageCodec
 from schemas.records.orders import OrderRow
 from schemas.schema_ids import SchemaIds
-from streams.kafka.row_tables import changelog_topic
+from schemas.topics import changelog_topic
 from streams.kafka.stamps import Stamp, to_header
 from tests.faults.figures.report import Report
 from tests.faults.figures.stage import PARTITIONS, Stage
