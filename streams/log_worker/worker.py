@@ -25,6 +25,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 
 from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import GroupConsumer, build_group_consumer
 from streams.kafka_clients.errors import LogError, RetryableError, classify
@@ -175,7 +176,7 @@ class LogWorker:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._consumer.start()
             self._asked_at_s = self._consumer.watch_membership(self._lease.renewed)
-        except (KafkaError, LogError, TimeoutError, OSError) as error:
+        except (KafkaError, LogError, MisconfiguredError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
         self._loops = [self._watched(self._take_records()), self._watched(self._committer.run())]
@@ -336,7 +337,8 @@ class LogWorker:
     async def _commit(self) -> None:
         if self._committer is None:
             return
-        with contextlib.suppress(LogError):  # refused, say, for want of a right: the next owner repeats
+        # Refused, say, for want of a right: the next owner repeats.
+        with contextlib.suppress(LogError, MisconfiguredError):
             await self._committer.commit()
 
     async def give_up(self, partitions: Iterable[TopicPartition]) -> None:

@@ -8,7 +8,7 @@ from schemas.identifiers import GatewayName
 from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import DeadLetterReason, Outcome
-from streams.executor import handling
+from streams.log_worker import options
 from streams.kafka_clients import dead_letters
 from streams.kafka_clients.errors import RejectedError, RetryableError
 from tests.support.executor_scene import (
@@ -131,7 +131,7 @@ async def test_worker_tries_again_when_a_result_cannot_be_appended_at_once() -> 
 async def test_worker_stops_and_commits_nothing_when_a_result_cannot_be_appended_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handling, "APPEND_LIMIT_S", 0.0)
+    monkeypatch.setattr(options, "APPEND_LIMIT_S", 0.0)
     scene = Scene(TellableGateway())
     scene.writer.failures = [RetryableError("away")]
     scene.put(FIRST, 0, message_of(request_of(1)))

@@ -10,7 +10,7 @@ from gateway_adapters.contract import CallResult
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.executor import worker
+from streams.log_worker import worker
 from streams.executor.options import ExecutorOptions
 from streams.kafka_clients.errors import RetryableError
 from tests.support.executor_scene import (
@@ -33,7 +33,7 @@ async def wakes_up_with_a_request(scene: Scene, monkeypatch: pytest.MonkeyPatch)
     """The worker was frozen for longer than its session, and holds a request that it has not begun."""
     scene.skipped_s = 60.0
     # A logger of its own: one that another test's program has configured and cached cannot be listened to.
-    monkeypatch.setattr("streams.executor.worker.log", structlog.get_logger())
+    monkeypatch.setattr("streams.log_worker.handler.log", structlog.get_logger())
     with structlog.testing.capture_logs() as logged:
         scene.put(FIRST, 0, message_of(request_of(1)))
         await until(lambda: any(line["event"] == "lease_over" for line in logged))
