@@ -10,7 +10,6 @@ MAX_HEADER_BYTES = 8 * 1024  # one header; the largest of ours is an idempotency
 MAX_HEADERS = 64
 MAX_BACKLOG = 1024  # connections that the kernel holds before they are taken
 MAX_JSON_DEPTH = 16  # our bodies have depth 1; foreign ones must not cost a deep recursion
-MAX_JSON_INTEGER_DIGITS = 32  # reading a number costs time that grows with the square of its digits
 MAX_FIELD_ERRORS = 20  # faults listed in one problem
 MAX_POINTER_CHARS = 128  # a client's own field name comes back only this far
 MAX_TRACESTATE_CHARS = 512  # W3C Trace Context section 3.3.1.5

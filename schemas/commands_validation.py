@@ -13,8 +13,6 @@ from schemas.identifiers import InvalidIdentifierError, OrderId, PaymentId
 from schemas.money import MAX_AMOUNT_MINOR, is_payable
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
 
-_PAYMENT_PREFIX = "pay_"
-
 
 class InvalidCommandError(ValueError):
     """A command breaks a rule. `field` is the record's field; the message never holds the value."""
@@ -86,8 +84,8 @@ def _check_token(token: str) -> None:
 
 def _check_payment_id(payment: PaymentId, order: OrderId) -> None:
     try:
-        carried = identifiers.order_of(payment)
+        carried = identifiers.order_of_payment(payment)
     except InvalidIdentifierError:
         raise InvalidCommandError("payment_id", "is not a payment id of this engine") from None
-    if not payment.startswith(_PAYMENT_PREFIX) or carried != order:
+    if carried != order:
         raise InvalidCommandError("payment_id", "is not the id of a payment of this order")

@@ -35,7 +35,7 @@ _NAMESPACE_BYTES = _NAMESPACE.bytes
 _VARIANTS = {
     f"{digit:x}": f"{digit & 0b0011 | 0b1000:x}" for digit in range(16)
 }  # RFC 9562: the two highest bits are 10
-_PAYMENT_PREFIX = "pay_"
+PAYMENT_PREFIX = "pay_"
 _REFUND_PREFIX = "re_"
 
 
@@ -103,7 +103,7 @@ def short_hash(value: str) -> str:
 
 def payment_id(order: OrderId, op: OpId) -> PaymentId:
     """Return the self-routing id of the payment that this operation opened."""
-    return PaymentId(f"{_PAYMENT_PREFIX}{_base64url(order.encode())}_{short_hash(op)}")
+    return PaymentId(f"{PAYMENT_PREFIX}{_base64url(order.encode())}_{short_hash(op)}")
 
 
 def refund_id(order: OrderId, op: OpId) -> RefundId:
@@ -113,7 +113,7 @@ def refund_id(order: OrderId, op: OpId) -> RefundId:
 
 def order_of(identifier: str) -> OrderId:
     """Return the order that a payment id or a refund id carries. Raises: InvalidIdentifierError."""
-    for prefix in (_PAYMENT_PREFIX, _REFUND_PREFIX):
+    for prefix in (PAYMENT_PREFIX, _REFUND_PREFIX):
         body = identifier.removeprefix(prefix)
         encoded, separator, tail = (
             body[: -SHORT_HASH_CHARS - 1],
@@ -123,6 +123,13 @@ def order_of(identifier: str) -> OrderId:
         if body != identifier and separator == "_" and len(tail) == SHORT_HASH_CHARS and encoded:
             return _decoded_order(encoded)
     raise InvalidIdentifierError("not an id of this engine")
+
+
+def order_of_payment(identifier: str) -> OrderId:
+    """Return the order that a payment id carries. Raises: InvalidIdentifierError, also for the id of a refund."""
+    if not identifier.startswith(PAYMENT_PREFIX):
+        raise InvalidIdentifierError("not a payment id of this engine")
+    return order_of(identifier)
 
 
 def _decoded_order(encoded: str) -> OrderId:

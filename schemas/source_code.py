@@ -1,7 +1,8 @@
 """Functions put together from source at import, where a loop over a record's fields would cost more than their work.
 
-Called by `schemas.avro_binary` and `schemas.quick_init`, with the names of fields of our own classes and nothing else:
-never with anything from a message or a setting. `dataclasses` of the standard library works the same way.
+Called by `schemas.avro_binary`, `schemas.quick_init` and `schemas.records.commands`, with the names of fields of our
+own classes and nothing else: never with anything from a message or a setting. `dataclasses` of the standard library
+works the same way.
 """
 
 from collections.abc import Iterable

@@ -6,13 +6,13 @@ Source: CloudEvents JSON format 1.0.2.
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass
-from typing import Any, NoReturn
 
+from schemas import strict_json
 from schemas.avro_codec import MAX_VALUE_BYTES
 from schemas.cloud_event import AVRO_CONTENT_TYPE, MAX_ATTRIBUTE_BYTES, Envelope, media_type, to_envelope
 from schemas.decode_errors import DecodeError
+from schemas.strict_json import BadJsonError, JsonValue, TooDeepError
 from schemas.vocabulary import DeadLetterReason
 
 JSON_CONTENT_TYPE = "application/json"
@@ -52,37 +52,19 @@ def read_event(value: bytes) -> StructuredEvent:
     return StructuredEvent(envelope=envelope, framed_avro=_decoded(members["data_base64"]), parsed_json=None)
 
 
-def _parse(value: bytes) -> dict[str, Any]:
+def _parse(value: bytes) -> dict[str, JsonValue]:
     if len(value) > MAX_VALUE_BYTES:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"the value has more than {MAX_VALUE_BYTES} bytes")
     try:
-        members = json.loads(value.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise DecodeError(DeadLetterReason.UNDECODABLE, "the value is not JSON with unique keys") from None
-    if not isinstance(members, dict):
+        # Fractions and surrogates are refused below, with the name of their field.
+        event = strict_json.parse(value, max_depth=MAX_DEPTH, fractions=True, lone_surrogates=True)
+    except TooDeepError:
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"the event nests deeper than {MAX_DEPTH}") from None
+    except BadJsonError as error:
+        raise DecodeError(DeadLetterReason.UNDECODABLE, f"the event cannot be read: {error}") from None
+    if not isinstance(event, dict):
         raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "the event is not an object")
-    if _deeper_than(members, MAX_DEPTH):
-        raise DecodeError(DeadLetterReason.TOO_LARGE, f"the event nests deeper than {MAX_DEPTH}")
-    return members
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a key is there twice")
-    return members
-
-
-def _refuse_constant(_name: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are not JSON")
-
-
-def _deeper_than(value: object, levels: int) -> bool:
-    if isinstance(value, dict):
-        return levels == 0 or any(_deeper_than(member, levels - 1) for member in value.values())
-    if isinstance(value, list):
-        return levels == 0 or any(_deeper_than(member, levels - 1) for member in value)
-    return False
+    return event
 
 
 def _attribute_text(member: object) -> str:

@@ -7,9 +7,9 @@ appended: not the value, and not the name of a field unless it is one of ours (a
 
 from typing import Final
 
-from http_ingress.door.strict_json import JsonValue
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError
 from schemas.card_numbers import find_card_number, holds_card_number
+from schemas.strict_json import JsonValue
 
 _OUR_FIELDS: Final = frozenset(
     {"originId", "orderId", "amount", "currency", "token", "capture", "paymentId", "final", "cvv", "cvc", "track"}

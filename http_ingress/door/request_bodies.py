@@ -5,9 +5,10 @@ import asyncio
 from aiohttp import web
 
 from http_ingress.door import card_guard
-from http_ingress.door.strict_json import BadJsonError, JsonValue, parse_object
-from http_ingress.limits import BODY_READ_TIMEOUT_S, MAX_BODY_BYTES
+from http_ingress.limits import BODY_READ_TIMEOUT_S, MAX_BODY_BYTES, MAX_JSON_DEPTH
 from http_ingress.representation.problems import ProblemCode, ProblemError
+from schemas import strict_json
+from schemas.strict_json import BadJsonError, JsonValue
 
 _TOO_LARGE = f"at most {MAX_BODY_BYTES} bytes"
 _CHARSETS = frozenset({None, "utf-8", "utf8", "us-ascii"})
@@ -43,9 +44,17 @@ async def read_object(request: web.Request, *, may_be_empty: bool) -> dict[str, 
     try:
         members = parse_object(raw)
     except BadJsonError as error:
-        raise ProblemError(ProblemCode.BAD_JSON, str(error)) from None
+        raise ProblemError(ProblemCode.BAD_JSON, f"the body cannot be read: {error}") from None
     card_guard.check_body(members)
     return members
+
+
+def parse_object(raw: bytes) -> dict[str, JsonValue]:
+    """Return the one JSON object that the bytes hold: integers alone, no lone surrogates. Raises: BadJsonError."""
+    value = strict_json.parse(raw, max_depth=MAX_JSON_DEPTH)
+    if not isinstance(value, dict):
+        raise BadJsonError("not a JSON object")
+    return value
 
 
 def _charset(request: web.Request) -> str | None:

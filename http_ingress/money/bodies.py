@@ -13,12 +13,12 @@ from pydantic.alias_generators import to_camel
 from http_ingress.limits import MAX_FIELD_ERRORS, MAX_POINTER_CHARS
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError
 from schemas import money
-from schemas.identifiers import MAX_ORDER_ID_CHARS, MAX_ORIGIN_ID_CHARS, MAX_TOKEN_CHARS
+from schemas.identifiers import MAX_ORDER_ID_CHARS, MAX_ORIGIN_ID_CHARS, MAX_TOKEN_CHARS, PAYMENT_PREFIX
 from schemas.money import MAX_AMOUNT_MINOR
 
 # Visible ASCII without space and '|', as `schemas.identifiers` has it; here for the published schema.
 _VISIBLE = "^[!-{}-~]+$"
-_PAYMENT_ID = "^pay_[A-Za-z0-9_-]{2,240}$"
+_PAYMENT_ID = f"^{PAYMENT_PREFIX}[A-Za-z0-9_-]{{2,240}}$"
 
 OriginField = Annotated[
     str | None,

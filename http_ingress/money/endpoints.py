@@ -117,11 +117,9 @@ def payment_in_path(request: web.Request) -> tuple[PaymentId, OrderId]:
 def known_payment(value: str) -> tuple[PaymentId, OrderId]:
     """Return the payment id, and the order that it carries. Raises: ProblemError (404): no such id was ever given."""
     try:
-        if value.startswith("pay_"):
-            return PaymentId(value), identifiers.order_of(value)
+        return PaymentId(value), identifiers.order_of_payment(value)
     except InvalidIdentifierError:
-        pass  # answered below, as any other id that is not ours
-    raise ProblemError(ProblemCode.PAYMENT_NOT_FOUND)
+        raise ProblemError(ProblemCode.PAYMENT_NOT_FOUND) from None
 
 
 async def _read(call: Call, model: type[B], *, may_be_empty: bool) -> tuple[_Asked, B]:

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from http_ingress.door.strict_json import BadJsonError, parse_object
+from http_ingress.door.request_bodies import parse_object
 from http_ingress.limits import MAX_JSON_DEPTH
 from http_ingress.money.bodies import PaymentBody, parse_body
 from http_ingress.representation.problems import ProblemError
+from schemas.strict_json import BadJsonError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 SCALARS = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | TEXT

@@ -1,11 +1,16 @@
 """What a timeline may show of each record: something of every kind that has a place on one, and never a token."""
 
 import dataclasses
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Any
 
 import pytest
 
-from schemas.record_shapes import RECORD_CLASSES, Record
-from schemas.records.commands import PaymentRequested, RefundRequested, VoidRequested
+from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
+from schemas.records.claims import ClaimDecided
+from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
@@ -66,3 +71,88 @@ def test_void_is_shown_without_an_amount_when_it_was_asked_for() -> None:
     found = shown(example(VoidRequested))
     assert found is not None
     assert dict(found.facts)["asks"] == "void"
+
+
+ADDRESS = {"origin_id", "order_id", "op_id", "operation.op_id"}
+"""What the timeline's own head says, as it does the time; so no fact need repeat it."""
+
+NOT_SHOWN: dict[type[Record], set[str]] = {
+    # Not even shortened: whoever holds a token can charge it at some gateways.
+    PaymentRequested: {"token"},
+    CaptureRequested: {"payment_id"},
+    VoidRequested: {"payment_id"},
+    RefundRequested: {"payment_id"},
+    ClaimDecided: {"plan.refusal"},  # the claim before it says so
+    GatewayCallRequested: {"token", "payment_id", "payment_reference", "own_reference", "final", "repeated"},
+    # What a gateway wrote, and a page on which the payer is asked for card data.
+    GatewayCallCompleted: {"raw", "error.advice", "action_url"},
+    WebhookReceived: {"headers.name", "headers.value", "body"},
+    PaymentEvent: {
+        "payment_id",  # the view of the payment says so
+        "command_id",
+        "operation.idempotency_key",  # its command's fact
+        "operation.error.advice",
+        "operation.action_url",
+        "payment.origin_id",
+        "payment.order_id",
+        "payment.amount_minor",  # the command's facts
+        "payment.currency",
+    },
+    # Whole records of strangers, which may hold anything.
+    DeadLetter: {"timestamp_ms", "key", "value", "headers.name", "headers.value", "withheld"},
+}
+"""Which fields a timeline leaves out. A field that is added stands here or in `facts`: somebody has decided."""
+
+
+def facts_of(record: Record) -> object:
+    found = shown(record)
+    assert found is not None
+    return found.facts
+
+
+def paths_of(cls: type, path: str = "") -> Iterator[str]:
+    """The paths of all fields of a record that hold no record themselves."""
+    for shape in fields_of(cls):
+        if shape.nested is not None:
+            yield from paths_of(shape.nested, f"{path}{shape.name}.")
+        else:
+            yield path + shape.name
+
+
+def other(value: object) -> object:
+    """Another value of the same type."""
+    match value:
+        case StrEnum():
+            return next(member for member in type(value) if member is not value)
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return value + "x"
+        case bytes():
+            return value + b"x"
+        case tuple():
+            return (other(value[0]), *value[1:])
+    raise AssertionError(f"no other value of {type(value).__name__}")
+
+
+def changed(record: Any, path: str) -> Any:
+    """The same record with another value at the path."""
+    name, _, below = path.partition(".")
+    value = getattr(record, name)
+    if not below:
+        return dataclasses.replace(record, **{name: other(value)})
+    if isinstance(value, tuple):
+        return dataclasses.replace(record, **{name: (changed(value[0], below), *value[1:])})
+    return dataclasses.replace(record, **{name: changed(value, below)})
+
+
+@pytest.mark.parametrize("cls", [each for each in RECORD_CLASSES if each not in HIDDEN])
+def test_field_of_a_record_is_a_fact_unless_it_is_said_why_not(cls: type[Record]) -> None:
+    record = example(cls)
+    if isinstance(record, ClaimDecided):
+        record = dataclasses.replace(record, granted=False)  # only then does another operation hold the key
+    hidden = {path for path in paths_of(cls) if facts_of(changed(record, path)) == facts_of(record)}
+    addressed = {path for path in hidden if path in ADDRESS or path.endswith("_at_ms")}
+    assert hidden - addressed == NOT_SHOWN.get(cls, set())

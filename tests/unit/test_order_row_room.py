@@ -1,16 +1,23 @@
 """An order takes no more operations before its row outgrows what a changelog record may hold."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
+
+import pytest
 
 from schemas.identifiers import IdempotencyKey, OrderId, PaymentId
 from schemas.messages import MessageCodec
+from schemas.record_shapes import fields_of
 from schemas.records.commands import Command, RefundRequested
+from schemas.records.orders import OperationRow
 from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.limits import MAX_KEPT_CHARS, MAX_OPERATIONS, MAX_ROW_WAITERS, MAX_WAITERS
 from streams.domain.outputs import Publish
 from streams.domain.row_room import is_full, kept_chars
 from streams.kafka.worker_settings import MAX_ROW_BYTES
+from tests.support.golden_messages import example
 from tests.support.order_desk import ORIGIN, Desk, Said, error, refund, sale
 
 LONGEST_ORDER = OrderId("o" * 128)
@@ -19,6 +26,57 @@ WORDY = replace(error(RetryAdvice.SAME_KEY_NOW), message="It may have been carri
 IN_DOUBT = Said(outcome=Outcome.UNKNOWN, error=WORDY, reference=None)
 REFERENCE = Said(reference="mref_" + "0" * 24)
 CODEC = MessageCodec(SchemaIds.packaged())
+
+
+NOT_COUNTED = {
+    "op_id": "a hash, in OPERATION_CHARS",
+    "fingerprint": "a hash, in OPERATION_CHARS",
+    "doubted_op_id": "a hash, in OPERATION_CHARS",
+    "asked_currency": "three letters, in OPERATION_CHARS",
+    "gateway": "a name of ours, in OPERATION_CHARS",
+    "gateway_reference": "in OPERATION_CHARS",
+    "events.gateway": "a name of ours, in EVENT_CHARS",
+    "events.gateway_reference": "in EVENT_CHARS",
+    "events.transition": "a word of ours, in EVENT_CHARS",
+    "plan.gateways": "names of ours, in OPERATION_CHARS",
+    "token": "leaves the row when no call needs it any more",
+    "error.code": "the last fact tells it, and is counted",
+    "error.gateway_code": "the last fact tells it, and is counted",
+    "error.message": "the last fact tells it, and is counted",
+    "error.advice": "the last fact tells it, and is counted",
+    "action_url": "the last fact tells it, and is counted",
+    "waiters.request_id": "leaves the row after WAITERS_KEPT_MS",
+}
+"""Texts of an operation's row that `kept_chars` leaves out, and why it may."""
+
+
+def texts_of(cls: type, path: str = "") -> Iterator[str]:
+    """The paths of all fields of a row's class that hold text of any length."""
+    for shape in fields_of(cls):
+        if shape.nested is not None:
+            yield from texts_of(shape.nested, f"{path}{shape.name}.")
+        elif shape.scalar in {"string", "bytes"}:
+            yield path + shape.name
+
+
+def lengthened(row: Any, path: str, chars: int) -> Any:
+    """The same row, with so many more characters at the path."""
+    name, _, below = path.partition(".")
+    value = getattr(row, name)
+    first = value[0] if isinstance(value, tuple) else value
+    longer = lengthened(first, below, chars) if below else first + "x" * chars
+    return replace(row, **{name: (longer, *value[1:]) if isinstance(value, tuple) else longer})
+
+
+@pytest.mark.parametrize("path", list(texts_of(OperationRow)))
+def test_text_of_an_operation_is_counted_unless_it_is_said_why_not(path: str) -> None:
+    row = example(OperationRow)
+    counted = kept_chars(lengthened(row, path, 100)) - kept_chars(row)
+    assert counted == (0 if path in NOT_COUNTED else 100)
+
+
+def test_what_is_said_of_texts_that_are_not_counted_is_of_fields_that_are_there() -> None:
+    assert NOT_COUNTED.keys() <= set(texts_of(OperationRow))
 
 
 def longest_refund(payment: PaymentId, number: int) -> Command:

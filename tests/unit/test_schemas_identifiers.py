@@ -1,7 +1,12 @@
 """Identifiers are the same for the same wish, carry their order, and refuse what nobody could have been given."""
 
+import json
+import re
 import uuid
 from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, make_dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,8 +14,25 @@ from hypothesis import strategies as st
 
 from schemas import identifiers as ids
 from schemas.identifiers import Fingerprint, IdempotencyKey, InvalidIdentifierError, OpId, OrderId, OriginId
-from schemas.records.commands import Command, fingerprint_of, op_id_of
+from schemas.record_shapes import FieldShape, fields_of
+from schemas.records.commands import (
+    CaptureRequested,
+    Command,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+    body_of,
+    fingerprint_of,
+    kind_of,
+    op_id_of,
+)
+from schemas.vocabulary import OperationKind
+from tests.support.golden_messages import GOLDEN_FOLDER, example
 from tests.support.record_strategies import commands, visible
+
+COMMAND_CLASSES: tuple[type[Command], ...] = (PaymentRequested, CaptureRequested, VoidRequested, RefundRequested)
+VECTORS: list[dict[str, Any]] = json.loads((GOLDEN_FOLDER / "operation_ids.json").read_text(encoding="utf-8"))
+SOURCE = Path(__file__).parents[2]
 
 orders = visible.map(OrderId)
 ops = visible.map(OpId)
@@ -44,6 +66,119 @@ def test_operations_are_the_same_exactly_when_origin_key_order_and_body_are(firs
         fingerprint_of(second),
     )
     assert (op_id_of(first) == op_id_of(second)) == same
+
+
+def other_values(shape: FieldShape, value: object) -> list[Any]:
+    """Other values that a field of this type may have."""
+    others: list[Any] = [None] if shape.nullable else []
+    match value:
+        case bool():
+            return [*others, not value]
+        case int():
+            return [*others, value + 1, -value]
+        case str():
+            return [*others, value + "x", ""]
+    raise AssertionError(f"{shape.name}: what may a command's field be, if not a scalar?")
+
+
+@pytest.mark.parametrize(
+    ("cls", "shape"),
+    [
+        pytest.param(cls, shape, id=f"{cls.__name__}.{shape.name}")
+        for cls in COMMAND_CLASSES
+        for shape in fields_of(cls)
+    ],
+)
+def test_operation_is_another_when_any_field_of_its_command_is(cls: type[Command], shape: FieldShape) -> None:
+    command = example(cls)
+    for value in other_values(shape, getattr(command, shape.name)):
+        changed: Command = replace(command, **{shape.name: value})
+        assert op_id_of(changed) != op_id_of(command)
+        in_body = shape.name not in {"origin_id", "idempotency_key"}
+        assert (fingerprint_of(changed) != fingerprint_of(command)) == in_body
+
+
+def test_fingerprints_and_operation_ids_are_what_they_were_before_fields_were_added() -> None:
+    classes = {cls.__name__: cls for cls in COMMAND_CLASSES}
+    for vector in VECTORS:  # as commit 1e98262 computed them
+        command = classes[vector["record"]](**vector["fields"])
+        assert (fingerprint_of(command), op_id_of(command)) == (vector["fingerprint"], vector["op_id"]), command
+
+
+def test_vectors_hold_every_kind_of_operation_with_and_without_each_optional_field() -> None:
+    classes = {cls.__name__: cls for cls in COMMAND_CLASSES}
+    commands_told = [classes[vector["record"]](**vector["fields"]) for vector in VECTORS if vector["valid"]]
+    assert {kind_of(command) for command in commands_told} == set(OperationKind)
+    for cls in COMMAND_CLASSES:
+        for shape in fields_of(cls):
+            values = [getattr(command, shape.name) for command in commands_told if type(command) is cls]
+            assert {value is None for value in values} == ({True, False} if shape.nullable else {False})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Before:
+    """A command as it was released."""
+
+    origin_id: str
+    idempotency_key: str
+    order_id: str
+    amount_minor: int | None
+
+
+def later(*added: tuple[str, type, object]) -> Any:
+    """The class of the same command after these fields, with their defaults, were added to it."""
+    return make_dataclass("Later", added, bases=(Before,), frozen=True, kw_only=True)
+
+
+def test_field_that_was_added_later_adds_nothing_to_the_body_when_it_is_absent() -> None:
+    told: dict[str, Any] = {"origin_id": "o", "idempotency_key": "k", "order_id": "1", "amount_minor": None}
+    before = body_of(Before)(Before(**told))
+    cls = later(("note", str, None), ("express", bool, False))
+    assert body_of(cls)(cls(**told)) == before == ("1", "None")
+    bodies = [
+        body_of(cls)(cls(**told, **given))
+        for given in (
+            {"note": "None"},
+            {"note": ""},
+            {"express": True},
+            {"note": "True"},
+            {"note": "x", "express": True},
+        )
+    ]
+    assert len({before, *bodies}) == len(bodies) + 1
+
+
+def test_body_is_the_same_when_later_fields_stand_in_another_order() -> None:
+    told = {"origin_id": "o", "idempotency_key": "k", "order_id": "1", "amount_minor": 1, "note": "x", "rate": 2}
+    first = later(("note", str, None), ("rate", int, None))
+    second = later(("rate", int, None), ("note", str, None))
+    assert body_of(first)(first(**told)) == body_of(second)(second(**told)) == ("1", "1", "note", "x", "rate", "2")
+
+
+@pytest.mark.parametrize("cls", COMMAND_CLASSES)
+def test_field_of_a_command_has_one_text_and_a_later_one_a_default(cls: type[Command]) -> None:
+    released = {field for vector in VECTORS if vector["record"] == cls.__name__ for field in vector["fields"]}
+    for shape, field in zip(fields_of(cls), fields(cls), strict=True):
+        assert shape.nested is None, "the text of a record changes with each field that is added to it"
+        assert not shape.repeated
+        assert (shape.name in released) == (field.default is MISSING), (
+            "ids of operations that were asked for would change"
+        )
+
+
+def test_prefix_of_a_payment_id_stands_in_one_module() -> None:
+    rooms = ("schemas", "gateway_adapters", "streams", "http_ingress")
+    modules = [path for room in rooms for path in (SOURCE / room).rglob("*.py")]
+    assert [path.name for path in modules if re.search(r"""["'^]pay_""", path.read_text(encoding="utf-8"))] == [
+        "identifiers.py"
+    ]
+
+
+@given(order=orders, op=ops)
+def test_order_of_a_payment_is_not_read_from_the_id_of_a_refund(order: OrderId, op: OpId) -> None:
+    assert ids.order_of_payment(ids.payment_id(order, op)) == order
+    with pytest.raises(InvalidIdentifierError):
+        ids.order_of_payment(ids.refund_id(order, op))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 
 from schemas import money
-from schemas.identifiers import OrderId, OriginId
+from schemas.identifiers import PAYMENT_PREFIX, OrderId, OriginId
 from streams.development.demo.log_desk import LogDesk, now_ms
 from streams.development.demo.scenes import Answer, Expected, Moment, Scene, Speaker
 from streams.development.demo.words import answer_words, entry_title, entry_words
@@ -162,7 +162,7 @@ def _clock_s() -> float:
 def _short(path: str) -> str:
     """Return the path with the payment's id shortened, to fit a line."""
     parts = path.split("/")
-    return "/".join(f"{part[:14]}…" if part.startswith("pay_") else part for part in parts)
+    return "/".join(f"{part[:14]}…" if part.startswith(PAYMENT_PREFIX) else part for part in parts)
 
 
 async def _answer_of(response: aiohttp.ClientResponse) -> Answer:
