@@ -74,7 +74,8 @@ class RequestHandler(RecordHandler):
             LogError: what was answered could not be read, or the result could not be appended: the worker must stop.
         """
         answers = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms)
-        await delivery.until_ours()  # the memory may have taken a while to read
+        if not delivery.is_ours():  # the memory may have taken a while to read
+            await delivery.until_ours()
         try:
             envelope, request = self._codec.decode(record.value, record.headers)
         except DecodeError as error:
@@ -180,9 +181,7 @@ class RequestHandler(RecordHandler):
             outcome=result.outcome,
         )
 
-    def _result_envelope(
-        self, request: GatewayCallRequested, result: GatewayCallCompleted, lease: Lease
-    ) -> Envelope:
+    def _result_envelope(self, request: GatewayCallRequested, result: GatewayCallCompleted, lease: Lease) -> Envelope:
         traceparent, tracestate = spans.current_trace()
         # Until then no other worker can have made the same call. What the log takes later (this worker was cut off, or
         # frozen) may stand before that one's success, and must not pass for proof that nothing was done.

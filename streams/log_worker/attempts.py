@@ -67,14 +67,18 @@ class Attempts:
             LogError: its dead letter could not be appended.
             Exception: what the handler raised beside its own tree.
         """
+        limit_s = self._options.handle_timeout_s
         busy_since_s: float | None = None
         while True:  # bounded by max_attempts and busy_limit_s
-            await delivery.until_ours()
+            if not delivery.is_ours():
+                await delivery.until_ours()
             if (closed_s := self._room.closed_for_s()) > 0:
                 await self._wait(closed_s * (1.0 + self._chance() / 4), delivery)  # not all at the same moment
                 continue
             try:
-                return await self._handle(record, delivery)
+                if limit_s is None:
+                    return await self._handler.handle(record, delivery)
+                return await self._handle_in_time(record, delivery, limit_s)
             except RejectedRecordError as error:
                 return await self._dead_letter(record, error.reason, error.detail)
             except DestinationBusyError as error:
@@ -89,10 +93,7 @@ class Attempts:
                     return await self._dead_letter(record, DeadLetterReason.HANDLER_FAILED, detail)
                 await self._back_off(record, delivery, error)
 
-    async def _handle(self, record: LogRecord, delivery: Delivery) -> None:
-        limit_s = self._options.handle_timeout_s
-        if limit_s is None:
-            return await self._handler.handle(record, delivery)
+    async def _handle_in_time(self, record: LogRecord, delivery: Delivery, limit_s: float) -> None:
         timeout = asyncio.timeout(limit_s)
         try:
             async with timeout:

@@ -23,9 +23,7 @@ COMMIT_TIMEOUT_S = 10.0
 class Committer:
     """Commits the staged offset of each partition."""
 
-    def __init__(
-        self, consumer: GroupConsumer, owned: OwnedPartitions, *, component: str, interval_s: float
-    ) -> None:
+    def __init__(self, consumer: GroupConsumer, owned: OwnedPartitions, *, component: str, interval_s: float) -> None:
         self._consumer = consumer
         self._owned = owned
         self._component = component

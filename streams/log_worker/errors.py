@@ -5,7 +5,7 @@ to say what a failed append means for its record. Whatever is not in this tree e
 
 ```
 HandlingError
-├── RetryableRecordError       not now: hand it over again later, this record alone (and its key, where keys are ordered)
+├── RetryableRecordError       not now: hand this record over again later; by key, its key waits
 ├── DestinationBusyError       nothing now: the back-pressure of a destination; take in nothing more, then try again
 ├── RejectedRecordError        never: dead letter, with its reason
 └── PartitionLostError         not ours any more: the next owner takes it (raised by `Delivery.until_ours`)

@@ -32,6 +32,10 @@ class Delivery:
         self.attempt = 1
         """Which attempt of this worker's this is; one that found the destination busy does not count."""
 
+    def is_ours(self) -> bool:
+        """Return whether the record is this worker's now, and cannot be another's."""
+        return self._owned.is_ours and self.lease.holds()
+
     async def until_ours(self) -> None:
         """Return as soon as no other worker can have the record; at once, as a rule.
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from schemas import topics
+from schemas.topics import DLQ
 
 REBALANCE_MARGIN_S = 15.0
 """Between the end of a bounded drain and the moment when the group gives this member up."""
@@ -52,7 +52,7 @@ class LogWorkerOptions:
     """Its name in dead letters, logs and metrics."""
     group: str
     topics: tuple[str, ...]
-    dead_letters_topic: str = topics.DLQ
+    dead_letters_topic: str = DLQ
     ordering: Ordering = Ordering.NONE
     max_records: int = 512
     """Records taken and not done, waiting ones too: bounds memory, connections and what a crash repeats."""

@@ -4,7 +4,7 @@ Started by whoever brings a handler: the executor, bridges, stores. Calls the co
 of them.
 
 * Intake: it polls for as many records as it has room for, so nothing is taken that does not start at once (or, by key,
-  as soon as its key is free), and a revoke finds nothing waiting. aiokafka keeps the membership alive in the background.
+  as soon as its key is free), and a revoke finds nothing waiting. aiokafka keeps the membership alive meanwhile.
 * A rebalance: aiokafka stops the intake by itself; the worker waits (bounded) for what is under way, commits, lets go.
 * A crash: the committed offset is the lowest not done, so a restart repeats at most what was taken and not committed.
 * A freeze: what it holds when it wakes up is not begun before the group has said that the partition is still its own
@@ -135,6 +135,7 @@ class LogWorker:
             room=self._room,
             chance=chance,
         )
+        self._ordered = options.ordering is Ordering.BY_KEY
         self._owned = OwnedPartitions()
         self._tasks: dict[asyncio.Task[None], _Taken] = {}
         self._last_of_key: dict[_Key, asyncio.Task[None]] = {}
@@ -155,7 +156,7 @@ class LogWorker:
 
     @property
     def bytes_in_flight(self) -> int:
-        """What these hold, bytes."""
+        """What these hold, bytes; 0 where no bound is set, since nobody weighs them then."""
         return self._room.bytes
 
     async def start(self) -> None:
@@ -279,6 +280,11 @@ class LogWorker:
         for partition, records in batches.items():
             for record in records:
                 self._begin(partition, record)
+        self._tell_in_flight()
+
+    def _tell_in_flight(self) -> None:
+        """A metric for each poll, and for the last record that ends: one for each record costs more than it tells."""
+        metrics.level("worker_records_in_flight", self._room.records, component=self._options.component)
 
     async def _poll_failed(self, error: KafkaError, failures: int) -> None:
         mapped = classify(error)
@@ -293,17 +299,17 @@ class LogWorker:
         owned = self._owned.of(partition)
         owned.offsets.begin(record.offset)
         delivery = Delivery(owned, record.offset, self._lease)
-        by_key = self._options.ordering is Ordering.BY_KEY and record.key is not None
-        key = (partition, record.key) if by_key and record.key is not None else None
-        earlier = None if key is None else self._last_of_key.get(key)
+        key, earlier = None, None
+        if self._ordered and record.key is not None:
+            key = (partition, record.key)
+            earlier = self._last_of_key.get(key)
         task = self._watched(self._work(record, owned, delivery, earlier))
-        taken = _Taken(partition=partition, size=size_of(record), key=key)
-        self._tasks[task] = taken
+        size = 0 if self._options.max_bytes is None else size_of(record)
+        self._tasks[task] = _Taken(partition, size, key)
         if key is not None:
             self._last_of_key[key] = task
-        self._room.take(taken.size)
+        self._room.take(size)
         task.add_done_callback(self._ended)
-        metrics.count("worker_records_in_flight", 1, component=self._options.component)
 
     async def _work(
         self, record: LogRecord, owned: OwnedPartition, delivery: Delivery, earlier: asyncio.Task[None] | None
@@ -312,7 +318,8 @@ class LogWorker:
             await asyncio.wait([earlier])  # bounded, as that one is; one that failed leaves nothing here to begin
         try:
             await self._attempts.finish(record, delivery)
-        except PartitionLostError:  # not done, so not committed
+        except PartitionLostError:
+            # Not done, so not committed.
             metrics.count("worker_records_let_go", component=self._options.component)
             return
         owned.offsets.complete(record.offset)
@@ -324,7 +331,8 @@ class LogWorker:
         if taken.key is not None and self._last_of_key.get(taken.key) is task:
             del self._last_of_key[taken.key]
         self._room.give_back(taken.size)
-        metrics.count("worker_records_in_flight", -1, component=self._options.component)
+        if not self._room.records:
+            self._tell_in_flight()
 
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
         if not tasks:
@@ -358,7 +366,7 @@ class LogWorker:
         self._lease.wake()
 
     async def take_over(self, partitions: Iterable[TopicPartition]) -> None:
-        """Note where the log of the new partitions ends now: what lies below may have been taken by an earlier owner."""
+        """Note where the log of new partitions ends now: what lies below may have been taken by an earlier owner."""
         self._lease.renewed(self._asked_at_s())
         come = self._owned.assigned(partitions)
         self._handler.forget(come)  # learnt anew: another worker may have been at work since

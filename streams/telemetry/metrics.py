@@ -88,11 +88,13 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         "executor_unexpected_errors": _spec(
             "counter", "{error}", "ALARM: a gateway adapter raised. The result is UNKNOWN; the adapter has a defect."
         ),
-        "worker_records_in_flight": _spec("up_down", "{record}", "Records taken and not yet done, by component."),
+        "worker_records_in_flight": _spec("gauge", "{record}", "Records taken and not yet done, by component."),
         "worker_records_let_go": _spec(
             "counter", "{record}", "Records not begun, since their partition was given away or the worker was frozen."
         ),
-        "worker_records_retried": _spec("counter", "{record}", "Records handed over again after a while, by component."),
+        "worker_records_retried": _spec(
+            "counter", "{record}", "Records handed over again after a while, by component."
+        ),
         "worker_records_abandoned": _spec("counter", "{record}", "Records that a bounded drain did not wait out."),
         "worker_destination_busy": _spec("counter", "{record}", "Records that found their destination busy."),
         "worker_appends_retried": _spec(

@@ -14,8 +14,8 @@ from schemas.messages import EncodedMessage
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import Outcome
-from streams.executor.past_results import PastResult, PastResults
 from streams.executor.options import ExecutorOptions
+from streams.executor.past_results import PastResult, PastResults
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import LogError

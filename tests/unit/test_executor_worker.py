@@ -8,9 +8,9 @@ from schemas.identifiers import GatewayName
 from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import DeadLetterReason, Outcome
-from streams.log_worker import options
 from streams.kafka_clients import dead_letters
 from streams.kafka_clients.errors import RejectedError, RetryableError
+from streams.log_worker import options
 from tests.support.executor_scene import (
     FIRST,
     SECOND,

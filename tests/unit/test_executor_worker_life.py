@@ -10,9 +10,9 @@ from gateway_adapters.contract import CallResult
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.log_worker import worker
 from streams.executor.options import ExecutorOptions
 from streams.kafka_clients.errors import RetryableError
+from streams.log_worker import worker
 from tests.support.executor_scene import (
     FIRST,
     SECOND,
