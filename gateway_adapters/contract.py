@@ -89,14 +89,6 @@ class Capabilities:
         return kind in self.operations and known_currency
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """Whether the gateway answers; `detail` is for a person."""
-
-    reachable: bool
-    detail: str
-
-
 class WebhookTranslator(Protocol):
     """The pure half of a gateway's webhooks: no secret, no clock, no I/O, so it may run inside a replay."""
 
@@ -152,10 +144,6 @@ class Gateway(WebhookTranslator, Protocol):
         Raises:
             UnauthenticError: they are not; nothing of them may be kept.
         """
-        ...
-
-    async def health(self) -> Health:
-        """Return whether the gateway answers now. Never raises for an unreachable one."""
         ...
 
     async def close(self) -> None:

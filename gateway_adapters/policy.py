@@ -48,8 +48,8 @@ class Capable(Protocol):
         ...
 
 
-def default_policy(gateways: tuple[GatewayName, ...] = (GatewayName("mock"),)) -> OriginPolicy:
-    """Return the policy of version 0 that holds until `policies.v1` brings one."""
+def default_policy(gateways: tuple[GatewayName, ...]) -> OriginPolicy:
+    """Return the policy of version 0 that holds until `policies.v1` brings one. Without gateways it refuses."""
     return OriginPolicy(
         origin_id=ANY_ORIGIN,
         version=0,
@@ -61,12 +61,13 @@ def default_policy(gateways: tuple[GatewayName, ...] = (GatewayName("mock"),)) -
     )
 
 
-DEFAULT_POLICY: Final = default_policy()
+REFUSE_ALL: Final = default_policy(())
+"""Of an origin that no policy speaks of, not even `*`."""
 
 
 def policy_for(policies: Mapping[str, OriginPolicy], origin: OriginId) -> OriginPolicy:
-    """Return the origin's own policy, else the one of `*`, else `DEFAULT_POLICY`."""
-    return policies.get(origin) or policies.get(ANY_ORIGIN) or DEFAULT_POLICY
+    """Return the origin's own policy, else the one of `*`, else `REFUSE_ALL`."""
+    return policies.get(origin) or policies.get(ANY_ORIGIN) or REFUSE_ALL
 
 
 def plan_for(
@@ -121,8 +122,9 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = Non
     _require(1 <= policy.max_attempts <= MAX_ATTEMPTS, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
     _require(len(policy.gateways) <= MAX_GATEWAYS, f"gateways must be at most {MAX_GATEWAYS}")
     _require(len(set(policy.gateways)) == len(policy.gateways), "gateways must not repeat")
-    unknown = sorted(set(policy.gateways) - known) if known is not None else []
-    _require(not unknown, f"gateways names {', '.join(unknown)}, which this engine does not have")
+    if known is not None:
+        unknown = ", ".join(sorted(set(policy.gateways) - known))
+        _require(not unknown, f"gateways names {unknown}, which this engine does not have; known: {_listed(known)}")
     _require(len(policy.limits) <= MAX_LIMITS, f"limits must be at most {MAX_LIMITS}")
     currencies = [limit.currency for limit in policy.limits]
     _require(len(set(currencies)) == len(currencies), "limits must not repeat a currency")
@@ -138,6 +140,10 @@ def _check_origin(origin: str) -> None:
         origin_id(origin)
     except InvalidIdentifierError as error:
         raise MisconfiguredError(f"policy: origin_id: {error}") from error
+
+
+def _listed(names: frozenset[GatewayName]) -> str:
+    return ", ".join(sorted(names)) or "none"
 
 
 def _require(holds: bool, otherwise: str) -> None:

@@ -1,78 +1,63 @@
-"""Which gateways there are: an explicit table, no discovery, so that a reader sees all of them on one page.
+"""Which gateways there are: an explicit tuple, no discovery, so that a reader sees all of them on one page.
 
-Called by `streams/bootstrap.py` and the ingress with the options the deployment sets. The next gateway adds its options
-to `GatewayOptions`, its factory to `FACTORIES` and its line to `CAPABILITIES`.
+The next gateway adds its `SPEC` to `SPECS`. Read by `streams.settings` (which variables there are), `streams.bootstrap`
+and the ingress (what is called, planned by and verified with) and `policy set` (what may be named).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from gateway_adapters.contract import Capabilities, Gateway
-from gateway_adapters.http_transport import TransportLimits
-from gateway_adapters.mock.client import CAPABILITIES as MOCK_CAPABILITIES
-from gateway_adapters.mock.client import MockGateway, MockSettings
-from gateway_adapters.mock.translate import NAME as MOCK
+from gateway_adapters.contract import Gateway
+from gateway_adapters.mock.spec import SPEC as MOCK
+from gateway_adapters.spec import DEFAULT_ACCOUNT, Accounts, GatewaySpec
 from schemas.identifiers import GatewayName
-from schemas.misconfigured import MisconfiguredError
+
+if TYPE_CHECKING:
+    from gateway_adapters.http_transport import TransportLimits
+
+SPECS: Final[tuple[GatewaySpec, ...]] = (MOCK,)
+"""Every gateway this version knows. The first serves origins without a policy, unless a deployment says otherwise."""
+
+GATEWAYS: Final[Mapping[GatewayName, GatewaySpec]] = MappingProxyType({spec.name: spec for spec in SPECS})
+"""The same by name."""
 
 TOTAL_MARGIN_S: Final = 5.0
 """For writing the request and for an answer that comes in pieces, each within the read time-out."""
 
 CONNECTION_HEADROOM: Final = 16
-"""Connections beyond the calls in flight, so that a health check never waits behind them."""
+"""Connections beyond the calls in flight: a call that ran out of time still holds its own for a moment."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewayOptions:
-    """What a deployment says about its gateways."""
+def transport_limits(*, connect_timeout_s: float, read_timeout_s: float, calls_in_flight: int) -> "TransportLimits":
+    """Return the limits of one gateway's transport, from what a deployment says of all.
 
-    mock_url: str | None = None  # None: there is no Mock gateway here
-    mock_webhook_secret: str = field(default="", repr=False)
-    connect_timeout_s: float = 3.0
-    read_timeout_s: float = 20.0
-    max_connections: int = 1024  # to each gateway: at least the calls in flight
+    Args:
+        connect_timeout_s: longest wait for a connection, seconds.
+        read_timeout_s: longest wait between two parts of an answer, seconds; positive.
+        calls_in_flight: to one gateway at once, at most.
+    """
+    from gateway_adapters.http_transport import TransportLimits
 
-    def limits(self) -> TransportLimits:
-        """Return the limits of one gateway's transport.
-
-        Raises:
-            MisconfiguredError: they contradict each other.
-        """
-        try:
-            return TransportLimits(
-                connections=self.max_connections + CONNECTION_HEADROOM,
-                connect_timeout_s=self.connect_timeout_s,
-                read_timeout_s=self.read_timeout_s,
-                total_timeout_s=self.connect_timeout_s + self.read_timeout_s + TOTAL_MARGIN_S,
-            )
-        except ValueError as error:
-            raise MisconfiguredError(f"gateway time-outs: {error}") from error
-
-
-def _mock(options: GatewayOptions) -> Gateway | None:
-    if options.mock_url is None:
-        return None
-    if not options.mock_webhook_secret:
-        raise MisconfiguredError("mock: the webhook secret is empty, so anyone could sign")
-    return MockGateway(
-        MockSettings(base_url=options.mock_url, webhook_secret=options.mock_webhook_secret, limits=options.limits())
+    return TransportLimits(
+        connections=calls_in_flight + CONNECTION_HEADROOM,
+        connect_timeout_s=connect_timeout_s,
+        read_timeout_s=read_timeout_s,
+        total_timeout_s=connect_timeout_s + read_timeout_s + TOTAL_MARGIN_S,
     )
 
 
-FACTORIES: Final[Mapping[GatewayName, Callable[[GatewayOptions], Gateway | None]]] = MappingProxyType({MOCK: _mock})
-"""Every gateway this version knows. A factory returns None when the options do not configure its gateway."""
+def build_gateways(accounts: Accounts, limits: "TransportLimits") -> Mapping[GatewayName, Gateway]:
+    """Return the gateways whose default account is set up, by name. None is connected to yet; close each when done."""
+    return MappingProxyType(
+        {
+            name: GATEWAYS[name].factory(by_name[DEFAULT_ACCOUNT], limits)
+            for name, by_name in accounts.items()
+            if DEFAULT_ACCOUNT in by_name
+        }
+    )
 
-CAPABILITIES: Final[Mapping[GatewayName, Capabilities]] = MappingProxyType({MOCK: MOCK_CAPABILITIES})
-"""What each can do, configured or not."""
 
-
-def build_gateways(options: GatewayOptions) -> Mapping[GatewayName, Gateway]:
-    """Return the configured gateways by name. None is connected to yet; close each when done.
-
-    Raises:
-        MisconfiguredError: an option cannot work; the message says which.
-    """
-    built = {name: factory(options) for name, factory in FACTORIES.items()}
-    return MappingProxyType({name: gateway for name, gateway in built.items() if gateway is not None})
+def specs_of(accounts: Accounts) -> Mapping[GatewayName, GatewaySpec]:
+    """Return the specs of the gateways whose default account is set up: enough to plan and to translate with."""
+    return MappingProxyType({name: GATEWAYS[name] for name, by_name in accounts.items() if DEFAULT_ACCOUNT in by_name})

@@ -21,20 +21,22 @@ from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import LogError
 from streams.settings import Settings
 from streams.telemetry import logs
+from streams.telemetry.health import Readiness
 from streams.topology import INGRESS
 
 EXIT_UNABLE: Final = 2
 _log = structlog.get_logger(__name__)
 
 
-async def serve(loaded: Settings) -> None:
+async def serve(loaded: Settings, readiness: Readiness) -> None:
     """Run one instance until a signal. Raises: MisconfiguredError, LogError, FeedLostError, OSError."""
+    accounts = settings.accounts_with_webhook_secrets(loaded)
     told_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told_to_stop.set)
     codec = await asyncio.to_thread(bootstrap.codec_of, loaded)
-    gateways = bootstrap.gateways_of(loaded)
+    gateways = bootstrap.gateways_of(loaded, accounts)
     program = compose(
         loaded,
         connection=connection_of(loaded.kafka, client_id=INGRESS.client_id),
@@ -43,6 +45,7 @@ async def serve(loaded: Settings) -> None:
     )
     try:
         port = await program.start()
+        readiness.follow(program.faults, notes=program.notes)
         if loaded.http.dev:
             _log.warning("dev_mode", reason="no API keys: anybody may act for any origin")
         _log.info("ready", host=loaded.http.host, port=port)
@@ -53,6 +56,11 @@ async def serve(loaded: Settings) -> None:
         await program.stop()
         for gateway in gateways.values():
             await gateway.close()
+
+
+async def _run(loaded: Settings) -> None:
+    async with bootstrap.health_served(loaded, INGRESS) as readiness:
+        await serve(loaded, readiness)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -74,7 +82,7 @@ def main() -> int:
         loaded = settings.load()
         logs.configure(component=INGRESS.name, level=loaded.telemetry.log_level, form=loaded.telemetry.log_format)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(loaded))
+            runner.run(_run(loaded))
     except (MisconfiguredError, LogError, FeedLostError, OSError) as error:
         sys.stderr.write(f"{INGRESS.name} cannot start: {error}\n")
         return EXIT_UNABLE

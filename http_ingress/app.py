@@ -20,12 +20,13 @@ from http_ingress.door import request_headers
 from http_ingress.door.callers import Caller, caller_of
 from http_ingress.door.tracing import request_span
 from http_ingress.ingress import Ingress
-from http_ingress.limits import MAX_BODY_BYTES, RETRY_AFTER_DRAIN_S
+from http_ingress.limits import MAX_WEBHOOK_BYTES, RETRY_AFTER_DRAIN_S
 from http_ingress.money.endpoints import Call
 from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
 from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
 from http_ingress.routes import API_ROUTES, ApiRoute
 from schemas.identifiers import CommandId
+from streams.telemetry import metrics
 
 _DISTRIBUTION: Final = "payment-engine-lite"
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
@@ -59,7 +60,7 @@ _log = structlog.get_logger(__name__)
 
 def build_app(ingress: Ingress) -> web.Application:
     """Return the application, not yet served."""
-    app = web.Application(middlewares=[_outermost(ingress)], client_max_size=MAX_BODY_BYTES)
+    app = web.Application(middlewares=[_outermost(ingress)], client_max_size=MAX_WEBHOOK_BYTES)
     for route in API_ROUTES:
         app.router.add_route(
             route.method, route.path, _endpoint(route, ingress), name=route.name, expect_handler=_expect
@@ -77,9 +78,6 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
     async def readyz(request: web.Request) -> web.StreamResponse:
         return respond(request, await pages.readiness(ingress))
 
-    async def metrics(_: web.Request) -> web.StreamResponse:
-        return pages.metrics_page(ingress)
-
     async def description(_: web.Request) -> web.StreamResponse:
         return pages.description_page(described)
 
@@ -95,13 +93,12 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
     handlers: dict[str, HttpHandler] = {
         "/healthz": healthz,
         "/readyz": readyz,
-        "/metrics": metrics,
         "/openapi.json": description,
         "/docs": docs,
         "/docs/{asset}": asset,
     }
     for path, handler in handlers.items():
-        app.router.add_get(path, handler)
+        app.router.add_get(path, handler, expect_handler=_expect)
 
 
 def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
@@ -128,6 +125,10 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
     # aiohttp calls this outside of the middlewares, so it must answer by itself.
     if request.version < HttpVersion11:
         return None  # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored
+    try:
+        request_headers.refuse_misleading(request.headers)
+    except ProblemError:
+        return None  # the middleware answers the same, and the body need not come
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
@@ -156,7 +157,7 @@ def _outermost(ingress: Ingress) -> Middleware:
         for name, value in _SAFE_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request_id
-        _account(ingress, request, response.status, ingress.monotonic_s() - started_s)
+        _account(request, response.status, ingress.monotonic_s() - started_s)
         return response
 
     return outermost
@@ -164,6 +165,7 @@ def _outermost(ingress: Ingress) -> Middleware:
 
 async def _answered(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
     try:
+        request_headers.refuse_misleading(request.headers)
         return await handler(request)
     except ProblemError as error:
         return respond(request, of_error(error))
@@ -192,11 +194,14 @@ def _route_of(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unmatched"
 
 
-def _account(ingress: Ingress, request: web.Request, status: int, duration_s: float) -> None:
+def _account(request: web.Request, status: int, duration_s: float) -> None:
     route = _route_of(request)
     method = request.method if request.method in _METHODS else "other"
     code = request.get(_PROBLEM)
-    ingress.metrics.answered(route=route, method=method, status=status, duration_s=duration_s, problem=code)
+    metrics.count("http_requests", route=route, method=method, status=str(status))
+    metrics.observe("http_request_ms", duration_s * _MS_PER_S, route=route)
+    if code is not None:
+        metrics.count("http_problems", code=code)
     # A line for each payment would cost more than its validation, and its facts are on the log; so what went well is
     # told at DEBUG, and counted above in any case.
     say = _log.debug if code is None else _log.info

@@ -4,13 +4,12 @@ Called by `http_ingress.__main__`. What is started in `IngressProgram.start` is 
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from http_ingress.access.api_keys import FileKeyStore, KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import KafkaCommandLog
 from http_ingress.ingress import Ingress, WebhookGateway
-from http_ingress.metrics import Gauge, IngressMetrics
 from http_ingress.replies.kafka_feed import KafkaReplyFeed
 from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer
@@ -22,12 +21,25 @@ from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.kafka_clients.producer import LogWriter
 from streams.settings import HttpSettings, Settings
+from streams.telemetry import metrics
 
 
 class IngressProgram:
     """One instance of the ingress and all it holds open."""
 
-    def __init__(self, *, http: HttpSettings, ingress: Ingress, writer: LogWriter, pump: ReplyPump) -> None:
+    def __init__(
+        self,
+        *,
+        http: HttpSettings,
+        ingress: Ingress,
+        writer: LogWriter,
+        pump: ReplyPump,
+        notes: Callable[[], tuple[str, ...]],
+    ) -> None:
+        self.faults = ingress.not_ready
+        """What keeps this instance from being ready, for a person; empty: nothing does."""
+        self.notes = notes
+        """What an operator should see to, though it is ready; never shown to merchants."""
         self._http = http
         self._writer = writer
         self._pump = pump
@@ -77,12 +89,10 @@ def compose(
         max_waiting=http.max_waiting,
         reply_partition=reply_partition_of(http.instance, settings.kafka.partitions),
     )
-    metrics = IngressMetrics()
     waiters = Waiters(limit=own.max_waiting)
-    metrics.gauges.append(Gauge("payment_ingress_waiting", "Requests waiting for a reply.", lambda: len(waiters)))
     writer = LogWriter(connection, waits_through_silence=False)  # clients can come again, with their key
     feed = KafkaReplyFeed(connection=connection, partition=own.reply_partition)
-    pump = ReplyPump(feed=feed, waiters=waiters, codec=codec, metrics=metrics)
+    pump = ReplyPump(feed=feed, waiters=waiters, codec=codec)
     store = _key_store(http)
 
     def faults() -> tuple[str, ...]:
@@ -94,9 +104,8 @@ def compose(
         fault = None if store is None else store.fault()
         return () if fault is None else (f"API keys are as before: {fault}",)
 
-    metrics.gauges.append(
-        Gauge("payment_ingress_key_file_faulty", "1 while the last good API keys hold.", lambda: len(notes()))
-    )
+    metrics.watch("replies_waiting", lambda: len(waiters))
+    metrics.watch("key_file_faulty", lambda: len(notes()))
     ingress = Ingress(
         settings=own,
         log=KafkaCommandLog(writer=writer, codec=codec),
@@ -104,13 +113,11 @@ def compose(
         limiter=RateLimiter(requests_per_second=own.requests_per_second),
         keys=KeyRing(store, pepper=_pepper(http)) if store is not None else None,
         webhooks=webhooks,
-        metrics=metrics,
         now_ms=wall_clock_ms,
         monotonic_s=time.monotonic,
         faults=faults,
-        notes=notes,
     )
-    return IngressProgram(http=http, ingress=ingress, writer=writer, pump=pump)
+    return IngressProgram(http=http, ingress=ingress, writer=writer, pump=pump, notes=notes)
 
 
 def _key_store(http: HttpSettings) -> FileKeyStore | None:

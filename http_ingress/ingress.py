@@ -11,7 +11,6 @@ from gateway_adapters.contract import GatewayNotice, RawHeaders
 from http_ingress.access.api_keys import KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import CommandLog
-from http_ingress.metrics import IngressMetrics
 from http_ingress.replies.waiters import Waiters
 from http_ingress.settings import IngressSettings
 from schemas.identifiers import GatewayName
@@ -48,14 +47,16 @@ class Ingress:
     limiter: RateLimiter
     keys: KeyRing | None  # None in dev mode only
     webhooks: Mapping[GatewayName, WebhookGateway]
-    metrics: IngressMetrics
     now_ms: Callable[[], int]  # wall clock, milliseconds since the epoch
     monotonic_s: Callable[[], float]
     faults: Callable[[], tuple[str, ...]]  # what keeps it from being ready, for a person; empty: ready
-    notes: Callable[[], tuple[str, ...]] = tuple  # what an operator should see to, though it is ready; empty: nothing
     stopping: Stopping = field(default_factory=Stopping)
 
     def __post_init__(self) -> None:
         """Refuse to be built open by mistake."""
         if self.keys is None and not self.settings.dev:
             raise ValueError("without dev mode there must be API keys")
+
+    def not_ready(self) -> tuple[str, ...]:
+        """Return why this instance may not be sent requests, for a person; empty: it may."""
+        return ("stopping",) if self.stopping.begun else self.faults()

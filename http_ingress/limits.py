@@ -4,7 +4,8 @@ Imported by the modules that enforce them.
 """
 
 # One request.
-MAX_BODY_BYTES = 64 * 1024  # a payment is below 1 KiB, a webhook of a gateway below 32 KiB
+MAX_BODY_BYTES = 16 * 1024  # what moves money; a payment is below 1 KiB
+MAX_WEBHOOK_BYTES = 64 * 1024  # a gateway's notice is below 32 KiB
 MAX_REQUEST_LINE_BYTES = 8 * 1024  # a self-routing payment id is below 250 characters
 MAX_HEADER_BYTES = 8 * 1024  # one header; the largest of ours is an idempotency key of 255 characters
 MAX_HEADERS = 64
@@ -16,7 +17,7 @@ MAX_TRACESTATE_CHARS = 512  # W3C Trace Context section 3.3.1.5
 MAX_ORDERS_PER_WEBHOOK = 100
 
 # Time.
-BODY_READ_TIMEOUT_S = 10.0  # a client that sends 64 KiB slower than this is broken or hostile
+BODY_READ_TIMEOUT_S = 10.0  # a client that sends a body slower than this is broken or hostile
 KEEP_ALIVE_TIMEOUT_S = (
     75.0  # above the usual 60 s of load balancers, so that they close first; also bounds slow headers
 )

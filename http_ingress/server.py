@@ -84,6 +84,7 @@ class HttpServer:
             max_line_size=MAX_REQUEST_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
+            auto_decompress=False,  # by default aiohttp inflates a body before anybody asked who sends it
             shutdown_timeout=RELEASED_ANSWER_TIMEOUT_S,
         )
         self._sites: list[web.BaseSite] = []

@@ -22,22 +22,34 @@ RawHeaders: TypeAlias = Sequence[tuple[str, bytes]] | Sequence[tuple[str, bytes 
 
 CONTENT_TYPE_HEADER = "content-type"
 AVRO_CONTENT_TYPE = "application/avro"
-_AVRO_CONTENT_TYPE_RAW = AVRO_CONTENT_TYPE.encode()
+_ONLY_AVRO: list[bytes | None] = [AVRO_CONTENT_TYPE.encode()]
 STRUCTURED_CONTENT_TYPE = "application/cloudevents+json"
 SPEC_VERSION = "1.0"
 PREFIX = "ce_"
 EXPIRY_HEADER = "ce_expirytime"
-_PREFIX_CHARS = len(PREFIX)
 
 MAX_HEADERS = 128  # ours are fewer than 20; tracing and proxies add some
 MAX_ATTRIBUTE_BYTES = 2_048
 MAX_INTEGER = 2**31 - 1  # CloudEvents' Integer is 32 bits, signed
+MAX_SEQUENCE = 2**63 - 1  # an Avro long
+SEQUENCE_DIGITS = len(str(MAX_SEQUENCE))
+"""A sequence is text, and the extension asks that it order as text: so each has the digits of the longest."""
 
-_REQUIRED = ("specversion", "id", "source", "type")
+# What clients call Avro in Confluent's framing; the framing itself says what it is.
+_AVRO_CONTENT_TYPES = frozenset({AVRO_CONTENT_TYPE, "application/vnd.confluent.avro", "avro/binary"})
 # What no CloudEvents string may hold: control characters, surrogates, non-characters of the basic plane.
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[!-~]*)?")
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
+_NAME = re.compile(r"[a-z0-9]+", re.ASCII)
+_KNOWN_HEADERS = {
+    PREFIX + name: name
+    for name in (
+        *("specversion", "id", "source", "type", "time", "subject", "dataschema", "partitionkey", "originid"),
+        *("idempotencykey", "sequence", "traceparent", "tracestate", "replypartition", "replyfinal", "expirytime"),
+    )
+}
+"""What nearly every header is: one look-up instead of a test of its prefix, a cut and a test of the name."""
 
 
 @quick_init
@@ -53,7 +65,7 @@ class Envelope:
     partitionkey: str | None = None  # the order id
     originid: str | None = None
     idempotencykey: str | None = None
-    sequence: int | None = None  # of a public event: rises per order
+    sequence: int | None = None  # of a public event: rises per order; means nothing on a command
     traceparent: str | None = None
     tracestate: str | None = None
     replypartition: int | None = None  # of a command: the partition of `payments.replies.v1` where its ingress listens
@@ -82,7 +94,7 @@ def to_headers(envelope: Envelope, fixed: Headers) -> Headers:
         if text is not None:
             headers.append((name, text.encode()))
     if envelope.sequence is not None:
-        headers.append(("ce_sequence", b"%d" % envelope.sequence))
+        headers.append(("ce_sequence", b"%0*d" % (SEQUENCE_DIGITS, envelope.sequence)))
     if envelope.replypartition is not None:
         headers.append(("ce_replypartition", b"%d" % envelope.replypartition))
     if envelope.replyfinal is not None:
@@ -95,15 +107,16 @@ def to_headers(envelope: Envelope, fixed: Headers) -> Headers:
 def media_type_of(headers: RawHeaders) -> str:
     """Return the media type of the content-type header in lower case, without parameters (a charset must be UTF-8).
 
-    Raises: DecodeError when there is none, more than one, or one that is not text.
+    `application/avro` stands for every name of it, and for no header at all. Raises: DecodeError when there is more
+    than one, one that is not text, or a charset other than UTF-8.
     """
     if len(headers) > MAX_HEADERS:
         raise DecodeError(DeadLetterReason.TOO_LARGE, f"more than {MAX_HEADERS} headers")
     found = [raw for name, raw in headers if name == CONTENT_TYPE_HEADER]
-    if len(found) != 1:
-        raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "exactly one content-type header is needed")
-    if found[0] == _AVRO_CONTENT_TYPE_RAW:
+    if not found or found == _ONLY_AVRO:
         return AVRO_CONTENT_TYPE
+    if len(found) != 1:
+        raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "more than one content-type header")
     try:
         return media_type((found[0] or b"")[:MAX_ATTRIBUTE_BYTES].decode())
     except UnicodeDecodeError:
@@ -111,15 +124,17 @@ def media_type_of(headers: RawHeaders) -> str:
 
 
 def media_type(content_type: str) -> str:
-    """Return the media type in lower case. Raises: DecodeError for a charset other than UTF-8."""
-    if content_type == AVRO_CONTENT_TYPE:
-        return content_type
+    """Return the media type in lower case, `application/avro` for each of its names.
+
+    Raises: DecodeError for a charset other than UTF-8.
+    """
     media, *parameters = content_type.split(";")
     for parameter in parameters:
         name, _, setting = parameter.partition("=")
         if name.strip().lower() == "charset" and setting.strip().strip('"').lower() not in {"utf-8", "us-ascii"}:
             raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "the charset is not UTF-8")
-    return media.strip().lower()
+    known = media.strip().lower()
+    return AVRO_CONTENT_TYPE if known in _AVRO_CONTENT_TYPES else known
 
 
 def from_headers(headers: RawHeaders) -> Envelope:
@@ -129,45 +144,61 @@ def from_headers(headers: RawHeaders) -> Envelope:
     """
     attributes: dict[str, str] = {}
     for name, raw in headers:
-        if name.startswith(PREFIX):
-            attribute = name[_PREFIX_CHARS:]
-            if attribute in attributes:
-                raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "an attribute is there twice")
-            if raw is None or len(raw) > MAX_ATTRIBUTE_BYTES:
-                problem = f"{_shown(attribute)} has no value or more than {MAX_ATTRIBUTE_BYTES} bytes"
-                raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, problem)
-            try:  # written out here: a call for each header would cost a third of this function
-                attributes[attribute] = raw.decode()
-            except UnicodeDecodeError:
-                problem = f"{_shown(attribute)} is not UTF-8"
-                raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, problem) from None  # the cause quotes the value
+        attribute = _KNOWN_HEADERS.get(name)
+        if attribute is None:
+            if not name.startswith(PREFIX):
+                continue
+            attribute = checked_name(name.removeprefix(PREFIX))
+        if attribute in attributes:
+            raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "an attribute is there twice")
+        if raw is None or len(raw) > MAX_ATTRIBUTE_BYTES:
+            problem = f"{_shown(attribute)} has no value or more than {MAX_ATTRIBUTE_BYTES} bytes"
+            raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, problem)
+        try:  # written out here: a call for each header would cost a third of this function
+            attributes[attribute] = raw.decode()
+        except UnicodeDecodeError:
+            problem = f"{_shown(attribute)} is not UTF-8"
+            raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, problem) from None  # the cause quotes the value
     return to_envelope(attributes)
 
 
+def checked_name(name: str) -> str:
+    """Return the name if an attribute may have it. Raises: DecodeError."""
+    if not _NAME.fullmatch(name):
+        problem = f"{_shown(name)} has a name of other than lower case letters and digits"
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, problem)
+    return name
+
+
 def _shown(name: str) -> str:
-    # A foreign producer also chooses the names; only names that CloudEvents allows are repeated in a detail.
-    return name if re.fullmatch(r"[a-z0-9-]{1,20}", name) else "an attribute"
+    # A foreign producer also chooses the names; only what may be a word is repeated in a detail.
+    return name if re.fullmatch(r"[a-z]{1,17}[0-9]{0,3}", name) else "an attribute"
 
 
 def to_envelope(attributes: Mapping[str, str]) -> Envelope:
-    """Return the envelope of attributes in their text form. Unknown extensions are left out. Raises: DecodeError."""
-    for name in _REQUIRED:
-        if name not in attributes:
-            raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, f"{name} is missing")
+    """Return the envelope of attributes in their text form, whose names are checked. Unknown ones are left out.
+
+    Raises: DecodeError.
+    """
+    try:
+        version, event_id = attributes["specversion"], attributes["id"]
+        source, event_type = attributes["source"], attributes["type"]
+    except KeyError as missing:
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, f"{missing.args[0]} is missing") from None
     _check_texts(attributes)
-    if attributes["specversion"] != SPEC_VERSION:
+    if version != SPEC_VERSION:
         raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "specversion is not 1.0")
     traceparent, tracestate = _trace_of(attributes)
     return Envelope(
-        id=attributes["id"],
-        source=attributes["source"],
-        type=attributes["type"],
+        id=event_id,
+        source=source,
+        type=event_type,
         time_ms=_time_ms("time", attributes),
         subject=attributes.get("subject"),
         partitionkey=attributes.get("partitionkey"),
         originid=attributes.get("originid"),
         idempotencykey=attributes.get("idempotencykey"),
-        sequence=_integer("sequence", attributes),
+        sequence=_sequence_of(attributes),
         traceparent=traceparent,
         tracestate=tracestate,
         replypartition=_integer("replypartition", attributes),
@@ -184,6 +215,16 @@ def _check_texts(attributes: Mapping[str, str]) -> None:
         if not text or _FORBIDDEN.search(text):
             problem = f"{_shown(name)} is empty or holds a forbidden character"
             raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, problem)
+
+
+def _sequence_of(attributes: Mapping[str, str]) -> int | None:
+    # The extension allows any text that orders, and only our own events have to order by ours: a producer's word is
+    # never a reason to refuse its command.
+    text = attributes.get("sequence")
+    if text is None or not (text.isascii() and text.isdecimal()) or len(text) > SEQUENCE_DIGITS:
+        return None
+    number = int(text)
+    return number if number <= MAX_SEQUENCE else None
 
 
 def _time_ms(name: str, attributes: Mapping[str, str]) -> int | None:

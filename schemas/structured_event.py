@@ -6,11 +6,12 @@ Source: CloudEvents JSON format 1.0.2.
 
 import base64
 import binascii
+import codecs
 from dataclasses import dataclass
 
 from schemas import strict_json
 from schemas.avro_codec import MAX_VALUE_BYTES
-from schemas.cloud_event import AVRO_CONTENT_TYPE, MAX_ATTRIBUTE_BYTES, Envelope, media_type, to_envelope
+from schemas.cloud_event import AVRO_CONTENT_TYPE, MAX_ATTRIBUTE_BYTES, Envelope, checked_name, media_type, to_envelope
 from schemas.decode_errors import DecodeError
 from schemas.strict_json import BadJsonError, JsonValue, TooDeepError
 from schemas.vocabulary import DeadLetterReason
@@ -19,6 +20,10 @@ JSON_CONTENT_TYPE = "application/json"
 MAX_DEPTH = 32  # of nested lists and objects; ours has 4
 
 _DATA_MEMBERS = frozenset({"data", "data_base64"})
+_TEXT_ATTRIBUTES = frozenset(
+    {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema"}
+)
+"""CloudEvents' own attributes: all are of a type that JSON spells as a string. An extension may be a number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,42 +37,49 @@ class StructuredEvent:
 
 def read_event(value: bytes) -> StructuredEvent:
     """Return the event. Raises: DecodeError for whatever is not one."""
-    members = _parse(value)
-    present = _DATA_MEMBERS & members.keys()
+    parsed = _parse(value, "the event")
+    if not isinstance(parsed, dict):
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "the event is not an object")
+    members = {name: member for name, member in parsed.items() if member is not None}  # the JSON format: null is absent
     attributes = {
-        name: _attribute_text(member)
+        checked_name(name): _attribute_text(name, member)
         for name, member in members.items()
-        if name not in _DATA_MEMBERS and member is not None  # the JSON format: null means that it is not there
+        if name not in _DATA_MEMBERS
     }
     envelope = to_envelope(attributes)
-    if len(present) != 1:
+    if len(_DATA_MEMBERS & members.keys()) != 1:
         raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "exactly one of data and data_base64 is needed")
     content_type = media_type(attributes.get("datacontenttype", JSON_CONTENT_TYPE))
+    is_json = content_type == JSON_CONTENT_TYPE or content_type.endswith("+json")
     if "data" in members:
-        if content_type != JSON_CONTENT_TYPE and not content_type.endswith("+json"):
+        if not is_json:
             raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "data is JSON, datacontenttype says otherwise")
         return StructuredEvent(envelope=envelope, framed_avro=None, parsed_json=members["data"])
-    if content_type != AVRO_CONTENT_TYPE:
-        raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "data_base64 must be of application/avro")
-    return StructuredEvent(envelope=envelope, framed_avro=_decoded(members["data_base64"]), parsed_json=None)
+    if not is_json and content_type != AVRO_CONTENT_TYPE:
+        raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "data_base64 must be of JSON or application/avro")
+    data = _decoded(members["data_base64"])
+    if is_json:
+        return StructuredEvent(envelope=envelope, framed_avro=None, parsed_json=_parse(data, "data_base64"))
+    return StructuredEvent(envelope=envelope, framed_avro=data, parsed_json=None)
 
 
-def _parse(value: bytes) -> dict[str, JsonValue]:
-    if len(value) > MAX_VALUE_BYTES:
-        raise DecodeError(DeadLetterReason.TOO_LARGE, f"the value has more than {MAX_VALUE_BYTES} bytes")
+def _parse(raw: bytes, what: str) -> JsonValue:
+    if len(raw) > MAX_VALUE_BYTES:
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"{what} has more than {MAX_VALUE_BYTES} bytes")
     try:
-        # Fractions and surrogates are refused below, with the name of their field.
-        event = strict_json.parse(value, max_depth=MAX_DEPTH, fractions=True, lone_surrogates=True)
+        # Fractions and surrogates are refused below, with the name of their field. RFC 8259 lets a reader take a BOM.
+        return strict_json.parse(
+            raw.removeprefix(codecs.BOM_UTF8), max_depth=MAX_DEPTH, fractions=True, lone_surrogates=True
+        )
     except TooDeepError:
-        raise DecodeError(DeadLetterReason.TOO_LARGE, f"the event nests deeper than {MAX_DEPTH}") from None
+        raise DecodeError(DeadLetterReason.TOO_LARGE, f"{what} nests deeper than {MAX_DEPTH}") from None
     except BadJsonError as error:
-        raise DecodeError(DeadLetterReason.UNDECODABLE, f"the event cannot be read: {error}") from None
-    if not isinstance(event, dict):
-        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, "the event is not an object")
-    return event
+        raise DecodeError(DeadLetterReason.UNDECODABLE, f"{what} cannot be read: {error}") from None
 
 
-def _attribute_text(member: object) -> str:
+def _attribute_text(name: str, member: object) -> str:
+    if name in _TEXT_ATTRIBUTES and not isinstance(member, str):
+        raise DecodeError(DeadLetterReason.NOT_CLOUD_EVENT, f"{name} is not a string")
     if isinstance(member, bool):
         return "true" if member else "false"
     if isinstance(member, str):

@@ -84,6 +84,9 @@ class Topic:
     retention_ms: int | None  # None: compacted, kept for ever
     partition_rule: PartitionRule
     max_record_bytes: int = MAX_RECORD_BYTES
+    perishable: bool = False
+    """Whether a record means nothing once it is older than the retention: whoever waits for it has gone. What is
+    deleted unread of such a topic is no loss."""
     min_compaction_lag_ms: int | None = None  # of a changelog: no record is compacted away before
     public: bool = False
     """Whether strangers append to it. The broker keeps their records uncompressed, and so refuses what is larger than
@@ -127,7 +130,15 @@ CATALOGUE: tuple[Topic, ...] = (
         partition_rule=PartitionRule.MURMUR2,
         public=True,
     ),
-    _log(QUERIES, "orderId", HOUR_MS, PaymentQueried),
+    Topic(
+        name=QUERIES,
+        key="orderId",
+        records=(PaymentQueried,),
+        cleanup=Cleanup.DELETE,
+        retention_ms=HOUR_MS,
+        partition_rule=PartitionRule.MURMUR2,
+        perishable=True,
+    ),
     _log(CLAIMS, "originId|idempotencyKey", 7 * DAY_MS, ClaimRequested, ClaimExpiryRequested),
     _log(VERDICTS, "orderId", 7 * DAY_MS, ClaimDecided),
     _log(GATEWAY_REQUESTS, "orderId", 7 * DAY_MS, GatewayCallRequested),
@@ -142,6 +153,7 @@ CATALOGUE: tuple[Topic, ...] = (
         cleanup=Cleanup.DELETE,
         retention_ms=HOUR_MS,
         partition_rule=PartitionRule.EXPLICIT,
+        perishable=True,
     ),
     Topic(
         name=DLQ,
@@ -170,6 +182,11 @@ CATALOGUE: tuple[Topic, ...] = (
 def topic(name: str) -> Topic:
     """Return the topic of that name. Raises: KeyError."""
     return _BY_NAME[name]
+
+
+def is_perishable(name: str) -> bool:
+    """Return whether what is deleted unread of this topic is no loss; False of a topic that is not ours."""
+    return name in _BY_NAME and _BY_NAME[name].perishable
 
 
 _BY_NAME = {entry.name: entry for entry in CATALOGUE}

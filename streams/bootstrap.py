@@ -14,8 +14,9 @@ from typing import Any, Protocol
 import structlog
 
 from gateway_adapters.contract import Gateway
-from gateway_adapters.policy import ANY_ORIGIN, default_policy
-from gateway_adapters.registry import GatewayOptions, build_gateways
+from gateway_adapters.policy import ANY_ORIGIN, Capable, default_policy
+from gateway_adapters.registry import build_gateways, specs_of, transport_limits
+from gateway_adapters.spec import Accounts
 from schemas.identifiers import GatewayName
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
@@ -33,12 +34,14 @@ from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
+from streams.kafka_clients.backlog import refuse_lost_records
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import Settings
-from streams.telemetry import logs
+from streams.settings import Settings, names_of
+from streams.telemetry import logs, metrics
+from streams.telemetry.health import HealthServer, Readiness
 
 DAY_MS = 24 * 3_600_000
 
@@ -62,23 +65,14 @@ def codec_of(settings: Settings) -> MessageCodec:
         raise MisconfiguredError(f"schema registry: {error}") from error
 
 
-def default_gateways(settings: Settings) -> tuple[GatewayName, ...]:
-    """Return the gateways of an origin that has no policy, in order."""
-    return tuple(GatewayName(name.strip()) for name in settings.gateway.default_gateways.split(",") if name.strip())
-
-
-def gateways_of(settings: Settings) -> Mapping[GatewayName, Gateway]:
-    """Return the gateways that are configured, by name; none is connected to yet. Close each when done."""
-    gateway = settings.gateway
-    return build_gateways(
-        GatewayOptions(
-            mock_url=gateway.mock_url,
-            mock_webhook_secret=gateway.mock_webhook_secret.get_secret_value(),
-            connect_timeout_s=gateway.connect_timeout_s,
-            read_timeout_s=gateway.read_timeout_s,
-            max_connections=settings.executor.max_calls_in_flight,
-        )
+def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayName, Gateway]:
+    """Return the gateways of these accounts, by name; none is connected to yet. Close each when done."""
+    limits = transport_limits(
+        connect_timeout_s=settings.gateway.connect_timeout_s,
+        read_timeout_s=settings.gateway.read_timeout_s,
+        calls_in_flight=settings.executor.max_calls_in_flight,
     )
+    return build_gateways(accounts, limits)
 
 
 def worker_settings_of(settings: Settings, component: topology.Component) -> WorkerSettings:
@@ -106,7 +100,7 @@ def worker_settings_of(settings: Settings, component: topology.Component) -> Wor
     )
 
 
-def rules_of(settings: Settings, gateways: Mapping[GatewayName, Gateway]) -> Rules:
+def rules_of(settings: Settings, gateways: Mapping[GatewayName, Capable]) -> Rules:
     """Return what the deployment sets of the domain's rules."""
     return Rules(
         order_life_ms=settings.stream.order_life_days * DAY_MS,
@@ -127,15 +121,16 @@ def policies_from(follower: PolicyFollower, gateways: tuple[GatewayName, ...]) -
     return current
 
 
-async def run_orders(settings: Settings) -> None:
+async def run_orders(settings: Settings, readiness: Readiness) -> None:
     """Run one worker of the orders app."""
     codec = await asyncio.to_thread(codec_of, settings)
     connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
-    gateways = gateways_of(settings)
+    gateways = specs_of(settings.accounts)
     rules = rules_of(settings, gateways)
     from streams.kafka.worker import build_worker  # Faust: half a second that the ingress need not wait for
 
     heap = TimerHeap()
+    metrics.watch("timers_open", lambda: len(heap))
     writer = LogWriter(connection)
     log_clock = LogClock()
     clock = TimerClock(heap, codec=codec, log_writer=writer, clock=log_clock)
@@ -143,7 +138,7 @@ async def run_orders(settings: Settings) -> None:
     agent = orders_agent.OrdersAgent(
         codec,
         partitions=settings.kafka.partitions,
-        policies=policies_from(follower, default_gateways(settings)),
+        policies=policies_from(follower, names_of(settings.gateway.default_gateways)),
         gateways=gateways,
         timers=heap,
         rules=rules,
@@ -186,10 +181,10 @@ async def run_orders(settings: Settings) -> None:
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer), _started(follower):
-        await _serve(topology.ORDERS.name, worker, background=[clock.run, sweeper.run])
+        await _serve(topology.ORDERS.name, worker, readiness, background=[clock.run, sweeper.run])
 
 
-async def run_claims(settings: Settings) -> None:
+async def run_claims(settings: Settings, readiness: Readiness) -> None:
     """Run one worker of the claims app."""
     codec = await asyncio.to_thread(codec_of, settings)
     writer = LogWriter(connection_of(settings.kafka, client_id=topology.CLAIMS.client_id))
@@ -215,14 +210,14 @@ async def run_claims(settings: Settings) -> None:
         interval_s=settings.stream.sweep_interval_s,
     )
     async with _started(writer):
-        await _serve(topology.CLAIMS.name, worker, background=[sweeper.run])
+        await _serve(topology.CLAIMS.name, worker, readiness, background=[sweeper.run])
 
 
-async def run_executor(settings: Settings) -> None:
+async def run_executor(settings: Settings, readiness: Readiness) -> None:
     """Run one gateway executor."""
     codec = await asyncio.to_thread(codec_of, settings)
     options = settings.executor
-    gateways = gateways_of(settings)
+    gateways = gateways_of(settings, settings.accounts)  # it verifies no webhooks, so it needs no secret of theirs
     executor = GatewayExecutor(
         connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id),
         codec,
@@ -236,7 +231,7 @@ async def run_executor(settings: Settings) -> None:
         ),
     )
     try:
-        await _serve(topology.EXECUTOR.name, executor)
+        await _serve(topology.EXECUTOR.name, executor, readiness)
     finally:
         await asyncio.gather(*(gateway.close() for gateway in gateways.values()))
 
@@ -267,9 +262,34 @@ class _Runnable(Protocol):
 
     def request_stop(self) -> None: ...
 
+    def faults(self) -> tuple[str, ...]: ...
+
+
+@contextlib.asynccontextmanager
+async def health_served(settings: Settings, component: topology.Component) -> AsyncIterator[Readiness]:
+    """Serve a component's own port while the body runs, unless it is switched off; what it gives says what is ready.
+
+    Raises: MisconfiguredError: the port cannot be had.
+    """
+    readiness = Readiness("starting")
+    port = component.health_port if settings.health.port is None else settings.health.port
+    if port == 0:
+        yield readiness
+        return
+    server = HealthServer(host=settings.health.host, port=port, faults=readiness.faults, notes=readiness.notes)
+    await server.start()
+    try:
+        yield readiness
+    finally:
+        await server.stop()
+
 
 async def _serve(
-    component: str, worker: _Runnable, *, background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
+    component: str,
+    worker: _Runnable,
+    readiness: Readiness,
+    *,
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
     """Run the worker until a signal; a background task that fails stops it too. Raises: what failed."""
     loop = asyncio.get_running_loop()
@@ -279,6 +299,7 @@ async def _serve(
     for task in tasks:
         task.add_done_callback(lambda done: None if done.cancelled() else worker.request_stop())
     announcer = loop.create_task(_announce(component, worker.ready))
+    readiness.follow(worker.faults)
     try:
         await worker.run()
     finally:
@@ -297,11 +318,29 @@ async def _announce(component: str, ready: asyncio.Event) -> None:
     sys.stdout.flush()
 
 
-def run(component: str, settings: Settings) -> None:
-    """Run one component of `COMPONENTS` on its own event loop until it ends. Raises: what it failed with."""
+def run(component: str, settings: Settings, *, accept_loss: bool = False) -> None:
+    """Run one component of `COMPONENTS` on its own event loop until it ends.
+
+    Args:
+        component: its name.
+        settings: those of the process.
+        accept_loss: a person has looked at what was deleted unread of its topics; go on from what is left.
+
+    Raises:
+        RecordsLostError: records were deleted before its group had read them, and that is not accepted.
+        Exception: what it failed with.
+    """
     logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
+    here = topology.COMPONENTS[component]
+    connection = connection_of(settings.kafka, client_id=here.client_id)
+    refuse_lost_records(connection, here.name, here.source_topics, accept_loss=accept_loss)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(COMPONENTS[component](settings))
+        runner.run(_run(component, settings))
+
+
+async def _run(component: str, settings: Settings) -> None:
+    async with health_served(settings, topology.COMPONENTS[component]) as readiness:
+        await COMPONENTS[component](settings, readiness)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -312,7 +351,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-COMPONENTS: Mapping[str, Callable[[Settings], Coroutine[Any, Any, None]]] = {
+COMPONENTS: Mapping[str, Callable[[Settings, Readiness], Coroutine[Any, Any, None]]] = {
     topology.ORDERS.name: run_orders,
     topology.CLAIMS.name: run_claims,
     topology.EXECUTOR.name: run_executor,

@@ -6,15 +6,21 @@ turn into a default. `payment-engine settings` prints the table of them all, whi
 """
 
 import os
+import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from types import MappingProxyType
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway_adapters.registry import GATEWAYS, SPECS
+from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts, AccountSettings, GatewaySpec
+from schemas.identifiers import GatewayName
 from schemas.misconfigured import MisconfiguredError
 from streams.topology import MERCHANTS_PORT
 
@@ -134,17 +140,10 @@ class ExecutorSettings(_Group):
 
 
 class GatewaySettings(_Group):
-    """The gateways that are reached, and how."""
+    """What holds of every gateway. What an account at one of them needs stands in `Settings.accounts`."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}GATEWAY_")
 
-    mock_url: str | None = Field(
-        default=None, description="Base URL of the Mock gateway. None: there is no Mock gateway."
-    )
-    mock_webhook_secret: SecretStr = Field(
-        default=SecretStr("whsec_mock"),
-        description="Secret that the Mock's webhooks are signed with. The Mock moves no money.",
-    )
     connect_timeout_s: Seconds = Field(default=3.0, description="Longest wait for a connection to a gateway, seconds.")
     read_timeout_s: Seconds = Field(
         default=20.0, description="Longest wait for a gateway's answer, seconds; then in doubt."
@@ -155,8 +154,22 @@ class GatewaySettings(_Group):
         "nothing that the gateway knows nothing of it. Linux delivers for 924 s at least: less is for tests.",
     )
     default_gateways: str = Field(
-        default="mock", description="Gateways, with commas and in order, of an origin that has no policy. Empty: none."
+        default=SPECS[0].name,
+        description="Gateways, with commas and in order, of an origin that has no policy. Empty: none.",
     )
+
+    @field_validator("default_gateways")
+    @classmethod
+    def _every_gateway_is_known(cls, names: str) -> str:
+        unknown = [name for name in names_of(names) if name not in GATEWAYS]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: no such gateway; known: {', '.join(sorted(GATEWAYS))}")
+        return names
+
+
+def names_of(text: str) -> tuple[GatewayName, ...]:
+    """Return the gateways that a list with commas names, in its order."""
+    return tuple(GatewayName(name.strip()) for name in text.split(",") if name.strip())
 
 
 class HttpSettings(_Group):
@@ -178,6 +191,23 @@ class HttpSettings(_Group):
     requests_per_second: int = Field(default=1000, ge=1, le=100_000, description="Requests a second allowed an origin.")
     max_waiting: int = Field(
         default=10_000, ge=1, le=100_000, description="Requests that may wait for a reply at once; then 503."
+    )
+
+
+class HealthSettings(_Group):
+    """A component's own port, for whoever watches it."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HEALTH_")
+
+    host: str = Field(
+        default="127.0.0.1",
+        description="Address that `/healthz`, `/readyz` and `/metrics` are served on. Not for merchants: they say what "
+        "is wrong inside.",
+    )
+    port: Port | None = Field(
+        default=None,
+        description="Port that they are served on. None: the component's own, which "
+        "`streams/topology.py` names; 0 serves none.",
     )
 
 
@@ -212,8 +242,10 @@ class Settings:
     executor: ExecutorSettings
     gateway: GatewaySettings
     http: HttpSettings
+    health: HealthSettings
     registry: RegistrySettings
     telemetry: TelemetrySettings
+    accounts: Accounts = field(default_factory=dict)  # at gateways
 
     GROUPS: ClassVar[Mapping[str, type[_Group]]] = {
         "kafka": KafkaSettings,
@@ -221,16 +253,29 @@ class Settings:
         "executor": ExecutorSettings,
         "gateway": GatewaySettings,
         "http": HttpSettings,
+        "health": HealthSettings,
         "registry": RegistrySettings,
         "telemetry": TelemetrySettings,
     }
 
 
+_ACCOUNT: Final = re.compile(r"[A-Z0-9]+")
+
+
+def variable_of(gateway: GatewayName, field_name: str, account: AccountName = DEFAULT_ACCOUNT) -> str:
+    """Return the variable of one field of one account at a gateway."""
+    word = "" if account == DEFAULT_ACCOUNT else f"_{account}__"
+    return f"{PREFIX}GATEWAY_{gateway}_{word}{field_name}".upper()
+
+
 def variables() -> Iterator[tuple[str, FieldInfo]]:
-    """Yield the name of each variable and its field, in the order of the groups."""
+    """Yield the name of each variable and its field: the groups in their order, then the gateways' default accounts."""
     for name, group in Settings.GROUPS.items():
-        for field_name, field in group.model_fields.items():
-            yield f"{PREFIX}{name}_{field_name}".upper(), field
+        for field_name, info in group.model_fields.items():
+            yield f"{PREFIX}{name}_{field_name}".upper(), info
+    for spec in SPECS:
+        for field_name, info in spec.settings.model_fields.items():
+            yield variable_of(spec.name, field_name), info
 
 
 def load() -> Settings:
@@ -239,30 +284,92 @@ def load() -> Settings:
     Raises:
         MisconfiguredError: A variable is malformed, or unknown; every one is named, values are not shown.
     """
-    known = {name for name, _ in variables()}
-    faults = [f"{name}: no such setting" for name in os.environ if name.startswith(PREFIX) and name not in known]
+    given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
+    faults: list[str] = []
     groups: dict[str, _Group] = {}
     for name, group in Settings.GROUPS.items():
+        for field_name in group.model_fields:
+            given.pop(f"{PREFIX}{name}_{field_name}".upper(), None)
         try:
             groups[name] = group()
         except ValidationError as error:
             faults += [
-                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {each['msg']}"
+                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {_said(each['msg'])}"
                 for each in error.errors()
             ]
+    accounts = {spec.name: _accounts_of(spec, given, faults) for spec in SPECS}
+    faults += [f"{name}: no such setting" for name in given]
     if faults:
         raise MisconfiguredError("; ".join(sorted(faults)))
-    return Settings(**groups)  # type: ignore[arg-type]  # each name is given the group of its class above
+    set_up = MappingProxyType({name: by_account for name, by_account in accounts.items() if by_account})
+    return Settings(accounts=set_up, **groups)  # type: ignore[arg-type]  # each name is given the group of its class
 
 
-def environment_of(settings: Settings) -> dict[str, str]:
-    """Return the variables that make a child process read these same settings; secrets included."""
-    environment: dict[str, str] = {}
-    for name in Settings.GROUPS:
-        group = getattr(settings, name)
-        for field_name in type(group).model_fields:
-            value = getattr(group, field_name)
-            if value is not None:
-                raw = value.get_secret_value() if isinstance(value, SecretStr) else value
-                environment[f"{PREFIX}{name}_{field_name}".upper()] = str(raw)
-    return environment
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ")  # pydantic's, before what a validator of ours says
+
+
+def _accounts_of(spec: GatewaySpec, given: dict[str, str], faults: list[str]) -> Mapping[AccountName, AccountSettings]:
+    """Return the gateway's accounts. Takes their variables out of `given`; adds to `faults` what is wrong with them."""
+    raw: dict[AccountName, dict[str, str]] = defaultdict(dict)
+    for variable in sorted(given):
+        found = _field_of(spec, variable)
+        if found is not None:
+            account, field_name = found
+            raw[account][field_name] = given.pop(variable)
+    accounts: dict[AccountName, AccountSettings] = {}
+    for account, values in raw.items():
+        try:
+            accounts[account] = spec.settings.model_validate(values)
+        except ValidationError as error:
+            faults += [
+                f"{variable_of(spec.name, str(each['loc'][0]), account)}: {_said(each['msg'])}"
+                for each in error.errors()
+            ]
+    return MappingProxyType(accounts)
+
+
+def _field_of(spec: GatewaySpec, variable: str) -> tuple[AccountName, str] | None:
+    rest = variable.removeprefix(variable_of(spec.name, ""))
+    if rest == variable:
+        return None
+    account, field_name = DEFAULT_ACCOUNT, rest.lower()
+    if rest.startswith("_"):
+        word, _, field_name = rest[1:].partition("__")
+        account, field_name = AccountName(word.lower()), field_name.lower()
+        if _ACCOUNT.fullmatch(word) is None or account == DEFAULT_ACCOUNT:
+            return None
+    return (account, field_name) if field_name in spec.settings.model_fields else None
+
+
+def accounts_with_webhook_secrets(settings: Settings) -> Accounts:
+    """Return the accounts as whoever verifies webhooks needs them: each has a secret that only its gateway shares.
+
+    In development mode, and only there, an account without one has its simulator's, which everybody can read.
+
+    Raises:
+        MisconfiguredError: an account has none, or the public one outside development mode; each variable is named.
+    """
+    faults: list[str] = []
+    accounts: dict[GatewayName, dict[AccountName, AccountSettings]] = {}
+    for gateway, by_account in settings.accounts.items():
+        public = GATEWAYS[gateway].development_webhook_secret
+        accounts[gateway] = dict(by_account)
+        for account, values in by_account.items():
+            variable = variable_of(gateway, "webhook_secret", account)
+            if public is not None and settings.http.dev:
+                secret = values.webhook_secret or SecretStr(public)
+                accounts[gateway][account] = values.model_copy(update={"webhook_secret": secret})
+            elif not values.webhook_secrets():
+                faults.append(
+                    f"{variable}: needed, or anybody could sign this gateway's webhooks; "
+                    "set the secret that the gateway signs them with"
+                )
+            elif public in values.webhook_secrets():
+                faults.append(
+                    f"{variable}: holds the secret of development, which everybody can read; set one of your own here "
+                    "and at the gateway"
+                )
+    if faults:
+        raise MisconfiguredError("; ".join(sorted(faults)))
+    return MappingProxyType(accounts)

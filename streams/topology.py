@@ -94,7 +94,7 @@ ORDERS: Final = Component(
     tables=(ORDERS_TABLE, TIMERS_TABLE),
     writes=(topics.CLAIMS, topics.GATEWAY_REQUESTS, topics.EVENTS, topics.TIMERS, topics.REPLIES, topics.DLQ),
     health_port=9465,
-    settings_groups=("kafka", "stream", "gateway", "registry", "telemetry"),
+    settings_groups=("kafka", "stream", "gateway", "health", "registry", "telemetry"),
 )
 
 CLAIMS: Final = Component(
@@ -104,7 +104,7 @@ CLAIMS: Final = Component(
     tables=(CLAIMS_TABLE,),
     writes=(topics.VERDICTS, topics.CLAIMS, topics.DLQ),  # its sweep asks on its own source topic for old claims to go
     health_port=9466,
-    settings_groups=("kafka", "stream", "gateway", "registry", "telemetry"),
+    settings_groups=("kafka", "stream", "gateway", "health", "registry", "telemetry"),
 )
 
 EXECUTOR: Final = Component(
@@ -114,7 +114,7 @@ EXECUTOR: Final = Component(
     follows=(topics.GATEWAY_RESULTS,),  # its memory of what was answered, read at each assignment
     writes=(topics.GATEWAY_RESULTS, topics.DLQ),
     health_port=9467,
-    settings_groups=("kafka", "executor", "gateway", "registry", "telemetry"),
+    settings_groups=("kafka", "executor", "gateway", "health", "registry", "telemetry"),
 )
 
 INGRESS: Final = Component(
@@ -124,7 +124,7 @@ INGRESS: Final = Component(
     writes=(topics.COMMANDS, topics.QUERIES, topics.WEBHOOKS),
     http_port=MERCHANTS_PORT,
     health_port=9464,  # OpenTelemetry's own default for a Prometheus exporter; the others count on from it
-    settings_groups=("kafka", "executor", "gateway", "http", "registry", "telemetry"),
+    settings_groups=("kafka", "executor", "gateway", "http", "health", "registry", "telemetry"),
 )
 
 COMPONENTS: Final[Mapping[str, Component]] = MappingProxyType(

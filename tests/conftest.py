@@ -15,6 +15,8 @@ REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
 
 KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of_three", "own_kafka"})
 
+os.environ.setdefault("PAYMENT_ENGINE_HEALTH_PORT", "0")  # programs that a test starts take no port unless it says so
+
 _passed_on_kafka: set[str] = set()
 
 

@@ -1,50 +1,31 @@
 """The Mock's adapter: fulfils the port by calling the Mock's server. See `translate` for what its answers mean."""
 
-from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
-from gateway_adapters.contract import CallResult, Capabilities, Gateway, GatewayNotice, Health, RawHeaders
+from gateway_adapters.contract import CallResult, Capabilities, Gateway, RawHeaders
 from gateway_adapters.errors import CallFailedError, UnauthenticError
 from gateway_adapters.http_transport import HttpTransport, TransportLimits
 from gateway_adapters.mock import signature, translate, wire
+from gateway_adapters.mock.spec import CAPABILITIES, MockAccount
 from schemas.identifiers import GatewayName
 from schemas.records.gateway import GatewayCallRequested
-from schemas.vocabulary import CallKind
 
-EFFECTS: Final = frozenset(CallKind) - {CallKind.INQUIRE}
-
-CAPABILITIES: Final = Capabilities(
-    operations=frozenset(CallKind),
-    currencies=None,
-    partial_capture=True,
-    multiple_capture=True,
-    partial_refund=True,
-    multiple_refund=True,
-    inquire_by_key=True,
-    inquire_by_reference=True,
-    not_found_is_proof=True,
-    webhooks=True,
-    key_window_ms=MappingProxyType(dict.fromkeys(EFFECTS)),  # for ever: its keys stand in its ledger
-)
+WEBHOOK_TOLERANCE_S: Final = 300
+"""Stripe's default; bounds for how long a caught webhook can be sent again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MockSettings:
-    """How the Mock is reached."""
-
-    base_url: str
-    webhook_secret: str = field(repr=False)
-    webhook_tolerance_s: int = 300  # Stripe's default; bounds for how long a caught webhook can be sent again
-    limits: TransportLimits = field(default_factory=TransportLimits)
-
-
-class MockGateway(Gateway):
+class MockGateway(translate.MockTranslator, Gateway):
     """The port, fulfilled by the Mock's server. Safe for any number of calls at once."""
 
-    def __init__(self, settings: MockSettings) -> None:
-        self._settings = settings
-        self._transport = HttpTransport(base_url=settings.base_url, limits=settings.limits)
+    def __init__(self, account: MockAccount, limits: TransportLimits | None = None) -> None:
+        """Build the adapter; nothing is sent yet.
+
+        Args:
+            account: where the Mock is, and the secrets of its webhooks. Without one, no webhook is authentic.
+            limits: of the transport; None: the defaults.
+        """
+        self._secrets = account.webhook_secrets()
+        self._transport = HttpTransport(base_url=account.url, limits=limits or TransportLimits())
 
     @property
     def name(self) -> GatewayName:
@@ -92,22 +73,10 @@ class MockGateway(Gateway):
         signature.verify(
             header,
             body,
-            secret=self._settings.webhook_secret,
+            secrets=self._secrets,
             now_s=now_ms // 1000,
-            tolerance_s=self._settings.webhook_tolerance_s,
+            tolerance_s=WEBHOOK_TOLERANCE_S,
         )
-
-    def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:  # noqa: ARG002 - the port's shape
-        """Return what the webhook says. Raises: UntranslatableError."""
-        return translate.notices_of(body)
-
-    async def health(self) -> Health:
-        """Return whether the server answers now."""
-        try:
-            answer = await self._transport.send("GET", "/healthz", headers={})
-        except CallFailedError as error:
-            return Health(reachable=False, detail=str(error))
-        return Health(reachable=answer.status == translate.HTTP_OK, detail=f"HTTP {answer.status}")
 
     async def close(self) -> None:
         """Let go of connections. Calling it twice is safe."""

@@ -22,6 +22,7 @@ from aiohttp import web
 from gateway_adapters.mock import bank, faults, postings
 from gateway_adapters.mock.latency import Fixed, Latency
 from gateway_adapters.mock.scenarios import Happening, Request, Scenario, ScenarioBook
+from gateway_adapters.mock.signature import DEVELOPMENT_SECRET
 from gateway_adapters.mock.storage import Storage, StorageBusyError
 from gateway_adapters.mock.tokens import PLAIN, TokenPlan, plan_of
 from gateway_adapters.mock.webhooks import Clockwork, WebhookTarget, now_ms
@@ -57,7 +58,7 @@ class ServerSettings:
     port: int = 0  # 0: a free one
     public_url: str | None = None  # what payers reach it by; None: by host and port
     webhook_url: str | None = None
-    webhook_secret: str = "whsec_mock"  # noqa: S105 - the Mock moves no money; tests and the embedded profile share it
+    webhook_secret: str = DEVELOPMENT_SECRET
     latency: Latency = field(default_factory=lambda: Fixed(ms=0))
     delay_ms: int = DEFAULT_DELAY_MS  # until a pending operation's last word
     announce_all: bool = False  # webhooks about what was final at once, too

@@ -7,9 +7,14 @@ may stand there while a secret is rotated. The body is verified as it came, befo
 
 import hashlib
 import hmac
+from collections.abc import Sequence
 from typing import Final
 
 from gateway_adapters.errors import UnauthenticError
+
+DEVELOPMENT_SECRET: Final = "whsec_mock"  # noqa: S105 - public on purpose
+"""What the Mock signs with unless it is told otherwise. Everybody can read it here, so it proves nothing: an ingress
+takes it in development mode alone."""
 
 MAX_HEADER_CHARS: Final = 1024
 MAX_SIGNATURES: Final = 5
@@ -21,8 +26,8 @@ def sign(body: bytes, *, secret: str, at_s: int) -> str:
     return f"t={at_s},v1={_digest(body, secret=secret, at=str(at_s))}"
 
 
-def verify(header: str, body: bytes, *, secret: str, now_s: int, tolerance_s: int) -> None:
-    """Return if the header signs exactly these bytes, and did so within the tolerance before or after now.
+def verify(header: str, body: bytes, *, secrets: Sequence[str], now_s: int, tolerance_s: int) -> None:
+    """Return if the header signs exactly these bytes with one of the secrets, within the tolerance before or after now.
 
     Compares in constant time, and the signature before the time, so that a refusal tells a forger nothing.
 
@@ -38,9 +43,10 @@ def verify(header: str, body: bytes, *, secret: str, now_s: int, tolerance_s: in
         raise UnauthenticError("signature header is malformed")
     if len(times[0]) > MAX_TIME_DIGITS:
         raise UnauthenticError("signature header is malformed")
-    expected = _digest(body, secret=secret, at=times[0]).encode()
-    # Every candidate is compared, so that the time taken does not tell which one matched.
-    if not any([hmac.compare_digest(expected, candidate.encode()) for candidate in signatures]):  # noqa: C419 - see above
+    expected = [_digest(body, secret=secret, at=times[0]).encode() for secret in secrets]
+    candidates = [signature.encode() for signature in signatures]
+    # Every pair is compared, so that the time taken does not tell which one matched.
+    if not any([hmac.compare_digest(one, other) for one in expected for other in candidates]):  # noqa: C419 - see above
         raise UnauthenticError("signature does not match")
     if abs(now_s - int(times[0])) > tolerance_s:
         raise UnauthenticError("signature is too old or from the future")

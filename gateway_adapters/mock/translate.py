@@ -6,10 +6,10 @@ The client uses it for answers, the orders agent (through `parse_webhook`) for n
 import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
-from gateway_adapters.contract import CallResult, GatewayNotice, redacted
+from gateway_adapters.contract import CallResult, GatewayNotice, RawHeaders, WebhookTranslator, redacted
 from gateway_adapters.errors import (
     SIGNALS,
     CallFailedError,
@@ -19,12 +19,14 @@ from gateway_adapters.errors import (
     decline_for,
     error_for,
 )
-from gateway_adapters.http_transport import Answer
 from gateway_adapters.mock import wire
 from gateway_adapters.mock.wire import Call, ErrorCode, Metadata, Operation, Status, WireError
 from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
 from schemas.records.gateway import GatewayCallRequested, OperationError
 from schemas.vocabulary import CallKind, Outcome
+
+if TYPE_CHECKING:  # the orders agent translates without an HTTP stack
+    from gateway_adapters.http_transport import Answer
 
 NAME: Final = GatewayName("mock")
 KINDS: Final = frozenset(kind.value for kind in CallKind)
@@ -92,7 +94,7 @@ def posted_path(call: Call) -> str:
     return wire.call_path(call.kind, None if call.payment is None else quote(call.payment, safe=""))
 
 
-def from_answer(request: GatewayCallRequested, answer: Answer) -> CallResult:  # noqa: PLR0911 - one a status
+def from_answer(request: GatewayCallRequested, answer: "Answer") -> CallResult:  # noqa: PLR0911 - one a status
     """Return what the answer to a call that should have an effect means."""
     try:
         match answer.status:
@@ -114,7 +116,7 @@ def from_answer(request: GatewayCallRequested, answer: Answer) -> CallResult:  #
         return _failed(request, answer, Signal.UNREADABLE)
 
 
-def from_inquiry(request: GatewayCallRequested, answer: Answer) -> CallResult:
+def from_inquiry(request: GatewayCallRequested, answer: "Answer") -> CallResult:
     """Return what the answer to an inquiry means for the operation it asks about.
 
     Only an answer about that operation, or the Mock's word that there is certainly none, is evidence. Everything else,
@@ -141,6 +143,14 @@ def from_failure(request: GatewayCallRequested, error: CallFailedError) -> CallR
     """Return what a broken exchange means: for a call by the table of signals, for an inquiry nothing at all."""
     result = CallResult(outcome=SIGNALS[error.signal].outcome, error=error_for(error.signal, detail=error.detail))
     return _as_inquiry(result) if request.kind is CallKind.INQUIRE else result
+
+
+class MockTranslator(WebhookTranslator):
+    """The pure half of the Mock's webhooks, as the port wants it."""
+
+    def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:  # noqa: ARG002 - the port's shape
+        """Return what the webhook says. Raises: UntranslatableError."""
+        return notices_of(body)
 
 
 def notices_of(body: bytes) -> tuple[GatewayNotice, ...]:
@@ -174,7 +184,7 @@ def notices_of(body: bytes) -> tuple[GatewayNotice, ...]:
     )
 
 
-def _from_operation(request: GatewayCallRequested, operation: Operation, answer: Answer) -> CallResult:
+def _from_operation(request: GatewayCallRequested, operation: Operation, answer: "Answer") -> CallResult:
     if operation.metadata.op_id != request.op_id:
         raise WireError("answers another operation")
     outcome, problem = _meaning(operation)
@@ -212,7 +222,7 @@ def _failure_code(operation: Operation) -> str | None:
     return operation.failure.code if operation.failure else None
 
 
-def _refused(request: GatewayCallRequested, answer: Answer, code: str) -> CallResult:
+def _refused(request: GatewayCallRequested, answer: "Answer", code: str) -> CallResult:
     if code == ErrorCode.KEY_REUSED:
         return _failed(request, answer, Signal.KEY_MISMATCH, code)
     if answer.status == HTTP_CONFLICT:
@@ -220,7 +230,7 @@ def _refused(request: GatewayCallRequested, answer: Answer, code: str) -> CallRe
     return _failed(request, answer, Signal.BAD_REQUEST, code)
 
 
-def _failed(request: GatewayCallRequested, answer: Answer, signal: Signal, code: str | None = None) -> CallResult:
+def _failed(request: GatewayCallRequested, answer: "Answer", signal: Signal, code: str | None = None) -> CallResult:
     return CallResult(
         outcome=SIGNALS[signal].outcome,
         error=error_for(signal, gateway_code=code or f"http_{answer.status}", retry_after_ms=answer.retry_after_ms()),
@@ -233,10 +243,10 @@ def _as_inquiry(result: CallResult) -> CallResult:
     return dataclasses.replace(result, outcome=Outcome.UNKNOWN)
 
 
-def _replayed(answer: Answer) -> bool:
+def _replayed(answer: "Answer") -> bool:
     return answer.headers.get(wire.REPLAYED_HEADER.lower()) == "true"
 
 
-def _raw(request: GatewayCallRequested, answer: Answer) -> str:
+def _raw(request: GatewayCallRequested, answer: "Answer") -> str:
     secrets = () if request.token is None else (request.token,)
     return redacted(answer.body.decode("utf-8", errors="replace"), secrets=secrets)

@@ -138,9 +138,20 @@ _MONEY_PARAMETERS: Final[list[Json]] = [
 ]
 
 
+_OF_EVERY_ROUTE: Final = frozenset(
+    {
+        ProblemCode.BAD_REQUEST,
+        ProblemCode.INVALID_PARAMETER,  # a header that is repeated
+        ProblemCode.UNSUPPORTED_MEDIA_TYPE,  # a content coding
+        ProblemCode.EXPECTATION_FAILED,
+        ProblemCode.INTERNAL,
+    }
+)
+
+
 def _responses(route: ApiRoute, *, dev: bool) -> Json:
     responses: Json = {str(status): _outcome(outcome) for status, outcome in sorted(route.outcomes.items())}
-    codes = route.problems | {ProblemCode.BAD_REQUEST, ProblemCode.INTERNAL, ProblemCode.EXPECTATION_FAILED}
+    codes = route.problems | _OF_EVERY_ROUTE
     if dev and route.authenticated:
         codes -= {ProblemCode.UNAUTHENTICATED, ProblemCode.FORBIDDEN}
     by_status: dict[int, list[ProblemCode]] = {}

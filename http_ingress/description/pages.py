@@ -1,4 +1,4 @@
-"""The pages for operators and developers: liveness, readiness, metrics, the API's description and its documentation.
+"""The pages for operators and developers: liveness, readiness, the API's description and its documentation.
 
 None of them needs a key, and none shows anything of a payment. The documentation's assets are in this package: nothing
 is loaded from anywhere else, and the content security policy says so to the browser.
@@ -9,11 +9,10 @@ from importlib import resources
 
 from aiohttp import web
 
-from http_ingress import metrics
 from http_ingress.ingress import Ingress
 from http_ingress.limits import RETRY_AFTER_LOG_S
 from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
-from http_ingress.representation.payloads import Health, NotedHealth
+from http_ingress.representation.payloads import Health
 from http_ingress.representation.problems import ProblemCode, retry_later
 
 DOCS_POLICY = (
@@ -31,18 +30,12 @@ async def health(_: Ingress) -> Answer:
 async def readiness(ingress: Ingress) -> Answer:
     """Whether this instance may be sent requests: it reads replies, and it is not stopping.
 
-    What an operator should see to, and what is no reason to send it none, stands there as `notes`.
+    For load balancers, and whoever else reaches this port: what an operator should see to stands on the health port.
     """
-    faults = ("stopping",) if ingress.stopping.begun else ingress.faults()
+    faults = ingress.not_ready()
     if faults:
         return of_error(retry_later(ProblemCode.NOT_READY, after_s=RETRY_AFTER_LOG_S, detail="; ".join(faults)))
-    notes = ingress.notes()
-    return Answer(status=200, body=NotedHealth(status="ready", notes=notes) if notes else Health(status="ready"))
-
-
-def metrics_page(ingress: Ingress) -> web.Response:
-    """Return the metrics in the Prometheus text format."""
-    return web.Response(body=ingress.metrics.page().encode(), headers={"Content-Type": metrics.CONTENT_TYPE})
+    return Answer(status=200, body=Health(status="ready"))
 
 
 def description_page(document: bytes) -> web.Response:

@@ -3,6 +3,7 @@
 import asyncio
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from http_ingress.door import card_guard
 from http_ingress.limits import BODY_READ_TIMEOUT_S, MAX_BODY_BYTES, MAX_JSON_DEPTH
@@ -10,24 +11,35 @@ from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas import strict_json
 from schemas.strict_json import BadJsonError, JsonValue
 
-_TOO_LARGE = f"at most {MAX_BODY_BYTES} bytes"
 _CHARSETS = frozenset({None, "utf-8", "utf8", "us-ascii"})
 
 
-async def read_raw(request: web.Request) -> bytes:
-    """Return the bytes as they came. Raises: ProblemError (413, 415 for a content coding, 408)."""
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise ProblemError(ProblemCode.UNSUPPORTED_MEDIA_TYPE, "content codings are not taken")
-    if request.content_length is not None and request.content_length > MAX_BODY_BYTES:
-        raise ProblemError(ProblemCode.TOO_LARGE, _TOO_LARGE)
+async def read_raw(request: web.Request, *, max_bytes: int) -> bytes:
+    """Return the bytes as they came, at most `max_bytes`. Raises: ProblemError (400 for broken framing, 408, 413)."""
+    if request.content_length is not None and request.content_length > max_bytes:
+        raise _too_large(max_bytes)
     try:
         async with asyncio.timeout(BODY_READ_TIMEOUT_S):
-            raw: bytes = await request.read()
+            return await _read_at_most(request, max_bytes)
     except TimeoutError:
         raise ProblemError(ProblemCode.REQUEST_TIMEOUT) from None
-    except web.HTTPRequestEntityTooLarge:
-        raise ProblemError(ProblemCode.TOO_LARGE, _TOO_LARGE) from None
-    return raw
+    except (web.RequestPayloadError, HttpProcessingError, ConnectionError):
+        # Chunks that are none, or a client that went away: nobody may be there to read this, and it is no defect.
+        raise ProblemError(ProblemCode.BAD_REQUEST, "the body is not framed as its headers say") from None
+
+
+async def _read_at_most(request: web.Request, max_bytes: int) -> bytes:
+    # `Request.read` knows one limit for the whole application.
+    body = bytearray()
+    while part := await request.content.readany():  # ends with the body, within BODY_READ_TIMEOUT_S
+        body += part
+        if len(body) > max_bytes:
+            raise _too_large(max_bytes)
+    return bytes(body)
+
+
+def _too_large(max_bytes: int) -> ProblemError:
+    return ProblemError(ProblemCode.TOO_LARGE, f"at most {max_bytes} bytes")
 
 
 async def read_object(request: web.Request, *, may_be_empty: bool) -> dict[str, JsonValue]:
@@ -36,7 +48,7 @@ async def read_object(request: web.Request, *, may_be_empty: bool) -> dict[str, 
     Raises:
         ProblemError: 400, 408, 413, 415 or 422.
     """
-    raw = await read_raw(request)
+    raw = await read_raw(request, max_bytes=MAX_BODY_BYTES)
     if not raw and may_be_empty:
         return {}
     if request.content_type != "application/json" or _charset(request) not in _CHARSETS:

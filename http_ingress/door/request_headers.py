@@ -26,6 +26,28 @@ _QUALITY = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.IGNORECASE)
 _NOTHING = re.compile(r"0(?:\.0{0,3})?")
 
 
+# Given twice, nobody can say which one counts. `Content-Length`, `Content-Type`, `Host` and `Transfer-Encoding` are
+# refused by the parser already. `Accept`, `Prefer` and `tracestate` are lists, which may be split over lines; two of
+# `traceparent` start a new trace (W3C Trace Context section 3.2). No other header means anything here.
+_SINGLE: Final = ("Content-Encoding", IDEMPOTENCY_KEY, ORIGIN_ID, "X-Api-Key", "Authorization", "Expect")
+
+
+def refuse_misleading(headers: CIMultiDictProxy[str]) -> None:
+    """Return unless two readers could take the request for two things. Called for every path, before anything is read.
+
+    Raises:
+        ProblemError: 400, a header that may be given once is repeated; 415, the body is compressed: it is never
+            inflated, since a few bytes of it can cost any amount of time.
+    """
+    coding = headers.get("Content-Encoding")
+    if len({name.lower() for name in headers}) < len(headers):
+        for name in _SINGLE:
+            if len(headers.getall(name, ())) > 1:
+                raise _invalid(name, "must be given once")
+    if coding is not None and coding.lower() != "identity":
+        raise ProblemError(ProblemCode.UNSUPPORTED_MEDIA_TYPE, "content codings are not taken")
+
+
 class Mode(StrEnum):
     """Whether the answer is the outcome, or that the operation was taken."""
 
@@ -94,29 +116,25 @@ def _preferences(headers: CIMultiDictProxy[str]) -> tuple[bool, int | None]:
 
 
 def idempotency_key(headers: CIMultiDictProxy[str]) -> IdempotencyKey:
-    """Return the key. Raises: ProblemError (400) when it is missing, given twice, or malformed."""
-    values = headers.getall(IDEMPOTENCY_KEY, [])
-    if not values or not values[0].strip():
+    """Return the key. Raises: ProblemError (400) when it is missing or malformed."""
+    value = headers.get(IDEMPOTENCY_KEY, "")
+    if not value.strip():
         raise ProblemError(
             ProblemCode.MISSING_IDEMPOTENCY_KEY, "send a key that is unique to this operation, such as a UUID"
         )
-    if len(values) > 1:
-        raise _invalid(IDEMPOTENCY_KEY, "must be given once")
     try:
-        return identifiers.idempotency_key(values[0])
+        return identifiers.idempotency_key(value)
     except InvalidIdentifierError as error:
         raise _invalid(IDEMPOTENCY_KEY, str(error)) from None
 
 
 def origin_header(headers: CIMultiDictProxy[str]) -> OriginId | None:
-    """Return the origin that `X-Origin-Id` names. Raises: ProblemError (400) when malformed or given twice."""
-    values = headers.getall(ORIGIN_ID, [])
-    if not values:
+    """Return the origin that `X-Origin-Id` names. Raises: ProblemError (400) when malformed."""
+    value = headers.get(ORIGIN_ID)
+    if value is None:
         return None
-    if len(values) > 1:
-        raise _invalid(ORIGIN_ID, "must be given once")
     try:
-        return identifiers.origin_id(values[0])
+        return identifiers.origin_id(value)
     except InvalidIdentifierError as error:
         raise _invalid(ORIGIN_ID, str(error)) from None
 

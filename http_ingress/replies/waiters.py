@@ -16,10 +16,10 @@ from typing import Final, Protocol, Self
 import structlog
 
 from http_ingress.limits import REPLY_FEED_BACKOFF_S
-from http_ingress.metrics import IngressMetrics
 from http_ingress.representation.answers import settled
 from schemas.messages import DecodeError, Headers, MessageCodec
 from schemas.records.payments import OperationReplied
+from streams.telemetry import metrics
 
 _SUBJECT: Final = "ce_subject"
 _log = structlog.get_logger(__name__)
@@ -164,11 +164,10 @@ class ReplyFeed(Protocol):
 class ReplyPump:
     """Reads the feed and wakes the waiters, until stopped."""
 
-    def __init__(self, *, feed: ReplyFeed, waiters: Waiters, codec: MessageCodec, metrics: IngressMetrics) -> None:
+    def __init__(self, *, feed: ReplyFeed, waiters: Waiters, codec: MessageCodec) -> None:
         self._feed = feed
         self._waiters = waiters
         self._codec = codec
-        self._metrics = metrics
         self._task: asyncio.Task[None] | None = None
         self._live = False
 
@@ -228,19 +227,19 @@ class ReplyPump:
         try:
             self._deliver(value, headers)
         except Exception:  # noqa: BLE001 -- a defect in reading one reply must not cost all that come after it
-            self._metrics.replies.inc("failed")
+            metrics.count("replies_read", result="failed")
             _log.exception("reply_failed")
 
     def _deliver(self, value: bytes | None, headers: Headers) -> None:
         request_id = next((raw.decode("ascii", "replace") for name, raw in headers if name == _SUBJECT), None)
         if request_id is None or not self._waiters.wants(request_id):
-            self._metrics.replies.inc("ignored")
+            metrics.count("replies_read", result="ignored")
             return
         try:
             _, reply = self._codec.decode(value, headers)
         except DecodeError as error:
-            self._metrics.replies.inc("undecodable")
+            metrics.count("replies_read", result="undecodable")
             _log.error("reply_undecodable", request_id=request_id, reason=error.reason)
             return
         delivered = isinstance(reply, OperationReplied) and self._waiters.deliver(reply)
-        self._metrics.replies.inc("delivered" if delivered else "ignored")
+        metrics.count("replies_read", result="delivered" if delivered else "ignored")

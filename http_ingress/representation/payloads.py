@@ -153,12 +153,6 @@ class Health(View):
     status: str
 
 
-class NotedHealth(Health):
-    """The same of an instance that may be sent requests, and that an operator should look after."""
-
-    notes: tuple[str, ...]
-
-
 def time_of(milliseconds: int) -> datetime:
     """Return the moment, UTC, with whole milliseconds."""
     seconds, rest_ms = divmod(milliseconds, _MS_PER_S)

@@ -10,7 +10,7 @@ from gateway_adapters.contract import GatewayNotice
 from gateway_adapters.errors import UnauthenticError, UntranslatableError
 from http_ingress.command_log import webhook_envelope
 from http_ingress.door.request_bodies import read_raw
-from http_ingress.limits import MAX_ORDERS_PER_WEBHOOK
+from http_ingress.limits import MAX_ORDERS_PER_WEBHOOK, MAX_WEBHOOK_BYTES
 from http_ingress.money.endpoints import Call
 from http_ingress.representation.answers import Answer
 from http_ingress.representation.payloads import Health
@@ -31,7 +31,7 @@ async def receive_webhook(call: Call) -> Answer:
     gateway = call.ingress.webhooks.get(name)
     if gateway is None:
         raise ProblemError(ProblemCode.NOT_FOUND, "no such gateway")
-    body = await read_raw(call.request)
+    body = await read_raw(call.request, max_bytes=MAX_WEBHOOK_BYTES)
     headers = {key.lower(): value for key, value in call.request.headers.items()}
     now_ms = call.ingress.now_ms()
     try:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import UntranslatableError
 from gateway_adapters.policy import plan_for
+from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers
 from schemas.card_numbers import holds_card_number
 from schemas.commands_validation import InvalidCommandError, validate
@@ -54,7 +54,7 @@ class OrdersAgent:
         *,
         partitions: int,
         policies: Policies,
-        gateways: Mapping[GatewayName, Gateway],
+        gateways: Mapping[GatewayName, GatewaySpec],
         timers: TimerHeap,
         rules: Rules,
     ) -> None:
@@ -157,7 +157,8 @@ class OrdersAgent:
         if gateway is None:
             raise RefusedError(DeadLetterReason.UNKNOWN_GATEWAY, "no such gateway here")
         try:
-            notices = gateway.parse_webhook({header.name: header.value for header in webhook.headers}, webhook.body)
+            headers = {header.name: header.value for header in webhook.headers}
+            notices = gateway.translator.parse_webhook(headers, webhook.body)
         except UntranslatableError as error:
             raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, str(error)) from error
         orders = {(notice.origin_id, notice.order_id) for notice in notices}

@@ -19,6 +19,7 @@ from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.pipeline import oversize
 from streams.kafka.step import InputEvent, Outgoing, RowReader, Step
 from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
+from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.telemetry import metrics
 
 # Records a worker may dead-letter for our own defects before it stops.
@@ -37,12 +38,22 @@ class AgentShell:
         codec: MessageCodec,
         component: str,
         accepted: Callable[[], None] = lambda: None,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
-        """`accepted` is called when the step that `take` has returned is carried out, and not a dead letter instead."""
+        """Wrap an agent.
+
+        Args:
+            take: The agent's decision about one record.
+            codec: The published language, for dead letters.
+            component: Whose dead letters they are.
+            accepted: Called when the step that `take` has returned is carried out, and not a dead letter instead.
+            now_ms: The time, milliseconds since the epoch; for the lag alone.
+        """
         self._accepted = accepted
         self._take = take
         self._codec = codec
         self._component = component
+        self._now_ms = now_ms
         self._failures = 0
 
     def handle(self, event: InputEvent, read: RowReader) -> Step:
@@ -50,7 +61,12 @@ class AgentShell:
 
         Raises: InvariantViolatedError, LocalRowsBrokenError, or our own defect past the limit.
         """
+        step = self._decide(event, read)
+        metrics.count("inputs_handled", topic=event.topic)
+        metrics.observe("input_lag_ms", self._now_ms() - event.timestamp_ms, topic=event.topic)
+        return step
 
+    def _decide(self, event: InputEvent, read: RowReader) -> Step:
         def reading(table: str, key: bytes) -> bytes | None:
             try:
                 return read(table, key)

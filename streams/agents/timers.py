@@ -21,6 +21,7 @@ from schemas.records.timers import OpenTimer, TimerFired
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
+from streams.telemetry import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -180,10 +181,12 @@ async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerF
             originid=fired.origin_id,
         ),
     )
-    return await log_writer.append(
+    appended = await log_writer.append(
         topics.TIMERS,
         key=fired.order_id.encode(),
         value=message.value,
         headers=message.headers,
         timeout_s=APPEND_TIMEOUT_S,
     )
+    metrics.count("timers_fired", kind=fired.kind)
+    return appended

@@ -1,6 +1,6 @@
-"""The programs of the engine: `dev`, `ingress`, `orders`, `claims`, `executor`, `mock-gateway`, `broker`.
+"""The programs of the engine: `dev`, `ingress`, `orders`, `claims`, `executor`, gateways' own servers, `broker`.
 
-Called by `application`. Workers are composed by `streams.bootstrap`. The ingress, the Mock gateway and the embedded
+Called by `application`. Workers are composed by `streams.bootstrap`. The ingress, a gateway's server and the embedded
 broker are programs of their own: this process becomes them (exec), so that signals and exit codes are theirs; and the
 ingress must be, since `streams` never imports `http_ingress`.
 """
@@ -14,20 +14,43 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+import gateway_adapters
 from streams.cli.terminal import ExitCode, expected_failures, fail, note
 
 if TYPE_CHECKING:
     from streams.settings import Settings
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def _gateway_servers() -> dict[str, tuple[str, str]]:
+    # By the files, not by the registry: to import that takes longer than all of `--help` may.
+    folders = sorted(main.parent.name for main in Path(gateway_adapters.__file__).parent.glob("*/__main__.py"))
+    return {
+        f"{name}-gateway": (
+            f"gateway_adapters.{name}",
+            f"The {name.capitalize()} gateway, a server with a ledger of its own.",
+        )
+        for name in folders
+    }
+
+
 OWN_PROGRAMS = {
     "ingress": ("http_ingress", "The HTTP ingress."),
-    "mock-gateway": ("gateway_adapters.mock", "The Mock gateway, a server with a ledger of its own."),
+    **_gateway_servers(),
     "broker": (
         "streams.development.embedded_broker",
         "The embedded broker: in memory, on loopback, for development.",
     ),
 }
+AcceptLossOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-loss",
+        help="Start although records were deleted before this group had read them, and go on from what is left. "
+        "For once, after a person has looked.",
+    ),
+]
 _WORKERS = {
     "orders": "A worker of the orders app: decides what orders do.",
     "claims": "A worker of the claims app: keeps idempotency keys unique.",
@@ -47,10 +70,10 @@ def register(app: typer.Typer) -> None:
 def dev(
     port: Annotated[int, typer.Option(help="Port of the ingress.", min=0, max=65535)] = 8080,
     folder: Annotated[
-        Path | None, typer.Option(help="Where logs, tables and the Mock's ledger go. Default: a temporary folder.")
+        Path | None, typer.Option(help="Where logs, tables and the gateway's ledger go. Default: a temporary folder.")
     ] = None,
 ) -> None:
-    """Run everything on the embedded broker with the Mock gateway."""
+    """Run everything on the embedded broker, with a gateway that moves no money."""
     with expected_failures():
         from streams.development.dev_engine import run_dev
         from streams.development.local_engine import ComponentFailedError
@@ -62,13 +85,13 @@ def dev(
 
 
 def _worker(component: str) -> Callable[[], None]:
-    def start() -> None:
+    def start(accept_loss: AcceptLossOption = False) -> None:
         with expected_failures():
             configured = _settings_once_a_broker_answers()
             with worker_failures():
                 from streams import bootstrap  # late: what is wrong above is said without waiting for Faust's import
 
-                bootstrap.run(component, configured)
+                bootstrap.run(component, configured, accept_loss=accept_loss)
 
     return start
 
@@ -94,6 +117,7 @@ def _own_program(module: str) -> Callable[[typer.Context], None]:
     def become(context: typer.Context) -> None:
         with expected_failures():
             if module == "http_ingress" and not _asks_for_help(context.args):
+                _refuse_public_webhook_secrets()
                 _settings_once_a_broker_answers()
             elif module != "streams.development.embedded_broker":
                 _refuse_wrong_settings()
@@ -106,6 +130,12 @@ def _refuse_wrong_settings() -> None:
     from streams import settings
 
     settings.load()
+
+
+def _refuse_public_webhook_secrets() -> None:
+    from streams import settings
+
+    settings.accounts_with_webhook_secrets(settings.load())
 
 
 def _asks_for_help(arguments: Sequence[str]) -> bool:

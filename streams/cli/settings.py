@@ -78,7 +78,7 @@ def _default(field: "FieldInfo") -> str:
     from pydantic import SecretStr
 
     default = field.default
-    if default is None:
+    if default is None or field.is_required():
         return ""
     if isinstance(default, SecretStr):
         return "(a secret)"
@@ -89,6 +89,8 @@ def _values(field: "FieldInfo") -> str:
     annotation = field.annotation
     choices = [each for each in get_args(annotation) if each is not type(None)]
     plain = choices[0] if choices and get_origin(annotation) is not Literal else annotation
+    if get_origin(plain) is Annotated:  # within a union, where the field has not taken it apart
+        plain = get_args(plain)[0]
     if get_origin(plain) is Literal:
         return ", ".join(map(str, get_args(plain)))
     name = {"bool": "true, false", "int": "integer", "float": "number", "str": "text", "SecretStr": "text, secret"}.get(

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -27,6 +28,10 @@ STOP_TIMEOUT_S = 40.0
 KILL_TIMEOUT_S = 10.0
 MAX_READY_LINE_BYTES = 64 * 1024
 LOG_TAIL_BYTES = 4_000
+SERVER_PORTS = range(16_384, 32_768)
+"""Below those that Linux gives to outgoing connections (`net.ipv4.ip_local_port_range`), above most servers' own."""
+
+PORT_TRIES = 100
 _PR_SET_PDEATHSIG = 1
 
 
@@ -35,11 +40,20 @@ class ComponentFailedError(Exception):
 
 
 def free_port() -> int:
-    """Return a port that was free a moment ago. Another program may take it: whoever binds it must say so."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port that was free a moment ago. Another program may take it: whoever binds it must say so.
+
+    Not one that the kernel chooses: it gives the same ones to outgoing connections. A component that is killed and
+    started again, as fault tests do hundreds of times, would at times find its port taken by a client of the broker.
+
+    Raises: ComponentFailedError: none of `PORT_TRIES` was free.
+    """
+    for _ in range(PORT_TRIES):
+        port = secrets.choice(SERVER_PORTS)
+        if port_is_free(port):
+            return port
+    raise ComponentFailedError(
+        f"no free port in {PORT_TRIES} tries from {SERVER_PORTS.start} to {SERVER_PORTS.stop - 1}"
+    )
 
 
 def port_is_free(port: int) -> bool:
@@ -66,6 +80,8 @@ class Component:
     arguments: Sequence[str]
     environment: Mapping[str, str]
     log_path: Path
+    health_port: int = 0
+    """Where it serves its health and what it counts; 0: nowhere."""
     process: asyncio.subprocess.Process | None = None
     port: int = 0
     _drain: asyncio.Task[None] | None = field(default=None, repr=False)
@@ -272,10 +288,10 @@ class LocalEngine:
         else:
             extra["PAYMENT_ENGINE_STREAM_INSTANCE_ID"] = label
             extra["PAYMENT_ENGINE_STREAM_STATE_DIR"] = str(self.folder / label)
-        return await self.run(label, _cli(name), extra)
+        return await self.run(label, _cli(name), extra, health_port=free_port())
 
     async def _start_ingress(self) -> None:
-        await self.run("ingress", ["-m", "http_ingress"])
+        await self.run("ingress", ["-m", "http_ingress"], health_port=free_port())
 
     def environment(self) -> dict[str, str]:
         """Return the variables that every component is given."""
@@ -288,13 +304,22 @@ class LocalEngine:
             fixed["PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS"] = self._bootstrap_servers
         return fixed | self._environment
 
-    async def run(self, name: str, arguments: Sequence[str], extra: Mapping[str, str] | None = None) -> Component:
+    async def run(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        extra: Mapping[str, str] | None = None,
+        *,
+        health_port: int = 0,
+    ) -> Component:
         """Start a component under this name and wait until it is ready. Raises: ComponentFailedError."""
+        own = {"PAYMENT_ENGINE_HEALTH_PORT": str(health_port)} | dict(extra or {})
         component = Component(
             name=name,
             arguments=arguments,
-            environment=self.environment() | dict(extra or {}),
+            environment=self.environment() | own,
             log_path=self.folder / f"{name}.log",
+            health_port=health_port,
         )
         self.components[name] = component
         await component.start()

@@ -6,6 +6,7 @@ gateways' capabilities. Times are milliseconds.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from schemas.identifiers import GatewayName
@@ -77,6 +78,18 @@ RECONCILE_AFTER_MS: Final = (
 """Pauses between looks at an operation in doubt or pending: eight growing ones, then daily five
 times, then a person decides. The second ten minutes: the first look at which no copy of the call can be on its way any
 more (`LATE_CALL_MS`), so that absence and refusal prove something."""
+
+RECONCILE_AT_MS: Final = tuple(accumulate(RECONCILE_AFTER_MS))
+"""The same looks, counted from the beginning."""
+
+MIN_ASKED_PAUSE_MS: Final = _SECOND_MS
+"""Shortest pause before a look that a gateway asks for (`Retry-After`): the least that the header can say."""
+
+ASKED_LOOKS_A_PAUSE: Final = 60
+"""Looks that a gateway may ask for within one pause of the schedule. It may ask for each second, for ever."""
+
+MAX_ASKED_PAUSE_MS: Final = 15 * _MINUTE_MS
+"""A gateway that asks for a longer pause than the schedule's is left alone so long, and no longer."""
 
 ORDER_LIFE_MS: Final = 180 * _DAY_MS
 """How long a settled order stays in the table."""

@@ -158,7 +158,7 @@ def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, an
     if told_unasked or ((found_nothing or refused) and reconciliation.absence_is_proof(turn, operation)):
         settlement.refused_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:
-        _look_later(turn, operation)
+        _look_later(turn, operation, evidence)
 
 
 def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
@@ -174,7 +174,7 @@ def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answe
         operation = turn.put(replace(operation, error=evidence.error))
         if evidence.inquiry and reconciliation.made_again(turn, operation, found_nothing=False):
             return
-    _look_later(turn, operation)
+    _look_later(turn, operation, evidence)
 
 
 def _rests_anew(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
@@ -197,9 +197,10 @@ def _leads_on(operation: OperationRow, state: OperationState) -> bool:
     return len(operation.events) < MAX_EVENTS
 
 
-def _look_later(turn: Turn, operation: OperationRow) -> None:
+def _look_later(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     if operation.state is not OperationState.MANUAL_REVIEW:
-        reconciliation.look_later(turn, operation)
+        asked_ms = None if evidence.error is None else evidence.error.retry_after_ms
+        reconciliation.look_later(turn, operation, asked_ms=asked_ms)
 
 
 def _contradicted(turn: Turn, operation: OperationRow) -> None:

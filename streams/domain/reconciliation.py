@@ -16,7 +16,13 @@ from schemas.event_types import Transition
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind, OperationState, RetryAdvice
 from streams.domain import calls, paid_once, settlement, timers
-from streams.domain.limits import RECONCILE_AFTER_MS
+from streams.domain.limits import (
+    ASKED_LOOKS_A_PAUSE,
+    MAX_ASKED_PAUSE_MS,
+    MIN_ASKED_PAUSE_MS,
+    RECONCILE_AFTER_MS,
+    RECONCILE_AT_MS,
+)
 from streams.domain.rows import replace
 from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
@@ -28,23 +34,48 @@ def looked_at_now(turn: Turn, operation: OperationRow) -> None:
         calls.called(turn, operation, CallKind.INQUIRE)
 
 
-def look_later(turn: Turn, operation: OperationRow) -> None:
-    """See that the operation, whose last word is still to come, will be looked at again, or by a person."""
-    if operation.call_kind is not None or operation.timer_due_at_ms is not None:
+def look_later(turn: Turn, operation: OperationRow, *, asked_ms: int | None) -> None:
+    """See that the operation, whose last word is still to come, will be looked at again, or by a person.
+
+    `asked_ms`: the pause that the gateway has just asked for (`Retry-After`, RFC 9110); None: it asked for none. A look
+    that is due by then stays.
+    """
+    if operation.call_kind is not None or (operation.timer_due_at_ms is not None and asked_ms is None):
         return
-    if operation.inquiries < len(RECONCILE_AFTER_MS):
-        timers.asked(turn, operation, after_ms=RECONCILE_AFTER_MS[operation.inquiries])
+    if operation.inquiries >= len(RECONCILE_AFTER_MS):
+        settlement.settled(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, operation.error)
         return
-    settlement.settled(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, operation.error)
+    after_ms = _pause(RECONCILE_AFTER_MS[operation.inquiries], asked_ms)
+    if operation.timer_due_at_ms is None or turn.now_ms + after_ms < operation.timer_due_at_ms:
+        timers.asked(turn, operation, after_ms=after_ms)
+
+
+def _pause(planned_ms: int, asked_ms: int | None) -> int:
+    if asked_ms is None:
+        return planned_ms
+    floor_ms = max(MIN_ASKED_PAUSE_MS, planned_ms // ASKED_LOOKS_A_PAUSE)
+    return min(max(asked_ms, floor_ms), max(planned_ms, MAX_ASKED_PAUSE_MS))
 
 
 def due(turn: Turn, operation: OperationRow) -> None:
     """The time to look has come; a call that is under way for another reason counts as the look."""
-    operation = replace(operation, timer_due_at_ms=None, inquiries=operation.inquiries + 1)
+    inquiries = operation.inquiries + 1 if _is_planned(operation) else operation.inquiries
+    operation = replace(operation, timer_due_at_ms=None, inquiries=inquiries)
     if operation.call_kind is not None:
         turn.put(operation)
         return
     calls.called(turn, without_needless_token(turn, operation), CallKind.INQUIRE)
+
+
+def _is_planned(operation: OperationRow) -> bool:
+    """Return whether the look that is due counts as the schedule's next, and not as an earlier one that was asked for.
+
+    It does from the middle of its pause on, so that clocks of brokers that differ cannot make a planned look an extra
+    one. Those that do not count are bounded by the floor of their pauses.
+    """
+    assert operation.timer_due_at_ms is not None
+    middle_ms = RECONCILE_AT_MS[operation.inquiries] - RECONCILE_AFTER_MS[operation.inquiries] // 2
+    return operation.timer_due_at_ms - operation.first_requested_at_ms >= middle_ms
 
 
 def made_again(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> bool:

@@ -69,7 +69,7 @@ async def perform(
             result = weakened_for_resend(request, result)
     spent_ms = (time.monotonic() - started_s) * 1000
     metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
-    metrics.record("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
+    metrics.observe("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
     return completed(request, result, completed_at_ms=clock_ms())
 
 

@@ -104,6 +104,10 @@ class WorkerApp(faust.App):
         changelog = cast("TableManager", self.tables).changelog_queue
         return queue is not None and not queue.full() and not changelog.full() and self.flow_control.is_active()
 
+    def has_assignment(self) -> bool:
+        """True from when the group has assigned partitions, be it none, until they are given away."""
+        return self.consumer_generation_id > 0 and self.assigned_after == self.revocations
+
     def is_assigned(self, generation: int) -> bool:
         """True while the assignment of this generation stands."""
         return self.consumer_generation_id == generation and self.assigned_after == self.revocations
@@ -168,7 +172,7 @@ def build_app(
         broker_max_poll_interval=MAX_POLL_INTERVAL_S,
         broker_max_poll_records=settings.max_poll_records,
         consumer_group_instance_id=settings.instance_id,
-        consumer_auto_offset_reset="earliest",
+        consumer_auto_offset_reset="none",
         consumer_metadata_max_age_ms=METADATA_MAX_AGE_MS,
         producer_acks=-1,
         producer_linger=0,

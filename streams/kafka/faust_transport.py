@@ -17,6 +17,7 @@ fails without it, so that it can go when upstream fixes it. Written against faus
 | `_settings_extra` | there is no setting for an idempotent producer |
 | `PromptConsumerThread` | nobody is told of heartbeats, so a frozen owner would speak when it wakes up (9) |
 | `check_membership` | nobody asks aiokafka why it joins no group any more: it waits for that, and so does the worker |
+| `_fetch` of the thread | aiokafka goes on in silence where the log begins when what comes next was deleted |
 | `PromptConsumerThread` | a fetch that waits 1.5 s for records holds up every other question on its connection |
 """
 
@@ -25,13 +26,13 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from aiokafka.errors import IllegalStateError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
 
 from streams.kafka.offset_ledger import OffsetLedger
-from streams.kafka_clients.consumer import check_membership, check_reading, watch_heartbeats
+from streams.kafka_clients.consumer import check_membership, check_reading, settle_position, watch_heartbeats
 
 FETCH_MAX_WAIT_MS = 250
 """How long a broker may hold an empty fetch [1500, fixed]. A broker answers the requests of a connection one after the
@@ -72,7 +73,9 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> Any:  # noqa: ASYNC109 -- Faust's own signature
         """Fetch for the assignment of this moment: nothing when it is over before the fetch is.
 
-        Raises: ReadingEndedError: the consumer fetches no more.
+        Raises:
+            ReadingEndedError: the consumer fetches no more.
+            RecordsLostError: input was deleted before it was read.
         """
         app: Any = self.app
         return await self.call_thread(self._fetch, app.revocations, active_partitions, timeout)
@@ -84,12 +87,17 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         check_reading(consumer)
         if app.revocations != revocations:
             return {}
-        records = await self._fetch_records(
-            consumer,
-            active_partitions,
-            timeout=timeout,
-            max_records=consumer._max_poll_records,  # noqa: SLF001 -- as Faust does
-        )
+        try:
+            records = await self._fetch_records(
+                consumer,
+                active_partitions,
+                timeout=timeout,
+                max_records=consumer._max_poll_records,  # noqa: SLF001 -- as Faust does
+            )
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as nowhere:
+            # Where a changelog begins is its recovery's to ask; it commits none, and what it lacks was compacted away.
+            await settle_position(consumer, nowhere, inputs=app.source_topics)
+            return {}
         if app.revocations == revocations:
             return records
         for tp, batch in records.items():

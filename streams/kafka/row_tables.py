@@ -15,6 +15,7 @@ from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionR
 from streams.kafka.rocks_rows import RocksRows
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import TableRow
+from streams.telemetry import metrics
 
 TOMBSTONE_KEPT_MS = 7 * 24 * 3600 * 1000
 """How long a deleted row is remembered locally, against a late write of an owner frozen for less than this."""
@@ -37,7 +38,6 @@ class RowTable:
         self._partitions: dict[int, PartitionRows] = {}
         self._regressed: dict[int, set[bytes]] = {}
         self._forgotten_versions: dict[int, int] = {}
-        self.regress_count = 0
 
     def partition(self, number: int) -> PartitionRows:
         """The rows of a partition, opened if need be. Raises: LocalRowsLockedError."""
@@ -55,8 +55,8 @@ class RowTable:
         """Apply changelog records; a regress never wins, is counted and said."""
         regressed = merge_changelog(self.partition(number), records)
         if regressed:
-            self.regress_count += len(regressed)
             self._regressed.setdefault(number, set()).update(regressed)
+            metrics.count("row_regressions", len(regressed), table=self.name)
             log.error("row_regress", table=self.name, partition=number, rows=len(regressed))
 
     def take_regressed(self, number: int) -> dict[bytes, StoredRow]:

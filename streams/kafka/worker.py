@@ -86,6 +86,7 @@ class Worker:
         self._replay_ends: dict[TP, int] = {}
         self._owned: frozenset[int] = frozenset()
         self._ended = asyncio.Event()
+        self._serving = False
         self._starting: asyncio.Task[None] | None = None
         self._watches: list[asyncio.Task[None]] = []
         self.ready = asyncio.Event()
@@ -106,7 +107,7 @@ class Worker:
             ack_timeout_s=settings.ack_timeout_s,
         )
         app.hooks = WorkerHooks(
-            lanes_ready=self._lanes_ready, lanes_revoked=self._lanes_revoked, worker_ready=self.ready.set
+            lanes_ready=self._lanes_ready, lanes_revoked=self._lanes_revoked, worker_ready=self._inputs_flow
         )
 
     @property
@@ -114,10 +115,18 @@ class Worker:
         """The partitions whose inputs this worker handles now."""
         return self._owned
 
-    @property
-    def regress_count(self) -> int:
-        """Rows of frozen owners that recovery found behind newer ones; any is worth an alarm."""
-        return sum(table.regress_count for table in self._tables.values())
+    def faults(self) -> tuple[str, ...]:
+        """Return what keeps this worker from handling inputs now, for a person; empty: nothing does.
+
+        A worker that its group has left without a partition is ready: it takes over when another ends.
+        """
+        if self._ended.is_set():
+            return ("stopping",)
+        if self._starting is None:
+            return ("waiting for the topics",)
+        if not self._serving:
+            return ("recovering" if self.app.has_assignment() else "no partitions assigned yet",)
+        return () if self.app.lease.holds() else ("its group does not answer",)
 
     async def start(self) -> None:
         """Check the topics and start; returns once inputs flow, or the worker has failed or been stopped.
@@ -273,7 +282,12 @@ class Worker:
     def _rows_of(self, numbers: frozenset[int]) -> Iterator[TableRow]:
         return chain.from_iterable(table.live_rows(n) for table in self._tables.values() for n in sorted(numbers))
 
+    def _inputs_flow(self) -> None:
+        self._serving = True
+        self.ready.set()
+
     async def _lanes_revoked(self) -> None:
+        self._serving = False
         self.pipeline.close_lanes()
         revoked, self._owned = self._owned, frozenset()
         if revoked:

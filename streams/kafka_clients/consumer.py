@@ -6,16 +6,18 @@ both.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, Protocol
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.group import SyncGroupRequest
 
 from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients import lease
+from streams.kafka_clients.backlog import Backlog, RecordsLostError, describe_loss
 from streams.kafka_clients.connection import KafkaConnection
 
 MAX_PARTITION_FETCH_BYTES = 1_048_576
@@ -25,6 +27,8 @@ FETCH_MAX_WAIT_MS = 500
 """A long poll: it ends as soon as there is one record, so this costs no latency."""
 
 HEARTBEATS_PER_SESSION = 5
+
+log = structlog.get_logger(__name__)
 
 
 class ReadingEndedError(KafkaError):  # type: ignore[misc]  # aiokafka is untyped
@@ -45,13 +49,23 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
-        """Return the next records. Raises: ReadingEndedError, and what aiokafka's own raises."""
+        """Return the next records.
+
+        Raises:
+            ReadingEndedError: the consumer fetches no more.
+            RecordsLostError: records of a group's topic were deleted before it had read them.
+            KafkaError: as aiokafka's own.
+        """
         check_reading(self)
         polls = self._subscription
         try:
             records: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await super().getmany(
                 *partitions, timeout_ms=timeout_ms, max_records=max_records
             )
+        except (NoOffsetForPartitionError, OffsetOutOfRangeError) as nowhere:
+            polls._fetch_count, polls._last_fetch_ended = 0, time.monotonic()  # noqa: SLF001 -- as below
+            await settle_position(self, nowhere)
+            return {}
         except BaseException:  # cancellation too: raised on, only the poll must not count as under way
             polls._fetch_count, polls._last_fetch_ended = 0, time.monotonic()  # noqa: SLF001 -- as aiokafka should
             raise
@@ -61,6 +75,38 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
         """See `GroupConsumer`. Of a started member; by `watch_heartbeats` and `watch_joins`."""
         watch_heartbeats(self, answered)
         return watch_joins(self)
+
+
+async def settle_position(
+    consumer: Any, nowhere: NoOffsetForPartitionError | OffsetOutOfRangeError, *, inputs: Container[str] | None = None
+) -> None:
+    """Give a group's partition, whose next record is not on the log, a place to go on from: where the log begins.
+
+    So it is where nothing was committed yet, and where the log was made anew and ends before what was committed. But
+    where what comes next was deleted, going on would pass over records that nobody has handled.
+
+    Args:
+        consumer: a started member of a group, assigned the partition.
+        nowhere: what aiokafka raised, whose automatic reset is off.
+        inputs: the topics of which nothing may be passed over. None: all.
+
+    Raises:
+        RecordsLostError: records were deleted unread.
+        KafkaError: the broker does not answer.
+    """
+    (cause,) = nowhere.args
+    places: Mapping[TopicPartition, int] = cause if isinstance(cause, dict) else {cause: 0}
+    begins = await consumer.beginning_offsets(list(places))
+    gone = [
+        Backlog(topic=each.topic, partition=each.partition, committed=offset, begin=begins[each], end=begins[each])
+        for each, offset in places.items()
+    ]
+    lost = [each for each in gone if each.lost and (inputs is None or each.topic in inputs)]
+    if lost:
+        raise RecordsLostError(describe_loss(consumer._group_id, lost))  # noqa: SLF001 -- nothing public tells it
+    for each in gone:
+        log.info("read_from_beginning", topic=each.topic, partition=each.partition, offset=each.begin)
+    await consumer.seek_to_beginning(*places)
 
 
 def check_reading(consumer: Any) -> None:
@@ -154,7 +200,7 @@ def build_group_consumer(
         group_id=group,
         group_instance_id=instance_id,
         enable_auto_commit=False,
-        auto_offset_reset="earliest",  # a group without offsets has handled nothing
+        auto_offset_reset="none",  # `settle_position`: a group without offsets has handled nothing, and begins there
         session_timeout_ms=round(session_timeout_s * 1000),
         heartbeat_interval_ms=round(session_timeout_s * 1000 / HEARTBEATS_PER_SESSION),
         rebalance_timeout_ms=round(rebalance_timeout_s * 1000),

@@ -125,6 +125,7 @@ class PolicyFollower:
             await self._open()
         except (KafkaError, TimeoutError, OSError) as error:
             raise classify(error) from error
+        metrics.watch("policies_known", lambda: len(self._view.current()))
         self._task = asyncio.get_running_loop().create_task(self._follow())
         self.ready.set()
 
@@ -188,7 +189,6 @@ class PolicyFollower:
             for record in records:
                 self._take(record)
         if self._view.current() is not before:
-            metrics.level("policies_known", len(self._view.current()))
             log.info("policies_changed", count=len(self._view.current()))
             if self._on_change is not None:
                 self._on_change()

@@ -195,7 +195,7 @@ class LogWriter:
             metrics.count("log_appends", topic=topic, result=type(error).__name__)
             raise
         metrics.count("log_appends", topic=topic, result="appended")
-        metrics.record("log_append_ms", (self._clock_s() - started_s) * 1000, topic=topic)
+        metrics.observe("log_append_ms", (self._clock_s() - started_s) * 1000, topic=topic)
         return record
 
     def _admit(self, now_s: float) -> bool:

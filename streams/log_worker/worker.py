@@ -159,6 +159,14 @@ class LogWorker:
         """What these hold, bytes; 0 where no bound is set, since nobody weighs them then."""
         return self._room.bytes
 
+    def faults(self) -> tuple[str, ...]:
+        """Return what keeps this worker from taking records now, for a person; empty: nothing does."""
+        if self._stopping.is_set():
+            return ("stopping",)
+        if not self.ready.is_set():
+            return ("not a member of its group yet",)
+        return () if self._lease.holds() else ("its group does not answer",)
+
     async def start(self) -> None:
         """Connect, join the group and begin. After an error nothing is left running.
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 
 from gateway_adapters import policy as rules
-from gateway_adapters.registry import CAPABILITIES
+from gateway_adapters.registry import GATEWAYS
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
@@ -35,7 +35,7 @@ def known_policies(log: Log, codec: MessageCodec) -> Mapping[str, OriginPolicy]:
 def check(wish: OriginPolicy) -> None:
     """Return if the policy can work with the gateways of this version. Raises: RefusedError naming what cannot."""
     try:
-        rules.validate(wish, known=frozenset(CAPABILITIES))
+        rules.validate(wish, known=frozenset(GATEWAYS))
     except MisconfiguredError as error:
         raise RefusedError(str(error)) from error
 

@@ -1,6 +1,7 @@
 """The house keeps its plan: who may import whom, who reads the environment, and that all papers tell the same story."""
 
 import ast
+import asyncio
 import json
 import re
 import subprocess
@@ -12,22 +13,33 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from gateway_adapters.registry import SPECS
 from http_ingress import app as ingress_app
 from http_ingress.description import openapi, pages
 from streams.cli.application import build
 from streams.settings import variables
+from streams.telemetry.health import HealthServer
 from streams.telemetry.logs import ALLOWED_FIELDS
+from streams.topology import COMPONENTS, ORDERS, Component
 from tests.conftest import REQUIRE_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("schemas", "gateway_adapters", "streams", "http_ingress", "bench")
 LINT_LIMIT_S = 120.0
+HEALTH_LIMIT_S = 30.0
 MAX_MODULE_BYTES = 24_000
 
 # Who may touch the environment, and why. Everybody else is given settings.
 ENVIRONMENT_READERS = {
     "streams/settings.py": "reads every setting, once",
     "streams/development/local_engine.py": "hands its own environment on to what it starts, and reads nothing of it",
+}
+# Where a gateway may be named beside its own folder, and why. Papers, tests and what starts the peers may name any.
+GATEWAY_NAMERS = {
+    "gateway_adapters/registry.py": "lists them",
+    ".importlinter": "holds them apart",
+    "streams/development/": "starts the engine with one that moves no money",
+    "bench/": "measures with one that answers at once",
 }
 # Commands of the components are the services of compose; these services are other people's images.
 FOREIGN_SERVICES = {"kafka"}
@@ -77,6 +89,26 @@ def test_environment_is_read_by_the_settings_alone_when_the_sources_are_searched
     assert touching == set(ENVIRONMENT_READERS)
 
 
+def shipped_files() -> Iterator[Path]:
+    """Every file that runs, is built from or is configured with: what a new gateway should not have to touch."""
+    for package in PACKAGES:
+        yield from (path for path in (ROOT / package).rglob("*") if path.suffix not in {"", ".pyc"} and path.is_file())
+    yield from (ROOT / name for name in ("Makefile", "Dockerfile", "pyproject.toml", ".importlinter", ".ci/run"))
+
+
+def test_gateways_are_named_in_their_own_folders_and_the_registry_alone_when_the_sources_are_searched() -> None:
+    named = re.compile(rf"(?<![a-z])(?:{'|'.join(spec.name for spec in SPECS)})(?![a-z])", flags=re.IGNORECASE)
+    own = tuple(f"gateway_adapters/{spec.name}/" for spec in SPECS)
+    where = [str(path.relative_to(ROOT)) for path in shipped_files() if named.search(path.read_text(errors="replace"))]
+    assert {"gateway_adapters/registry.py", ".importlinter"} <= set(where)
+    assert [path for path in where if not path.startswith((*own, *GATEWAY_NAMERS))] == []
+
+
+def test_every_gateways_folder_is_listed_when_it_has_a_spec() -> None:
+    folders = {path.parent.name for path in (ROOT / "gateway_adapters").glob("*/__init__.py")}
+    assert folders == {spec.name for spec in SPECS}
+
+
 def test_modules_stay_small_enough_to_be_read_when_they_are_measured() -> None:
     assert [str(path) for path in sources() if path.stat().st_size > MAX_MODULE_BYTES] == []
 
@@ -109,6 +141,39 @@ def test_compose_names_only_services_and_volumes_that_it_has_when_it_is_read() -
     assert {name for name in services if "topics" in services[name].get("depends_on", {})} >= {
         "orders", "claims", "executor", "ingress",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
+def test_compose_asks_each_component_on_its_health_port_and_publishes_none(component: Component) -> None:
+    service = yaml.safe_load(read("docker-compose.yml"))["services"][component.name]
+    asked = " ".join(service["healthcheck"]["test"])
+    assert f"http://127.0.0.1:{component.health_port}/readyz" in asked
+    for published in service.get("ports", ()):
+        address, _, inner = published.rpartition(":")
+        assert address.startswith("127.0.0.1:")
+        assert inner == str(component.http_port)
+
+
+async def test_compose_finds_a_component_healthy_once_it_is_ready() -> None:
+    """The words of Compose, run here: an image without curl asks by Python."""
+    faults: list[str] = []
+    server = HealthServer(host="127.0.0.1", port=0, faults=lambda: tuple(faults))
+    port = await server.start()
+    service = yaml.safe_load(read("docker-compose.yml"))["services"]["orders"]
+    _, python, *words = service["healthcheck"]["test"]
+    assert python == "python"
+
+    async def asked() -> int:
+        own = [word.replace(str(ORDERS.health_port), str(port)) for word in words]
+        process = await asyncio.create_subprocess_exec(sys.executable, *own, stderr=asyncio.subprocess.DEVNULL)
+        return await asyncio.wait_for(process.wait(), HEALTH_LIMIT_S)
+
+    try:
+        assert await asked() == 0
+        faults.append("recovering")
+        assert await asked() == 1
+    finally:
+        await server.stop()
 
 
 def test_compose_runs_every_component_that_make_run_starts() -> None:
@@ -201,7 +266,7 @@ def test_docs_table_of_routes_is_the_described_one_when_both_are_read() -> None:
 def test_docs_name_every_page_of_the_service_when_it_is_read() -> None:
     table = read("docs/http.md").partition("`Prefer: wait=N`")[0]
     named = set(re.findall(r"`(/[a-z.]+)`", table))
-    assert named == {"/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"}
+    assert named == {"/healthz", "/readyz", "/openapi.json", "/docs"}
     served = Path(ingress_app.__file__).read_text() + Path(pages.__file__).read_text()
     assert all(page in served for page in named)
 

@@ -1,42 +1,31 @@
 """What every gateway's adapter must do, held against a real peer over a socket.
 
 The suites are shared; what differs stands in each `GatewayUnderTest`: its capabilities say what can be asked for,
-`cannot` what its peer cannot be made to do. The next gateway adds one line to `OPENERS`.
+`cannot` what its peer cannot be made to do. Every gateway of the registry is held to it: the peer of gateway `x` is
+what `tests/support/x_gateway_under_test.py` starts.
 """
 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
 from gateway_adapters.contract import MAX_RAW_CHARS, CallResult, weakened_for_resend
 from gateway_adapters.errors import DECLINES, Code, InvariantViolatedError, UnauthenticError, UntranslatableError
+from gateway_adapters.registry import SPECS
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
-from tests.support.gateway_under_test import GatewayUnderTest, Situation
-from tests.support.mock_gateway_process import MockGatewayProcess, WebhookReceiver
-from tests.support.mock_gateway_under_test import MockUnderTest
+from tests.support.gateway_under_test import GatewayUnderTest, Opener, PeerStarter, Situation
 
-Opener = Callable[[MockGatewayProcess], AbstractAsyncContextManager[GatewayUnderTest]]
-
-
-@asynccontextmanager
-async def open_mock(process: MockGatewayProcess) -> AsyncIterator[GatewayUnderTest]:
-    async with WebhookReceiver() as receiver:
-        await process.post("/webhooks/target", {"url": receiver.url})
-        under_test = MockUnderTest(process, receiver)
-        try:
-            yield under_test
-        finally:
-            await under_test.gateway.close()
-
-
-OPENERS: Mapping[str, Opener] = {"mock": open_mock}
+PEERS: Mapping[str, PeerStarter] = {
+    spec.name: import_module(f"tests.support.{spec.name}_gateway_under_test").started for spec in SPECS
+}
 
 IN_DOUBT_EXECUTED = [
     Situation.TIMEOUT_AFTER,
@@ -48,15 +37,15 @@ IN_DOUBT_EXECUTED = [
 IN_DOUBT_NOT_EXECUTED = [Situation.TIMEOUT_BEFORE, Situation.RESET_BEFORE, Situation.HTML_502_BEFORE]
 
 
-@pytest.fixture(scope="module")
-def mock_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockGatewayProcess]:
-    with MockGatewayProcess(tmp_path_factory.mktemp("mock") / "ledger.sqlite") as process:
-        yield process
+@pytest.fixture(scope="module", params=sorted(PEERS))
+def opener(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
+    with PEERS[request.param](tmp_path_factory.mktemp(request.param)) as opened:
+        yield opened
 
 
-@pytest.fixture(params=sorted(OPENERS))
-async def peer(request: pytest.FixtureRequest, mock_process: MockGatewayProcess) -> AsyncIterator[GatewayUnderTest]:
-    async with OPENERS[request.param](mock_process) as under_test:
+@pytest.fixture
+async def peer(opener: Opener) -> AsyncIterator[GatewayUnderTest]:
+    async with opener() as under_test:
         yield under_test
 
 
@@ -471,13 +460,6 @@ async def test_token_is_in_no_result(peer: GatewayUnderTest) -> None:
         assert token not in repr(result)
         assert result.raw is not None
         assert len(result.raw) <= MAX_RAW_CHARS
-
-
-async def test_health_tells_whether_the_gateway_answers(peer: GatewayUnderTest) -> None:
-    assert (await peer.gateway.health()).reachable
-    await provoke(peer, Situation.REFUSED, payment_request(fresh_order()))
-    assert not (await peer.gateway.health()).reachable
-    await peer.listening_again()
 
 
 async def test_closing_twice_is_safe(peer: GatewayUnderTest) -> None:

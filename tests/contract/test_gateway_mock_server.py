@@ -8,11 +8,13 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+from pydantic import SecretStr
 
 from gateway_adapters.contract import CallResult
 from gateway_adapters.mock.__main__ import parsed
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.latency import LogNormal
+from gateway_adapters.mock.spec import MockAccount
 from gateway_adapters.mock.storage import MAX_WAITING_JOBS, Storage, StorageBusyError
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
@@ -30,7 +32,7 @@ def process(tmp_path: Path) -> Iterator[MockGatewayProcess]:
 
 @asynccontextmanager
 async def gateway_at(process: MockGatewayProcess) -> AsyncIterator[MockGateway]:
-    gateway = MockGateway(MockSettings(base_url=process.url, webhook_secret=SECRET))
+    gateway = MockGateway(MockAccount(url=process.url, webhook_secret=SecretStr(SECRET)))
     try:
         yield gateway
     finally:

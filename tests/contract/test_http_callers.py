@@ -10,11 +10,17 @@ import pytest
 
 from gateway_adapters.contract import GatewayNotice, RawHeaders
 from gateway_adapters.errors import UnauthenticError, UntranslatableError
+from gateway_adapters.http_transport import TransportLimits
+from gateway_adapters.mock.signature import DEVELOPMENT_SECRET, sign
+from gateway_adapters.mock.wire import SIGNATURE_HEADER
+from gateway_adapters.registry import build_gateways
 from http_ingress.access.api_keys import ApiKey, KeyRing, MemoryKeyStore, create_key
 from http_ingress.settings import IngressSettings
 from schemas.identifiers import GatewayName, OrderId, OriginId
 from schemas.records.gateway import WebhookReceived
 from schemas.vocabulary import CallKind, Outcome
+from streams.settings import accounts_with_webhook_secrets, load
+from tests.support.fake_engine import NOW_MS
 from tests.support.ingress_under_test import Running, running_ingress
 
 PROBLEM = "application/problem+json"
@@ -168,6 +174,22 @@ async def test_webhook_is_kept_raw_when_its_signature_holds(hooked: Running) -> 
 async def test_webhook_is_a_401_that_stores_nothing_when_its_signature_does_not_hold(hooked: Running) -> None:
     assert await notify(hooked, b'["order-1"]', signature="forged") == 401
     assert hooked.engine.appended == []
+
+
+async def test_strangers_webhook_is_a_401_that_stores_nothing_when_it_is_signed_with_the_public_secret(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It turned a captured payment to failed: the ingress took the secret that everybody can read for the gateway's."""
+    monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_MOCK_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET", "own,next")
+    gateways = build_gateways(accounts_with_webhook_secrets(load()), TransportLimits())
+    body = b'{"type": "payment.reversed"}'
+    async with running_ingress(webhooks=gateways) as running:
+        for secret, status in ((DEVELOPMENT_SECRET, 401), ("", 401), ("own", 200), ("next", 200)):
+            signed = {SIGNATURE_HEADER: sign(body, secret=secret, at_s=NOW_MS // 1000)}
+            async with running.http.post("/webhooks/mock", data=body, headers=signed) as response:
+                assert response.status == status
+        assert len(webhooks(running)) == 2
 
 
 async def test_webhook_is_kept_once_an_order_when_it_speaks_of_several(hooked: Running) -> None:

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import KafkaException
 
 from http_ingress.__main__ import EXIT_UNABLE
-from http_ingress.compose import compose
+from http_ingress.compose import IngressProgram, compose
 from schemas import topics
 from schemas.messages import MessageCodec, SchemaIds
 from schemas.misconfigured import MisconfiguredError
@@ -18,6 +18,7 @@ from streams.development.local_engine import Component
 from streams.kafka_clients.connection import KafkaConnection
 from tests.support.kafka_responder import responding
 from tests.support.kafka_topics import create_topics
+from tests.support.metric_pages import value_of
 
 PARTITIONS = 8
 INSTANCE = 5
@@ -51,16 +52,25 @@ def loaded(monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> e
 
 
 @contextlib.asynccontextmanager
-async def composed(broker: str, monkeypatch: pytest.MonkeyPatch, **more: str) -> AsyncIterator[str]:
-    """The instance as `python -m http_ingress` composes it, in this process. Yields its URL."""
+async def running(
+    broker: str, monkeypatch: pytest.MonkeyPatch, **more: str
+) -> AsyncIterator[tuple[str, IngressProgram]]:
+    """The instance as `python -m http_ingress` composes it, in this process. Yields its URL, and the instance."""
     settings = loaded(monkeypatch, variables(broker, **more))
     connection = KafkaConnection(bootstrap_servers=broker)
     program = compose(settings, connection=connection, codec=CODEC, webhooks={})
     try:
-        yield f"http://127.0.0.1:{await program.start()}"
+        yield f"http://127.0.0.1:{await program.start()}", program
     finally:
         await program.stop()
         await program.stop()
+
+
+@contextlib.asynccontextmanager
+async def composed(broker: str, monkeypatch: pytest.MonkeyPatch, **more: str) -> AsyncIterator[str]:
+    """The same, for tests that are its clients alone. Yields its URL."""
+    async with running(broker, monkeypatch, **more) as (url, _):
+        yield url
 
 
 async def test_payment_goes_through_the_log_and_its_reply_comes_back(
@@ -89,13 +99,14 @@ async def test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt(
     path.write_text("")
     more = {"DEV": "false", "KEYS_FILE": str(path), "KEYS_PEPPER": "a pepper of more than sixteen bytes"}
     settings = {f"PAYMENT_ENGINE_HTTP_{name}": value for name, value in more.items()}
-    async with composed(topics_ready, monkeypatch, **settings) as url, aiohttp.ClientSession(url) as http:
-        assert await (await http.get("/readyz")).json() == {"status": "ready"}
+    async with running(topics_ready, monkeypatch, **settings) as (url, program), aiohttp.ClientSession(url) as http:
+        assert (program.faults(), program.notes()) == ((), ())
         path.write_text("not a record\n")
-        noted = await http.get("/readyz")
-        assert noted.status == 200
-        assert "line 1 of the key file" in (await noted.json())["notes"][0]
-        assert "payment_ingress_key_file_faulty 1" in await (await http.get("/metrics")).text()
+        assert program.faults() == ()
+        assert "line 1 of the key file" in program.notes()[0]
+        assert value_of("key_file_faulty") == 1
+        said_to_strangers = await http.get("/readyz")
+        assert (said_to_strangers.status, await said_to_strangers.json()) == (200, {"status": "ready"})
 
 
 async def test_program_says_that_it_is_ready_and_stops_on_a_signal(topics_ready: str, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from streams.kafka.worker import Worker
 from tests.kafka_cluster import ChildProcess, FoundKafka
 from tests.support.forgetful_worker import once_records_wait, read_line, slowly
 from tests.support.kafka_topics import read_to_end, unique
+from tests.support.metric_pages import rise_of
 from tests.support.tally_worker import (
     READY_LINE,
     TABLE,
@@ -126,10 +127,10 @@ async def test_worker_keeps_the_newest_row_when_a_long_changelog_ends_with_a_fro
     async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
         late = [stamps.to_header(Stamp(4, 99))]
         await producer.send_and_wait(topics.changelog, b"999999", key=b"key-7", partition=0, headers=late)
-    worker = build_tally(kafka.bootstrap_servers, topics)
+    worker, regressed = build_tally(kafka.bootstrap_servers, topics), rise_of("row_regressions", table=TABLE)
     async with _running(worker):
         await _ready(worker)
-        assert worker.regress_count == 1
+        assert regressed() == 1
         assert _rows_of(worker) == ALL_ROWS
     of_key = [r.value for r in await read_to_end(kafka.bootstrap_servers, topics.changelog) if r.key == b"key-7"]
     assert [ids_of(value) for value in of_key] == [[7], [999999], [7]]

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from http_ingress.metrics import IngressMetrics
 from http_ingress.replies.kafka_feed import KafkaReplyFeed
 from http_ingress.replies.waiters import FeedLostError, ReplyPump, Waiters
 from schemas import topics
@@ -53,7 +52,7 @@ async def test_feed_is_lost_when_its_consumer_fetches_no_more(connection: KafkaC
 
 async def test_pump_opens_another_feed_when_the_first_one_fetches_no_more(connection: KafkaConnection) -> None:
     feed = KafkaReplyFeed(connection=connection, partition=0)
-    pump = ReplyPump(feed=feed, waiters=Waiters(limit=1), codec=CODEC, metrics=IngressMetrics())
+    pump = ReplyPump(feed=feed, waiters=Waiters(limit=1), codec=CODEC)
     await pump.start()
     try:
         first = feed._consumer

@@ -40,6 +40,12 @@ MAX_UNDER_WAY: Final = 4
 UNREACHABLE = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.OTHER_GATEWAY), reference=None)
 REFUSED = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.NEVER, code="invalid_request"), reference=None)
 BROKE_OFF = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW), reference=None)
+BUSY = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW, retry_after_ms=2_000), reference=None)
+THROTTLED = Said(
+    outcome=Outcome.NOT_EXECUTED,
+    error=error(RetryAdvice.NEW_KEY_LATER, retry_after_ms=1_000, code="rate_limited"),
+    reference=None,
+)
 HAS_TO_ACT = "https://bank.example/3ds"
 DECLINED = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"), reference=None)
 
@@ -109,13 +115,17 @@ class Gateways:
             self.asked.add((request.gateway, request.gateway_key))
             if self.chance.random() < HELD:
                 self.hold(request, now_ms=now_ms)
-            return BROKE_OFF
+            return self._broke_off(request)
         if self._refuses(request):
-            return BROKE_OFF if breaks else REFUSED
+            throttles = self._is(50, "t", request.gateway_key)
+            return self._broke_off(request) if breaks else THROTTLED if throttles else REFUSED
         if request.gateway not in HONOURS_KEYS:
             self.answers.pop((request.gateway, request.gateway_key), None)  # one more call is one more effect
         said = self._answer(request)
-        return BROKE_OFF if breaks else said
+        return self._broke_off(request) if breaks else said
+
+    def _broke_off(self, request: GatewayCallRequested) -> Said:
+        return BUSY if self._is(50, "b", request.gateway_key) else BROKE_OFF
 
     def _perhaps_contradict(self, request: GatewayCallRequested, *, now_ms: int) -> None:
         """Perhaps do the call after all, some time, though its sender is told that it never arrived."""

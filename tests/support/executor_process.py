@@ -10,7 +10,8 @@ import signal
 import sys
 
 from gateway_adapters.http_transport import TransportLimits
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.client import MockGateway
+from gateway_adapters.mock.spec import MockAccount
 from streams.executor.worker import GatewayExecutor
 from streams.telemetry import logs
 from tests.support.gateway_calls import CODEC, OwnTopics
@@ -47,7 +48,7 @@ async def _run(words: argparse.Namespace) -> None:
         group=words.group,
     )
     limits = TransportLimits(connections=2 * words.in_flight, total_timeout_s=CALL_TIMEOUT_S)
-    gateway = MockGateway(MockSettings(base_url=words.mock_url, webhook_secret="unused", limits=limits))
+    gateway = MockGateway(MockAccount(url=words.mock_url), limits)
     options = topics.options(
         max_calls_in_flight=words.in_flight,
         call_timeout_s=CALL_TIMEOUT_S,

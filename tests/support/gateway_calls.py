@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from gateway_adapters.contract import CallResult, Capabilities, Gateway, GatewayNotice, Health, RawHeaders
+from gateway_adapters.contract import CallResult, Capabilities, Gateway, GatewayNotice, RawHeaders
 from schemas import identifiers
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId
@@ -160,9 +160,6 @@ class TellableGateway(Gateway):
 
     def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
         raise NotImplementedError  # the executor never asks for it
-
-    async def health(self) -> Health:
-        return Health(reachable=True, detail="")
 
     async def close(self) -> None:
         return None

@@ -1,12 +1,14 @@
 """What the gateway contract suite needs of each gateway: a real peer over a socket, and what provokes each situation.
 
-A new gateway writes one class that fulfils `GatewayUnderTest` and adds it to
-`tests/contract/test_gateway_contract.py`. What its peer cannot do stands in `cannot`, with the reason, and is
-skipped by name: nothing is skipped silently.
+A new gateway `x` writes one class that fulfils `GatewayUnderTest`, in `tests/support/x_gateway_under_test.py`, beside
+`started`, which runs its peer: `tests/contract/test_gateway_contract.py` finds it by that name. What the peer cannot do
+stands in `cannot`, with the reason, and is skipped by name: nothing is skipped silently.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from enum import StrEnum
+from pathlib import Path
 from typing import Protocol
 
 from gateway_adapters.contract import Gateway
@@ -82,3 +84,10 @@ class GatewayUnderTest(Protocol):
     async def webhooks(self, count: int) -> list[Delivered]:
         """Return the webhooks delivered since the test began, once there are so many."""
         ...
+
+
+Opener = Callable[[], AbstractAsyncContextManager[GatewayUnderTest]]
+"""Opens an adapter on a peer that runs, for one test."""
+
+PeerStarter = Callable[[Path], AbstractContextManager[Opener]]
+"""Runs a gateway's peer, which may keep files in the folder, until the block ends."""

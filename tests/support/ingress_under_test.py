@@ -10,7 +10,6 @@ import aiohttp
 from http_ingress.access.api_keys import KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.ingress import Ingress, WebhookGateway
-from http_ingress.metrics import IngressMetrics
 from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer
 from http_ingress.settings import IngressSettings
@@ -42,9 +41,8 @@ def build_ingress(
 ) -> tuple[Ingress, ReplyPump]:
     """Return an ingress on the engine, and the pump of its replies."""
     chosen = settings or IngressSettings(dev=keys is None, sync_timeout_s=2.0, requests_per_second=100_000)
-    metrics = IngressMetrics()
     waiters = Waiters(limit=chosen.max_waiting)
-    pump = ReplyPump(feed=engine, waiters=waiters, codec=engine.codec, metrics=metrics)
+    pump = ReplyPump(feed=engine, waiters=waiters, codec=engine.codec)
     ingress = Ingress(
         settings=chosen,
         log=engine,
@@ -52,7 +50,6 @@ def build_ingress(
         limiter=RateLimiter(requests_per_second=chosen.requests_per_second),
         keys=keys,
         webhooks=webhooks or {},
-        metrics=metrics,
         now_ms=lambda: NOW_MS,
         monotonic_s=time.monotonic,
         faults=lambda: () if pump.live else ("replies are not read",),

@@ -102,6 +102,16 @@ class MockGatewayProcess:
         async with aiohttp.ClientSession() as session, session.post(self.url + path, json=body) as response:
             assert response.ok, await response.text()
 
+    async def listens(self) -> bool:
+        """Return whether somebody takes connections on its port now."""
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        except ConnectionError:
+            return False
+        writer.close()
+        await writer.wait_closed()
+        return True
+
     async def get(self, path: str) -> dict[str, object]:
         """Ask the witness stand something."""
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as response:

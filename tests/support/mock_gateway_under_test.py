@@ -1,14 +1,19 @@
 """The Mock in the gateway contract suite. Its peer can provoke everything."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from types import MappingProxyType
+
+from pydantic import SecretStr
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import Code
 from gateway_adapters.http_transport import TransportLimits
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.client import MockGateway
+from gateway_adapters.mock.spec import MockAccount
 from schemas.records.gateway import GatewayCallRequested
-from tests.support.gateway_under_test import Situation
+from tests.support.gateway_under_test import GatewayUnderTest, Opener, Situation
 from tests.support.mock_gateway_process import SECRET, Delivered, MockGatewayProcess, WebhookReceiver, until
 
 READ_TIMEOUT_S = 0.4
@@ -41,12 +46,12 @@ class MockUnderTest:
         self._process = process
         self._receiver = receiver
         limits = TransportLimits(connect_timeout_s=0.5, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=2.0)
-        self.gateway: Gateway = MockGateway(MockSettings(base_url=process.url, webhook_secret=SECRET, limits=limits))
+        self.gateway: Gateway = MockGateway(MockAccount(url=process.url, webhook_secret=SecretStr(SECRET)), limits)
 
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
         if situation is Situation.REFUSED:
             await self._process.post("/listener/close", {"for_ms": CLOSED_MS})
-            while (await self.gateway.health()).reachable:  # bounded by the test's own time-out
+            while await self._process.listens():  # bounded by the test's own time-out
                 continue
             return
         body: dict[str, object] = {
@@ -64,7 +69,7 @@ class MockUnderTest:
         await self._process.post(f"/actions/{reference}/complete", {})
 
     async def listening_again(self) -> None:
-        while not (await self.gateway.health()).reachable:  # bounded by the test's own time-out
+        while not await self._process.listens():  # bounded by the test's own time-out
             continue
 
     def effects(self, request: GatewayCallRequested) -> list[tuple[str, int]]:
@@ -73,3 +78,21 @@ class MockUnderTest:
     async def webhooks(self, count: int) -> list[Delivered]:
         await until(lambda: len(self._receiver.delivered) >= count, f"{count} webhooks")
         return self._receiver.delivered
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Opener]:
+    """Run a Mock server; each adapter that is opened is told of webhooks by a receiver of its own."""
+    with MockGatewayProcess(folder / "ledger.sqlite") as process:
+
+        @asynccontextmanager
+        async def opener() -> AsyncIterator[GatewayUnderTest]:
+            async with WebhookReceiver() as receiver:
+                await process.post("/webhooks/target", {"url": receiver.url})
+                under_test = MockUnderTest(process, receiver)
+                try:
+                    yield under_test
+                finally:
+                    await under_test.gateway.close()
+
+        yield opener

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from schemas.identifiers import PaymentId
 from schemas.records.commands import Command
-from schemas.vocabulary import RetryAdvice
+from schemas.vocabulary import Outcome, RetryAdvice
 from tests.support.order_desk import (
     ACTION,
     DECLINE,
@@ -18,6 +18,7 @@ from tests.support.order_desk import (
     Said,
     authorize,
     capture,
+    error,
     refund,
     refusal,
     sale,
@@ -73,4 +74,7 @@ SETTLED_ANSWERS: Final = st.sampled_from(
 
 MISMATCHES: Final = st.integers(1, 15_000).map(lambda amount: Said(confirmed_minor=amount))
 ANSWERS: Final = st.one_of(SETTLED_ANSWERS, st.sampled_from([PENDING, ACTION, UNKNOWN]), MISMATCHES)
-LOOKS: Final = st.sampled_from([SUCCESS, DECLINE, PENDING, UNKNOWN, NOT_FOUND])
+THROTTLED: Final = Said(
+    outcome=Outcome.UNKNOWN, error=error(RetryAdvice.NEW_KEY_LATER, retry_after_ms=1_000), reference=None
+)
+LOOKS: Final = st.sampled_from([SUCCESS, DECLINE, PENDING, UNKNOWN, NOT_FOUND, THROTTLED])

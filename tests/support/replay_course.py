@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.spec import SPEC
 from schemas import topics
 from schemas.identifiers import OpId
 from schemas.messages import MessageCodec
@@ -69,17 +69,16 @@ class Course:
 
 def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> OrdersAgent:
     """Return production's agent as `bootstrap` builds it for the Mock gateway, by the rules of the run."""
-    gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
     return OrdersAgent(
         codec,
         partitions=partitions,
         policies=dict,  # the plan of an operation stands in its verdict
-        gateways={gateway.name: gateway},
+        gateways={SPEC.name: SPEC},
         timers=_NoTimers(),
         rules=Rules(
             order_life_ms=ORDER_LIFE_MS,
             claim_life_ms=CLAIM_LIFE_MS,
-            key_windows_ms={gateway.name: gateway.capabilities.key_window_ms},
+            key_windows_ms={SPEC.name: SPEC.capabilities.key_window_ms},
             late_call_ms=late_call_ms,
         ),
     )

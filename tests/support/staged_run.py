@@ -11,7 +11,8 @@ from dataclasses import replace
 import orjson
 
 from gateway_adapters.mock import wire
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.spec import SPEC
+from gateway_adapters.policy import ANY_ORIGIN, default_policy
 from http_ingress.command_log import command_envelope
 from http_ingress.representation import answers
 from schemas import topics
@@ -51,14 +52,13 @@ class StagedRun:
 
     def __init__(self) -> None:
         self.codec = MessageCodec(SchemaIds.packaged())
-        gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
         self._orders = OrdersAgent(
             self.codec,
             partitions=1,
-            policies=dict,
-            gateways={MOCK: gateway},
+            policies=lambda: {ANY_ORIGIN: default_policy((MOCK,))},
+            gateways={MOCK: SPEC},
             timers=TimerHeap(),
-            rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: gateway.capabilities.key_window_ms}),
+            rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),
         )
         self._claims = ClaimsAgent(self.codec, partitions=1, rules=DEFAULT_RULES)
         self._tables: dict[tuple[str, bytes], bytes | None] = {}

@@ -1,5 +1,7 @@
 """What the shell of every agent turns into a dead letter, and what it lets through."""
 
+from collections.abc import Callable
+
 import pytest
 
 from schemas import topics
@@ -8,6 +10,7 @@ from schemas.schema_ids import SchemaIds
 from streams.agents.shell import AgentShell
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.step import InputEvent, RowReader, Step
+from tests.support.metric_pages import observed_in, page, rise_of
 
 CODEC = MessageCodec(SchemaIds.packaged())
 EVENT = InputEvent(
@@ -46,3 +49,22 @@ def test_shell_makes_a_dead_letter_when_the_agent_has_a_defect() -> None:
     step = AgentShell(_has_a_defect, codec=CODEC, component="claims").handle(EVENT, lambda _table, _key: None)
     assert step.rows == ()
     assert [message.topic for message in step.speak] == [topics.DLQ]
+
+
+@pytest.mark.parametrize("take", [lambda _event, _read: Step(rows=(), speak=()), _has_a_defect])
+def test_shell_counts_each_record_and_how_long_it_lay_whatever_became_of_it(
+    take: Callable[[InputEvent, RowReader], Step],
+) -> None:
+    handled = rise_of("inputs_handled", topic=topics.CLAIMS)
+    before_ms = observed_in(page(), "input_lag_ms", topic=topics.CLAIMS)
+    shell = AgentShell(take, codec=CODEC, component="claims", now_ms=lambda: EVENT.timestamp_ms + 250)
+    shell.handle(EVENT, lambda _table, _key: None)
+    assert handled() == 1
+    assert observed_in(page(), "input_lag_ms", topic=topics.CLAIMS) == before_ms + 250
+
+
+def test_shell_counts_no_record_that_stops_the_worker() -> None:
+    handled = rise_of("inputs_handled", topic=topics.CLAIMS)
+    with pytest.raises(LocalRowsBrokenError):
+        AgentShell(_reads, codec=CODEC, component="claims").handle(EVENT, _is_damaged)
+    assert handled() == 0

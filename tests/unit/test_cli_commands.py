@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import Result
 
+from gateway_adapters.registry import GATEWAYS
 from schemas.misconfigured import MisconfiguredError
 from streams.cli import programs
 from streams.cli.terminal import ExitCode
@@ -107,6 +108,54 @@ def test_command_refuses_to_start_and_names_the_setting_when_one_is_wrong(words:
     assert "Traceback" not in result.output
 
 
+GATEWAY_URL = "PAYMENT_ENGINE_GATEWAY_MOCK_URL"
+DEFAULT_GATEWAYS = "PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS"
+WEBHOOK_SECRET = "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET"
+HERE = "http://127.0.0.1:8090"
+KNOWN = ", ".join(sorted(GATEWAYS))
+
+
+@pytest.mark.parametrize("program", ["orders", "claims", "executor", "ingress"])
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({GATEWAY_URL: "mock-gateway:8090"}, f"{GATEWAY_URL}: must begin with"),
+        ({GATEWAY_URL: "http://user:hunter2@gateway"}, f"{GATEWAY_URL}: must not hold a user"),
+        ({DEFAULT_GATEWAYS: "mock,nobody"}, f"{DEFAULT_GATEWAYS}: nobody: no such gateway; known: {KNOWN}"),
+        ({WEBHOOK_SECRET: "hunter2"}, f"{GATEWAY_URL}: Field required"),
+    ],
+)
+def test_program_refuses_to_start_without_waiting_when_a_gateway_is_set_up_wrongly(
+    program: str, given: dict[str, str], told: str
+) -> None:
+    result = _run(program, environment={"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "300", **given})
+    assert result.exit_code == ExitCode.MISCONFIGURED
+    assert result.stderr.startswith(f"error: refusing to start: {told}")
+    assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize("secret", [{}, {WEBHOOK_SECRET: "whsec_mock"}])
+def test_ingress_refuses_to_start_without_waiting_when_anybody_could_sign_webhooks(secret: dict[str, str]) -> None:
+    environment = {"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "300", GATEWAY_URL: HERE, **secret}
+    result = _run("ingress", environment=environment)
+    assert result.exit_code == ExitCode.MISCONFIGURED
+    assert result.stderr.startswith(f"error: refusing to start: {WEBHOOK_SECRET}: ")
+    assert "set " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "more"),
+    [
+        ("executor", {}),  # it verifies no webhook
+        ("orders", {}),
+        ("ingress", {"PAYMENT_ENGINE_HTTP_DEV": "true"}),
+        ("ingress", {WEBHOOK_SECRET: "own"}),
+    ],
+)
+def test_program_does_not_ask_for_a_webhook_secret_when_it_needs_none(program: str, more: dict[str, str]) -> None:
+    assert _run(program, environment={GATEWAY_URL: HERE, **more}).exit_code == ExitCode.UNREACHABLE
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -134,7 +183,10 @@ def test_command_explains_its_use_when_the_command_line_is_wrong(words: Sequence
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["policy", "set", "m1", "--gateways", "nobody"], "nobody"),
+        (
+            ["policy", "set", "m1", "--gateways", "mock,nobody"],
+            f"names nobody, which this engine does not have; known: {KNOWN}",
+        ),
         (["policy", "set", "m|1", "--gateways", "mock"], "origin_id"),
         (["policy", "set", "m1", "--gateways", "mock,mock"], "repeat"),
         (["policy", "set", "m1", "--gateways", "mock", "--limit", "DOLLAR=1"], "ISO 4217"),

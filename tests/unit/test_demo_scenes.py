@@ -2,10 +2,13 @@
 
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
 from streams.development.demo.drawing import draw_scene
 from streams.development.demo.scenes import Answer, Expected, Moment, Scene, Speaker
+from streams.development.demo.words import entry_words
+from streams.operator_tools.timelines import Entry
 
 ANSWER = Answer(status=201, body={"status": "captured", "operation": {"state": "succeeded"}}, replayed=False)
 
@@ -43,3 +46,32 @@ def test_drawing_shows_faults_and_no_control_characters_when_a_scene_went_wrong(
     assert "+   20 ms" in lines[3]
     assert "✗ 500" in lines[3]
     assert "NOT AS EXPECTED: expected status 201, was told 500" in lines[4]
+
+
+@pytest.mark.parametrize(
+    ("plan", "told"),
+    [
+        ("mock,mock,mock", "tries mock up to 3 times"),
+        ("a,b,a", "tries a, then b, then a"),
+        ("a,a,b", "tries a up to 2 times, then b"),
+        ("a", "tries a"),
+        ("", "no gateway"),
+    ],
+)
+def test_route_plan_is_told_in_words(plan: str, told: str) -> None:
+    assert entry_words(entry_of("claim", idempotency_key="k", gateways=plan)) == f"idempotency_key=k {told}"
+
+
+def entry_of(kind: str, **facts: str) -> Entry:
+    return Entry(
+        at_ms=0,
+        topic="t",
+        partition=0,
+        offset=0,
+        event_id="id",
+        event_type="type",
+        kind=kind,
+        op_id=None,
+        facts=tuple(facts.items()),
+        repeat=False,
+    )

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 import pytest
 from pydantic import SecretStr
 
+from gateway_adapters.mock.spec import SPEC, MockAccount
+from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts
 from schemas.schema_ids import SchemaIds, packaged_schemas
 from schemas.topics import CATALOGUE, COMMANDS, EVENTS, ORDERS_CHANGELOG, PartitionRule, partition_of
 from streams.operator_tools.doctor import (
@@ -23,6 +25,7 @@ from streams.operator_tools.reachability import Answer
 from streams.settings import (
     ExecutorSettings,
     GatewaySettings,
+    HealthSettings,
     HttpSettings,
     KafkaSettings,
     RegistrySettings,
@@ -33,6 +36,7 @@ from streams.settings import (
 from streams.topology import GROUPS
 from tests.support.operator_log import PARTITIONS, memory_log
 
+HERE = MockAccount(url="http://127.0.0.1:8090")
 KAFKA = KafkaSettings(partitions=PARTITIONS, replication_factor=3, min_insync_replicas=2)
 
 
@@ -43,6 +47,7 @@ def _settings(
     executor: ExecutorSettings | None = None,
     gateway: GatewaySettings | None = None,
     http: HttpSettings | None = None,
+    accounts: Accounts | None = None,
 ) -> Settings:
     return Settings(
         kafka=kafka,
@@ -51,7 +56,9 @@ def _settings(
         gateway=gateway or GatewaySettings(default_gateways=""),
         http=http or HttpSettings(dev=True),
         registry=RegistrySettings(),
+        health=HealthSettings(),
         telemetry=TelemetrySettings(),
+        accounts=accounts or {},
     )
 
 
@@ -139,7 +146,17 @@ def test_settings_are_well_when_they_fit_together() -> None:
             "a heartbeat every 3 s",
         ),
         (_settings(executor=ExecutorSettings(drain_timeout_s=5, call_timeout_s=30)), Severity.WARNING, "drain"),
-        (_settings(gateway=GatewaySettings(default_gateways="mock")), Severity.WARNING, "mock_url"),
+        (
+            _settings(gateway=GatewaySettings(default_gateways="mock")),
+            Severity.WARNING,
+            "names mock, which is not set up",
+        ),
+        (
+            _settings(http=HttpSettings(), accounts={SPEC.name: {DEFAULT_ACCOUNT: HERE}}),
+            Severity.WARNING,
+            "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET: needed",
+        ),
+        (_settings(accounts={SPEC.name: {AccountName("eu"): HERE}}), Severity.WARNING, "account eu of mock"),
         (_settings(http=HttpSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "dev mode on 0.0.0.0"),
         (_settings(http=HttpSettings(dev=False)), Severity.WARNING, "no API keys"),
     ],

@@ -11,6 +11,7 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.gateway_calls import inquiry_for, perform
 from tests.support.gateway_calls import NOW_MS, Behaviour, TellableGateway, capabilities_with, request_of, succeeds
+from tests.support.metric_pages import rise_of
 
 DAY_MS = 86_400_000
 
@@ -57,7 +58,9 @@ async def test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_
     async def broken(_: GatewayCallRequested) -> CallResult:
         raise KeyError("tok_visa")
 
+    raised = rise_of("executor_unexpected_errors")
     result = await performed(TellableGateway(broken), request_of(1))
+    assert raised() == 1
     assert result.outcome is Outcome.UNKNOWN
     assert result.error is not None
     assert "KeyError" in result.error.message
@@ -65,9 +68,13 @@ async def test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_
 
 
 async def test_call_is_an_inquiry_and_never_sent_when_the_key_window_is_over() -> None:
-    gateway = TellableGateway(capabilities=capabilities_with(DAY_MS))
+    gateway, inquired = (
+        TellableGateway(capabilities=capabilities_with(DAY_MS)),
+        rise_of("executor_calls_past_key_window"),
+    )
     request = request_of(1)
     result = await performed(gateway, request, now_ms=NOW_MS + DAY_MS)
+    assert inquired() == 1
     assert set(gateway.calls) == {(CallKind.INQUIRE, request.gateway_key)}
     assert (result.kind, result.outcome) == (CallKind.SALE, Outcome.SUCCEEDED)
 

@@ -24,6 +24,7 @@ from tests.support.gateway_calls import (
     request_of,
     succeeds,
 )
+from tests.support.metric_pages import rise_of
 
 
 async def test_worker_writes_a_result_and_commits_when_a_call_is_done() -> None:
@@ -122,10 +123,12 @@ async def test_worker_makes_a_dead_letter_when_the_record_is_no_request() -> Non
 async def test_worker_tries_again_when_a_result_cannot_be_appended_at_once() -> None:
     scene = Scene(TellableGateway())
     scene.writer.failures = [RetryableError("away", retry_after_s=0.001), RetryableError("away", retry_after_s=0.001)]
+    retried = rise_of("worker_appends_retried")
     async with started(scene):
         scene.put(FIRST, 0, message_of(request_of(1)))
         await scene.consumer.wait_for_commit(FIRST, 1)
     assert scene.gateway.calls.total() == 1  # the call was not repeated for it
+    assert retried() == 2
 
 
 async def test_worker_stops_and_commits_nothing_when_a_result_cannot_be_appended_at_all(

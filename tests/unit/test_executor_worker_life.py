@@ -27,6 +27,7 @@ from tests.support.gateway_calls import (
     message_of,
     request_of,
 )
+from tests.support.metric_pages import rise_of
 
 
 async def wakes_up_with_a_request(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,10 +44,12 @@ async def wakes_up_with_a_request(scene: Scene, monkeypatch: pytest.MonkeyPatch)
 async def test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    let_go = rise_of("worker_records_let_go")
     async with started(Scene(TellableGateway())) as scene:
         await wakes_up_with_a_request(scene, monkeypatch)
         await asyncio.wait_for(scene.consumer.rebalance([SECOND]), 2.0)  # not as long as a drain may take
         assert scene.executor.in_flight == 0
+    assert let_go() == 1
     assert not scene.gateway.calls
     assert FIRST not in scene.consumer.committed
 
@@ -81,9 +84,11 @@ async def test_worker_takes_a_refusal_as_doubt_when_it_was_frozen_during_the_cal
 async def test_worker_goes_on_when_a_rebalance_refuses_a_commit() -> None:
     scene = Scene(TellableGateway())
     scene.consumer.commit_failures = [CommitFailedError()]
+    refused = rise_of("worker_commits_failed", error="CommitFailedError")
     async with started(scene):
         scene.put(FIRST, 0, message_of(request_of(1)))
         await scene.consumer.wait_for_commit(FIRST, 1)
+    assert refused() == 1
 
 
 async def test_worker_stops_when_it_may_not_commit() -> None:
@@ -126,12 +131,13 @@ async def test_worker_finishes_what_is_under_way_when_it_is_asked_to_stop() -> N
 
 async def test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end() -> None:
     gate = Gate()
-    scene = Scene(TellableGateway(gate), drain_timeout_s=0.05)
+    scene, abandoned = Scene(TellableGateway(gate), drain_timeout_s=0.05), rise_of("worker_records_abandoned")
     await scene.executor.start()
     scene.put(FIRST, 0, message_of(request_of(1)))
     await gate.wait_for(1)
     await asyncio.wait_for(scene.executor.stop(), 5.0)
     await scene.executor.stop()  # twice is safe
+    assert abandoned() == 1
     assert not scene.consumer.committed
     assert not scene.results()
 

@@ -31,6 +31,7 @@ from tests.support.gateway_calls import (
     request_of,
     succeeds,
 )
+from tests.support.metric_pages import rise_of
 
 
 async def test_worker_takes_a_refusal_as_doubt_when_the_request_lay_there_before_it_came() -> None:
@@ -130,9 +131,11 @@ async def test_worker_only_inquires_and_takes_not_found_as_doubt_when_the_reques
     scene = Scene(TellableGateway(refuses))
     scene.past[0] = PastResults(since_ms=NOW_MS, results=())  # within the clocks' skew: nobody knows
     request = dataclasses.replace(request_of(1), repeated=True)
+    inquired = rise_of("executor_calls_beyond_memory")
     async with started(scene):
         scene.put(FIRST, 0, message_of(request))
         await scene.consumer.wait_for_commit(FIRST, 1)
+    assert inquired() == 1
     assert set(scene.gateway.calls) == {(CallKind.INQUIRE, request.gateway_key)}
     assert [(result.kind, result.outcome) for result in scene.results()] == [(CallKind.SALE, Outcome.UNKNOWN)]
 

@@ -193,6 +193,16 @@ async def test_redirect_is_an_answer_and_not_followed() -> None:
         assert len(moving.requests) == 1
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_path_of_the_base_url_stands_before_that_of_the_request(slash: str) -> None:
+    async with peer(lambda *_: answers(OK)) as there:
+        base_url = f"http://127.0.0.1:{there.port}/proxied/v1%2F2{slash}"
+        transport = HttpTransport(base_url=base_url, limits=QUICK)
+        await transport.send("GET", "/payments/a%20b?key=1", headers={})
+        await transport.close()
+    assert there.requests[0].startswith(b"GET /proxied/v1%2F2/payments/a%20b?key=1 HTTP/1.1")
+
+
 async def test_transport_opens_again_after_it_was_closed() -> None:
     async with peer(lambda *_: answers(OK)) as there, transport_to(there.port) as transport:
         for _ in range(2):

@@ -14,11 +14,8 @@ from gateway_adapters.contract import (
     window_open,
 )
 from gateway_adapters.errors import InvariantViolatedError, Signal, error_for
-from gateway_adapters.mock.client import CAPABILITIES, MockGateway, MockSettings
-from gateway_adapters.registry import CAPABILITIES as KNOWN
-from gateway_adapters.registry import FACTORIES, GatewayOptions, build_gateways
-from schemas.identifiers import GatewayName
-from schemas.misconfigured import MisconfiguredError
+from gateway_adapters.mock.client import MockGateway
+from gateway_adapters.mock.spec import CAPABILITIES, MockAccount
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 
@@ -114,36 +111,9 @@ class WithoutRefunds(MockGateway):
 
 
 async def test_unsupported_operation_is_not_sent_and_an_unsupported_inquiry_proves_nothing() -> None:
-    gateway = WithoutRefunds(MockSettings(base_url="http://127.0.0.1:1", webhook_secret="s"))
+    gateway = WithoutRefunds(MockAccount(url="http://127.0.0.1:1"))
     first = payment_request(fresh_order())
     refund = follow_up(first, CallKind.REFUND, reference="ref", amount_minor=1)
     result, inquired = await asyncio.gather(gateway.call(refund), gateway.call(inquiry_about(first)))
     assert (result.outcome, inquired.outcome) == (Outcome.NOT_EXECUTED, Outcome.UNKNOWN)
     assert result.error == error_for(Signal.UNSUPPORTED)
-
-
-def test_registry_knows_the_capabilities_of_every_gateway_it_can_build() -> None:
-    assert FACTORIES.keys() == KNOWN.keys()
-
-
-def test_registry_builds_only_what_is_configured() -> None:
-    assert build_gateways(GatewayOptions()) == {}
-    built = build_gateways(GatewayOptions(mock_url="http://127.0.0.1:1", mock_webhook_secret="s"))
-    assert {name: gateway.name for name, gateway in built.items()} == {GatewayName("mock"): "mock"}
-
-
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        (GatewayOptions(mock_url="http://127.0.0.1:1"), "webhook secret"),
-        (GatewayOptions(mock_url="http://127.0.0.1:1", mock_webhook_secret="s", read_timeout_s=-9), "time-outs"),
-    ],
-)
-def test_registry_refuses_options_that_cannot_work(options: GatewayOptions, why: str) -> None:
-    with pytest.raises(MisconfiguredError, match=why):
-        build_gateways(options)
-
-
-def test_settings_do_not_show_their_secret() -> None:
-    assert "hush" not in repr(MockSettings(base_url="http://127.0.0.1:1", webhook_secret="hush"))
-    assert "hush" not in repr(GatewayOptions(mock_webhook_secret="hush"))

@@ -1,4 +1,4 @@
-"""The pure parts of the ingress: headers, keys, rates, metrics, the status table and answers."""
+"""The pure parts of the ingress: headers, keys, rates, the status table and answers."""
 
 import json
 
@@ -12,7 +12,6 @@ from http_ingress.door import request_headers
 from http_ingress.door.callers import Caller
 from http_ingress.door.request_headers import Mode
 from http_ingress.limits import ASYNC_WAIT_S, MAX_ORIGINS_TRACKED, MAX_SYNC_WAIT_S
-from http_ingress.metrics import MAX_SERIES, Counter, Histogram, IngressMetrics
 from http_ingress.representation import answers, payloads
 from http_ingress.representation.answers import wish_of
 from http_ingress.representation.problems import PROBLEMS, REJECTION_PROBLEMS, STATE_PROBLEMS, ProblemCode, ProblemError
@@ -212,32 +211,6 @@ def test_limiter_forgets_the_longest_unseen_origin_when_there_are_too_many() -> 
         limiter.take(OriginId(f"o{number}"), now_s=0.0)
     assert len(limiter._buckets) == MAX_ORIGINS_TRACKED
     assert OriginId("o0") not in limiter._buckets
-
-
-# Metrics.
-
-
-def test_metrics_page_is_cumulative_and_escaped() -> None:
-    histogram = Histogram("h", "help", ("route",))
-    histogram.observe(0.001, "a")
-    histogram.observe(99.0, 'b"\\\n')
-    lines = list(histogram.lines())
-    assert 'h_bucket{route="a",le="0.005"} 1' in lines
-    assert 'h_bucket{route="a",le="+Inf"} 1' in lines
-    assert 'h_sum{route="a"} 0.001000' in lines
-    assert 'h_bucket{route="b\\"\\\\\\n",le="30.72"} 0' in lines
-    assert 'h_count{route="b\\"\\\\\\n"} 1' in lines
-    assert IngressMetrics().page().endswith("\n")
-
-
-def test_metrics_keep_a_bounded_number_of_series() -> None:
-    counter = Counter("c", "help", ("label",))
-    histogram = Histogram("h", "help", ("label",))
-    for number in range(MAX_SERIES + 10):
-        counter.inc(str(number))
-        histogram.observe(1.0, str(number))
-    assert len(counter._values) == MAX_SERIES
-    assert len(histogram._series) == MAX_SERIES
 
 
 # The log.

@@ -9,7 +9,6 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 
-from http_ingress.metrics import IngressMetrics
 from http_ingress.replies.kafka_feed import KafkaReplyFeed
 from http_ingress.replies.waiters import FeedLostError, ReplyPump, TooManyWaitingError, Waiters
 from schemas.event_types import TYPES
@@ -19,6 +18,7 @@ from schemas.records.payments import OperationReplied, OperationView
 from schemas.vocabulary import OperationKind, OperationState
 from streams.kafka_clients.connection import KafkaConnection
 from tests.support.ingress_under_test import CODEC
+from tests.support.metric_pages import rise_of
 
 OPERATION = OperationView(
     op_id=OpId("op_1"),
@@ -171,33 +171,35 @@ def is_live(pump: ReplyPump) -> bool:
     return pump.live  # through a call: the type checker takes a property for a constant
 
 
-def pump_of(feed: ScriptedFeed, waiters: Waiters) -> tuple[ReplyPump, IngressMetrics]:
-    metrics = IngressMetrics()
-    return ReplyPump(feed=feed, waiters=waiters, codec=CODEC, metrics=metrics), metrics
+def pump_of(feed: ScriptedFeed, waiters: Waiters) -> ReplyPump:
+    return ReplyPump(feed=feed, waiters=waiters, codec=CODEC)
 
 
 async def test_pump_delivers_what_is_waited_for_and_does_not_decode_the_rest() -> None:
     waiters = Waiters(limit=1)
-    pump, metrics = pump_of(ScriptedFeed(), waiters)
+    pump = pump_of(ScriptedFeed(), waiters)
+    ignored, undecodable, delivered = (
+        rise_of("replies_read", result=result) for result in ("ignored", "undecodable", "delivered")
+    )
     value, headers = encoded(FINAL)
     pump.deliver(value, headers)
     pump.deliver(b"garbage that nobody decodes", headers)
     pump.deliver(value, ())
-    assert metrics.replies.value("ignored") == 3
+    assert ignored() == 3
     with waiters.expect("r1") as waiter:
         pump.deliver(b"garbage", headers)
         pump.deliver(None, headers)
-        assert metrics.replies.value("undecodable") == 2
+        assert undecodable() == 2
         pump.deliver(value, headers)
         assert await waiter.settled(timeout_s=1) == FINAL
-    assert metrics.replies.value("delivered") == 1
+    assert delivered() == 1
 
 
 async def test_pump_opens_the_feed_again_when_it_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("http_ingress.replies.waiters.REPLY_FEED_BACKOFF_S", (0.001,))
     waiters = Waiters(limit=1)
     feed = ScriptedFeed(openings=[True, False, True])
-    pump, _ = pump_of(feed, waiters)
+    pump = pump_of(feed, waiters)
     assert not is_live(pump)
     await pump.start()
     assert is_live(pump)
@@ -214,14 +216,14 @@ async def test_pump_opens_the_feed_again_when_it_is_lost(monkeypatch: pytest.Mon
 
 async def test_pump_goes_on_when_a_reply_makes_it_fail() -> None:
     waiters, feed = Waiters(limit=1), ScriptedFeed()
-    pump, metrics = pump_of(feed, waiters)
+    pump, failed = pump_of(feed, waiters), rise_of("replies_read", result="failed")
     await pump.start()
     with waiters.expect("r1") as waiter:
         feed.script.put_nowait((b"x", (("ce_subject", None),)))  # type: ignore[arg-type]  # what no feed should give
         feed.script.put_nowait(encoded(FINAL))
         assert await waiter.settled(timeout_s=5) == FINAL
     assert is_live(pump)
-    assert metrics.replies.value("failed") == 1
+    assert failed() == 1
     await pump.stop()
 
 
@@ -231,7 +233,7 @@ async def test_pump_opens_the_feed_again_when_it_fails_in_a_way_that_nobody_expe
     monkeypatch.setattr("http_ingress.replies.waiters.REPLY_FEED_BACKOFF_S", (0.001,))
     waiters = Waiters(limit=1)
     feed = ScriptedFeed(openings=[True, ValueError("a defect"), True])
-    pump, _ = pump_of(feed, waiters)
+    pump = pump_of(feed, waiters)
     await pump.start()
     with waiters.expect("r1") as waiter:
         feed.script.put_nowait(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a header's name"))
@@ -306,7 +308,7 @@ async def test_feed_leaves_nothing_open_when_its_opening_is_cancelled() -> None:
 
 
 async def test_pump_does_not_start_when_the_feed_cannot_be_opened() -> None:
-    pump, _ = pump_of(ScriptedFeed(openings=[False]), Waiters(limit=1))
+    pump = pump_of(ScriptedFeed(openings=[False]), Waiters(limit=1))
     with pytest.raises(FeedLostError):
         await pump.start()
     assert not is_live(pump)

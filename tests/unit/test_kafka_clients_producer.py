@@ -21,6 +21,7 @@ from streams.kafka_clients.circuit import FAILURES_TO_OPEN, OPEN_S, CircuitState
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import BackpressureError, RejectedError, RetryableError, UnconfirmedError
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
+from tests.support.metric_pages import rise_of
 from tests.support.waiting import until
 
 TIMEOUT_S = 5.0
@@ -301,11 +302,13 @@ async def test_append_keeps_its_producer_when_only_this_record_was_refused(
 
 async def test_append_goes_on_with_a_fresh_producer_when_the_old_one_lost_its_sequence() -> None:
     broken, fresh = FakeProducer(OutOfOrderSequenceNumber), FakeProducer(written)
+    renewed = rise_of("log_producer_renewed")
     async with writing(broken, fresh) as writer:
         with pytest.raises(RetryableError):
             await append(writer)
         assert (await append(writer)).offset == 42
         await asyncio.wait_for(broken.stopped.wait(), 5.0)
+    assert renewed() == 1
 
 
 async def test_append_names_the_partition_when_the_topic_does_not_have_it() -> None:

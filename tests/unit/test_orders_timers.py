@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway_adapters.mock.client import MockGateway, MockSettings
+from gateway_adapters.mock.spec import SPEC
 from schemas.messages import MessageCodec
 from schemas.schema_ids import SchemaIds
 from streams.agents import shell as agent_shell
@@ -25,13 +25,12 @@ class _Desk:
 
     def __init__(self) -> None:
         codec = MessageCodec(SchemaIds.packaged())
-        gateway = MockGateway(MockSettings(base_url="http://nowhere.invalid", webhook_secret=""))
         self.heap = TimerHeap()
         agent = OrdersAgent(
             codec,
             partitions=1,
             policies=dict,
-            gateways={gateway.name: gateway},
+            gateways={SPEC.name: SPEC},
             timers=self.heap,
             rules=DEFAULT_RULES,
         )

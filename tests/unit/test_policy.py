@@ -5,15 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_adapters.contract import Capabilities
-from gateway_adapters.mock.client import CAPABILITIES
-from gateway_adapters.policy import ANY_ORIGIN, DEFAULT_POLICY, default_policy, plan_for, policy_for, validate
+from gateway_adapters.mock.spec import CAPABILITIES
+from gateway_adapters.policy import ANY_ORIGIN, REFUSE_ALL, default_policy, plan_for, policy_for, validate
 from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId, PaymentId
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import PaymentRequested, RefundRequested
 from schemas.records.policies import AmountLimit, OriginPolicy
 from schemas.vocabulary import CallKind, Rejection
 
-A, B, MOCK = GatewayName("a"), GatewayName("b"), GatewayName("mock")
+A, B, C = GatewayName("a"), GatewayName("b"), GatewayName("c")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ def test_origin_without_a_policy_follows_the_one_for_all() -> None:
     assert policy_for({ANY_ORIGIN: for_all, "shop": POLICY}, OriginId("shop")) is POLICY
 
 
-def test_mock_serves_when_there_is_no_policy_at_all() -> None:
-    assert plan_for({}, PAYMENT, {MOCK: Able()}).gateways == (MOCK,) * DEFAULT_POLICY.max_attempts
+def test_payment_is_refused_when_there_is_no_policy_at_all() -> None:
+    plan = plan_for({}, PAYMENT, BOTH)
+    assert (plan.gateways, plan.refusal) == ((), Rejection.NO_GATEWAY)
 
 
 def test_gateway_is_passed_over_when_it_is_not_here_or_not_able() -> None:
@@ -95,7 +96,7 @@ def test_refund_is_never_refused_by_a_policy() -> None:
 
 
 @given(
-    gateways=st.lists(st.sampled_from([A, B, MOCK]), unique=True, max_size=3),
+    gateways=st.lists(st.sampled_from([A, B, C]), unique=True, max_size=3),
     fallback=st.booleans(),
     max_attempts=st.integers(1, 10),
 )
@@ -104,7 +105,7 @@ def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
 ) -> None:
     policy = replace(POLICY, gateways=tuple(gateways), fallback=fallback, max_attempts=max_attempts)
     validate(policy)
-    plan = plan_for({"shop": policy}, PAYMENT, {**BOTH, MOCK: Able()})
+    plan = plan_for({"shop": policy}, PAYMENT, {**BOTH, C: Able()})
     assert len(plan.gateways) == (max_attempts if gateways else 0)
     assert set(plan.gateways) <= set(gateways)
     assert plan.gateways[:1] == tuple(gateways[:1])
@@ -135,4 +136,4 @@ def test_policy_that_cannot_work_is_refused_with_its_reason(policy: OriginPolicy
 def test_policy_that_can_work_is_taken() -> None:
     validate(POLICY)
     validate(replace(POLICY, origin_id=ANY_ORIGIN), known=frozenset({A, B}))
-    validate(DEFAULT_POLICY)
+    validate(REFUSE_ALL)

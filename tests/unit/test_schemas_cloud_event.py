@@ -1,23 +1,28 @@
 """Our header forms against the CloudEvents SDK as a judge, and the times against the standard library."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from cloudevents.core.bindings.kafka import KafkaMessage, from_binary, to_binary, to_structured
+from cloudevents.core.exceptions import CloudEventValidationError
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import rfc3339
-from schemas.cloud_event import Envelope
+from schemas.cloud_event import Envelope, from_headers
+from schemas.decode_errors import DecodeError
 from schemas.messages import MessageCodec, SchemaIds
 from schemas.records.commands import PaymentRequested
 from schemas.records.payments import PaymentEvent
+from schemas.structured_event import read_event
 from tests.support.golden_messages import envelope_of, example
 from tests.support.record_strategies import times_ms
 
+RESERVED = {"id", "source", "type", "specversion", "time", "expirytime", "data"}
 CODEC = MessageCodec(SchemaIds.packaged())
 
 
@@ -46,8 +51,8 @@ def test_sdk_reads_the_same_attributes_out_of_our_headers() -> None:
     assert (time - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) == envelope.time_ms
     for name in ("partitionkey", "originid", "idempotencykey", "traceparent", "tracestate"):
         assert event.get_extension(name) == getattr(envelope, name)
-    for name in ("sequence", "replypartition"):
-        assert event.get_extension(name) == str(getattr(envelope, name))
+    assert event.get_extension("replypartition") == str(envelope.replypartition)
+    assert event.get_extension("sequence") == f"{envelope.sequence:019}"
     assert event.get_data() == message.value
 
 
@@ -97,6 +102,28 @@ def test_structured_message_that_the_sdk_wrote_is_taken() -> None:
     assert isinstance(record, PaymentRequested)
     assert record.amount_minor == 5
     assert envelope.sequence == 4
+
+
+@given(st.text("abyz019AZ._-é", max_size=8).filter(lambda name: name not in RESERVED))
+def test_name_of_an_extension_is_taken_exactly_when_the_sdk_takes_it(name: str) -> None:
+    attributes = {"id": "command-1", "source": "/shop", "type": "t", "specversion": "1.0", name: "1"}
+    headers = [(f"ce_{attribute}", text.encode()) for attribute, text in attributes.items()]
+    try:
+        CloudEvent(dict(attributes), None)
+    except CloudEventValidationError:
+        with pytest.raises(DecodeError):
+            from_headers(headers)
+    else:
+        assert from_headers(headers).id == "command-1"
+
+
+@pytest.mark.parametrize("name", ["id", "source", "type", "specversion", "subject"])
+def test_attribute_that_must_be_text_is_refused_as_the_sdk_refuses_it_when_it_is_a_number(name: str) -> None:
+    attributes: dict[str, Any] = {"id": "command-1", "source": "/shop", "type": "t", "specversion": "1.0", name: 7}
+    with pytest.raises(CloudEventValidationError):
+        CloudEvent(dict(attributes), None)
+    with pytest.raises(DecodeError):
+        read_event(json.dumps({**attributes, "data": {}}).encode())
 
 
 @given(times_ms)

@@ -12,7 +12,7 @@ import pytest
 
 from schemas import cloud_event
 from schemas.avro_codec import MAX_VALUE_BYTES
-from schemas.cloud_event import MAX_ATTRIBUTE_BYTES, MAX_HEADERS, Envelope
+from schemas.cloud_event import MAX_ATTRIBUTE_BYTES, MAX_HEADERS, MAX_SEQUENCE, SEQUENCE_DIGITS, Envelope
 from schemas.event_types import CLASSES, EVENT_TYPES, TYPES, Transition, event_type
 from schemas.json_form import MAX_ITEMS
 from schemas.messages import DecodeError, MessageCodec, SchemaIds
@@ -95,6 +95,37 @@ def test_message_is_taken_when_the_content_type_has_parameters() -> None:
         assert CODEC.decode(VALUE, with_headers(content__type=content_type))[1] == COMMAND
 
 
+@pytest.mark.parametrize("content_type", [None, b"application/vnd.confluent.avro", b"avro/binary", b"Avro/Binary"])
+def test_message_is_taken_when_its_content_type_is_absent_or_a_clients_own_name_for_framed_avro(
+    content_type: bytes | None,
+) -> None:
+    assert CODEC.decode(VALUE, with_headers(content__type=content_type))[1] == COMMAND
+
+
+@pytest.mark.parametrize("sequence", [b"0001", b"a7", b"-1", b"1.5", b"9" * 20, b"\xd9\xa3"])
+def test_sequence_of_a_command_is_ignored_whatever_it_is(sequence: bytes) -> None:
+    assert CODEC.decode(VALUE, with_headers(ce_sequence=sequence))[1] == COMMAND
+
+
+def test_sequences_of_events_order_as_text_as_they_do_as_numbers() -> None:
+    event = example(PaymentEvent)
+    numbers = [0, 1, 2, 9, 10, 11, 99, 100, 2**31, MAX_SEQUENCE]
+    texts = []
+    for number in numbers:
+        envelope = dataclasses.replace(envelope_of(event), sequence=number)
+        message = CODEC.encode(event, envelope)
+        texts.append(dict(message.headers)["ce_sequence"].decode())
+        assert CODEC.decode(message.value, message.headers)[0].sequence == number
+    assert texts == sorted(texts)
+    assert {len(text) for text in texts} == {SEQUENCE_DIGITS}
+
+
+def test_sequence_of_an_event_is_read_when_it_was_written_before_sequences_were_padded() -> None:
+    event = example(PaymentEvent)
+    message = CODEC.encode(event, dataclasses.replace(envelope_of(event), sequence=None))
+    assert CODEC.decode(message.value, [*message.headers, ("ce_sequence", b"11")])[0].sequence == 11
+
+
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
@@ -110,11 +141,12 @@ def test_message_is_taken_when_the_content_type_has_parameters() -> None:
         ({"ce_subject": b"x" * (MAX_ATTRIBUTE_BYTES + 1)}, DeadLetterReason.NOT_CLOUD_EVENT),
         ({"ce_time": b"yesterday"}, DeadLetterReason.NOT_CLOUD_EVENT),
         ({"ce_time": b"2026-13-01T00:00:00Z"}, DeadLetterReason.NOT_CLOUD_EVENT),
-        ({"ce_sequence": b"-1"}, DeadLetterReason.NOT_CLOUD_EVENT),
-        ({"ce_sequence": b"01"}, DeadLetterReason.NOT_CLOUD_EVENT),
+        ({"ce_Extension": b"1"}, DeadLetterReason.NOT_CLOUD_EVENT),
+        ({"ce_ext.ension": b"1"}, DeadLetterReason.NOT_CLOUD_EVENT),
+        ({"ce_ext_ension": b"1"}, DeadLetterReason.NOT_CLOUD_EVENT),
+        ({"ce_": b"1"}, DeadLetterReason.NOT_CLOUD_EVENT),
         ({"ce_replypartition": b"2147483648"}, DeadLetterReason.NOT_CLOUD_EVENT),
         ({"ce_type": b"payments.payment.requested.v2"}, DeadLetterReason.UNKNOWN_TYPE),
-        ({"content__type": None}, DeadLetterReason.UNKNOWN_CONTENT_TYPE),
         ({"content__type": b"application/json"}, DeadLetterReason.UNKNOWN_CONTENT_TYPE),
         ({"content__type": b"application/avro; charset=latin1"}, DeadLetterReason.UNKNOWN_CONTENT_TYPE),
         ({"content__type": b"application/cloudevents-batch+json"}, DeadLetterReason.UNKNOWN_CONTENT_TYPE),
@@ -212,6 +244,30 @@ def test_structured_event_is_taken_with_avro_data() -> None:
     assert CODEC.decode(value, STRUCTURED_HEADERS)[1] == COMMAND
 
 
+@pytest.mark.parametrize("content_type", ["application/json", "application/vnd.shop+json; charset=utf-8", ...])
+def test_structured_event_is_taken_with_json_data_in_base64(content_type: object) -> None:
+    encoded = base64.b64encode(json.dumps(EVENT["data"]).encode()).decode()
+    value = structured(data=..., data_base64=encoded, datacontenttype=content_type)
+    assert CODEC.decode(value, STRUCTURED_HEADERS)[1] == COMMAND
+
+
+@pytest.mark.parametrize("content_type", ["avro/binary", "application/vnd.confluent.avro"])
+def test_structured_event_is_taken_when_its_avro_has_a_clients_own_name(content_type: str) -> None:
+    encoded = base64.b64encode(VALUE).decode()
+    value = structured(data=..., data_base64=encoded, datacontenttype=content_type)
+    assert CODEC.decode(value, STRUCTURED_HEADERS)[1] == COMMAND
+
+
+def test_structured_event_is_taken_when_a_data_member_is_null_beside_the_other() -> None:
+    assert CODEC.decode(structured(data_base64=None), STRUCTURED_HEADERS)[1] == COMMAND
+    value = structured(data=None, data_base64=base64.b64encode(VALUE).decode(), datacontenttype="application/avro")
+    assert CODEC.decode(value, STRUCTURED_HEADERS)[1] == COMMAND
+
+
+def test_structured_event_is_taken_when_it_begins_with_a_byte_order_mark() -> None:
+    assert CODEC.decode(b"\xef\xbb\xbf" + structured(), STRUCTURED_HEADERS)[1] == COMMAND
+
+
 def test_structured_event_may_leave_out_what_has_a_default() -> None:
     capture = {"origin_id": "o", "order_id": "order-1", "idempotency_key": "k", "payment_id": "pay_x", "final": False}
     _, record = CODEC.decode(structured(type="payments.capture.requested.v1", data=capture), STRUCTURED_HEADERS)
@@ -287,13 +343,22 @@ def test_structured_data_is_invalid_when_symbols_lists_or_bytes_are_not_what_the
         (structured(id=1.5), DeadLetterReason.NOT_CLOUD_EVENT),
         (structured(id=2**64), DeadLetterReason.NOT_CLOUD_EVENT),
         (structured(id={}), DeadLetterReason.NOT_CLOUD_EVENT),
+        (structured(id=7), DeadLetterReason.NOT_CLOUD_EVENT),
+        (structured(source=7), DeadLetterReason.NOT_CLOUD_EVENT),
+        (structured(subject=True), DeadLetterReason.NOT_CLOUD_EVENT),
+        (structured(myExtension="1"), DeadLetterReason.NOT_CLOUD_EVENT),
+        (structured(**{"my.extension": "1"}), DeadLetterReason.NOT_CLOUD_EVENT),
+        (structured(**{"": "1"}), DeadLetterReason.NOT_CLOUD_EVENT),
+        (structured(data=None), DeadLetterReason.NOT_CLOUD_EVENT),
         (structured(id="\ud800"), DeadLetterReason.NOT_CLOUD_EVENT),
         (structured(id=None), DeadLetterReason.NOT_CLOUD_EVENT),
         (structured(subject="x" * (MAX_ATTRIBUTE_BYTES + 1)), DeadLetterReason.NOT_CLOUD_EVENT),
         (structured(specversion="1.1"), DeadLetterReason.NOT_CLOUD_EVENT),
         (structured(type="x"), DeadLetterReason.UNKNOWN_TYPE),
         (structured(datacontenttype="text/xml"), DeadLetterReason.UNKNOWN_CONTENT_TYPE),
-        (structured(data=..., data_base64="AA=="), DeadLetterReason.UNKNOWN_CONTENT_TYPE),
+        (structured(data=..., data_base64="AA==", datacontenttype="text/xml"), DeadLetterReason.UNKNOWN_CONTENT_TYPE),
+        (structured(data=..., data_base64="AA=="), DeadLetterReason.UNDECODABLE),  # of JSON, and it is none
+        (structured(data=..., data_base64="eyJhIjoxLCJhIjoxfQ=="), DeadLetterReason.UNDECODABLE),  # a key twice
         (
             structured(data=..., data_base64="?", datacontenttype="application/avro"),
             DeadLetterReason.UNDECODABLE,

@@ -1,4 +1,4 @@
-"""Settings: read once, every fault named, no value shown, and a child process reads the same ones."""
+"""Settings: read once, every fault named, no value shown."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 from schemas import topics
 from schemas.misconfigured import MisconfiguredError
 from streams.bootstrap import DAY_MS, rules_of
-from streams.settings import DEAD_LETTER_LIFE_DAYS, environment_of, load, variables
+from streams.settings import DEAD_LETTER_LIFE_DAYS, load, variables
 
 
 @pytest.fixture(autouse=True)
@@ -46,15 +46,6 @@ def test_load_names_every_fault_and_no_value_when_several_are_wrong(monkeypatch:
 def test_settings_show_no_secret_when_they_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_SASL_PASSWORD", "hunter2")
     assert "hunter2" not in repr(load())
-
-
-def test_environment_makes_a_child_read_the_same_settings_when_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_SASL_PASSWORD", "hunter2")
-    monkeypatch.setenv("PAYMENT_ENGINE_HTTP_DEV", "true")
-    before = load()
-    for name, value in environment_of(before).items():
-        monkeypatch.setenv(name, value)
-    assert load() == before
 
 
 def test_rules_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:

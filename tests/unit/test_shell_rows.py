@@ -35,6 +35,7 @@ from streams.kafka.stamps import (
     to_header,
 )
 from streams.kafka.step import TableRow
+from tests.support.metric_pages import rise_of
 from tests.support.waiting import until
 
 FLUSH_LIMIT_S = 60.0
@@ -466,9 +467,12 @@ def test_table_whose_partitions_are_confirmed_stays_trusted_and_opens_none_for_i
 
 
 def test_table_names_regressed_rows_once_when_they_must_be_written_again() -> None:
-    table = RowTable("orders", data_dir=None, now_ms=lambda: NOW_MS)
+    table, regressed = (
+        RowTable("orders", data_dir=None, now_ms=lambda: NOW_MS),
+        rise_of("row_regressions", table="orders"),
+    )
     table.merge(0, [ChangelogRecord(b"a", _row(5, 1, b"new"), 0), ChangelogRecord(b"a", _row(4, 1, b"late"), 1)])
-    assert table.regress_count == 1
+    assert regressed() == 1
     assert table.take_regressed(0) == {b"a": _row(5, 1, b"new")}
     assert table.take_regressed(0) == {}
 

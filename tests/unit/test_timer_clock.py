@@ -16,6 +16,7 @@ from streams.agents.timers import TimerClock, TimerHeap, timer_key
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_clock import LogClock
 from tests.support.fake_log import FakeWriter
+from tests.support.metric_pages import rise_of
 from tests.support.waiting import until
 
 NOW_MS = 1_700_000_000_000
@@ -77,6 +78,7 @@ async def _turns(count: int = 20) -> None:
 
 
 async def test_timer_is_fired_once_when_it_is_due() -> None:
+    counted = rise_of("timers_fired")
     async with running(Scene()) as scene:
         scene.put(due_ms=NOW_MS + 500)
         scene.passes(499)
@@ -87,6 +89,7 @@ async def test_timer_is_fired_once_when_it_is_due() -> None:
         scene.passes(1_000)
         await _turns()
     assert scene.fired() == [1]
+    assert counted() == 1
 
 
 async def test_timer_is_fired_again_when_its_order_says_nothing_for_a_minute() -> None:

@@ -3,7 +3,8 @@
 Called by `stage`. What a record may show was decided before (`operations.facts`); here it is only made short.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 from schemas import money
 from streams.development.demo.scenes import Answer
@@ -48,7 +49,17 @@ def _words(name: str, value: str | int | bool, currency: str) -> str:
         return f"{name}={str(value).lower()}"
     if isinstance(value, int):
         return f"{name.removesuffix('_minor').replace('amount', '').strip()} {money.display(value, currency)}".strip()
+    if name == "gateways":
+        return _plan_words(value.split(","))
     return value if name in {"asks", "call", "outcome", "state", "status", "action"} else f"{name}={value}"
+
+
+def _plan_words(gateways: Sequence[str]) -> str:
+    """Return a route plan, one gateway for each attempt, as a person would say it."""
+    if not any(gateways):
+        return "no gateway"
+    runs = [(name, len(list(same))) for name, same in groupby(gateways)]
+    return "tries " + ", then ".join(name if times == 1 else f"{name} up to {times} times" for name, times in runs)
 
 
 def answer_words(answer: Answer) -> str:

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from gateway_adapters.spec import DEFAULT_ACCOUNT
+from schemas.misconfigured import MisconfiguredError
 from streams.operator_tools.doctor.findings import Finding, Subject, failure, ok, warning
-from streams.settings import Settings
+from streams.settings import Settings, accounts_with_webhook_secrets, names_of, variable_of
 
 PRODUCTION_COPIES = 3
 MIN_HEARTBEATS_PER_SESSION = 3
@@ -13,7 +15,7 @@ MIN_HEARTBEATS_PER_SESSION = 3
 
 def judge(settings: Settings) -> Iterator[Finding]:
     """Yield what is wrong or risky; one `ok` when nothing is."""
-    found = [*_kafka(settings), *_workers(settings), *_http(settings)]
+    found = [*_kafka(settings), *_workers(settings), *_gateways(settings), *_http(settings)]
     yield from found or [ok(Subject.SETTINGS, "the settings fit together")]
 
 
@@ -69,13 +71,34 @@ def _workers(settings: Settings) -> Iterator[Finding]:
             why="A stop abandons calls under way; they are in doubt until an inquiry.",
             fix="Set PAYMENT_ENGINE_EXECUTOR_DRAIN_TIMEOUT_S above PAYMENT_ENGINE_EXECUTOR_CALL_TIMEOUT_S.",
         )
-    names_mock = "mock" in {name.strip() for name in settings.gateway.default_gateways.split(",")}
-    if names_mock and settings.gateway.mock_url is None:
+
+
+def _gateways(settings: Settings) -> Iterator[Finding]:
+    gateways = names_of(settings.gateway.default_gateways)
+    for name in gateways:
+        if DEFAULT_ACCOUNT not in settings.accounts.get(name, {}):
+            yield warning(
+                Subject.SETTINGS,
+                f"default_gateways names {name}, which is not set up",
+                why="An origin without a policy is passed on to the next gateway, or refused.",
+                fix=f"Set {variable_of(name, '')}…, or other PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS.",
+            )
+    for name, accounts in settings.accounts.items():
+        for account in accounts.keys() - {DEFAULT_ACCOUNT}:
+            yield warning(
+                Subject.SETTINGS,
+                f"account {account} of {name} is set up, and nothing uses it",
+                why="Policies cannot choose an account yet: payments go to the default one.",
+                fix=f"Take {variable_of(name, '', account)}… away until they can.",
+            )
+    try:
+        accounts_with_webhook_secrets(settings)
+    except MisconfiguredError as error:
         yield warning(
             Subject.SETTINGS,
-            "default_gateways names the Mock, but mock_url is not set",
-            why="An origin without a policy has no gateway that could be called.",
-            fix="Set PAYMENT_ENGINE_GATEWAY_MOCK_URL, or other PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS.",
+            str(error),
+            why="The ingress refuses to start.",
+            fix="Set the variable for the ingress; nobody else needs it.",
         )
 
 

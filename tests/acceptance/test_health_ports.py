@@ -1,0 +1,99 @@
+"""What the health ports of the engine's own processes say through a bad day: alive all along, ready when they serve."""
+
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from streams.cli.terminal import ExitCode
+from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
+from tests.support.waiting import until_async
+
+pytestmark = pytest.mark.slow
+
+WAIT_S = 60.0
+SESSION_S = 4.0
+COMPONENTS = ("orders-0", "claims-0", "executor-0", "ingress")
+ENVIRONMENT = {
+    "PAYMENT_ENGINE_STREAM_SESSION_TIMEOUT_S": str(SESSION_S),
+    "PAYMENT_ENGINE_STREAM_HEARTBEAT_INTERVAL_S": "0.5",
+    "PAYMENT_ENGINE_EXECUTOR_SESSION_TIMEOUT_S": str(SESSION_S),
+    "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What one health port says."""
+
+    alive: bool
+    faults: tuple[str, ...]  # of `/readyz`; empty: ready
+
+
+async def asked(http: aiohttp.ClientSession, component: Component) -> Said:
+    base = f"http://{LOOPBACK}:{component.health_port}"
+    async with http.get(f"{base}/healthz") as health:
+        alive = health.status == 200
+    async with http.get(f"{base}/readyz") as readiness:
+        said = await readiness.json()
+        assert (readiness.status == 200) == (said["faults"] == [])
+        return Said(alive=alive, faults=tuple(said["faults"]))
+
+
+@contextlib.asynccontextmanager
+async def asking() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5.0)) as http:
+        yield http
+
+
+async def test_components_stay_alive_and_are_not_ready_while_their_broker_stands_still(tmp_path: Path) -> None:
+    async with LocalEngine(folder=tmp_path, environment=ENVIRONMENT) as engine, asking() as http:
+        seen: Mapping[str, Said] = {}
+
+        async def look() -> Mapping[str, Said]:
+            nonlocal seen
+            seen = {name: await asked(http, engine.components[name]) for name in COMPONENTS}
+            assert all(said.alive for said in seen.values())
+            return seen
+
+        async def all_ready() -> bool:
+            return not any(said.faults for said in (await look()).values())
+
+        async def workers_say_why_not() -> bool:
+            workers = [said for name, said in (await look()).items() if name != "ingress"]
+            return all(said.faults == ("its group does not answer",) for said in workers)
+
+        await until_async(all_ready, timeout_s=WAIT_S)
+        engine.components["broker"].send(signal.SIGSTOP)
+        try:
+            await until_async(workers_say_why_not, timeout_s=WAIT_S)
+        finally:
+            engine.components["broker"].send(signal.SIGCONT)
+        with contextlib.suppress(TimeoutError):
+            await until_async(all_ready, timeout_s=WAIT_S)
+        assert await all_ready(), seen
+
+
+@pytest.mark.parametrize("name", ["claims"])
+async def test_component_refuses_to_start_when_its_health_port_is_taken(name: str, tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind((LOOPBACK, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        async with LocalEngine(folder=tmp_path, claims_workers=0, orders_workers=0, executors=0) as engine:
+            component = Component(
+                name=name,
+                arguments=["-m", "streams.cli", name],
+                environment={**engine.environment(), "PAYMENT_ENGINE_HEALTH_PORT": str(port)},
+                log_path=tmp_path / f"{name}.log",
+            )
+            with pytest.raises(ComponentFailedError, match=rf"PAYMENT_ENGINE_HEALTH_PORT: 127\.0\.0\.1:{port}"):
+                await component.start()
+            assert component.process is not None
+            assert component.process.returncode == ExitCode.MISCONFIGURED
+            assert "Traceback" not in component.log_tail()

@@ -1,0 +1,203 @@
+"""Every name of the catalogue moves: in one run of the engine's own processes, or in a test that is named beside it.
+
+The run is a day's worth of trouble in some seconds: a payment, a retry, a command that nobody can read, a policy that
+nobody can follow, requests that come twice, and a broker that stands still.
+"""
+
+import ast
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from schemas import topics
+from schemas.event_types import TYPES
+from schemas.messages import Envelope, MessageCodec
+from schemas.records.gateway import GatewayCallRequested
+from schemas.schema_ids import SchemaIds
+from schemas.vocabulary import CallKind
+from streams.development.local_engine import LOOPBACK, LocalEngine
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.policy_writer import set_policy
+from streams.kafka_clients.producer import LogWriter
+from streams.telemetry.metrics import CATALOGUE, MetricName
+from tests.support.gateway_calls import WISH
+from tests.support.gateway_requests import fresh_order, payment_request
+from tests.support.metric_pages import sample_name, samples_of, value_in
+from tests.support.waiting import until_async
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+CODEC = MessageCodec(SchemaIds.packaged())
+WAIT_S = 30.0
+GATEWAY_LATENCY_MS = 300
+PAYMENT = {"originId": "o", "amount": 1999, "currency": "USD", "token": "tok_visa", "orderId": "o-1", "capture": True}
+ENVIRONMENT = {
+    "PAYMENT_ENGINE_STREAM_SESSION_TIMEOUT_S": "20",  # longer than the broker stands still
+    "PAYMENT_ENGINE_EXECUTOR_SESSION_TIMEOUT_S": "20",
+    "PAYMENT_ENGINE_GATEWAY_READ_TIMEOUT_S": "3",
+    "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
+}
+
+EMITTED_BY: Mapping[MetricName, str] = {
+    "worker_records_abandoned": "unit/test_executor_worker_life.py::"
+    "test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end",
+    "executor_calls_beyond_memory": "unit/test_executor_worker_memory.py::"
+    "test_worker_only_inquires_and_takes_not_found_as_doubt_when_the_request_is_older_than_its_memory",
+    "executor_calls_past_key_window": "unit/test_executor_gateway_calls.py::"
+    "test_call_is_an_inquiry_and_never_sent_when_the_key_window_is_over",
+    "worker_commits_failed": "unit/test_executor_worker_life.py::test_worker_goes_on_when_a_rebalance_refuses_a_commit",
+    "worker_records_let_go": "unit/test_executor_worker_life.py::"
+    "test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone",
+    "worker_appends_retried": "unit/test_executor_worker.py::"
+    "test_worker_tries_again_when_a_result_cannot_be_appended_at_once",
+    "executor_unexpected_errors": "unit/test_executor_gateway_calls.py::"
+    "test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_raises",
+    "key_file_faulty": "contract/test_http_on_kafka.py::"
+    "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
+    "log_producer_renewed": "unit/test_kafka_clients_producer.py::"
+    "test_append_goes_on_with_a_fresh_producer_when_the_old_one_lost_its_sequence",
+    "row_regressions": "unit/test_shell_rows.py::test_table_names_regressed_rows_once_when_they_must_be_written_again",
+}
+"""What no healthy deployment shows, and the test under `tests/` that makes it move and says by how much."""
+
+
+class Run:
+    """An engine under way, and what its processes have counted."""
+
+    def __init__(self, engine: LocalEngine, http: aiohttp.ClientSession, log: LogWriter) -> None:
+        self.engine = engine
+        self.http = http
+        self.log = log
+        self.moved: set[MetricName] = set()
+        """What was seen above 0, in any process, at any time."""
+
+    async def look(self) -> list[str]:
+        """Return the page of each process that has one."""
+        found = []
+        for component in self.engine.components.values():
+            if component.health_port:
+                async with self.http.get(f"http://{LOOPBACK}:{component.health_port}/metrics") as page:
+                    found.append(await page.text())
+        for shown in map(samples_of, found):
+            self.moved |= {name for name in CATALOGUE if any(value for _, value in shown.get(sample_name(name), ()))}
+        return found
+
+    async def value(self, name: MetricName, **labels: str) -> float:
+        """Return the sum over all processes and series that have these labels."""
+        return sum(value_in(page, name, **labels) for page in await self.look())
+
+    async def moves(self, name: MetricName, *, times: int = 1, **labels: str) -> None:
+        """Return once the metric has come so far. Raises: TimeoutError, naming it."""
+
+        async def has_moved() -> bool:
+            return await self.value(name, **labels) >= times
+
+        try:
+            await until_async(has_moved, timeout_s=WAIT_S, look_again_s=0.2)
+        except TimeoutError as error:
+            error.add_note(f"{name} {labels} did not move")
+            raise
+
+    async def pay(self, order: str, token: str = "tok_visa", *, mode: str = "sync") -> int:
+        """Return the status of a payment's answer."""
+        async with self.http.post(
+            f"{self.engine.url}/payments?mode={mode}",
+            json=PAYMENT | {"orderId": order, "token": token},
+            headers={"Idempotency-Key": order, "X-Origin-Id": "o"},
+        ) as answer:
+            return answer.status
+
+    async def request(self, *requests: GatewayCallRequested) -> None:
+        """Append gateway calls as the orders agent would, one right behind the other."""
+        for number, each in enumerate(requests):
+            event_id, event_type = f"{each.op_id}-{number}", TYPES[GatewayCallRequested]
+            envelope = Envelope(id=event_id, source="test", type=event_type, time_ms=each.requested_at_ms)
+            message = CODEC.encode(each, envelope)
+            await self.log.append(
+                topics.GATEWAY_REQUESTS, key=each.order_id.encode(), value=message.value, headers=message.headers
+            )
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[Run]:
+    mock = ("--latency", f"fixed:{GATEWAY_LATENCY_MS}")
+    async with (
+        LocalEngine(folder=folder, environment=ENVIRONMENT, mock_arguments=mock) as engine,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_S)) as http,
+    ):
+        log = LogWriter(KafkaConnection(bootstrap_servers=engine.bootstrap_servers))
+        await log.start()
+        try:
+            yield Run(engine, http, log)
+        finally:
+            await log.stop()
+
+
+async def go_wrong(run: Run) -> None:
+    """What goes wrong on the log: everything that a run can be made to meet, but a broker that stands still."""
+    await run.log.append(topics.COMMANDS, key=b"k", value=b"nobody can read this")
+    await run.log.append(topics.POLICIES, key=b"o", value=b"nor follow this")
+    connection = KafkaConnection(bootstrap_servers=run.engine.bootstrap_servers)
+    await set_policy(connection, CODEC, WISH, now_ms=WISH.updated_at_ms)
+    await run.moves("policies_known")
+    now_ms = time.time_ns() // 1_000_000
+    new = replace(payment_request(fresh_order()), first_requested_at_ms=now_ms, requested_at_ms=now_ms)
+    await run.request(new, new)  # the second one comes while the first is under way
+    await run.moves("executor_calls_joined", kind=CallKind.AUTHORIZE)
+    await run.request(new)  # and the third when the answer is on the log
+    await run.moves("executor_answers_repeated", kind=CallKind.AUTHORIZE)
+    await run.moves("dead_letters", component="orders")
+    await run.moves("policies_invalid")
+
+
+async def stand_still(run: Run) -> None:
+    """The broker is frozen for as long as a request takes to be told so."""
+    broker = run.engine.components["broker"]
+    broker.send(signal.SIGSTOP)
+    try:
+        refused = asyncio.create_task(run.pay("o-still"))
+        await run.moves("replies_waiting")
+        await run.moves("log_appends_in_flight")
+        assert await refused == 503
+    finally:
+        broker.send(signal.SIGCONT)
+    await run.moves("log_circuit_opened")
+
+
+async def test_every_metric_of_the_catalogue_is_emitted(tmp_path: Path) -> None:
+    async with running(tmp_path) as run:
+        assert await run.pay("o-1") == 201
+        assert await run.pay("o-2", "tok_mock_rate_limited_x2", mode="async") == 202
+        await run.moves("timers_open")
+        await run.moves("timers_fired", kind="retry")
+        assert await run.pay("o-3", "tok_mock_timeout_after", mode="async") == 202
+        await run.moves("worker_records_in_flight")
+        assert await run.pay("o-4", "not a token") == 400
+        await go_wrong(run)
+        await stand_still(run)
+    assert set(CATALOGUE) - run.moved == set(EMITTED_BY), "a name that nothing emits, or that this run does emit"
+
+
+@pytest.mark.parametrize("name", EMITTED_BY)
+def test_metric_that_the_run_does_not_emit_has_a_test_of_its_own(name: MetricName) -> None:
+    path, _, wanted = EMITTED_BY[name].partition("::")
+    functions = (
+        node
+        for node in ast.walk(ast.parse((ROOT / "tests" / path).read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == wanted
+    )
+    (named,) = functions
+    read = {
+        ast.unparse(node.args[0]).strip("'\"")
+        for node in ast.walk(named)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"rise_of", "value_of"}
+    }
+    assert name in read

@@ -1,0 +1,149 @@
+"""The door against hostile clients, over raw sockets: what a stranger sends costs little and never breaks a request."""
+
+import asyncio
+import gzip
+import json
+import time
+import zlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import pytest
+from structlog.testing import capture_logs
+
+from tests.support.ingress_under_test import Running, running_ingress
+
+BOMB_BYTES = 50 * 1024 * 1024  # what the bomb inflates to
+MAX_BOMB_CPU_S = 0.02  # ten times the 2 ms that it may cost on a quiet machine; inflating it takes 50 ms and more
+ANSWER_TIMEOUT_S = 10.0
+GOOD = b'{"amount":1,"currency":"USD","token":"tok_1","orderId":"o"}'
+PLAIN = ("Host: x", "Content-Type: application/json", "X-Origin-Id: originA", "Idempotency-Key: k")
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Running]:
+    async with running_ingress() as started:
+        yield started
+
+
+def request(start: str, *headers: str, body: bytes = b"") -> bytes:
+    """Return the bytes of one request, after which the server is asked to close."""
+    lines = [start, *headers, f"Content-Length: {len(body)}", "Connection: close"]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+async def exchange(running: Running, sent: bytes) -> tuple[int, dict[str, object]]:
+    """Return the status and the JSON of the first answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    try:
+        writer.write(sent)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_TIMEOUT_S)
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        body = await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), ANSWER_TIMEOUT_S)
+        return int(head.split(b" ", 2)[1]), json.loads(body)
+    finally:
+        writer.close()
+
+
+def defects_in(lines: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
+    """Return the log lines that tell of a defect of ours."""
+    return [line for line in lines if line["log_level"] == "error" or str(line.get("http_status", "")).startswith("5")]
+
+
+def chunked(body: bytes) -> bytes:
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+@pytest.fixture(scope="module")
+def bombs() -> dict[str, bytes]:
+    """A body of each coding that aiohttp would inflate; of those it has no library for, any bytes will do."""
+    zeros = bytes(BOMB_BYTES)
+    squeezed = gzip.compress(zeros)
+    return {"gzip": squeezed, "deflate": zlib.compress(zeros), "br": squeezed, "zstd": squeezed, "GZIP": squeezed}
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "GZIP"])
+@pytest.mark.parametrize(
+    "line", ["POST /payments", "POST /nothing", "GET /healthz", "POST /webhooks/none", "PUT /docs"]
+)
+@pytest.mark.parametrize("in_chunks", [False, True], ids=["whole", "chunked"])
+async def test_compressed_body_is_a_415_that_is_never_inflated_on_any_path(
+    running: Running, bombs: dict[str, bytes], coding: str, line: str, in_chunks: bool
+) -> None:
+    await exchange(running, request("GET /healthz HTTP/1.1", "Host: x"))
+    framing = "Transfer-Encoding: chunked" if in_chunks else f"Content-Length: {len(bombs[coding])}"
+    head = "\r\n".join([f"{line} HTTP/1.1", "Host: x", f"Content-Encoding: {coding}", framing, "Connection: close"])
+    body = chunked(bombs[coding]) if in_chunks else bombs[coding]
+    before_s = time.process_time()
+    status, problem = await exchange(running, head.encode() + b"\r\n\r\n" + body)
+    spent_s = time.process_time() - before_s
+    assert (status, problem["code"]) == (415, "unsupported_media_type")
+    assert spent_s < MAX_BOMB_CPU_S
+
+
+@pytest.mark.parametrize(
+    "codings", [("identity", "gzip"), ("gzip", "identity"), ("identity", "identity"), ("identity, gzip",), ("",)]
+)
+async def test_content_coding_is_refused_when_it_is_anything_but_one_identity(
+    running: Running, codings: tuple[str, ...]
+) -> None:
+    lines = [f"Content-Encoding: {coding}" for coding in codings]
+    status, _ = await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, *lines, body=b"\x1f\x8b garbage"))
+    assert status == (400 if len(codings) > 1 else 415)
+    assert running.engine.appended == []
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("Host", ("x", "y")),
+        ("Content-Length", ("59", "59")),
+        ("Content-Type", ("application/json", "text/plain")),
+        ("Content-Encoding", ("identity", "identity")),
+        ("Transfer-Encoding", ("chunked", "identity")),
+        ("Idempotency-Key", ("k", "k")),
+        ("X-Origin-Id", ("originA", "originB")),
+        ("X-Api-Key", ("one", "two")),
+        ("Authorization", ("Bearer one", "Bearer two")),
+        ("Expect", ("100-continue", "100-continue")),
+    ],
+)
+async def test_header_that_matters_is_refused_when_it_is_repeated(
+    running: Running, name: str, values: tuple[str, ...]
+) -> None:
+    lines = [line for line in PLAIN if not line.startswith(f"{name}:")]
+    if name not in ("Content-Length", "Transfer-Encoding"):
+        lines.append(f"Content-Length: {len(GOOD)}")
+    lines += [f"{name.lower()}: {values[0]}", f"{name.upper()}: {values[1]}", "Connection: close"]
+    sent = "\r\n".join(["POST /payments HTTP/1.1", *lines]).encode() + b"\r\n\r\n" + GOOD
+    status, problem = await exchange(running, sent)
+    assert status == 400
+    assert problem["code"] in ("bad_request", "invalid_parameter")
+    assert running.engine.appended == []
+
+
+async def test_repeated_header_has_a_meaning_when_its_standard_gives_it_one(running: Running) -> None:
+    parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
+    lines = ("Prefer: wait=3", "Prefer: respond-async, wait=9", "Accept: text/html", "Accept: */*", parent, parent)
+    status, _ = await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, *lines, body=GOOD))
+    assert status == 202
+    ((_, envelope),) = running.engine.appended
+    assert envelope.traceparent is not None
+    assert "0af7651916cd43dd8448eb211c80319c" not in envelope.traceparent  # two parents: a new trace (W3C)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"zz\r\n", b"5\r\nab", b"5\r\nabcdefgh\r\n", b"-1\r\n\r\n", b"ffffffffffffffffff\r\nx", b"0;" + b"a" * 20_000],
+    ids=["no size", "ends early", "too long", "negative", "immense", "long extension"],
+)
+async def test_bad_chunks_are_a_400_and_no_defect(running: Running, body: bytes) -> None:
+    head = "\r\n".join(["POST /payments HTTP/1.1", *PLAIN, "Transfer-Encoding: chunked"]).encode() + b"\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    with capture_logs() as lines:
+        writer.write(head + body)
+        writer.write_eof()
+        answer = await asyncio.wait_for(reader.read(), ANSWER_TIMEOUT_S)
+        writer.close()
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")  # nothing: the client had gone before it was answered
+    assert running.engine.appended == []
+    assert defects_in(lines) == []
