@@ -46,6 +46,9 @@ from streams.telemetry import metrics
 log = structlog.get_logger(__name__)
 
 POLL_TIMEOUT_MS = 1_000
+SHORT_POLL_TIMEOUT_MS = 50
+"""While a partition is paused: so soon it is asked again once it has room."""
+
 START_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
 END_OFFSETS_TIMEOUT_S = 5.0
@@ -250,9 +253,8 @@ class LogWorker:
                 await self._room.changed()
                 continue
             try:
-                batches = await self._consumer_started.getmany(
-                    *partitions, timeout_ms=POLL_TIMEOUT_MS, max_records=free
-                )
+                wait_ms = SHORT_POLL_TIMEOUT_MS if partitions else POLL_TIMEOUT_MS
+                batches = await self._consumer_started.getmany(*partitions, timeout_ms=wait_ms, max_records=free)
             except KafkaError as error:
                 failures += 1
                 await self._poll_failed(error, failures)

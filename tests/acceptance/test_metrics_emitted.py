@@ -64,6 +64,11 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
     "log_producer_renewed": "unit/test_kafka_clients_producer.py::"
     "test_append_goes_on_with_a_fresh_producer_when_the_old_one_lost_its_sequence",
+    "worker_destination_busy": "unit/test_log_worker_events.py::"
+    "test_worker_counts_each_record_and_logs_once_when_its_destination_is_busy",
+    "worker_polls_failed": "unit/test_log_worker_events.py::test_worker_counts_a_poll_that_failed",
+    "worker_records_retried": "unit/test_log_worker_events.py::"
+    "test_worker_counts_and_logs_each_record_that_it_will_try_again",
     "row_regressions": "unit/test_shell_rows.py::test_table_names_regressed_rows_once_when_they_must_be_written_again",
 }
 """What no healthy deployment shows, and the test under `tests/` that makes it move and says by how much."""
