@@ -102,7 +102,12 @@ class WebhookTranslator(Protocol):
 
 
 class Gateway(WebhookTranslator, Protocol):
-    """One payment gateway."""
+    """One payment gateway.
+
+    Each call sends one request, and returns a result within the transport's time-outs, whatever the gateway or the
+    network does. Making it twice with the same `gateway_key` is safe inside the key's window: its effect is there once.
+    Amounts are minor units of the request's ISO 4217 currency.
+    """
 
     @property
     def name(self) -> GatewayName:
@@ -111,38 +116,46 @@ class Gateway(WebhookTranslator, Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """What it can do, the same for as long as the process runs."""
         ...
 
     async def authorize(self, request: GatewayCallRequested) -> CallResult:
-        """Hold an amount."""
+        """Hold `amount_minor` on the token. SUCCEEDED carries the reference that captures and voids will name."""
         ...
 
     async def sale(self, request: GatewayCallRequested) -> CallResult:
-        """Hold an amount and capture it at once."""
+        """Hold `amount_minor` on the token and capture it at once. SUCCEEDED carries the reference for refunds."""
         ...
 
     async def capture(self, request: GatewayCallRequested) -> CallResult:
-        """Take some of what is held; `final` releases the rest."""
+        """Take `amount_minor` of what `payment_reference` holds; `final` releases the rest."""
         ...
 
     async def void(self, request: GatewayCallRequested) -> CallResult:
-        """Release all that is held."""
+        """Release all that `payment_reference` holds. Nothing that was captured is given back."""
         ...
 
     async def refund(self, request: GatewayCallRequested) -> CallResult:
-        """Give back some of what was taken."""
+        """Give back `amount_minor` of what `payment_reference` took."""
         ...
 
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
-        """Return what became of the operation with this `gateway_key` or `own_reference`. Changes nothing."""
+        """Return what became of the operation with this `gateway_key` or `own_reference`. Changes nothing.
+
+        NOT_EXECUTED only where the gateway says with certainty that there is no such operation; UNKNOWN for all else.
+        """
         ...
 
     def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
-        """Return if these raw bytes are the gateway's own and fresh.
+        """Return if these raw bytes are the gateway's own and fresh, by one of the account's secrets.
+
+        Args:
+            headers: of the delivery.
+            body: the bytes as they came; they are not parsed.
+            now_ms: milliseconds since the epoch, against which the delivery's age is judged.
 
         Raises:
-            UnauthenticError: they are not; nothing of them may be kept.
+            UnauthenticError: they are not, or there is no secret; nothing of them may be kept.
         """
         ...
 
@@ -237,7 +250,8 @@ def weakened_for_resend(request: GatewayCallRequested, result: CallResult) -> Ca
 def window_open(capabilities: Capabilities, request: GatewayCallRequested, *, now_ms: int) -> bool:
     """Return whether the gateway still honours the request's key, so that sending it again cannot charge twice.
 
-    Outside the window only an inquiry may be made (DESIGN.md section 7).
+    Outside the window only an inquiry may be made (DESIGN.md, 'What is promised'). The window counts from
+    `first_requested_at_ms`, and ends WINDOW_MARGIN_MS early.
     """
     if request.kind not in capabilities.key_window_ms:
         return False

@@ -1,4 +1,4 @@
-"""What goes wrong at a gateway: the error tree, and DESIGN.md section 8's table of signals as tables of values.
+"""What goes wrong at a gateway: the error tree, and the signals of DESIGN.md, 'Gateway port', as tables of values.
 
 Used by every adapter, by the executor and by the webhook route. Two ways of saying that something went wrong, on
 purpose:
@@ -118,7 +118,7 @@ class Signal(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignalRow:
-    """One row of DESIGN.md section 8's table."""
+    """What a signal means: one row of `SIGNALS` (DESIGN.md, 'Gateway port')."""
 
     outcome: Outcome
     code: Code
@@ -309,7 +309,16 @@ def error_for(
 
 
 def decline_for(code: Code, *, gateway_code: str | None, advice: str | None = None) -> OperationError:
-    """Return the error of a decline. Raises: KeyError when the code is not one of a decline."""
+    """Return the error of a decline, in the words of `DECLINES`.
+
+    Args:
+        code: what the decline is called here.
+        gateway_code: the gateway's own code, as it came; kept for a person.
+        advice: what the issuer or the network advises, as it came.
+
+    Raises:
+        KeyError: the code is not one of a decline.
+    """
     row = DECLINES[code]
     return OperationError(
         code=code,

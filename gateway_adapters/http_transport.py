@@ -66,7 +66,7 @@ class Answer:
         return parsed
 
     def retry_after_ms(self) -> int | None:
-        """Return the `Retry-After` header in milliseconds; None when absent or a date (RFC 9110, section 10.2.3)."""
+        """Return the `Retry-After` header in milliseconds; None when absent or a date (RFC 9110, 'Retry-After')."""
         value = self.headers.get("retry-after", "")
         return (
             int(value) * 1000 if value.isascii() and value.isdigit() and len(value) <= MAX_RETRY_AFTER_DIGITS else None
@@ -193,7 +193,7 @@ class HttpTransport:
             raise translated(error) from error
 
     async def close(self) -> None:
-        """Close the session and its connections. Calling it twice is safe."""
+        """Close the session and its connections; a later `send` opens another. Calling it twice is safe."""
         session, self._session = self._session, None
         if session is not None:
             await session.close()

@@ -1,8 +1,8 @@
 """The routing policy of an origin: which gateways its payments may go to, and how large they may be. Pure.
 
 `plan_for` is called by the orders agent when it first sends an operation's claim; the claim pins the plan, and
-nothing reads the policy again for that operation (DESIGN.md section 6). `validate` is called by `policy set` and by
-whoever reads `policies.v1`, so that a policy that cannot work never becomes the one in force.
+nothing reads the policy again for that operation (DESIGN.md, 'Idempotency across partitions'). `validate` is called by
+`policy set` and by whoever reads `policies.v1`, so that a policy that cannot work never becomes the one in force.
 
 A plan is a schedule: attempt n goes to its n-th gateway, and after the last entry there is no other attempt. That
 pins `fallback` and `max_attempts` together with the order, in one list:

@@ -17,7 +17,7 @@ from aiohttp.typedefs import Middleware
 from http_ingress.command_log import LogUnavailableError
 from http_ingress.description import openapi, pages
 from http_ingress.door import request_headers
-from http_ingress.door.callers import Caller, caller_of
+from http_ingress.door.callers import Caller, caller_of, limit_rate
 from http_ingress.door.tracing import request_span
 from http_ingress.ingress import Ingress
 from http_ingress.limits import MAX_WEBHOOK_BYTES, RETRY_AFTER_DRAIN_S
@@ -108,6 +108,8 @@ def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
         if route.authenticated and not request_headers.accepts(request.headers, (JSON_TYPE, CONTENT_TYPE)):
             raise ProblemError(ProblemCode.NOT_ACCEPTABLE, f"answers are {JSON_TYPE} or {CONTENT_TYPE}")
         caller = caller_of(request, ingress) if route.authenticated else _NO_CALLER
+        if caller.named_origin is not None:
+            limit_rate(caller.named_origin, ingress)  # before anything that costs more: the body, its guard, the log
         with request_span(request, route.name) as trace:
             call = Call(
                 request=request,

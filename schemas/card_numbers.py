@@ -1,34 +1,49 @@
 """The guard against card data: does anything in this JSON look like a card number, or name a card's secret?
 
 Called by the ingress on every body and by the orders agent for direct producers, before anything is logged or appended.
-Calls nothing. A card number is 12 to 19 digits that pass Luhn's check and begin as an issuer's do (IIN), whatever
-stands between the digits, however they are spelled, in keys, strings and numbers, at any depth. What it finds is told
-by its path and never by its value.
+Calls nothing. What it finds is told by its path and never by its value.
+
+The rule: neighbouring groups of digits, each taken whole, with nothing but marks and spaces between them, make 12 to 19
+digits that begin as an issuer's do (IIN), have a length that this issuer gives, and pass Luhn's check. Digits of every
+script count, in keys, strings and numbers, at any depth. A run of more digits than a card has is not searched, and what
+stands inside a UUID or a digest is let through: chance alone would find a number in one of a hundred. What hides a
+number from this rule is the business of `schemas.card_disguises`.
+
+The work grows with the length and with nothing else: a text in which more numbers could stand than anybody writes is
+taken for one that holds a card number.
 Source: ISO/IEC 7812-1 (Luhn, IIN); the ranges are those that the schemes publish. PCI DSS 3.3 names the secrets.
 """
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
-MAX_NODES: Final = 50_000
-"""Values and items looked at; a body of 64 KiB has fewer."""
+MAX_NODES: Final = 1_000
+"""Keys, values and items looked at by default: no body or record of ours has a hundred."""
 MAX_PATH_PARTS: Final = 16
 MAX_PATH_PART_CHARS: Final = 40
+MAX_SECRET_KEY_CHARS: Final = 64
+"""The longest name of a secret is below 30 characters; a longer key names none."""
 MIN_DIGITS: Final = 12
 MAX_DIGITS: Final = 19
-MAX_GROUPS: Final = 5_000
-"""Groups of digits with nothing but separators between them; nothing of ours has a dozen."""
+MAX_GROUPS: Final = 500
+"""Groups of digits looked at in a text; nothing of ours has a dozen."""
+MAX_CANDIDATES: Final = 128
+"""Numbers in a text that begin as an issuer's do and are as long; nothing of ours has three."""
+MAX_MACHINE_IDS: Final = 128
+"""Runs of hexadecimal digits of which it is asked whether they are an id."""
+CHARS_PER_GROUP: Final = 64
+CHARS_PER_CANDIDATE: Final = 256
+"""A long text may have more, one for so many characters, so that a large dead letter is not withheld for its size."""
+_SHORTEST: Final = MIN_DIGITS // 2  # characters: one circled sign may be two digits
 _PREFIX_DIGITS: Final = 4
 _LEAST: Final = 10 ** (MIN_DIGITS - 1)
 _BEYOND: Final = 10**MAX_DIGITS
-_DOUBLED: Final = {
-    str(digit): sum(divmod(digit * 2, 10)) for digit in range(10)
-}  # Luhn: the digits of the double, added
 
 _Lengths: TypeAlias = frozenset[int]
 
@@ -83,24 +98,40 @@ _SECRET_KEYS: Final = frozenset(
     ]
 )
 
-# Between two digits of one number there may be up to three of these: spaces and controls, dashes, dots and other marks,
-# and what is not seen at all (soft hyphens, joiners, marks of direction).
-_SEPARATOR: Final = (
-    r"[\s\x00-\x1f\-._/,:;'*#~+=\u00ad\u00b7\u034f\u180e\u2010-\u2015\u2022\u2027\u2212\u2219\u22c5"
-    r"\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]"
+# Between two groups of one number: spaces and controls, dashes, dots, brackets and other marks, and what is not seen at
+# all (soft hyphens, joiners, marks of direction). Not quotation marks and bars: they end
+# a value in JSON and in our keys.
+_MARKS: Final = " \t\n\r\x0b\x0c-._/,:;'*#~+=()[]{}<>!?@&$\\^`" + "".join(map(chr, range(0x20))) + "\x7f"
+_WIDE_MARKS: Final = (
+    r"\s\x80-\xa0\u00ad\u00b7\u034f\u180e\u2010-\u2015\u2022\u2027\u2212\u2219\u22c5"
+    r"\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff\uff08\uff09\uff0c\uff0d\uff0e\uff0f\uff3f\ufe63"
 )
-_RUN: Final = re.compile(rf"\d(?:{_SEPARATOR}{{0,3}}\d){{{MIN_DIGITS - 1},}}")
-_GROUP: Final = re.compile(r"\d+")
+# Superscript, subscript, circled, bracketed and dotted digits, which NFKC turns into plain ones.
+_WIDE_DIGITS: Final = (
+    r"\d\u00b2\u00b3\u00b9\u2070\u2074-\u2079\u2080-\u2089\u2460-\u249b\u24ea\u3251-\u325f\u32b1-\u32bf"
+)
+_MARK, _OTHER = b" |"
+_NO_DIGITS: Final = bytes(code for code in range(256) if chr(code) not in "0123456789")
+_CLASSES: Final = bytes(
+    code if chr(code) in "0123456789" else _MARK if chr(code) in _MARKS else _OTHER for code in range(256)
+)
+_RUN: Final = re.compile(rb"(?<![0-9 ])[0-9 ]{%d,}" % MIN_DIGITS)
+_WIDE: Final = _WIDE_DIGITS + _WIDE_MARKS + re.escape(_MARKS)
+_WIDE_RUN: Final = re.compile(rf"(?<![{_WIDE}])[{_WIDE}]{{{_SHORTEST},}}")
+_WIDE_GROUP: Final = re.compile(r"\d+")
+# The value of each digit, and what Luhn adds for it when it is doubled: the digits of the double.
+_ONCE: Final = bytes(max(0, code - ord("0")) % 10 for code in range(256))
+_TWICE: Final = bytes(sum(divmod(value * 2, 10)) for value in _ONCE)
 # Ids that machines make (UUIDs, digests): a run of digits inside one is chance. Each needs a letter, so that one of
 # digits alone is still read.
-_MACHINE_ID: Final = re.compile(
-    r"(?<![0-9A-Za-z])(?=[0-9-]{0,128}[a-fA-F])"
-    r"(?:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32,128})(?![0-9A-Za-z])"
-)
+_HEXADECIMAL: Final = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f-]{32,}(?![0-9A-Za-z])")
+_UUID_CHARS: Final = 36
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_DIGEST: Final = re.compile(r"[0-9a-fA-F]{32,128}")
 
 
 class TooMuchToCheckError(ValueError):
-    """More than MAX_NODES keys, values and items: refuse it, since it cannot be called free of card data."""
+    """More keys, values and items than are looked at: refuse it, since it cannot be called free of card data."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,28 +150,57 @@ class _Place:
         return "".join(reversed(parts))
 
 
-def find_card_number(value: object) -> str | None:
+@dataclasses.dataclass(slots=True)
+class _Budget:
+    """What is left of the work that one text is worth."""
+
+    groups: int
+    candidates: int
+
+
+def find_card_number(value: object, *, max_nodes: int = MAX_NODES) -> str | None:
     """Return the path of the first thing that looks like card data (`$.card.number`, `$.cvv`), or None.
 
     `value` is parsed JSON, or a record of this package. A key that is itself a card number is shown as `<key>`.
 
-    Raises: TooMuchToCheckError.
+    Raises: TooMuchToCheckError: it has more than `max_nodes` keys, values and items.
     """
+    texts: list[str] = []
+    places: list[_Place] = []
+    secret = _collect(value, texts, places, max_nodes)
+    # All at once, which costs a tenth of one at a time; the bar between them ends a run of digits.
+    if not texts or not holds_card_number(joined := "|".join(texts)):
+        return secret
+    budget = _budget_of(joined)
+    held = (place for text, place in zip(texts, places, strict=True) if _holds(text, budget))
+    return next(held, places[-1]).path()
+
+
+def _collect(value: object, texts: list[str], places: list[_Place], max_nodes: int) -> str | None:
+    """Gather what could hold a number, and where it stands; return the path of a key that names a secret."""
+    secret: str | None = None
     waiting: list[tuple[_Place, object]] = [(_Place(None, "$"), value)]
-    for _ in range(MAX_NODES):
-        if not waiting:
-            return None
+    left = max_nodes - 1
+    while waiting:  # bounded by max_nodes
         place, node = waiting.pop()
-        if _is_card_number(node):
-            return place.path()
+        text = _text_of(node)
+        if text is not None:
+            if len(text) >= _SHORTEST:
+                texts.append(text)
+                places.append(place)
+            continue
         for part, child, key in _children(node):
+            left -= 1
+            if left < 0:
+                raise TooMuchToCheckError(f"more than {max_nodes} values")
             below = _Place(place, part)
-            if key is not None and _is_secret_key(key):
-                return below.path()
-            if key is not None and holds_card_number(key):
-                return _Place(place, ".<key>").path()
             waiting.append((below, child))
-    raise TooMuchToCheckError(f"more than {MAX_NODES} values")
+            if key is not None:
+                secret = below.path() if is_secret_key(key) else secret
+                if len(key) >= _SHORTEST:
+                    texts.append(key)
+                    places.append(_Place(place, ".<key>"))
+    return secret
 
 
 def _children(node: object) -> Iterator[tuple[str, object, str | None]]:
@@ -155,70 +215,141 @@ def _children(node: object) -> Iterator[tuple[str, object, str | None]]:
             yield f".{field.name}", getattr(node, field.name), None
 
 
-def _is_card_number(node: object) -> bool:
+def _text_of(node: object) -> str | None:
+    """Return a value's characters if it is no container; none for what is too short to hold a number."""
     if isinstance(node, str):
-        return holds_card_number(node)
+        return node
     if isinstance(node, bytes):
-        return holds_card_number(node.decode("utf-8", errors="replace"))
+        return node.decode("utf-8", errors="replace")
+    if isinstance(node, bool) or node is None:
+        return ""
     if isinstance(node, float):  # never ours, but JSON may say 4111111111111111.0 or 4.1e15
-        return math.isfinite(node) and holds_card_number(str(int(node)))
-    return isinstance(node, int) and not isinstance(node, bool) and _is_number_like(node)
+        return _text_of(int(node)) if math.isfinite(node) else ""
+    if isinstance(node, int):
+        # Python refuses to print integers of thousands of digits, and no card number is that long.
+        return str(abs(node)) if _LEAST <= abs(node) < _BEYOND else ""
+    return None
 
 
-def _is_number_like(number: int) -> bool:
-    # Python refuses to print integers of thousands of digits, and no card number is that long.
-    return _LEAST <= abs(number) < _BEYOND and holds_card_number(str(abs(number)))
+def is_secret_key(key: str) -> bool:
+    """Return whether a member of this name holds a card's secret: its code, its tracks, its PIN block."""
+    return len(key) <= MAX_SECRET_KEY_CHARS and _is_secret_name(key)
 
 
-def _is_secret_key(key: str) -> bool:
+@functools.lru_cache(maxsize=1024)
+def _is_secret_name(key: str) -> bool:
     folded = unicodedata.normalize("NFKC", key).casefold()
     return "".join(letter for letter in folded if letter.isalnum()) in _SECRET_KEYS
 
 
 def holds_card_number(text: str) -> bool:
-    """Return whether a card number stands somewhere in the text, alone or with separators between its digits.
+    """Return whether a card number stands somewhere in the text, alone or with marks between its groups of digits.
 
-    Also true for more than MAX_GROUPS groups of digits in a row, since nobody then can say that it holds none.
+    Also true for more than MAX_GROUPS groups, or MAX_CANDIDATES numbers that could be cards, since nobody then can say
+    that it holds none; a long text may have more.
     """
-    if len(text) < MIN_DIGITS:
+    return len(text) >= _SHORTEST and _holds(text, _budget_of(text))
+
+
+def _holds(text: str, budget: _Budget) -> bool:
+    if not _has_card_somewhere(text, budget):
         return False
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)  # full-width, superscript and circled digits become plain ones
-    return any(_has_card(_GROUP.findall(run)) for run in _RUN.findall(_MACHINE_ID.sub("|", text)))
+    # Only now, since hardly any text comes so far: is it chance, inside an id that a machine made?
+    masked = without_machine_ids(text)
+    return masked == text or _has_card_somewhere(masked, _budget_of(text))
 
 
-def _has_card(groups: list[str]) -> bool:
+def without_machine_ids(text: str) -> str:
+    """Return the text with a bar in place of each UUID and digest that has a letter."""
+    return _HEXADECIMAL.sub(_without_id, text, max(MAX_MACHINE_IDS, len(text) // CHARS_PER_CANDIDATE))
+
+
+def _without_id(found: re.Match[str]) -> str:
+    """Return the run of hexadecimal digits and dashes without the id that it is, or that stands at one of its ends."""
+    run = found[0].strip("-")
+    first, _, rest = run.partition("-")
+    before, _, last = run.rpartition("-")
+    for form, machine_id, others in (
+        (_DIGEST, first, rest),
+        (_DIGEST, last, before),
+        (_UUID, run[:_UUID_CHARS], run[_UUID_CHARS:]),
+        (_UUID, run[-_UUID_CHARS:], run[:-_UUID_CHARS]),
+    ):
+        if form.fullmatch(machine_id) and not machine_id.replace("-", "").isdecimal():
+            return f"|{others}|"
+    return found[0]
+
+
+def _budget_of(text: str) -> _Budget:
+    length = len(text)
+    return _Budget(max(MAX_GROUPS, length // CHARS_PER_GROUP), max(MAX_CANDIDATES, length // CHARS_PER_CANDIDATE))
+
+
+def _has_card_somewhere(text: str, budget: _Budget) -> bool:
+    if not has_digits_of_a_card(text):
+        return False
+    runs = _runs(text.encode("ascii"), budget) if text.isascii() else _wide_runs(text, budget)
+    return any(_has_card(groups, budget) for groups in runs)
+
+
+def has_digits_of_a_card(text: str) -> bool:
+    """Return whether the text has as many digits as the shortest number, wherever they stand: a quick look."""
+    return not text.isascii() or len(text.encode("ascii").translate(None, _NO_DIGITS)) >= MIN_DIGITS
+
+
+def _runs(text: bytes, budget: _Budget) -> Iterator[Sequence[bytes]]:
+    for run in _RUN.findall(text.translate(_CLASSES)):
+        yield run.split(None, budget.groups + 1)
+
+
+def _wide_runs(text: str, budget: _Budget) -> Iterator[Sequence[bytes]]:
+    for run in _WIDE_RUN.findall(text):
+        plain = unicodedata.normalize("NFKC", run)
+        if plain.isascii():
+            yield from _runs(plain.encode("ascii"), budget)
+        else:
+            found = itertools.islice(_WIDE_GROUP.finditer(plain), budget.groups + 2)
+            yield [_ascii_digits(group[0]) for group in found]
+
+
+def _ascii_digits(digits: str) -> bytes:
+    # `int` reads the digits of every script. What is longer than a number is only ever counted.
+    plain = digits if digits.isascii() or len(digits) > MAX_DIGITS else str(int(digits)).zfill(len(digits))
+    return plain.encode("ascii", errors="replace")
+
+
+def _has_card(groups: Sequence[bytes], budget: _Budget) -> bool:
     """Whether some neighbouring groups of digits make up a card number: never a part of a group.
 
     So `12 4111 1111 1111 1111` is found and a run of 30 digits is not searched, where chance alone would find one.
     """
-    if len(groups) > MAX_GROUPS:
+    budget.groups -= len(groups)
+    if budget.groups < 0:
         return True
-    for first in range(len(groups)):
-        digits = ""
-        for group in groups[first : first + MAX_DIGITS]:
-            digits += group
-            if len(digits) > MAX_DIGITS:
-                break
-            if len(digits) >= MIN_DIGITS and _is_card(_ascii_digits(digits)):
-                return True
+    digits = b"".join(groups)
+    if len(groups) == 1:
+        return len(digits) in _lengths_of(digits[:_PREFIX_DIGITS]) and _passes_luhn(digits)
+    if len(digits) < MIN_DIGITS:
+        return False
+    ends = list(itertools.accumulate(map(len, groups)))
+    known = frozenset(ends)
+    for start in (0, *ends[:-1]):
+        for length in _lengths_of(digits[start : start + _PREFIX_DIGITS]):
+            end = start + length
+            if end in known:
+                budget.candidates -= 1
+                if budget.candidates < 0 or _passes_luhn(digits[start:end]):
+                    return True
     return False
 
 
-def _ascii_digits(digits: str) -> str:
-    return digits if digits.isascii() else "".join(str(unicodedata.decimal(digit)) for digit in digits)
-
-
-def _is_card(digits: str) -> bool:
-    return len(digits) in _lengths_of(digits[:_PREFIX_DIGITS]) and _passes_luhn(digits)
-
-
-@functools.lru_cache(maxsize=10**_PREFIX_DIGITS)
-def _lengths_of(prefix: str) -> _Lengths:
+@functools.lru_cache(maxsize=2 * 10**_PREFIX_DIGITS)
+def _lengths_of(prefix: bytes) -> _Lengths:
     """Return how long the numbers are that begin with these digits."""
-    return frozenset().union(*(lengths for first, last, lengths in _ISSUERS if first <= prefix[: len(first)] <= last))
+    text = prefix.decode("ascii")
+    return frozenset().union(*(lengths for first, last, lengths in _ISSUERS if first <= text[: len(first)] <= last))
 
 
-def _passes_luhn(digits: str) -> bool:
-    total = sum(map(int, digits[-1::-2])) + sum(map(_DOUBLED.__getitem__, digits[-2::-2]))
-    return total % 10 == 0
+def _passes_luhn(digits: bytes) -> bool:
+    odd = len(digits) % 2  # every second digit from the right is doubled, the last one is not
+    return (sum(digits[odd::2].translate(_TWICE)) + sum(digits[1 - odd :: 2].translate(_ONCE))) % 10 == 0

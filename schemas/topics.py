@@ -44,6 +44,8 @@ CLAIMS_CHANGELOG: Final = changelog_topic("claims", "claims")
 
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
+MIN_SEGMENT_MS: Final = 600_000
+"""Shorter ones would be a file every few minutes in each partition."""
 
 MAX_RECORD_BYTES: Final = 1_048_588
 """Kafka's own default of `max.message.bytes`."""
@@ -91,6 +93,16 @@ class Topic:
     public: bool = False
     """Whether strangers append to it. The broker keeps their records uncompressed, and so refuses what is larger than
     `max_record_bytes` once inflated: a few kilobytes of zstd can hold more than a worker's memory."""
+
+    @property
+    def segment_ms(self) -> int:
+        """How soon the broker begins a new segment: it deletes and compacts whole ones, and never the newest.
+
+        A seventh of the retention, so that nothing is kept much longer than that; at least ten minutes, at most a day.
+        """
+        if self.retention_ms is None:
+            return DAY_MS
+        return min(max(self.retention_ms // 7, MIN_SEGMENT_MS), DAY_MS)
 
     @property
     def co_partitioned(self) -> bool:

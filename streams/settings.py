@@ -3,18 +3,24 @@
 Variables are named `PAYMENT_ENGINE_<GROUP>_<FIELD>`. Read once by a program's start (`load`), then passed on as frozen
 values. A variable that is malformed, or that no group knows, refuses to start and is named: a typing error must not
 turn into a default. `payment-engine settings` prints the table of them all, which docs/configuration.md holds too.
+
+What an account at a gateway needs, its gateway says (`gateway_adapters.spec`). A variable of the default account is
+`PAYMENT_ENGINE_GATEWAY_<GATEWAY>_<FIELD>`; of another, `PAYMENT_ENGINE_GATEWAY_<GATEWAY>__<ACCOUNT>__<FIELD>`. An
+account is there as soon as one of its variables is.
 """
 
 import os
 import re
+import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -29,8 +35,70 @@ DEAD_LETTER_LIFE_DAYS = 30
 """The retention of `payments.dlq.v1` (`schemas.topics`). A command that is redriven when neither row nor key knows it
 any more would be carried out again."""
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+MAX_SESSION_S = 80.0
+"""Faust waits 90 s for one answer (`streams.kafka`), and refuses a session that is longer."""
+
+MIN_HEARTBEATS_PER_SESSION = 3
+"""Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
+
+DEFAULT_BROKER_PORT: Final = 9092
+MAX_BROKERS: Final = 32
+MAX_PORT: Final = 65_535
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+
+
+def addresses_of(bootstrap_servers: str) -> tuple[tuple[str, int], ...]:
+    """Return the hosts and ports of a list such as `a:9092,[::1]:9093`, in order; a port that is left out is 9092.
+
+    Raises:
+        ValueError: the list names no broker, too many, or something that is not `host:port`.
+    """
+    parts = [part.strip() for part in bootstrap_servers.split(",") if part.strip()]
+    if not 1 <= len(parts) <= MAX_BROKERS:
+        raise ValueError(f"names {len(parts)} brokers, wanted are 1 to {MAX_BROKERS}")
+    return tuple(_address(number, part) for number, part in enumerate(parts, start=1))
+
+
+def _address(number: int, part: str) -> tuple[str, int]:
+    plain = part.rpartition("://")[2]  # the protocol, which Java's documents write here, is a setting of its own
+    host, separator, port = plain.rpartition(":")
+    if not separator or plain.endswith("]"):
+        host, port = plain, str(DEFAULT_BROKER_PORT)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (_HOST.fullmatch(host) and port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
+        raise ValueError(f"entry {number} is not host:port")
+    return host, int(port)
+
+
+def _broker_list(text: str) -> str:
+    # Written anew, since not every client takes spaces, an empty entry or a protocol in it.
+    return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses_of(text))
+
+
+def _certificates(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
+    return path
+
+
+def _web_address(text: str) -> str:
+    try:
+        found = urlsplit(text)
+        whole = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
+    except ValueError:
+        whole = False
+    if not whole or re.search(r"\s", text):
+        raise ValueError("is not the address of a web server, such as https://host:8081")
+    return text
+
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class _Group(BaseSettings):
@@ -44,7 +112,7 @@ class KafkaSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
 
-    bootstrap_servers: str = Field(
+    bootstrap_servers: Annotated[str, AfterValidator(_broker_list)] = Field(
         default="localhost:9092", description="Brokers to start from, `host:port` with commas."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -53,9 +121,13 @@ class KafkaSettings(_Group):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         default=None, description="SASL mechanism, with a SASL protocol."
     )
-    sasl_username: str | None = Field(default=None, description="SASL user.")
-    sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
-    ssl_cafile: Path | None = Field(
+    sasl_username: str | None = Field(
+        default=None, validate_default=True, description="SASL user, needed with a SASL protocol."
+    )
+    sasl_password: SecretStr | None = Field(
+        default=None, validate_default=True, description="SASL password, needed with a SASL protocol."
+    )
+    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
         default=None, description="CA certificates (PEM) that the brokers' are checked against."
     )
     partitions: int = Field(
@@ -63,13 +135,34 @@ class KafkaSettings(_Group):
     )
     replication_factor: int = Field(default=1, ge=1, le=9, description="Copies of every topic; 3 in production.")
     min_insync_replicas: int = Field(
-        default=1, ge=1, le=9, description="Copies that must have a write; 2 in production."
+        default=1, ge=1, le=9, validate_default=True, description="Copies that must have a write; 2 in production."
     )
     request_timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of a broker, seconds.")
     start_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
         default=300.0,
         description="Longest wait at a program's start for a broker that answers, seconds; then it ends with code 4.",
     )
+
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _is_there_when_sasl_needs_it(
+        cls, credential: str | SecretStr | None, others: ValidationInfo
+    ) -> str | SecretStr | None:
+        protocol = others.data.get("security_protocol", "")
+        empty = credential is None or not (
+            credential.get_secret_value() if isinstance(credential, SecretStr) else credential
+        )
+        if empty and protocol.startswith("SASL"):
+            raise ValueError(f"needed with SECURITY_PROTOCOL {protocol}")
+        return credential
+
+    @field_validator("min_insync_replicas")
+    @classmethod
+    def _has_so_many_copies(cls, wanted: int, others: ValidationInfo) -> int:
+        copies = others.data.get("replication_factor", wanted)
+        if wanted > copies:
+            raise ValueError(f"{wanted} is above REPLICATION_FACTOR ({copies}): no write could ever succeed")
+        return wanted
 
 
 class StreamSettings(_Group):
@@ -81,7 +174,7 @@ class StreamSettings(_Group):
         default=None,
         description="Folder of the RocksDB tables. None: tables in memory, recovered from the changelog at start.",
     )
-    instance_id: str | None = Field(
+    instance_id: MemberId | None = Field(
         default=None,
         description="Stable id of this worker (static membership): a restart within the session is no rebalance.",
     )
@@ -92,11 +185,13 @@ class StreamSettings(_Group):
         le=65_536,
         description="Inputs decided but not yet committed, a worker: bounds memory and replay.",
     )
-    session_timeout_s: Seconds = Field(
+    session_timeout_s: Annotated[float, Field(gt=0, le=MAX_SESSION_S)] = Field(
         default=10.0, description="A silent worker loses its partitions after this, seconds."
     )
     heartbeat_interval_s: Seconds = Field(
-        default=1.0, description="Between heartbeats, seconds; well below the session."
+        default=1.0,
+        validate_default=True,
+        description="Between heartbeats, seconds; at most a third of the session.",
     )
     claim_life_days: int = Field(default=30, ge=1, le=3650, description="Days an idempotency key is remembered.")
     order_life_days: int = Field(
@@ -110,6 +205,16 @@ class StreamSettings(_Group):
     sweep_interval_s: Seconds = Field(
         default=3600.0, description="Between sweeps for expired claims and orders, seconds."
     )
+
+    @field_validator("heartbeat_interval_s")
+    @classmethod
+    def _session_holds_several_heartbeats(cls, interval_s: float, others: ValidationInfo) -> float:
+        # The lease that lets a worker speak lasts a session: with rare heartbeats it is over most of the time, and all
+        # payments hang.
+        session_s = others.data.get("session_timeout_s", MAX_SESSION_S)
+        if interval_s * MIN_HEARTBEATS_PER_SESSION > session_s:
+            raise ValueError(f"{interval_s:g} s is more than a third of SESSION_TIMEOUT_S ({session_s:g} s)")
+        return interval_s
 
     @field_validator("order_life_days")
     @classmethod
@@ -133,7 +238,7 @@ class ExecutorSettings(_Group):
     )
     call_timeout_s: Seconds = Field(default=30.0, description="Longest wait for one gateway call, seconds.")
     drain_timeout_s: Seconds = Field(default=35.0, description="Longest wait for calls under way at a stop, seconds.")
-    instance_id: str | None = Field(default=None, description="Stable id of this worker (static membership).")
+    instance_id: MemberId | None = Field(default=None, description="Stable id of this worker (static membership).")
     session_timeout_s: Seconds = Field(
         default=10.0, description="A silent worker loses its partitions after this, seconds."
     )
@@ -177,7 +282,7 @@ class HttpSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
     dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
     keys_file: Path | None = Field(
@@ -216,10 +321,37 @@ class RegistrySettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REGISTRY_")
 
-    url: str | None = Field(
+    url: WebAddress | None = Field(
         default=None, description="Confluent-compatible schema registry. None: the packaged lock file."
     )
-    timeout_s: Seconds = Field(default=10.0, description="Longest wait for the registry, seconds.")
+    timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of the registry, seconds.")
+    start_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=300.0, description="How long a program that starts waits for the registry to answer, seconds."
+    )
+    user: Annotated[str, Field(pattern=r"^[^:]+$")] | None = Field(
+        default=None, description="User of the registry, for basic authentication."
+    )
+    password: SecretStr | None = Field(
+        default=None, validate_default=True, description="Password of that user, needed with one."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token for the registry, instead of a user.")
+    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
+        default=None, description="CA certificates (PEM) that the registry's is checked against. None: the system's."
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _belongs_to_a_user(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if (value is None) != (others.data.get("user") is None):
+            raise ValueError("PAYMENT_ENGINE_REGISTRY_USER and this belong together")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _excludes_a_user(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is not None and others.data.get("user") is not None:
+            raise ValueError("PAYMENT_ENGINE_REGISTRY_USER and this exclude each other")
+        return value
 
 
 class TelemetrySettings(_Group):

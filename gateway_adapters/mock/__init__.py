@@ -1,7 +1,7 @@
 """The Mock gateway: a server process with its own durable ledger, and the adapter that calls it.
 
 The server (`python -m gateway_adapters.mock`) is a witness: what it charged stands in its ledger, whatever the
-engine believes. It behaves as real gateways do, and it can fail in every way that DESIGN.md section 8 names. It
+engine believes. It behaves as real gateways do, and it can fail in every way that DESIGN.md, 'Gateway port', names. It
 moves no money.
 
 ```

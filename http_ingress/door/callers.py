@@ -23,6 +23,11 @@ class Caller:
     key_origin: OriginId | None  # None in dev mode
     header_origin: OriginId | None
 
+    @property
+    def named_origin(self) -> OriginId | None:
+        """Whose rate this request counts for, when that is known before the body is read."""
+        return self.key_origin or self.header_origin
+
     def origin(self, body_origin: str | None = None) -> OriginId:
         """Return the origin that the key, the header and the body agree on.
 
@@ -58,7 +63,7 @@ def caller_of(request: web.Request, ingress: Ingress) -> Caller:
     key_origin = _authenticated(request, ingress)
     header_origin = request_headers.origin_header(request.headers)
     if header_origin is not None:
-        card_guard.check_header(header_origin)
+        card_guard.check_origin(header_origin)
     return Caller(key_origin=key_origin, header_origin=header_origin)
 
 

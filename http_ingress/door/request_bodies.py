@@ -5,7 +5,6 @@ import asyncio
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from http_ingress.door import card_guard
 from http_ingress.limits import BODY_READ_TIMEOUT_S, MAX_BODY_BYTES, MAX_JSON_DEPTH
 from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas import strict_json
@@ -43,10 +42,10 @@ def _too_large(max_bytes: int) -> ProblemError:
 
 
 async def read_object(request: web.Request, *, may_be_empty: bool) -> dict[str, JsonValue]:
-    """Return the JSON object in the body, free of card data; an empty one for no body, if that is allowed.
+    """Return the JSON object in the body, not yet guarded; an empty one for no body, if that is allowed.
 
     Raises:
-        ProblemError: 400, 408, 413, 415 or 422.
+        ProblemError: 400, 408, 413 or 415.
     """
     raw = await read_raw(request, max_bytes=MAX_BODY_BYTES)
     if not raw and may_be_empty:
@@ -54,11 +53,9 @@ async def read_object(request: web.Request, *, may_be_empty: bool) -> dict[str, 
     if request.content_type != "application/json" or _charset(request) not in _CHARSETS:
         raise ProblemError(ProblemCode.UNSUPPORTED_MEDIA_TYPE, "send application/json in UTF-8")
     try:
-        members = parse_object(raw)
+        return parse_object(raw)
     except BadJsonError as error:
         raise ProblemError(ProblemCode.BAD_JSON, f"the body cannot be read: {error}") from None
-    card_guard.check_body(members)
-    return members
 
 
 def parse_object(raw: bytes) -> dict[str, JsonValue]:

@@ -14,6 +14,7 @@ from multidict import CIMultiDictProxy, MultiMapping
 from http_ingress.limits import ASYNC_WAIT_S, MAX_SYNC_WAIT_S, MAX_TRACESTATE_CHARS
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError
 from schemas import identifiers
+from schemas.card_disguises import hides_card_number, without_card_number
 from schemas.identifiers import IdempotencyKey, InvalidIdentifierError, OriginId
 
 IDEMPOTENCY_KEY: Final = "Idempotency-Key"
@@ -167,10 +168,14 @@ def traceparent(headers: CIMultiDictProxy[str]) -> str | None:
         return None
     if not match[2].strip("0") or not match[3].strip("0"):
         return None
-    return f"00-{match[2]}-{match[3]}-{match[4]}"  # of a later version, what version 00 knows
+    return without_card_number(f"00-{match[2]}-{match[3]}-{match[4]}")  # of a later version, what version 00 knows
 
 
 def tracestate(headers: CIMultiDictProxy[str]) -> str | None:
-    """Return the vendors' part of the trace context, unless it is too long to carry on."""
+    """Return the vendors' part of the trace context, unless it is too long to carry on or holds a card number.
+
+    It may be left out at any time (W3C Trace Context section 3.3.1.3), so no request is refused for it.
+    """
     joined = ",".join(headers.getall("tracestate", []))
-    return joined if 0 < len(joined) <= MAX_TRACESTATE_CHARS and joined.isascii() and joined.isprintable() else None
+    carried = 0 < len(joined) <= MAX_TRACESTATE_CHARS and joined.isascii() and joined.isprintable()
+    return joined if carried and not hides_card_number(joined) else None

@@ -1,7 +1,8 @@
 """The POST routes that move money: from a request to a command on the log, and from its reply to an answer.
 
-Flow: authenticate, read and guard the body, build the command, register the wait, append, wait, answer. Once the append
-is acknowledged the request can only end with what the engine says, or with a 202: the command is durable.
+Flow: authenticate, keep the rate, read and guard the body, build the command, register the wait, append, wait, answer.
+Once the append is acknowledged the request can only end with what the engine says, or with a 202: the command is
+durable.
 """
 
 from collections.abc import Awaitable, Callable
@@ -24,7 +25,7 @@ from http_ingress.representation import answers
 from http_ingress.representation.answers import Answer, Wish
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError, retry_later
 from schemas import identifiers
-from schemas.commands_validation import InvalidCommandError, validate
+from schemas.commands_validation import CardDataError, InvalidCommandError, validate
 from schemas.identifiers import CommandId, IdempotencyKey, InvalidIdentifierError, OrderId, OriginId, PaymentId
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
 
@@ -115,11 +116,17 @@ def payment_in_path(request: web.Request) -> tuple[PaymentId, OrderId]:
 
 
 def known_payment(value: str) -> tuple[PaymentId, OrderId]:
-    """Return the payment id, and the order that it carries. Raises: ProblemError (404): no such id was ever given."""
+    """Return the payment id, and the order that it carries.
+
+    Raises:
+        ProblemError: 404, no such id was ever given; 422, it holds a card number.
+    """
     try:
-        return PaymentId(value), identifiers.order_of_payment(value)
+        order = identifiers.order_of_payment(value)
     except InvalidIdentifierError:
         raise ProblemError(ProblemCode.PAYMENT_NOT_FOUND) from None
+    card_guard.check_given_id(value, order)
+    return PaymentId(value), order
 
 
 async def _read(call: Call, model: type[B], *, may_be_empty: bool) -> tuple[_Asked, B]:
@@ -128,11 +135,12 @@ async def _read(call: Call, model: type[B], *, may_be_empty: bool) -> tuple[_Ask
         call.request.query, headers, default_timeout_s=call.ingress.settings.sync_timeout_s
     )
     key = request_headers.idempotency_key(headers)
-    card_guard.check_header(key)
-    body = parse_body(model, await read_object(call.request, may_be_empty=may_be_empty))
-    origin = call.caller.origin(body.origin_id)
-    limit_rate(origin, call.ingress)
-    return _Asked(origin=origin, key=key, waiting=waiting), body
+    members = await read_object(call.request, may_be_empty=may_be_empty)
+    if call.caller.named_origin is None and isinstance(said := members.get("originId"), str):
+        limit_rate(call.caller.origin(said), call.ingress)  # dev mode: only the body names the origin
+    card_guard.check_body(members)
+    body = parse_body(model, members)
+    return _Asked(origin=call.caller.origin(body.origin_id), key=key, waiting=waiting), body
 
 
 async def _submit(call: Call, command: Command, waiting: Waiting) -> Answer:
@@ -149,6 +157,8 @@ async def _submit(call: Call, command: Command, waiting: Waiting) -> Answer:
 def _validate(command: Command) -> None:
     try:
         validate(command)
+    except CardDataError as error:
+        raise card_guard.refusal(_FIELD_NAMES.get(error.field, error.field)) from None
     except InvalidCommandError as error:
         fault = FieldFault(pointer=f"#/{_FIELD_NAMES.get(error.field, error.field)}", detail=error.message)
         raise ProblemError(ProblemCode.INVALID_BODY, faults=(fault,)) from None
@@ -175,7 +185,7 @@ async def _ask_engine(call: Call, wish: Wish, waiting: Waiting) -> Answer:
         tracestate=call.trace.tracestate,
     )
     try:
-        waiter = ingress.waiters.expect(call.request_id)
+        waiter = ingress.waiters.expect(call.request_id, origin=wish.command.origin_id)
     except TooManyWaitingError:
         raise retry_later(ProblemCode.OVERLOADED, after_s=RETRY_AFTER_FULL_S) from None
     with waiter:  # registered before the append, so that no reply can come too early

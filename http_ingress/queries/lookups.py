@@ -5,8 +5,7 @@ here, so any instance can be asked. A query is not a promise: when its reply doe
 """
 
 from http_ingress.command_log import query_envelope
-from http_ingress.door import request_headers
-from http_ingress.door.callers import limit_rate
+from http_ingress.door import card_guard, request_headers
 from http_ingress.limits import QUERY_TIMEOUT_S, RETRY_AFTER_FULL_S, RETRY_AFTER_LOG_S
 from http_ingress.money.endpoints import Call, payment_in_path
 from http_ingress.replies.waiters import TooManyWaitingError
@@ -33,11 +32,13 @@ async def read_refund(call: Call) -> Answer:
 def _refund_in_path(call: Call) -> tuple[RefundId, OrderId]:
     value = call.request.match_info["refundId"]
     try:
-        if value.startswith("re_"):
-            return RefundId(value), identifiers.order_of(value)
+        if not value.startswith("re_"):
+            raise ProblemError(ProblemCode.REFUND_NOT_FOUND)
+        order = identifiers.order_of(value)
     except InvalidIdentifierError:
-        pass  # answered below, as any other id that is not ours
-    raise ProblemError(ProblemCode.REFUND_NOT_FOUND)
+        raise ProblemError(ProblemCode.REFUND_NOT_FOUND) from None
+    card_guard.check_given_id(value, order)
+    return RefundId(value), order
 
 
 async def _query(
@@ -46,7 +47,6 @@ async def _query(
     ingress = call.ingress
     request_headers.refuse_unknown_parameters(call.request.query)
     origin = call.caller.origin()
-    limit_rate(origin, ingress)
     query = PaymentQueried(
         request_id=call.request_id,
         reply_partition=ingress.settings.reply_partition,
@@ -57,7 +57,7 @@ async def _query(
         queried_at_ms=ingress.now_ms(),
     )
     try:
-        waiter = ingress.waiters.expect(call.request_id)
+        waiter = ingress.waiters.expect(call.request_id, origin=origin)
     except TooManyWaitingError:
         raise retry_later(ProblemCode.OVERLOADED, after_s=RETRY_AFTER_FULL_S) from None
     with waiter:

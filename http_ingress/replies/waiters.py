@@ -10,6 +10,7 @@ answers 202 to everything and never becomes ready again.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, Self
 
@@ -17,8 +18,10 @@ import structlog
 
 from http_ingress.limits import REPLY_FEED_BACKOFF_S
 from http_ingress.representation.answers import settled
+from schemas.identifiers import OriginId
 from schemas.messages import DecodeError, Headers, MessageCodec
 from schemas.records.payments import OperationReplied
+from streams.kafka_clients.errors import RetryableError
 from streams.telemetry import metrics
 
 _SUBJECT: Final = "ce_subject"
@@ -26,16 +29,17 @@ _log = structlog.get_logger(__name__)
 
 
 class TooManyWaitingError(Exception):
-    """The table of waiters is full."""
+    """The table of waiters is full, or this origin has its share of it."""
 
 
 class Waiter:
     """One request's wait for its replies. Use as a context manager: leaving it ends the wait."""
 
-    __slots__ = ("_changed", "_latest", "_released", "_table", "request_id")
+    __slots__ = ("_changed", "_latest", "_released", "_table", "origin", "request_id")
 
-    def __init__(self, table: "Waiters", request_id: str) -> None:
+    def __init__(self, table: "Waiters", request_id: str, origin: OriginId) -> None:
         self.request_id = request_id
+        self.origin = origin
         self._table = table
         self._latest: OperationReplied | None = None
         self._released = False
@@ -84,11 +88,17 @@ class Waiter:
 
 
 class Waiters:
-    """The waiting requests of this instance, by request id. Bounded."""
+    """The waiting requests of this instance, by request id. Bounded, for all together and for each origin.
+
+    An origin may wait with no more requests than there are places left free: one alone gets half of them, two get a
+    third each, and whoever comes next finds room. So one merchant's burst is never another one's 503, and no share
+    has to be set. What an origin has being appended is bounded with it, since it waits before it appends.
+    """
 
     def __init__(self, *, limit: int) -> None:
         self._limit = limit
         self._by_request: dict[str, Waiter] = {}
+        self._held: Counter[OriginId] = Counter()
         self._released = False
         self._empty: asyncio.Future[None] | None = None
 
@@ -96,11 +106,12 @@ class Waiters:
         """The requests that wait now."""
         return len(self._by_request)
 
-    def expect(self, request_id: str) -> Waiter:
+    def expect(self, request_id: str, *, origin: OriginId) -> Waiter:
         """Return a registered waiter. Raises: TooManyWaitingError."""
-        if len(self._by_request) >= self._limit:
+        if self._held[origin] >= self._limit - len(self._by_request):
             raise TooManyWaitingError
-        waiter = Waiter(self, request_id)
+        waiter = Waiter(self, request_id, origin)
+        self._held[origin] += 1
         if self._released:
             waiter.release()
         self._by_request[request_id] = waiter
@@ -108,7 +119,11 @@ class Waiters:
 
     def forget(self, request_id: str) -> None:
         """End a wait. Safe to call twice."""
-        self._by_request.pop(request_id, None)
+        waiter = self._by_request.pop(request_id, None)
+        if waiter is not None:
+            self._held[waiter.origin] -= 1
+            if not self._held[waiter.origin]:
+                del self._held[waiter.origin]
         if not self._by_request and self._empty is not None and not self._empty.done():
             self._empty.set_result(None)
 
@@ -137,7 +152,7 @@ class Waiters:
             waiter.release()
 
 
-class FeedLostError(Exception):
+class FeedLostError(RetryableError):
     """The reply feed cannot be read now; open it again."""
 
 

@@ -12,8 +12,8 @@ from gateway_adapters.errors import UntranslatableError
 from gateway_adapters.policy import plan_for
 from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers
-from schemas.card_numbers import holds_card_number
-from schemas.commands_validation import InvalidCommandError, validate
+from schemas.card_disguises import hides_card_number, without_card_number
+from schemas.commands_validation import CardDataError, InvalidCommandError, validate
 from schemas.identifiers import GatewayName, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
@@ -133,9 +133,11 @@ class OrdersAgent:
         try:
             validate(command)
             command_id = identifiers.command_id(envelope.id)
+        except CardDataError as error:
+            raise RefusedError(DeadLetterReason.CARD_NUMBER, str(error)) from error
         except (InvalidCommandError, InvalidIdentifierError) as error:
             raise RefusedError(DeadLetterReason.INVALID, str(error)) from error
-        if holds_card_number(command_id):
+        if hides_card_number(command_id):
             raise RefusedError(DeadLetterReason.CARD_NUMBER, "ce_id looks like a card number")
         waits_on = envelope.replypartition
         self._intake.require_reply_partition(waits_on)
@@ -145,7 +147,7 @@ class OrdersAgent:
             reply_to=None
             if waits_on is None
             else ReplyTo(request_id=envelope.id, partition=waits_on, final_only=envelope.replyfinal == 1),
-            traceparent=envelope.traceparent,
+            traceparent=without_card_number(envelope.traceparent),
             now_ms=event.timestamp_ms,
             possible_replay=event.possible_replay,
         )

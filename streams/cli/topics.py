@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.terminal import ExitCode, Output, OutputOption, console, expected_failures, fail, print_json, say
+from streams.cli.exits import ExitCode
+from streams.cli.terminal import Output, OutputOption, console, expected_failures, fail, print_json, say
 
 if TYPE_CHECKING:
     from streams.kafka_clients.admin import TopicRow
@@ -49,20 +50,15 @@ def apply(
 
 
 def _admin_rows(*, apply: bool) -> Sequence["TopicRow"]:
-    from streams.kafka_clients.admin import TopicAdmin, TopicSizes
+    from streams.kafka_clients.admin import TopicAdmin, sizes_of
     from streams.operator_tools.kafka_log import operator_connection, translated
     from streams.operator_tools.reachability import require_broker
     from streams.settings import load
 
     kafka = load().kafka
     require_broker(kafka)
-    sizes = TopicSizes(
-        partitions=kafka.partitions,
-        replication_factor=kafka.replication_factor,
-        min_insync_replicas=kafka.min_insync_replicas,
-    )
     with translated():
-        admin = TopicAdmin(operator_connection(kafka), sizes)
+        admin = TopicAdmin(operator_connection(kafka), sizes_of(kafka))
         return admin.apply() if apply else admin.plan()
 
 

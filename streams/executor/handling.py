@@ -12,9 +12,10 @@ from aiokafka import TopicPartition
 from opentelemetry.trace import SpanKind
 
 from gateway_adapters.contract import Gateway
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, OpId
-from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec
+from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.executor.gateway_calls import perform
@@ -74,12 +75,12 @@ class RequestHandler(RecordHandler):
             LogError: what was answered could not be read, or the result could not be appended: the worker must stop.
         """
         answers = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms)
-        if not delivery.is_ours():  # the memory may have taken a while to read
-            await delivery.until_ours()
         try:
-            envelope, request = self._codec.decode(record.value, record.headers)
+            envelope, request = await self._decoded(record)
         except DecodeError as error:
             raise RejectedRecordError(error.reason, error.detail) from error
+        if not delivery.is_ours():  # the memory, or an unknown schema, may have taken a while to come
+            await delivery.until_ours()
         if not isinstance(request, GatewayCallRequested):
             raise RejectedRecordError(DeadLetterReason.INVALID, "not a gateway call")
         gateway = self._gateways.get(request.gateway)
@@ -107,6 +108,13 @@ class RequestHandler(RecordHandler):
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what was answered there: another worker answers from now on, or has answered since."""
         self._memory.forget(each.partition for each in partitions)
+
+    async def _decoded(self, record: LogRecord) -> tuple[Envelope, Record]:
+        try:
+            return self._codec.decode(record.value, record.headers)
+        except SchemaAwaitedError as awaited:  # a newer orders worker writes it: the registry is being asked
+            await awaited.wait()
+            return self._codec.decode(record.value, record.headers)
 
     async def _joined(self, request: GatewayCallRequested, call: Coroutine[None, None, None]) -> None:
         key = (request.op_id, request.kind, request.attempt, request.call_number)

@@ -16,13 +16,16 @@ from schemas.messages import EncodedMessage
 from schemas.misconfigured import MisconfiguredError
 from streams.executor.past_results import PastResult, PastResults
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import build_reader, partitions_of
+from streams.kafka_clients.consumer import build_reader, log_ends, partitions_of
 from streams.kafka_clients.errors import classify
 
 log = structlog.get_logger(__name__)
 
 MAX_RECORDS = 20_000
 """Most results that are read of one partition; older ones are left out, and the memory knows."""
+
+NOTHING_IS_CERTAIN_MS = 2**63 - 1
+"""Since never: any result may be missing, so whatever is asked again is inquired about."""
 
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 30.0
@@ -42,6 +45,8 @@ class ResultsTail:
     async def read(self, partition: int, since_ms: int, *, max_records: int = MAX_RECORDS) -> PastResults:
         """Return the results of this partition from this time on, up to where the log ends now.
 
+        What stands behind somebody's open transaction cannot be read yet. The memory says then that it is not whole.
+
         Raises:
             MisconfiguredError: the topics of requests and results differ in their number of partitions.
             RetryableError: the broker did not answer in time.
@@ -53,6 +58,8 @@ class ResultsTail:
                 await consumer.start()
                 await self._check_partitions(consumer)
                 consumer.assign([source])
+                # Asked before the readable end, so that an append in between is not taken for a transaction.
+                log_end = (await log_ends(consumer, [source]))[source]
                 begin, end, whole = await _bounds(consumer, source, since_ms, max_records)
             async with asyncio.timeout(READ_TIMEOUT_S):
                 results, first_ms = await _read(consumer, source, begin, end)
@@ -60,6 +67,9 @@ class ResultsTail:
             raise classify(error) from error
         finally:
             await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
+        if end < log_end:
+            log.warning("memory_behind_open_transaction", partition=partition, offset=end, records=log_end - end)
+            return PastResults(since_ms=NOTHING_IS_CERTAIN_MS, results=results)
         if whole:
             return PastResults(since_ms=0 if begin == 0 else since_ms, results=results)
         known_from_ms = first_ms + 1  # results of the same millisecond may be missing

@@ -18,6 +18,7 @@ from faust.types import TP
 from streams.kafka import stamps
 from streams.kafka.errors import StalledError
 from streams.kafka.partition_rows import ChangelogRecord, StoredRow
+from streams.kafka_clients.consumer import ISOLATION
 
 RECORDS_MIN = 2_000
 """A shorter backlog is left to Faust: to connect another consumer would take as long."""
@@ -81,6 +82,7 @@ async def _reader(options: Mapping[str, Any]) -> AsyncIterator[Any]:
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=FETCH_BYTES,
+        isolation_level=ISOLATION,
     )
     try:
         await consumer.start()

@@ -17,14 +17,18 @@ fails without it, so that it can go when upstream fixes it. Written against faus
 | `_settings_extra` | there is no setting for an idempotent producer |
 | `PromptConsumerThread` | nobody is told of heartbeats, so a frozen owner would speak when it wakes up (9) |
 | `check_membership` | nobody asks aiokafka why it joins no group any more: it waits for that, and so does the worker |
+| `PromptConsumerThread` | reads what aborted transactions wrote, unless it writes in transactions itself |
+| `_highwaters` | with that, the end before an open transaction: a recovery would end without the rows behind it |
+| `_fetch_and_note` | a partition that ends in a transaction's marker is never committed to its end |
 | `_fetch` of the thread | aiokafka goes on in silence where the log begins when what comes next was deleted |
 | `PromptConsumerThread` | a fetch that waits 1.5 s for records holds up every other question on its connection |
 """
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.consumer import ensure_TP
@@ -32,7 +36,17 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, P
 from faust.types import TP
 
 from streams.kafka.offset_ledger import OffsetLedger
-from streams.kafka_clients.consumer import check_membership, check_reading, settle_position, watch_heartbeats
+from streams.kafka_clients.consumer import (
+    ISOLATION,
+    ReadPlace,
+    check_membership,
+    check_reading,
+    log_ends,
+    read_places,
+    settle_position,
+    watch_heartbeats,
+)
+from streams.kafka_clients.open_transactions import LOOK_INTERVAL_S, OpenTransactions
 
 FETCH_MAX_WAIT_MS = 250
 """How long a broker may hold an empty fetch [1500, fixed]. A broker answers the requests of a connection one after the
@@ -46,8 +60,18 @@ if TYPE_CHECKING:
     from streams.kafka.faust_app import WorkerApp
 
 
+class Look(NamedTuple):
+    """How far everything was read at the end of a fetch, and how many revocations had come."""
+
+    revocations: int
+    places: Mapping[TP, ReadPlace]
+
+
 class PromptConsumerThread(AIOKafkaConsumerThread):
     """Faust's thread of the aiokafka consumer; its fetches do not wait long, its heartbeats renew the lease."""
+
+    _look: Look | None = None
+    _looked_at_s = 0.0
 
     async def on_start(self) -> None:
         """Start the consumer and listen to its heartbeats, from this thread to the worker's."""
@@ -63,7 +87,17 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_MAX_WAIT_MS  # noqa: SLF001 -- the constructor's argument, which Faust has fixed
+        consumer._isolation_level = ISOLATION  # noqa: SLF001 -- as above
         return consumer
+
+    async def _highwaters(self, partitions: Sequence[TP]) -> Mapping[TP, int]:
+        """Where the log ends, not where an open transaction begins. Raises: KafkaError."""
+        return await log_ends(self._ensure_consumer(), partitions)
+
+    def take_look(self) -> Look | None:
+        """For the worker's thread, between two fetches: how far all was read, once a second; None: not looked since."""
+        look, self._look = self._look, None
+        return look
 
     def check_membership(self) -> None:
         """For the worker's thread. Raises: MembershipEndedError: the consumer takes part in the group no more."""
@@ -99,6 +133,9 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
             await settle_position(consumer, nowhere, inputs=app.source_topics)
             return {}
         if app.revocations == revocations:
+            if time.monotonic() - self._looked_at_s >= LOOK_INTERVAL_S:
+                self._looked_at_s = time.monotonic()
+                self._look = Look(revocations, {TP(*tp): place for tp, place in read_places(consumer).items()})
             return records
         for tp, batch in records.items():
             with contextlib.suppress(IllegalStateError):  # not ours any more
@@ -110,6 +147,12 @@ class LedgerConsumer(Consumer):
     """Commits what the ledger says, and nothing else."""
 
     app: "WorkerApp"
+    _thread: PromptConsumerThread
+
+    def __post_init__(self) -> None:
+        """Faust's own place for what its constructor would hold."""
+        super().__post_init__()
+        self._open_transactions = OpenTransactions()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -146,7 +189,19 @@ class LedgerConsumer(Consumer):
                 self._ledger.note_fetched((tp.topic, tp.partition), [record.offset for record in batch])
             else:
                 self.app.changelog_ledger.note_fetched(ensure_TP(tp), [record.offset for record in batch])
+        self._note_places(wanted, unwanted)
         return kept
+
+    def _note_places(self, wanted: set[TP] | None, unwanted: Mapping[TP, Any]) -> None:
+        """After the records of the fetch are noted: what its position has passed without one is no record."""
+        look = self._thread.take_look()
+        if look is None or look.revocations != self.app.revocations:
+            return
+        self._open_transactions.look(look.places)
+        for tp, place in look.places.items():
+            # One that was paused had no part in the fetch, and may be where no seek of ours has put it yet.
+            if tp.topic in self.app.source_topics and tp not in unwanted and (wanted is None or tp in wanted):
+                self._ledger.note_read_to((tp.topic, tp.partition), place.position)
 
     async def _read_again(self, unwanted: Mapping[TP, Any], revocations: int) -> None:
         """Records of a partition that was paused meanwhile: Faust drops them, and reads on behind them.

@@ -19,7 +19,7 @@ T = TypeVar("T", bound=Hashable)
 class _Partition:
     """One partition: fetched, then working, then done; each a run of rising offsets."""
 
-    __slots__ = ("committable", "done", "fetched", "last_arrived", "last_fetched", "working")
+    __slots__ = ("committable", "done", "fetched", "last_arrived", "last_fetched", "read_to", "working")
 
     def __init__(self) -> None:
         self.fetched: deque[int] = deque()
@@ -27,6 +27,7 @@ class _Partition:
         self.done: set[int] = set()
         self.last_fetched = -1
         self.last_arrived = -1
+        self.read_to = 0
         self.committable: int | None = None
 
 
@@ -46,6 +47,13 @@ class OffsetLedger(Generic[T]):
             if offset > state.last_fetched:
                 state.last_fetched = offset
                 state.fetched.append(offset)
+
+    def note_read_to(self, partition: T, offset: int) -> None:
+        """Every record below this offset has been noted as fetched; what else is below is none.
+
+        So that a partition whose end is a transaction's marker is committed to its end, and does not count as behind.
+        """
+        self._partitions.setdefault(partition, _Partition()).read_to = offset
 
     def note_arrival(self, partition: T, offset: int) -> bool:
         """True when this input is the next one to handle; False when it came before and is to be passed over.
@@ -78,7 +86,11 @@ class OffsetLedger(Generic[T]):
     def committable(self, partition: T) -> int | None:
         """The offset to commit (the next one to read), or None when nothing is finished yet."""
         state = self._partitions.get(partition)
-        return None if state is None else state.committable
+        if state is None:
+            return None
+        if state.fetched or state.working:
+            return state.committable
+        return max(state.committable or 0, state.read_to) or None
 
     def oldest_unfinished(self) -> dict[T, int]:
         """The first record of each partition that was fetched and is not done; without those that have none."""

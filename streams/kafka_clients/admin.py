@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import structlog
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init__ re-exports without saying so
     AdminClient,
@@ -27,6 +28,7 @@ from schemas.misconfigured import MisconfiguredError
 from schemas.topics import CATALOGUE, TIMESTAMP_TYPE, PartitionRule, Topic
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RetryableError
+from streams.settings import KafkaSettings
 
 ADMIN_TIMEOUT_S = 30.0
 """Longest wait for one administrative request."""
@@ -35,6 +37,9 @@ VISIBLE_TIMEOUT_S = 30.0
 """Longest wait until every broker's metadata shows the topics just made, with leaders."""
 
 POLL_INTERVAL_S = 0.05
+
+KEEP_ALL = -1
+"""Kafka's own word for no limit, of `retention.ms` and `retention.bytes`."""
 
 _HOPELESS = frozenset(
     {
@@ -48,6 +53,9 @@ _HOPELESS = frozenset(
         KafkaError.UNSUPPORTED_VERSION,
     }
 )
+
+
+log = structlog.get_logger(__name__)
 
 
 class Action(StrEnum):
@@ -79,6 +87,15 @@ class TopicSizes:
     min_insync_replicas: int = 1
 
 
+def sizes_of(settings: KafkaSettings) -> TopicSizes:
+    """Return what these settings say of every topic."""
+    return TopicSizes(
+        partitions=settings.partitions,
+        replication_factor=settings.replication_factor,
+        min_insync_replicas=settings.min_insync_replicas,
+    )
+
+
 class TopicAdmin:
     """Compares the catalogue with a broker and applies it. Calling anything twice is safe."""
 
@@ -89,8 +106,11 @@ class TopicAdmin:
         self._sizes = sizes
         self._catalogue = catalogue
 
-    def plan(self) -> tuple[TopicRow, ...]:
+    def plan(self, *, configs_may_be_hidden: bool = False) -> tuple[TopicRow, ...]:
         """Return one row for each topic that is missing or as wanted, and one for each aspect that differs.
+
+        Args:
+            configs_may_be_hidden: without the right to look at configs, compare what metadata tells, and log it.
 
         Raises:
             RetryableError: the broker does not answer.
@@ -98,13 +118,19 @@ class TopicAdmin:
         """
         known = self._known()
         there = [entry.name for entry in self._catalogue if entry.name in known]
-        configs = self._configs(there)
+        configs: Mapping[str, Mapping[str, str]] = {}
+        try:
+            configs = self._configs(there)
+        except MisconfiguredError as error:
+            if not configs_may_be_hidden:
+                raise
+            log.warning("topic_configs_hidden", error=str(error))
         rows: list[TopicRow] = []
         for entry in self._catalogue:
             if entry.name not in known:
                 rows.append(self._missing(entry))
             else:
-                rows += self._compared(entry, known[entry.name], configs[entry.name])
+                rows += self._compared(entry, known[entry.name], configs.get(entry.name))
         return tuple(rows)
 
     def apply(self) -> tuple[TopicRow, ...]:
@@ -147,7 +173,7 @@ class TopicAdmin:
         wanted = f"{self.partitions_of(entry)} partitions, {self._sizes.replication_factor} replicas, {entry.cleanup}"
         return TopicRow(topic=entry.name, aspect="topic", wanted=wanted, actual="", action=Action.CREATE)
 
-    def _compared(self, entry: Topic, found: Any, configs: Mapping[str, str]) -> list[TopicRow]:
+    def _compared(self, entry: Topic, found: Any, configs: Mapping[str, str] | None) -> list[TopicRow]:
         partitions = len(found.partitions)
         replicas = min((len(each.replicas) for each in found.partitions.values()), default=0)
         fixed = (
@@ -161,8 +187,8 @@ class TopicAdmin:
         ]
         rows += [
             TopicRow(topic=entry.name, aspect=name, wanted=wanted, actual=configs.get(name, ""), action=Action.ALTER)
-            for name, wanted in self._wanted_configs(entry).items()
-            if configs.get(name) != wanted
+            for name, wanted in (self._wanted_configs(entry) if configs is not None else {}).items()
+            if configs is not None and configs.get(name) != wanted
         ]
         as_wanted = f"{partitions} partitions, {replicas} replicas, {entry.cleanup}"
         return rows or [
@@ -176,10 +202,13 @@ class TopicAdmin:
             "max.message.bytes": str(entry.max_record_bytes),
             "message.timestamp.type": TIMESTAMP_TYPE,
         }
+        # Written out, since brokers' defaults may be others. Nothing is deleted by size: on a busy day that would be
+        # what nobody has read. Of a table nothing is deleted by age either, should its cleanup.policy ever be changed.
+        configs["retention.ms"] = str(KEEP_ALL if entry.retention_ms is None else entry.retention_ms)
+        configs["retention.bytes"] = str(KEEP_ALL)
+        configs["segment.ms"] = str(entry.segment_ms)
         if entry.public:
             configs["compression.type"] = "uncompressed"
-        if entry.retention_ms is not None:
-            configs["retention.ms"] = str(entry.retention_ms)
         if entry.min_compaction_lag_ms is not None:
             configs["min.compaction.lag.ms"] = str(entry.min_compaction_lag_ms)
         return configs

@@ -22,12 +22,15 @@ from schemas import topics
 from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RetryableError
-from streams.kafka_clients.log_offsets import Place, begin_offsets, committed_offsets, end_offsets
+from streams.kafka_clients.log_offsets import Place, append_times, begin_offsets, committed_offsets, end_offsets
 
 ACCEPT_TIMEOUT_S = 60.0
 """Longest wait until the group has no member: a static one that was stopped stays for its session."""
 
 ACCEPT_AGAIN_S = 0.5
+MAX_READ = 200
+"""Partitions whose next record is read for its age, those of the longest backlogs."""
+
 MAX_NAMED = 20
 """Partitions that a message names; the counts are over all."""
 
@@ -98,6 +101,22 @@ def backlog_of(connection: KafkaConnection, group: str, names: Iterable[str]) ->
     )
 
 
+def oldest_unread_ms(connection: KafkaConnection, group: str, backlog: Iterable[Backlog]) -> Mapping[str, int]:
+    """Return when the oldest unread record of each topic was appended: milliseconds since 1970. Blocking.
+
+    Without topics that are read to their end, and those whose brokers did not tell in time.
+    """
+    waiting = sorted((each for each in backlog if each.unread), key=lambda each: each.unread, reverse=True)
+    offsets = {(each.topic, each.partition): each.next_offset for each in waiting[:MAX_READ]}
+    if not offsets:
+        return {}
+    oldest: dict[str, int] = {}
+    times = append_times(connection, group, offsets, timeout_s=connection.request_timeout_s)
+    for (name, _), appended_ms in times.items():
+        oldest[name] = min(appended_ms, oldest.get(name, appended_ms))
+    return oldest
+
+
 def refuse_lost_records(
     connection: KafkaConnection, group: str, names: Iterable[str], *, accept_loss: bool = False
 ) -> None:
@@ -122,15 +141,20 @@ def refuse_lost_records(
 
 
 def describe_loss(group: str, lost: Sequence[Backlog]) -> str:
-    """Return what was lost, for the person who must look: counts by topic and partition, and what to do."""
+    """Return what was lost, and what to do, for the person who must look."""
+    return (
+        f"{summarize_loss(group, lost)}. They are gone from the log, acknowledged or not: ask whoever sent them, and "
+        "compare with the gateways. "
+        "Once a person has looked, start with --accept-loss"
+    )
+
+
+def summarize_loss(group: str, lost: Sequence[Backlog]) -> str:
+    """Return what was lost, counted by topic and partition."""
     total = sum(each.lost for each in lost)
     named = "; ".join(_by_topic(lost[:MAX_NAMED]))
     more = f"; and {len(lost) - MAX_NAMED} partitions more" if len(lost) > MAX_NAMED else ""
-    return (
-        f"up to {total} records were deleted before {group} had read them: {named}{more}. "
-        "They are gone from the log, acknowledged or not: ask whoever sent them, and compare with the gateways. "
-        "Once a person has looked, start with --accept-loss"
-    )
+    return f"up to {total} records were deleted before {group} had read them: {named}{more}"
 
 
 def _by_topic(lost: Sequence[Backlog]) -> Iterator[str]:

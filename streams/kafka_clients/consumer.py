@@ -5,13 +5,16 @@ aiokafka. The protocol is what the log worker uses of it: `in_memory_log` keeps 
 both.
 """
 
+import copy
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from aiokafka.protocol.group import SyncGroupRequest
 
@@ -27,6 +30,11 @@ FETCH_MAX_WAIT_MS = 500
 """A long poll: it ends as soon as there is one record, so this costs no latency."""
 
 HEARTBEATS_PER_SESSION = 5
+
+ISOLATION: Final = "read_committed"
+"""Of every consumer of ours: a record of an aborted transaction never happened (Kafka's `isolation.level`). Whoever
+appends commands may do so in transactions, as Kafka Streams, Connect and Spring do. One that is open holds its
+partitions up from its first record on, until it ends or the broker ends it (`transaction.max.timeout.ms`)."""
 
 log = structlog.get_logger(__name__)
 
@@ -75,6 +83,60 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
         """See `GroupConsumer`. Of a started member; by `watch_heartbeats` and `watch_joins`."""
         watch_heartbeats(self, answered)
         return watch_joins(self)
+
+
+class _Member(_Consumer):
+    """Asked where the log ends, to tell what an earlier owner may have taken: it may have read uncommitted."""
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Return the offset after the last record of each partition, open transactions included. Raises: KafkaError."""
+        return await log_ends(self, partitions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadPlace:
+    """How far a partition is read, as of the last fetch. Offsets."""
+
+    position: int
+    """Next to be read: all records below were handed out, and what else is below is no record (markers, aborted)."""
+    stable_end: int
+    """The last stable offset: what stands from here on is, or waits behind, an open transaction."""
+    log_end: int
+    """The high watermark."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is more, and nothing of it may be read before a transaction ends."""
+        return self.stable_end <= self.position < self.log_end
+
+
+def read_places(consumer: Any) -> dict[TopicPartition, ReadPlace]:
+    """Return how far each assigned partition is read; without those that were not fetched from yet.
+
+    Call it on the consumer's own loop, where no fetch or seek comes between.
+    """
+    subscription = consumer._subscription.subscription  # noqa: SLF001 -- `position` alone is public, and may wait
+    if subscription is None or subscription.assignment is None:
+        return {}
+    assignment = subscription.assignment
+    states = {each: assignment.state_value(each) for each in assignment.tps}
+    return {
+        each: ReadPlace(position=state.position, stable_end=state.lso, log_end=state.highwater)
+        for each, state in states.items()
+        if state is not None and state.has_valid_position and state.lso is not None and state.highwater is not None
+    }
+
+
+async def log_ends(consumer: Any, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+    """Return where each partition ends, open transactions included: aiokafka's `end_offsets` stops before them.
+
+    For whoever must not take what it cannot see yet for not being there. Raises: KafkaError.
+    """
+    # A copy shares all but this one field, and is asked nothing else; there is no public way.
+    fetcher = copy.copy(consumer._fetcher)  # noqa: SLF001
+    fetcher._isolation_level = READ_UNCOMMITTED  # noqa: SLF001
+    ends: dict[TopicPartition, int] = await fetcher.end_offsets(partitions, consumer._request_timeout_ms)  # noqa: SLF001
+    return ends
 
 
 async def settle_position(
@@ -195,7 +257,7 @@ def build_group_consumer(
         rebalance_timeout_s: longest wait of the others for this member's drain; above the longest await of a revoke.
         max_poll_interval_s: longest time between two polls.
     """
-    return _Consumer(
+    return _Member(
         **connection.aiokafka_options(),
         group_id=group,
         group_instance_id=instance_id,
@@ -207,7 +269,7 @@ def build_group_consumer(
         max_poll_interval_ms=round(max_poll_interval_s * 1000),
         max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
-        isolation_level="read_uncommitted",  # nobody writes in transactions here (DESIGN.md section 7)
+        isolation_level=ISOLATION,
     )
 
 
@@ -220,6 +282,7 @@ def build_reader(connection: KafkaConnection) -> Any:
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        isolation_level=ISOLATION,
     )
 
 

@@ -80,7 +80,7 @@ class Attempts:
                     return await self._handler.handle(record, delivery)
                 return await self._handle_in_time(record, delivery, limit_s)
             except RejectedRecordError as error:
-                return await self._dead_letter(record, error.reason, error.detail)
+                return await self._dead_letter(record, delivery, error.reason, error.detail)
             except DestinationBusyError as error:
                 now_s = asyncio.get_running_loop().time()
                 busy_since_s = now_s if busy_since_s is None else busy_since_s
@@ -90,7 +90,7 @@ class Attempts:
             except RetryableRecordError as error:
                 if delivery.attempt >= self._options.retry.max_attempts:
                     detail = f"given up after {delivery.attempt} attempts: {error}"
-                    return await self._dead_letter(record, DeadLetterReason.HANDLER_FAILED, detail)
+                    return await self._dead_letter(record, delivery, DeadLetterReason.HANDLER_FAILED, detail)
                 await self._back_off(record, delivery, error)
 
     async def _handle_in_time(self, record: LogRecord, delivery: Delivery, limit_s: float) -> None:
@@ -135,8 +135,14 @@ class Attempts:
                 return
             await delivery.until_ours()
 
-    async def _dead_letter(self, record: LogRecord, reason: DeadLetterReason, detail: str) -> None:
-        """Return once the record's dead letter is on the log. Raises: LogError: it is not, so nothing may pass."""
+    async def _dead_letter(self, record: LogRecord, delivery: Delivery, reason: DeadLetterReason, detail: str) -> None:
+        """Return once the record's dead letter is on the log.
+
+        Raises:
+            PartitionLostError: it is the next owner's to judge.
+            LogError: the letter is not on the log, so nothing may pass.
+        """
+        await delivery.until_ours()
         letter = dead_letter_of(record, component=self._options.component, reason=reason, detail=detail)
         log.error(
             "dead_letter", reason=letter.reason, topic=record.topic, partition=record.partition, offset=record.offset

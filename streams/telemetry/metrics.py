@@ -64,6 +64,7 @@ MetricName = Literal[
     "log_append_ms",
     "log_circuit_opened",
     "log_producer_renewed",
+    "open_transaction_wait_ms",
     "policies_known",
     "policies_invalid",
     "http_requests",
@@ -155,6 +156,9 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "counter", "{event}", "Times the log was given up for a moment; appends fail fast."
         ),
         "log_producer_renewed": _spec("counter", "{event}", "Times a producer in a state of no return was replaced."),
+        "open_transaction_wait_ms": _spec(
+            "gauge", "ms", "How long a partition has waited for somebody's transaction to end.", "topic", "partition"
+        ),
         "policies_known": _spec("gauge", "{policy}", "Origins with a policy of their own, `*` included."),
         "policies_invalid": _spec(
             "counter", "{record}", "Policy records that could not be taken; the last good one stays."

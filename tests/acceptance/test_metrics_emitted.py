@@ -38,7 +38,16 @@ ROOT = Path(__file__).parents[2]
 CODEC = MessageCodec(SchemaIds.packaged())
 WAIT_S = 30.0
 GATEWAY_LATENCY_MS = 300
-PAYMENT = {"originId": "o", "amount": 1999, "currency": "USD", "token": "tok_visa", "orderId": "o-1", "capture": True}
+ORIGIN = "merchant-of-this-run"
+ORDER = "order-of-this-run"
+PAYMENT = {
+    "originId": ORIGIN,
+    "amount": 1999,
+    "currency": "USD",
+    "token": "tok_visa",
+    "orderId": ORDER,
+    "capture": True,
+}
 ENVIRONMENT = {
     "PAYMENT_ENGINE_STREAM_SESSION_TIMEOUT_S": "20",  # longer than the broker stands still
     "PAYMENT_ENGINE_EXECUTOR_SESSION_TIMEOUT_S": "20",
@@ -69,6 +78,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "worker_polls_failed": "unit/test_log_worker_events.py::test_worker_counts_a_poll_that_failed",
     "worker_records_retried": "unit/test_log_worker_events.py::"
     "test_worker_counts_and_logs_each_record_that_it_will_try_again",
+    "open_transaction_wait_ms": "unit/test_kafka_clients_open_transactions.py::"
+    "test_partition_is_named_once_when_it_waits_for_long_and_again_when_that_ends",
     "row_regressions": "unit/test_shell_rows.py::test_table_names_regressed_rows_once_when_they_must_be_written_again",
 }
 """What no healthy deployment shows, and the test under `tests/` that makes it move and says by how much."""
@@ -116,7 +127,7 @@ class Run:
         async with self.http.post(
             f"{self.engine.url}/payments?mode={mode}",
             json=PAYMENT | {"orderId": order, "token": token},
-            headers={"Idempotency-Key": order, "X-Origin-Id": "o"},
+            headers={"Idempotency-Key": order, "X-Origin-Id": ORIGIN},
         ) as answer:
             return answer.status
 
@@ -168,7 +179,7 @@ async def stand_still(run: Run) -> None:
     broker = run.engine.components["broker"]
     broker.send(signal.SIGSTOP)
     try:
-        refused = asyncio.create_task(run.pay("o-still"))
+        refused = asyncio.create_task(run.pay(f"{ORDER}-still"))
         await run.moves("replies_waiting")
         await run.moves("log_appends_in_flight")
         assert await refused == 503
@@ -179,15 +190,17 @@ async def stand_still(run: Run) -> None:
 
 async def test_every_metric_of_the_catalogue_is_emitted(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
-        assert await run.pay("o-1") == 201
-        assert await run.pay("o-2", "tok_mock_rate_limited_x2", mode="async") == 202
+        assert await run.pay(f"{ORDER}-1") == 201
+        assert await run.pay(f"{ORDER}-2", "tok_mock_rate_limited_x2", mode="async") == 202
         await run.moves("timers_open")
         await run.moves("timers_fired", kind="retry")
-        assert await run.pay("o-3", "tok_mock_timeout_after", mode="async") == 202
+        assert await run.pay(f"{ORDER}-3", "tok_mock_timeout_after", mode="async") == 202
         await run.moves("worker_records_in_flight")
-        assert await run.pay("o-4", "not a token") == 400
+        assert await run.pay(f"{ORDER}-4", "not a token") == 400
         await go_wrong(run)
         await stand_still(run)
+        for page in await run.look():
+            assert [word for word in (ORIGIN, ORDER, "tok_", "pay_", "op_") if word in page] == []
     assert set(CATALOGUE) - run.moved == set(EMITTED_BY), "a name that nothing emits, or that this run does emit"
 
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import pytest
 from structlog.testing import capture_logs
 
+from http_ingress.settings import IngressSettings
 from tests.support.ingress_under_test import Running, running_ingress
 
 BOMB_BYTES = 50 * 1024 * 1024  # what the bomb inflates to
@@ -147,3 +148,88 @@ async def test_bad_chunks_are_a_400_and_no_defect(running: Running, body: bytes)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")  # nothing: the client had gone before it was answered
     assert running.engine.appended == []
     assert defects_in(lines) == []
+
+
+VISA = "4111111111111111"
+IN_BASE64 = "NDExMTExMTExMTExMTExMQ"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"token": "4111(1111)1111(1111)"},
+        {"token": "4111----1111----1111----1111"},
+        {"token": "4111x1111y1111z1111"},
+        {"orderId": "%34111111111111111"},
+        {"orderId": IN_BASE64},
+        {"originId": "4111(1111)1111(1111)"},
+        {"token": VISA.encode().hex()},
+        {"token": "41111111", "orderId": "11111111"},
+        {"token": "41111111", "amount": 11111111},
+    ],
+)
+async def test_card_number_is_a_422_when_it_is_disguised(running: Running, changes: dict[str, object]) -> None:
+    body = json.dumps(json.loads(GOOD) | changes).encode()
+    lines = [line for line in PLAIN if not line.startswith("X-Origin-Id")] if "originId" in changes else list(PLAIN)
+    status, problem = await exchange(running, request("POST /payments HTTP/1.1", *lines, body=body))
+    assert (status, problem["code"]) == (422, "card_number")
+    assert "1111" not in json.dumps(problem)
+    assert running.engine.appended == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/payments/pay_{IN_BASE64}_AAAAAAAAAAAAAAAA",
+        f"/payments/pay_b3JkZXI_{VISA}",
+        f"/refunds/re_{IN_BASE64}_AAAAAAAAAAAAAAAA",
+    ],
+)
+async def test_card_number_is_a_422_that_is_not_appended_when_it_stands_in_an_id(running: Running, path: str) -> None:
+    status, problem = await exchange(running, request(f"GET {path} HTTP/1.1", *PLAIN))
+    assert (status, problem["code"]) == (422, "card_number")
+    assert running.engine.appended == []
+
+
+@pytest.mark.parametrize("key", [IN_BASE64, "4111x1111y1111z1111", VISA.encode().hex()])
+async def test_card_number_is_a_422_when_an_idempotency_key_hides_it(running: Running, key: str) -> None:
+    lines = (*PLAIN[:3], f"Idempotency-Key: {key}")
+    status, problem = await exchange(running, request("POST /payments HTTP/1.1", *lines, body=GOOD))
+    assert (status, problem["code"]) == (422, "card_number")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("traceparent: 00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01", f"tracestate: v={VISA}"),
+        ("traceparent: 00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01", f"tracestate: v={IN_BASE64}"),
+        (f"traceparent: 00-{VISA.zfill(32)}-00f067aa0ba902b7-01",),
+        (f"traceparent: 00-0af7651916cd43dd8448eb211c80319c-{VISA}-01",),
+    ],
+)
+async def test_trace_context_is_left_out_when_it_holds_a_card_number(running: Running, lines: tuple[str, ...]) -> None:
+    status, _ = await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, *lines, body=GOOD))
+    assert status == 201
+    ((_, envelope),) = running.engine.appended
+    assert VISA not in f"{envelope.traceparent} {envelope.tracestate}"
+    assert IN_BASE64 not in f"{envelope.tracestate}"
+
+
+async def test_body_is_a_413_above_sixteen_kibibytes_and_a_400_with_a_thousand_values(running: Running) -> None:
+    large = b" " * (16 * 1024 - len(GOOD)) + GOOD
+    assert (await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, body=large)))[0] == 201
+    assert (await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, body=large + b" ")))[0] == 413
+    many = GOOD[:-1] + b',"x":[' + b"0," * 1_000 + b"0]}"
+    status, problem = await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, body=many))
+    assert (status, problem["code"]) == (400, "bad_json")
+
+
+async def test_rate_is_kept_before_the_body_is_read() -> None:
+    async with running_ingress(settings=IngressSettings(dev=True, requests_per_second=1)) as running:
+        announced = "\r\n".join(["POST /payments HTTP/1.1", *PLAIN, "Content-Length: 9"]).encode() + b"\r\n\r\n"
+        sent = request("POST /payments HTTP/1.1", *PLAIN, body=GOOD)
+        assert [(await exchange(running, sent))[0] for _ in range(2)] == [201, 201]
+        assert (await exchange(running, announced))[0] == 429  # the body never comes
+        unnamed = [line for line in PLAIN if not line.startswith("X-Origin-Id")]
+        named = json.dumps(json.loads(GOOD) | {"originId": "originA", "token": VISA}).encode()
+        assert (await exchange(running, request("POST /payments HTTP/1.1", *unnamed, body=named)))[0] == 429

@@ -10,6 +10,7 @@ import pytest
 
 from http_ingress.settings import IngressSettings
 from tests.support.ingress_under_test import Running, running_ingress
+from tests.support.waiting import until
 
 PAYMENT = {
     "originId": "originA",
@@ -274,6 +275,20 @@ async def test_request_is_a_503_when_too_many_wait() -> None:
         assert (await second.json(content_type=PROBLEM))["code"] == "overloaded"
         running.engine.release_held()
         assert (await first).status == 201
+
+
+async def test_origin_at_its_limit_does_not_make_another_ones_request_a_503() -> None:
+    settings = IngressSettings(dev=True, sync_timeout_s=5, max_waiting=4)
+    async with running_ingress(settings=settings) as running:
+        slow = [asyncio.create_task(pay(running, key=f"a{n}", token="tok_slow", orderId=f"a{n}")) for n in range(2)]
+        await until(lambda: len(running.ingress.waiters) == 2, timeout_s=5)
+        assert (await pay(running, key="a2", token="tok_slow", orderId="a2")).status == 503
+        other = {"Idempotency-Key": "b", "X-Origin-Id": "originB"}
+        body = PAYMENT | {"originId": "originB", "orderId": "b"}
+        async with running.http.post("/payments?mode=async", json=body, headers=other) as response:
+            assert response.status == 202
+        running.engine.release_held()
+        assert [(await each).status for each in slow] == [201, 201]
 
 
 async def test_command_carries_the_trace_and_the_place_of_its_reply(running: Running) -> None:

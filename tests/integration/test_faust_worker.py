@@ -94,6 +94,25 @@ async def test_worker_has_committed_everything_when_it_was_stopped(kafka: FoundK
     assert again.events == []
 
 
+async def test_worker_says_what_it_waits_for_until_it_serves_and_after(kafka: FoundKafka) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    await _produce(kafka, topics, range(200))
+    await _work_off(kafka, topics, 200)
+    worker = build_tally(kafka.bootstrap_servers, topics)
+    said = [worker.faults()]
+
+    def listen() -> bool:
+        if worker.faults() != said[-1]:
+            said.append(worker.faults())
+        return said[-1] == ()
+
+    listening = asyncio.create_task(until(listen, timeout_s=WAIT_S, look_again_s=0.0))
+    async with _running(worker):
+        await listening
+    assert said == [("waiting for the topics",), ("no partitions assigned yet",), ("recovering",), ()]
+    assert worker.faults() == ("stopping",)
+
+
 @pytest.mark.parametrize("local", ["memory", "disk", "disk deleted"])
 async def test_worker_reads_its_rows_back_when_started_again(kafka: FoundKafka, tmp_path: Path, local: str) -> None:
     topics = make_topics(kafka.bootstrap_servers)

@@ -5,16 +5,17 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiokafka.structs import ConsumerRecord
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas import topics
-from streams.kafka_clients.backlog import Backlog, RecordsLostError, backlog_of, refuse_lost_records
+from streams.kafka_clients.backlog import Backlog, RecordsLostError, backlog_of, oldest_unread_ms, refuse_lost_records
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_group_consumer
 from streams.kafka_clients.errors import RetryableError
 from tests.support.embedded_process import embedded_broker_process
-from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, delete_topics, producing, unique
+from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, delete_topics, producing, read_to_end, unique
 from tests.support.tally_worker import Tally, TallyTopics, build_tally, make_topics
 from tests.support.waiting import until
 
@@ -66,6 +67,11 @@ def delete_before(connection: KafkaConnection, topic: str, offset: int, *, parti
         assert answer.result(ADMIN_TIMEOUT_S).low_watermark == offset
 
 
+async def read_partition(connection: KafkaConnection, topic: str, partition: int) -> list[ConsumerRecord[bytes, bytes]]:
+    found = await read_to_end(connection.bootstrap_servers, topic)
+    return [record for record in found if record.partition == partition]
+
+
 def test_nothing_is_refused_when_a_new_group_finds_the_whole_log(connection: KafkaConnection, topic: str) -> None:
     refuse_lost_records(connection, unique("group"), [topic])
 
@@ -105,6 +111,24 @@ def test_start_goes_on_from_what_is_left_when_the_loss_is_accepted_once(
     refuse_lost_records(connection, group, [topic])  # nothing is lost any more
     (first, second) = backlog_of(connection, group, [topic])
     assert (first.committed, second.committed) == (5, None)  # only where something was lost
+
+
+def test_age_of_what_is_unread_is_that_of_the_first_record_that_is_left(
+    connection: KafkaConnection, topic: str
+) -> None:
+    group = unique("group")
+    commit(connection, group, topic, RECORDS)  # the other partition was never read
+    delete_before(connection, topic, 4, partition=1)
+    stamps = {record.offset: record.timestamp for record in asyncio.run(read_partition(connection, topic, 1))}
+    oldest = oldest_unread_ms(connection, group, backlog_of(connection, group, [topic]))
+    assert oldest == {topic: stamps[4]}
+
+
+def test_nothing_is_oldest_when_everything_was_read(connection: KafkaConnection, topic: str) -> None:
+    group = unique("group")
+    for partition in range(PARTITIONS):
+        commit(connection, group, topic, RECORDS, partition=partition)
+    assert oldest_unread_ms(connection, group, backlog_of(connection, group, [topic])) == {}
 
 
 def test_nothing_is_lost_when_what_was_deleted_means_nothing_any_more() -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 from confluent_kafka import KafkaError, Producer
@@ -13,6 +13,7 @@ from schemas.topics import CATALOGUE, DAY_MS, TIMESTAMP_TYPE, Cleanup, Partition
 from streams.kafka_clients.admin import Action, TopicAdmin, TopicRow, TopicSizes
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.start_check import check_topics
 from tests.kafka_cluster import FoundKafka
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, unique
@@ -71,12 +72,14 @@ def test_topics_are_altered_in_place_when_only_a_config_differs(connection: Kafk
         connection.bootstrap_servers,
         [log.name],
         partitions=2,
-        config={"retention.ms": "1000", "min.insync.replicas": "1", "segment.bytes": "1048576"},
+        config={"retention.ms": "1000", "retention.bytes": "9999", "min.insync.replicas": "1"},
     )
     admin = TopicAdmin(connection, TopicSizes(partitions=2), catalogue=[log])
     differing = {(row.aspect, row.wanted, row.actual) for row in admin.plan()}
     dated = ("message.timestamp.type", TIMESTAMP_TYPE, "CreateTime")  # of a topic that an earlier release has made
-    assert differing == {("retention.ms", str(DAY_MS), "1000"), dated}
+    kept = {("retention.ms", str(DAY_MS), "1000"), ("retention.bytes", "-1", "9999")}
+    rolled = ("segment.ms", str(log.segment_ms), str(7 * DAY_MS))
+    assert differing == {*kept, rolled, dated}
     admin.apply()
     assert {row.action for row in admin.plan()} == {Action.NONE}
 
@@ -89,6 +92,54 @@ def test_topics_are_left_alone_when_their_partition_count_differs(connection: Ka
     assert refused == {("partitions", "4", "2")}
     found = AdminClient(connection.confluent_options()).list_topics(timeout=ADMIN_TIMEOUT_S).topics
     assert (len(found[log.name].partitions), len(found[other.name].partitions)) == (2, 4)
+
+
+def test_table_keeps_all_it_holds_whatever_its_cleanup_policy_becomes(connection: KafkaConnection) -> None:
+    table = table_topic("table")
+    TopicAdmin(connection, TopicSizes(partitions=1), catalogue=[table]).apply()
+    by_age = dataclasses.replace(table, cleanup=Cleanup.DELETE)  # as somebody might set it by hand
+    (row,) = TopicAdmin(connection, TopicSizes(partitions=1), catalogue=[by_age]).plan()
+    assert (row.aspect, row.actual) == ("cleanup.policy", "compact")  # retention.ms and .bytes are -1 already
+
+
+def unsafe_topic(connection: KafkaConnection, *, config: Mapping[str, str], partitions: int = 1) -> Topic:
+    """A table whose topic is there, with these configs in place of what is wanted."""
+    table = table_topic("table")
+    wanted = {"cleanup.policy": "compact", "message.timestamp.type": TIMESTAMP_TYPE}
+    create_topics(connection.bootstrap_servers, [table.name], partitions=partitions, config={**wanted, **config})
+    return table
+
+
+@pytest.mark.parametrize(
+    ("config", "partitions", "told", "remedy"),
+    [
+        ({"cleanup.policy": "delete"}, 1, "has cleanup.policy delete, not compact", "topics apply"),
+        ({"cleanup.policy": "compact,delete"}, 1, "has cleanup.policy compact,delete, not compact", "topics apply"),
+        ({"message.timestamp.type": "CreateTime"}, 1, "has message.timestamp.type CreateTime", "topics apply"),
+        ({"min.insync.replicas": "2"}, 1, "has min.insync.replicas 2, not 1", "topics apply"),
+        ({}, 2, "has partitions 2, not 1", "doctor"),
+    ],
+)
+def test_start_is_refused_with_what_mends_it_when_a_topic_is_set_up_wrongly(
+    connection: KafkaConnection, config: Mapping[str, str], partitions: int, told: str, remedy: str
+) -> None:
+    table = unsafe_topic(connection, config=config, partitions=partitions)
+    with pytest.raises(MisconfiguredError, match=f"{table.name} {told}.*payment-engine {remedy}"):
+        check_topics(connection, [table], TopicSizes(partitions=1))
+    if remedy == "topics apply":
+        TopicAdmin(connection, TopicSizes(partitions=1), catalogue=[table]).apply()
+        check_topics(connection, [table], TopicSizes(partitions=1))
+
+
+def test_start_is_not_refused_when_a_topic_only_differs(connection: KafkaConnection) -> None:
+    table = unsafe_topic(connection, config={"segment.ms": "3600000", "retention.ms": "1000"})
+    check_topics(connection, [table], TopicSizes(partitions=1))
+
+
+def test_start_is_refused_when_a_topic_stays_missing(connection: KafkaConnection) -> None:
+    table = table_topic("table")
+    with pytest.raises(MisconfiguredError, match=f"{table.name} is missing: `payment-engine topics apply`"):
+        check_topics(connection, [table], TopicSizes(partitions=1))
 
 
 async def test_topics_are_made_once_when_two_apply_at_the_same_time(connection: KafkaConnection) -> None:

@@ -26,7 +26,7 @@ def sample_name(name: MetricName) -> str:
         "counter": f"{exported}_total",
         "histogram": f"{exported}_milliseconds_count",
         "up_down": exported,
-        "gauge": exported,
+        "gauge": f"{exported}_milliseconds" if CATALOGUE[name].unit == "ms" else exported,
     }[CATALOGUE[name].kind]
 
 

@@ -1,6 +1,7 @@
 """What the doctor makes of facts: each fault found, with why and how, and nothing said when all is well."""
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -8,7 +9,18 @@ from pydantic import SecretStr
 from gateway_adapters.mock.spec import SPEC, MockAccount
 from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts
 from schemas.schema_ids import SchemaIds, packaged_schemas
-from schemas.topics import CATALOGUE, COMMANDS, EVENTS, ORDERS_CHANGELOG, PartitionRule, partition_of
+from schemas.topics import (
+    CATALOGUE,
+    COMMANDS,
+    DAY_MS,
+    EVENTS,
+    HOUR_MS,
+    ORDERS_CHANGELOG,
+    QUERIES,
+    PartitionRule,
+    partition_of,
+)
+from streams.kafka_clients.backlog import Backlog
 from streams.operator_tools.doctor import (
     broker_check,
     clock_check,
@@ -16,6 +28,7 @@ from streams.operator_tools.doctor import (
     registry_check,
     settings_check,
     topics_check,
+    transactions_check,
     workers_check,
 )
 from streams.operator_tools.doctor.cluster import ClusterState, GroupState, TopicState
@@ -36,6 +49,7 @@ from streams.settings import (
 from streams.topology import GROUPS
 from tests.support.operator_log import PARTITIONS, memory_log
 
+ROOT = Path(__file__).resolve().parents[2]
 HERE = MockAccount(url="http://127.0.0.1:8090")
 KAFKA = KafkaSettings(partitions=PARTITIONS, replication_factor=3, min_insync_replicas=2)
 
@@ -114,19 +128,9 @@ def test_settings_are_well_when_they_fit_together() -> None:
     ("settings", "severity", "told"),
     [
         (
-            _settings(kafka=KafkaSettings(replication_factor=1, min_insync_replicas=2)),
-            Severity.FAILURE,
-            "above replication_factor",
-        ),
-        (
             _settings(kafka=KafkaSettings(replication_factor=3, min_insync_replicas=3)),
             Severity.WARNING,
             "equals replication_factor",
-        ),
-        (
-            _settings(kafka=KafkaSettings(security_protocol="SASL_SSL", sasl_username="u")),
-            Severity.FAILURE,
-            "password is missing",
         ),
         (
             _settings(
@@ -139,11 +143,6 @@ def test_settings_are_well_when_they_fit_together() -> None:
             ),
             Severity.WARNING,
             "unencrypted",
-        ),
-        (
-            _settings(stream=StreamSettings(session_timeout_s=6, heartbeat_interval_s=3)),
-            Severity.WARNING,
-            "a heartbeat every 3 s",
         ),
         (_settings(executor=ExecutorSettings(drain_timeout_s=5, call_timeout_s=30)), Severity.WARNING, "drain"),
         (
@@ -238,6 +237,7 @@ def test_topics_are_well_when_they_are_as_the_catalogue_has_them() -> None:
         (ORDERS_CHANGELOG, _topic(settings={"cleanup.policy": "compact,delete"}), Severity.FAILURE, "not compact"),
         (COMMANDS, _topic(settings={"message.timestamp.type": "CreateTime"}), Severity.FAILURE, "not LogAppendTime"),
         (EVENTS, _topic(settings={"retention.ms": "3600000"}), Severity.WARNING, "keeps 1 h"),
+        (EVENTS, _topic(settings={"retention.bytes": "1000"}), Severity.WARNING, "keeps 1000 bytes"),
     ],
 )
 def test_topic_fault_is_told_when_it_differs_from_the_catalogue(
@@ -284,7 +284,9 @@ def test_log_fault_names_the_producer_when_commands_stand_elsewhere() -> None:
     log.append([NewRecord(topic=COMMANDS, key=None, value=b"", headers=(), partition=0)])
     findings = list(partitioner_check.judge_log(log))
     _assert_told(findings, Severity.FAILURE, "shop/checkout (2), unknown source (1)")
-    assert "murmur2_random" in findings[0].fix
+    for word in ("murmur2_random", "NewMurmur2Partitioner", "DefaultPartitioner"):
+        assert word in findings[0].fix
+        assert word in (ROOT / "docs/producing.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -318,8 +320,29 @@ def test_clock_is_judged_by_the_brokers_stamp_when_it_was_probed(
     assert told in finding.finding
 
 
-def _group(members: int = 1, lag: int = 0, state: str = "STABLE") -> GroupState:
-    return GroupState(state=state, members=members, lag={COMMANDS: lag}, behind_by={COMMANDS: lag})
+NOW_MS = 1_800_000_000_000
+KEPT_MS = {COMMANDS: 7 * DAY_MS, QUERIES: HOUR_MS}
+
+
+def _group(
+    members: int = 1,
+    lag: int = 0,
+    state: str = "STABLE",
+    age_ms: Mapping[str, int] | None = None,
+    lost: tuple[Backlog, ...] = (),
+) -> GroupState:
+    return GroupState(
+        state=state,
+        members=members,
+        lag={COMMANDS: lag},
+        behind_by={COMMANDS: lag},
+        oldest_ms={topic: NOW_MS - age for topic, age in (age_ms or {}).items()},
+        lost=lost,
+    )
+
+
+def _lost(committed: int | None) -> Backlog:
+    return Backlog(topic=COMMANDS, partition=3, committed=committed, begin=9, end=9)
 
 
 @pytest.mark.parametrize(
@@ -329,17 +352,43 @@ def _group(members: int = 1, lag: int = 0, state: str = "STABLE") -> GroupState:
         (_group(members=0), Severity.WARNING, "no orders worker runs"),
         (_group(lag=50_000), Severity.WARNING, "orders: 50000 records behind"),
         (_group(state="PREPARING_REBALANCING"), Severity.FAILURE, "orders: the group is in state"),
+        (
+            _group(members=0, lost=(_lost(4),)),
+            Severity.FAILURE,
+            f"up to 5 records were deleted before orders had read them: {COMMANDS} partition 3: 5 (committed 4, ",
+        ),
+        (_group(lost=(_lost(None),)), Severity.FAILURE, "partition 3: 9 (committed nothing, begins at 9)"),
+        (_group(members=0, age_ms={COMMANDS: 4 * DAY_MS}), Severity.WARNING, "is 4.0 d old, and the topic keeps 7.0 d"),
+        (_group(age_ms={COMMANDS: 6 * DAY_MS}), Severity.FAILURE, "is 6.0 d old, and the topic keeps 7.0 d"),
     ],
 )
 def test_worker_fault_is_told_when_a_group_is_absent_or_behind(
     orders: GroupState | None, severity: Severity, told: str
 ) -> None:
     groups = {"claims": _group(), "executor": _group()} | ({} if orders is None else {"orders": orders})
-    _assert_told(workers_check.judge(groups), severity, told)
+    _assert_told(workers_check.judge(groups, kept_ms=KEPT_MS, now_ms=NOW_MS), severity, told)
+
+
+def test_age_of_the_oldest_unread_record_is_told_when_all_is_well() -> None:
+    groups = {"orders": _group(lag=3, age_ms={COMMANDS: 2_500})}
+    told = [finding.finding for finding in workers_check.judge(groups, kept_ms=KEPT_MS, now_ms=NOW_MS)]
+    assert told[0] == "orders: 1 worker(s), 3 records behind, the oldest 2.5 s old"
 
 
 def test_workers_are_well_when_they_keep_up() -> None:
-    assert _worst(workers_check.judge(dict.fromkeys(GROUPS, _group()))) is Severity.OK
+    groups = dict.fromkeys(GROUPS, _group(age_ms={COMMANDS: 3 * DAY_MS, QUERIES: HOUR_MS}))  # who asked has gone
+    assert _worst(workers_check.judge(groups, kept_ms=KEPT_MS, now_ms=NOW_MS)) is Severity.OK
+
+
+def test_open_transaction_is_told_with_the_place_where_it_waits() -> None:
+    waits = tuple(transactions_check.Wait(place=(COMMANDS, number), first=7, end=20) for number in range(12))
+    (found,) = transactions_check.judge(waits)
+    assert found.severity is Severity.WARNING
+    assert f"{COMMANDS} partition 0 from offset 7 on (up to 13 records)" in found.finding
+    assert found.finding.endswith("; and 2 more")
+    assert "transaction.max.timeout.ms" in found.fix
+    (well,) = transactions_check.judge(())
+    assert well.severity is Severity.OK
 
 
 def test_registry_is_well_when_none_is_configured() -> None:

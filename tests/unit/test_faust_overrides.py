@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import faust
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.tables.recovery import Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
@@ -19,12 +21,12 @@ from streams.kafka.errors import DeliveryGapError
 from streams.kafka.faust_app import MAX_POLL_INTERVAL_S, FaustParts, WorkerApp, build_app
 from streams.kafka.faust_recovery import OrderedRecovery
 from streams.kafka.faust_tables import ChangelogTable
-from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer
+from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer, Look
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker_settings import WorkerSettings
-from streams.kafka_clients.consumer import ReadingEndedError
+from streams.kafka_clients.consumer import ReadingEndedError, ReadPlace
 from tests.support.waiting import until
 
 SOURCE = TP("orders", 0)
@@ -301,6 +303,11 @@ class _Places:
     def __init__(self) -> None:
         self.sought: list[tuple[TP, int | str]] = []
         self._fetcher = SimpleNamespace(error_future=asyncio.get_running_loop().create_future(), _closed=False)
+        self._subscription = SubscriptionState()
+        self._subscription.assign_from_user({TopicPartition(*SOURCE)})
+        state = self._subscription.subscription.assignment.state_value(TopicPartition(*SOURCE))
+        state.reset_to(6)
+        state.lso, state.highwater = 6, 9
 
     def seek(self, tp: TP, offset: int) -> None:
         self.sought.append((tp, offset))
@@ -321,6 +328,47 @@ def _fetching(app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during
     monkeypatch.setattr(thread, "_consumer", places)
     monkeypatch.setattr(thread, "_fetch_records", fetched)
     return thread, places
+
+
+def _place(position: int) -> ReadPlace:
+    return ReadPlace(position=position, stable_end=position, log_end=position)
+
+
+async def test_thread_tells_how_far_it_has_read_once_when_a_fetch_has_ended(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread, _ = _fetching(app, monkeypatch, revoked_during_fetch=False)
+    await thread._fetch(app.revocations, {SOURCE}, 1.0)
+    look = thread.take_look()
+    assert look == (app.revocations, {SOURCE: ReadPlace(position=6, stable_end=6, log_end=9)})
+    assert look.places[SOURCE].waits
+    await thread._fetch(app.revocations, {SOURCE}, 1.0)
+    assert thread.take_look() is None  # once a second
+
+
+@pytest.mark.parametrize(
+    ("wanted", "unwanted", "revocations", "committable"),
+    [
+        pytest.param({SOURCE}, {}, 0, 8, id="markers behind what is done"),
+        pytest.param(None, {}, 0, 8, id="all are fetched from"),
+        pytest.param(set(), {}, 0, None, id="it was paused: the position is nobody's"),
+        pytest.param({SOURCE}, {SOURCE: []}, 0, None, id="its records are read again"),
+        pytest.param({SOURCE}, {}, 1, None, id="another assignment's"),
+    ],
+)
+async def test_position_is_committed_only_when_its_fetch_counts(
+    app: WorkerApp,
+    monkeypatch: pytest.MonkeyPatch,
+    wanted: set[TP] | None,
+    unwanted: dict[TP, list[object]],
+    revocations: int,
+    committable: int | None,
+) -> None:
+    consumer = _consumer(app, LedgerConsumer)
+    look = Look(app.revocations + revocations, {SOURCE: _place(8)})
+    monkeypatch.setattr(consumer._thread, "_look", look)
+    consumer._note_places(wanted, unwanted)
+    assert consumer._new_offset(SOURCE) == committable
 
 
 async def test_thread_fetches_for_the_assignment_that_asked(app: WorkerApp, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Waiting for replies: what wakes a request, what does not, and what happens when the feed is lost."""
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from types import SimpleNamespace
@@ -8,6 +9,8 @@ from types import SimpleNamespace
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from http_ingress.replies.kafka_feed import KafkaReplyFeed
 from http_ingress.replies.waiters import FeedLostError, ReplyPump, TooManyWaitingError, Waiters
@@ -20,6 +23,7 @@ from streams.kafka_clients.connection import KafkaConnection
 from tests.support.ingress_under_test import CODEC
 from tests.support.metric_pages import rise_of
 
+ORIGIN = OriginId("originA")
 OPERATION = OperationView(
     op_id=OpId("op_1"),
     kind=OperationKind.SALE,
@@ -57,7 +61,7 @@ DOUBTED = dataclasses.replace(ACCEPTED, operation=dataclasses.replace(OPERATION,
 
 async def test_waiter_is_settled_by_the_final_reply_and_not_by_the_first() -> None:
     waiters = Waiters(limit=1)
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         waiting = asyncio.create_task(waiter.settled(timeout_s=5))
         waiters.deliver(ACCEPTED)
         await asyncio.sleep(0)
@@ -68,21 +72,21 @@ async def test_waiter_is_settled_by_the_final_reply_and_not_by_the_first() -> No
 
 async def test_waiter_takes_the_first_reply_when_that_is_enough() -> None:
     waiters = Waiters(limit=1)
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         waiters.deliver(ACCEPTED)
         assert await waiter.first(timeout_s=5) == ACCEPTED
 
 
 async def test_waiter_is_settled_by_doubt_because_nothing_better_comes_soon() -> None:
     waiters = Waiters(limit=1)
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         waiters.deliver(DOUBTED)
         assert await waiter.settled(timeout_s=5) == DOUBTED
 
 
 async def test_waiter_keeps_the_outcome_when_a_late_acceptance_follows_it() -> None:
     waiters = Waiters(limit=1)
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         waiters.deliver(FINAL)
         waiters.deliver(ACCEPTED)
         assert await waiter.settled(timeout_s=5) == FINAL
@@ -90,7 +94,7 @@ async def test_waiter_keeps_the_outcome_when_a_late_acceptance_follows_it() -> N
 
 async def test_waiter_gives_what_it_has_when_time_is_over() -> None:
     waiters = Waiters(limit=1)
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         assert await waiter.settled(timeout_s=0) is None
         waiters.deliver(ACCEPTED)
         assert await waiter.settled(timeout_s=0.01) == ACCEPTED
@@ -98,36 +102,74 @@ async def test_waiter_gives_what_it_has_when_time_is_over() -> None:
 
 async def test_table_refuses_when_it_is_full_and_has_room_again_when_one_leaves() -> None:
     waiters = Waiters(limit=1)
-    with waiters.expect("r1"), pytest.raises(TooManyWaitingError):
-        waiters.expect("r2")
-    with waiters.expect("r2"):
+    with waiters.expect("r1", origin=ORIGIN), pytest.raises(TooManyWaitingError):
+        waiters.expect("r2", origin=ORIGIN)
+    with waiters.expect("r2", origin=ORIGIN):
         assert len(waiters) == 1
     assert len(waiters) == 0
+
+
+def test_origin_at_its_limit_takes_no_place_from_another() -> None:
+    waiters = Waiters(limit=9)
+
+    def places_of(name: str) -> int:
+        with contextlib.suppress(TooManyWaitingError):
+            for number in range(9):
+                waiters.expect(f"{name}{number}", origin=OriginId(name))
+        return sum(waiters.wants(f"{name}{number}") for number in range(9))
+
+    assert [places_of(name) for name in ("a", "b", "c", "d")] == [5, 2, 1, 1]  # whoever comes finds a place
+    waiters.forget("a0")
+    waiters.forget("a0")
+    waiters.expect("e0", origin=OriginId("e"))
+    with pytest.raises(TooManyWaitingError):
+        waiters.expect("a9", origin=OriginId("a"))
+
+
+@given(steps=st.lists(st.tuples(st.booleans(), st.sampled_from("abcd"), st.integers(0, 30)), max_size=200))
+def test_table_counts_each_origin_rightly_whatever_comes_and_goes(steps: list[tuple[bool, str, int]]) -> None:
+    waiters = Waiters(limit=10)
+    waiting: dict[str, str] = {}
+    for comes, name, number in steps:
+        request_id = f"{name}{number}"
+        if not comes:
+            waiters.forget(request_id)
+            waiting.pop(request_id, None)
+        elif request_id not in waiting:
+            held, free = sum(origin == name for origin in waiting.values()), 10 - len(waiting)
+            try:
+                waiters.expect(request_id, origin=OriginId(name))
+            except TooManyWaitingError:
+                assert held >= free
+            else:
+                assert held < free
+                waiting[request_id] = name
+        assert len(waiters) == len(waiting)
 
 
 async def test_reply_is_ignored_when_nobody_waits_for_it() -> None:
     waiters = Waiters(limit=1)
     assert not waiters.deliver(FINAL)
-    with waiters.expect("r1"):
+    with waiters.expect("r1", origin=ORIGIN):
         pass  # the wait that ends here
     assert not waiters.deliver(FINAL)
 
 
 async def test_release_wakes_all_who_wait_and_all_who_come_later() -> None:
-    waiters = Waiters(limit=2)
-    with waiters.expect("r1") as early:
+    waiters = Waiters(limit=4)
+    with waiters.expect("r1", origin=ORIGIN) as early:
         waiting = asyncio.create_task(early.settled(timeout_s=60))
         await asyncio.sleep(0)
         waiters.release_all()
         assert await asyncio.wait_for(waiting, 1) is None
-        with waiters.expect("r2") as late:
+        with waiters.expect("r2", origin=ORIGIN) as late:
             assert await asyncio.wait_for(late.settled(timeout_s=60), 1) is None
 
 
 async def test_drain_ends_when_the_last_waiter_leaves() -> None:
-    waiters = Waiters(limit=2)
+    waiters = Waiters(limit=4)
     await asyncio.wait_for(waiters.none_left(), 1)
-    with waiters.expect("r1"):
+    with waiters.expect("r1", origin=ORIGIN):
         drained = asyncio.create_task(waiters.none_left())
         await asyncio.sleep(0)
         assert not drained.done()
@@ -186,7 +228,7 @@ async def test_pump_delivers_what_is_waited_for_and_does_not_decode_the_rest() -
     pump.deliver(b"garbage that nobody decodes", headers)
     pump.deliver(value, ())
     assert ignored() == 3
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         pump.deliver(b"garbage", headers)
         pump.deliver(None, headers)
         assert undecodable() == 2
@@ -203,7 +245,7 @@ async def test_pump_opens_the_feed_again_when_it_is_lost(monkeypatch: pytest.Mon
     assert not is_live(pump)
     await pump.start()
     assert is_live(pump)
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         feed.script.put_nowait(FeedLostError("gone"))
         feed.script.put_nowait(encoded(FINAL))
         assert await waiter.settled(timeout_s=5) == FINAL
@@ -218,7 +260,7 @@ async def test_pump_goes_on_when_a_reply_makes_it_fail() -> None:
     waiters, feed = Waiters(limit=1), ScriptedFeed()
     pump, failed = pump_of(feed, waiters), rise_of("replies_read", result="failed")
     await pump.start()
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         feed.script.put_nowait((b"x", (("ce_subject", None),)))  # type: ignore[arg-type]  # what no feed should give
         feed.script.put_nowait(encoded(FINAL))
         assert await waiter.settled(timeout_s=5) == FINAL
@@ -235,7 +277,7 @@ async def test_pump_opens_the_feed_again_when_it_fails_in_a_way_that_nobody_expe
     feed = ScriptedFeed(openings=[True, ValueError("a defect"), True])
     pump = pump_of(feed, waiters)
     await pump.start()
-    with waiters.expect("r1") as waiter:
+    with waiters.expect("r1", origin=ORIGIN) as waiter:
         feed.script.put_nowait(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "a header's name"))
         feed.script.put_nowait(encoded(FINAL))
         assert await waiter.settled(timeout_s=5) == FINAL

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 
 from schemas import identifiers
-from schemas.commands_validation import InvalidCommandError, validate
+from schemas.commands_validation import CardDataError, InvalidCommandError, validate
 from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId, payment_id, refund_id
 from schemas.money import MAX_AMOUNT_MINOR
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
@@ -54,6 +54,9 @@ def test_command_is_taken_when_it_keeps_the_rules(command: Command) -> None:
         (PAYMENT, {"origin_id": "4111111111111111"}),
         (PAYMENT, {"order_id": "order-4111111111111111"}),
         (VOID, {"idempotency_key": "4111.1111.1111.1111"}),
+        (PAYMENT, {"token": "NDExMTExMTExMTExMTExMQ"}),
+        (PAYMENT, {"order_id": "4111a1111b1111c1111"}),
+        (CAPTURE, {"idempotency_key": "34313131313131313131313131313131"}),
         (PAYMENT, {"origin_id": ""}),
         (PAYMENT, {"origin_id": "a|b"}),
         (PAYMENT, {"order_id": "é"}),
@@ -76,3 +79,16 @@ def test_command_is_refused_by_the_name_of_its_field(command: Command, changed: 
         validate(dataclasses.replace(command, **changed))
     assert caught.value.field == field
     assert not str(value) or str(value) not in caught.value.message or isinstance(value, int)
+
+
+def test_card_data_is_told_apart_from_other_faults() -> None:
+    split = dataclasses.replace(PAYMENT, order_id=OrderId("11111111"), token="41111111")
+    for command in (split, dataclasses.replace(PAYMENT, token="4111(1111)1111(1111)")):
+        with pytest.raises(CardDataError) as caught:
+            validate(command)
+        assert caught.value.field == "token"
+
+
+def test_payment_that_exists_stays_within_reach_when_its_order_only_hides_a_number() -> None:
+    order = OrderId("4111a1111b1111c1111")  # let in before disguises were looked for
+    validate(dataclasses.replace(VOID, order_id=order, payment_id=payment_id(order, OpId("op_1"))))

@@ -60,3 +60,26 @@ def test_ledger_starts_anew_when_a_partition_is_reset() -> None:
     assert ledger.committable("p") is None
     ledger.note_fetched("p", [5])
     assert ledger.note_arrival("p", 5)
+
+
+def test_ledger_commits_past_markers_when_everything_before_them_is_done() -> None:
+    ledger: OffsetLedger[str] = OffsetLedger()
+    ledger.note_fetched("p", [5, 6])
+    ledger.note_read_to("p", 9)  # 7 and 8 are no records
+    assert ledger.committable("p") is None
+    assert ledger.note_arrival("p", 5)
+    assert ledger.note_arrival("p", 6)
+    ledger.note_done("p", 5)
+    assert ledger.committable("p") == 6
+    ledger.note_done("p", 6)
+    assert ledger.committable("p") == 9
+    ledger.note_fetched("p", [9])
+    assert ledger.committable("p") == 7  # what is committed already stays: no commit goes back
+
+
+def test_ledger_commits_where_it_has_read_to_when_there_was_no_record_at_all() -> None:
+    ledger: OffsetLedger[str] = OffsetLedger()
+    ledger.note_read_to("p", 0)
+    assert ledger.committable("p") is None
+    ledger.note_read_to("p", 4)
+    assert ledger.committable("p") == 4

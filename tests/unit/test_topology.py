@@ -6,12 +6,17 @@ import yaml
 
 from schemas import topics
 from schemas.topics import CATALOGUE, Cleanup
-from streams import bootstrap
+from streams.cli import programs
+from streams.cli.topology import RIGHTS_END, RIGHTS_START
 from streams.kafka.worker import build_worker
+from streams.operator_tools.rights import OPERATOR, PRODUCER, all_rights, as_markdown
 from streams.settings import Settings, variables
 from streams.topology import COMPONENTS, GROUPS, ORDERS, SOURCE_TOPICS
+from tests.support.command_line import json_of, run_command
 
-COMPOSE = Path(__file__).parents[2] / "docker-compose.yml"
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.yml"
+OPERATIONS = ROOT / "docs" / "operations.md"
 
 
 def test_every_topic_of_the_catalogue_is_written_and_read_by_somebody_when_the_page_is_read() -> None:
@@ -44,8 +49,9 @@ def test_settings_groups_exist_and_each_is_somebodys_when_the_page_is_read() -> 
     assert http_port == COMPONENTS["ingress"].http_port
 
 
-def test_programs_are_the_components_when_they_are_composed() -> None:
-    assert set(bootstrap.COMPONENTS) | {"ingress"} == set(COMPONENTS)
+def test_programs_that_speak_to_the_log_are_the_components_when_the_command_line_names_them() -> None:
+    assert list(programs.COMPONENTS) == list(COMPONENTS)
+    assert {name for name, each in COMPONENTS.items() if each.group is None} == programs.WITHOUT_GROUP
 
 
 def test_compose_has_a_service_for_each_component_and_opens_its_port_when_it_is_read() -> None:
@@ -68,3 +74,41 @@ async def test_faust_names_the_changelogs_as_the_page_does_when_a_worker_is_buil
     )
     assert {table.changelog_topic_name for table in worker.app.tables.values()} == set(ORDERS.changelogs)
     assert worker.app.conf.id == ORDERS.group
+
+
+def test_operations_holds_the_generated_table_of_rights() -> None:
+    text = OPERATIONS.read_text(encoding="utf-8")
+    assert RIGHTS_START in text
+    table = text.partition(RIGHTS_START)[2].partition(RIGHTS_END)[0].strip()
+    assert table == as_markdown(all_rights()), (
+        "run `payment-engine topology -o markdown` and put it between the markers of docs/operations.md"
+    )
+
+
+def test_only_those_who_may_can_write_to_each_topic_when_the_rights_are_read() -> None:
+    writers: dict[str, set[str]] = {}
+    for right in all_rights():
+        if right.resource == "topic" and "Write" in right.operations and not right.prefixed:
+            for name in right.names:
+                writers.setdefault(name, set()).add(right.principal)
+    assert set(writers) == {each.name for each in CATALOGUE}
+    assert writers[topics.COMMANDS] == {"User:payment-engine-ingress", PRODUCER, OPERATOR}
+    for each in COMPONENTS.values():
+        for changelog in each.changelogs:
+            assert writers[changelog] == {each.principal}
+
+
+def test_commands_of_kafka_acls_name_every_right_when_they_are_printed() -> None:
+    lines = run_command("topology", "-o", "acls").stdout.splitlines()
+    assert len(lines) == len(all_rights())
+    wanted = f"--allow-principal {PRODUCER} --operation Write --topic {topics.COMMANDS}"
+    assert [line for line in lines if line.endswith(wanted)]
+    assert all(line.startswith('kafka-acls.sh --bootstrap-server "$BOOTSTRAP_SERVERS" --add ') for line in lines)
+
+
+def test_topology_names_every_component_when_it_is_printed() -> None:
+    printed = json_of(run_command("topology", "-o", "json"))
+    assert [each["component"] for each in printed] == list(COMPONENTS)
+    assert [each["reads"] for each in printed] == [list(each.source_topics) for each in COMPONENTS.values()]
+    text = run_command("topology").stdout
+    assert all(name in text for each in COMPONENTS.values() for name in (*each.reads, *each.writes, each.principal))

@@ -123,7 +123,7 @@ async def poison(stage: Stage) -> None:
     stage.act("produce", f"{len(POISON)} bytes that are no CloudEvent to payments.commands.v1, key {POISONED}")
     await stage.desk.append_raw(POISONED, POISON)
     letters = await stage.letters_when(POISONED, bool, "there")
-    stage.require([each.reason for each in letters] == [DeadLetterReason.UNKNOWN_CONTENT_TYPE], "not one such letter")
+    stage.require([each.reason for each in letters] == [DeadLetterReason.NOT_CLOUD_EVENT], "not one such letter")
     expect = Expected(status=201, says={"status": "captured"})
     await stage.pay(POISONED, key="demo-neighbour", amount=700, expect=expect)
     stage.act("dlq discard", "a redrive would only kill it again: nothing is wrong with the engine")

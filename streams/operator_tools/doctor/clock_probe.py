@@ -14,16 +14,16 @@ from streams.kafka_clients.connection import KafkaConnection
 from streams.operator_tools.doctor.clock_check import judge_probe
 from streams.operator_tools.doctor.findings import Finding
 from streams.operator_tools.errors import UnreachableError
+from streams.operator_tools.rights import PROBE_TOPICS
 
 TIMEOUT_S = 10.0
 PROBES = 2
-TOPIC_PREFIX = "payment-engine-doctor-"
 
 
 def probe_clock(connection: KafkaConnection, *, clock_ms: Callable[[], int]) -> Finding:
     """Return how far the broker's clock is from this one. Raises: UnreachableError when the probe cannot be written."""
     admin = AdminClient(connection.confluent_options())
-    topic = f"{TOPIC_PREFIX}{uuid.uuid4().hex}"
+    topic = f"{PROBE_TOPICS}{uuid.uuid4().hex}"
     wanted = NewTopic(
         topic, num_partitions=1, config={"message.timestamp.type": "LogAppendTime", "retention.ms": "60000"}
     )

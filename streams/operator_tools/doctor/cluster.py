@@ -1,7 +1,9 @@
 """What the doctor knows of a cluster: brokers, topics, groups. Gathered by `cluster_facts`, judged by the checks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from streams.kafka_clients.backlog import Backlog
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,8 @@ class GroupState:
     members: int
     lag: Mapping[str, int]  # topic -> records not yet committed, over its partitions
     behind_by: Mapping[str, int]  # topic -> records of the worst partition
+    oldest_ms: Mapping[str, int] = field(default_factory=dict)  # topic -> when its oldest unread record was appended
+    lost: tuple[Backlog, ...] = ()  # partitions of which records were deleted unread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

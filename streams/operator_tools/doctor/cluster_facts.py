@@ -4,7 +4,7 @@ Every question has a time-out. What a broker will not tell (no authorization, an
 checks say less; a cluster that does not describe itself at all is `UnreachableError`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
@@ -18,9 +18,11 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
     ResourceType,
 )
 
+from schemas.misconfigured import MisconfiguredError
 from schemas.topics import CATALOGUE
+from streams.kafka_clients.backlog import backlog_of, oldest_unread_ms
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.log_offsets import Place, committed_offsets, end_offsets
+from streams.kafka_clients.errors import RetryableError
 from streams.operator_tools.doctor.cluster import ClusterState, GroupState, TopicState
 from streams.operator_tools.errors import UnreachableError
 
@@ -80,35 +82,29 @@ def gather_groups(
     described = _answered(admin.describe_consumer_groups(list(groups), request_timeout=TIMEOUT_S).items())
     told: dict[str, GroupState] = {}
     for name, group in described.items():
-        places = list(_places_of(cluster, groups[name]))
-        ends = end_offsets(admin, places, timeout_s=TIMEOUT_S)
-        if len(ends) < len(places):
-            continue  # what has no known end is not therefore read to its end
         try:
-            told[name] = _group_state(connection, group, ends)
-        except KafkaException:
-            continue
+            told[name] = _group_state(connection, group, [each for each in groups[name] if each in cluster.topics])
+        except (RetryableError, MisconfiguredError):
+            continue  # what has no known end is not therefore read to its end
     return told
 
 
-def _places_of(cluster: ClusterState, topics: Iterable[str]) -> Iterator[Place]:
-    for name in topics:
-        if name in cluster.topics:
-            yield from ((name, partition) for partition in range(cluster.topics[name].partitions))
-
-
-def _group_state(connection: KafkaConnection, group: ConsumerGroupDescription, ends: Mapping[Place, int]) -> GroupState:
-    committed = committed_offsets(connection, group.group_id, ends, timeout_s=TIMEOUT_S)
+def _group_state(connection: KafkaConnection, group: ConsumerGroupDescription, topics: Iterable[str]) -> GroupState:
+    backlog = backlog_of(connection, group.group_id, topics)
     lag: dict[str, int] = {}
     worst: dict[str, int] = {}
-    for (topic, partition), end in ends.items():
-        # A place that was never committed is read from its beginning: everything in it is yet to come.
-        behind = max(0, end - committed.get((topic, partition), 0))
-        lag[topic] = lag.get(topic, 0) + behind
-        worst[topic] = max(worst.get(topic, 0), behind)
+    for each in backlog:
+        lag[each.topic] = lag.get(each.topic, 0) + each.unread
+        worst[each.topic] = max(worst.get(each.topic, 0), each.unread)
     state = group.state
-    named = state.name if isinstance(state, ConsumerGroupState) else str(state)
-    return GroupState(state=named, members=len(group.members), lag=lag, behind_by=worst)
+    return GroupState(
+        state=state.name if isinstance(state, ConsumerGroupState) else str(state),
+        members=len(group.members),
+        lag=lag,
+        behind_by=worst,
+        oldest_ms=oldest_unread_ms(connection, group.group_id, backlog),
+        lost=tuple(each for each in backlog if each.lost),
+    )
 
 
 def _answered(answers: Iterable[tuple[Any, "Future[Any]"]]) -> dict[Any, Any]:

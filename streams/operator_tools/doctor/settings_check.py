@@ -9,8 +9,6 @@ from streams.operator_tools.doctor.findings import Finding, Subject, failure, ok
 from streams.settings import Settings, accounts_with_webhook_secrets, names_of, variable_of
 
 PRODUCTION_COPIES = 3
-MIN_HEARTBEATS_PER_SESSION = 3
-"""Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
 
 
 def judge(settings: Settings) -> Iterator[Finding]:
@@ -21,30 +19,12 @@ def judge(settings: Settings) -> Iterator[Finding]:
 
 def _kafka(settings: Settings) -> Iterator[Finding]:
     kafka = settings.kafka
-    if kafka.min_insync_replicas > kafka.replication_factor:
-        yield failure(
-            Subject.SETTINGS,
-            f"min_insync_replicas {kafka.min_insync_replicas} is above replication_factor {kafka.replication_factor}",
-            why="No write with acks=all can ever succeed.",
-            fix="Set PAYMENT_ENGINE_KAFKA_MIN_INSYNC_REPLICAS to replication_factor - 1, that is 2 in production.",
-        )
-    elif kafka.min_insync_replicas == kafka.replication_factor > 1:
+    if kafka.min_insync_replicas == kafka.replication_factor > 1:
         yield warning(
             Subject.SETTINGS,
             f"min_insync_replicas equals replication_factor ({kafka.replication_factor})",
             why="When one broker is down, every write is refused.",
             fix="Set PAYMENT_ENGINE_KAFKA_MIN_INSYNC_REPLICAS one lower.",
-        )
-    if kafka.security_protocol.startswith("SASL") and None in {
-        kafka.sasl_mechanism,
-        kafka.sasl_username,
-        kafka.sasl_password,
-    }:
-        yield failure(
-            Subject.SETTINGS,
-            f"security_protocol is {kafka.security_protocol}, but mechanism, user or password is missing",
-            why="The broker refuses the connection.",
-            fix="Set PAYMENT_ENGINE_KAFKA_SASL_MECHANISM, _SASL_USERNAME and _SASL_PASSWORD.",
         )
     if kafka.security_protocol == "SASL_PLAINTEXT":
         yield warning(
@@ -56,14 +36,6 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
 
 
 def _workers(settings: Settings) -> Iterator[Finding]:
-    stream = settings.stream
-    if stream.heartbeat_interval_s * MIN_HEARTBEATS_PER_SESSION > stream.session_timeout_s:
-        yield warning(
-            Subject.SETTINGS,
-            f"a heartbeat every {stream.heartbeat_interval_s:g} s in a session of {stream.session_timeout_s:g} s",
-            why="One late heartbeat makes the group take the worker's partitions away.",
-            fix="Set PAYMENT_ENGINE_STREAM_HEARTBEAT_INTERVAL_S to a third of the session or less.",
-        )
     if settings.executor.drain_timeout_s < settings.executor.call_timeout_s:
         yield warning(
             Subject.SETTINGS,

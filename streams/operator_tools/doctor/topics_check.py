@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from schemas.topics import CATALOGUE, TIMESTAMP_TYPE, Cleanup, PartitionRule, Topic
+from streams.kafka_clients.admin import KEEP_ALL
 from streams.operator_tools.doctor.cluster import ClusterState, TopicState
 from streams.operator_tools.doctor.findings import Finding, Subject, failure, ok, warning
 from streams.settings import KafkaSettings
@@ -28,6 +29,16 @@ def judge(cluster: ClusterState, settings: KafkaSettings) -> Iterator[Finding]:
         if state is not None:
             found += _judge_one(topic, state, settings)
     yield from found or [ok(Subject.TOPICS, f"all {len(CATALOGUE)} topics are as the catalogue has them")]
+
+
+def kept_ms(cluster: ClusterState) -> Mapping[str, int]:
+    """Return how long each topic keeps its records, as the cluster says, else the catalogue; without for ever."""
+    kept = {
+        topic.name: int(cluster.topics[topic.name].settings.get("retention.ms", topic.retention_ms or KEEP_ALL))
+        for topic in CATALOGUE
+        if topic.name in cluster.topics and topic.cleanup is Cleanup.DELETE
+    }
+    return {name: each for name, each in kept.items() if each != KEEP_ALL}
 
 
 def _judge_one(topic: Topic, state: TopicState, settings: KafkaSettings) -> Iterator[Finding]:
@@ -102,6 +113,14 @@ def _cleanup(topic: Topic, told: Mapping[str, str]) -> Iterator[Finding]:
             Subject.TOPICS, f"{topic.name}: cleanup.policy is {policy}, not {topic.cleanup.value}", why=why, fix=_APPLY
         )
         return
+    size = told.get("retention.bytes", str(KEEP_ALL))
+    if size != str(KEEP_ALL):
+        yield warning(
+            Subject.TOPICS,
+            f"{topic.name} keeps {size} bytes of each partition",
+            why="On a busy day that is less than its retention, and records are deleted that nobody has read.",
+            fix=_APPLY,
+        )
     kept = told.get("retention.ms")
     if topic.retention_ms is not None and kept is not None and 0 <= int(kept) < topic.retention_ms:
         yield warning(
