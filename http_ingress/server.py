@@ -1,6 +1,6 @@
 """Serves the application: the socket, the limits of connections, and the orderly stop.
 
-Called by `http_ingress.__main__`, and by the tests in the same way. The order of a start: replies are read before HTTP
+Called by `http_ingress.program`, and by the tests in the same way. The order of a start: replies are read before HTTP
 opens, so that the first command can be answered. The order of a stop: no new requests, those that wait get
 DRAIN_TIMEOUT_S for their answers, the rest is told 202 (their commands are durable), then everything is closed.
 """
@@ -27,6 +27,7 @@ from http_ingress.limits import (
 )
 from http_ingress.representation.answers import of_error
 from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError
+from schemas.misconfigured import MisconfiguredError
 
 _log = structlog.get_logger(__name__)
 _BAD_REQUEST: Final = 400
@@ -71,6 +72,28 @@ class _Runner(web.AppRunner):
         return made
 
 
+def reserve_address(host: str, port: int) -> socket.socket:
+    """Return a socket that holds this address and does not listen yet; close it. Port 0 takes a free one.
+
+    Raises:
+        MisconfiguredError: The address cannot be had: taken, not of this machine, or no address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
+        raise MisconfiguredError(f"PAYMENT_ENGINE_HTTP_HOST: is no address ({error})") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise MisconfiguredError(
+            f"PAYMENT_ENGINE_HTTP_HOST and PAYMENT_ENGINE_HTTP_PORT: {host}:{port} cannot be had ({error.strerror})"
+        ) from error
+    return listener
+
+
 class HttpServer:
     """One instance, serving."""
 
@@ -90,9 +113,9 @@ class HttpServer:
         self._sites: list[web.BaseSite] = []
 
     async def start(self, *, host: str, port: int) -> int:
-        """Listen. Returns the port. Raises: OSError when the address cannot be had."""
+        """Listen. Returns the port. Raises: MisconfiguredError when the address cannot be had."""
         await self._runner.setup()
-        listener = socket.create_server((host, port), backlog=MAX_BACKLOG, reuse_port=False)
+        listener = reserve_address(host, port)
         site = web.SockSite(self._runner, listener, backlog=MAX_BACKLOG)
         await site.start()
         self._sites.append(site)

@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from streams.cli.terminal import ExitCode
+from streams.cli.exits import ExitCode
 from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
 from tests.support.waiting import until_async
 
