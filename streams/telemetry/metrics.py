@@ -44,17 +44,20 @@ MetricName = Literal[
     "input_lag_ms",
     "executor_calls",
     "executor_call_ms",
-    "executor_calls_in_flight",
     "executor_calls_joined",
     "executor_answers_repeated",
     "executor_calls_beyond_memory",
-    "executor_requests_let_go",
     "executor_calls_past_key_window",
-    "executor_calls_abandoned",
     "executor_unexpected_errors",
-    "executor_results_retried",
-    "executor_commits_failed",
-    "executor_partitions",
+    "worker_records_in_flight",
+    "worker_records_let_go",
+    "worker_records_retried",
+    "worker_records_abandoned",
+    "worker_destination_busy",
+    "worker_appends_retried",
+    "worker_commits_failed",
+    "worker_polls_failed",
+    "worker_partitions",
     "log_appends",
     "log_appends_in_flight",
     "log_append_ms",
@@ -96,7 +99,6 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         "input_lag_ms": _spec("histogram", "ms", "From a record's append to its decision.", "topic"),
         "executor_calls": _spec("counter", "{call}", "Gateway calls that ended.", "gateway", "kind", "outcome"),
         "executor_call_ms": _spec("histogram", "ms", "How long a gateway call took.", "gateway", "kind"),
-        "executor_calls_in_flight": _spec("up_down", "{call}", "Requests taken and not yet done."),
         "executor_calls_joined": _spec(
             "counter", "{call}", "Duplicates that joined the call under way.", "gateway", "kind"
         ),
@@ -110,13 +112,9 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "gateway",
             "kind",
         ),
-        "executor_requests_let_go": _spec(
-            "counter", "{call}", "Requests not begun, since their partition was given away or the worker was frozen."
-        ),
         "executor_calls_past_key_window": _spec(
             "counter", "{call}", "Requests too old to be sent again; answered by an inquiry.", "gateway", "kind"
         ),
-        "executor_calls_abandoned": _spec("counter", "{call}", "Calls that a bounded drain did not wait out."),
         "executor_unexpected_errors": _spec(
             "counter",
             "{error}",
@@ -124,15 +122,32 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "gateway",
             "kind",
         ),
-        "executor_results_retried": _spec(
-            "counter", "{record}", "Appends of a result or dead letter tried again.", "topic"
+        "worker_records_in_flight": _spec("gauge", "{record}", "Records taken and not yet done.", "component"),
+        "worker_records_let_go": _spec(
+            "counter",
+            "{record}",
+            "Records not begun, since their partition was given away or the worker was frozen.",
+            "component",
         ),
-        "executor_commits_failed": _spec(
-            "counter", "{commit}", "Offset commits refused, say after a rebalance.", "error"
+        "worker_records_retried": _spec(
+            "counter", "{record}", "Records that are handed over again after a while.", "component"
         ),
-        "executor_partitions": _spec(
-            "gauge", "{partition}", "Partitions of gateway.requests.v1 that this worker owns."
+        "worker_records_abandoned": _spec(
+            "counter", "{record}", "Records that a bounded drain did not wait out.", "component"
         ),
+        "worker_destination_busy": _spec(
+            "counter", "{record}", "Records that found their destination busy: nothing is taken in.", "component"
+        ),
+        "worker_appends_retried": _spec(
+            "counter", "{record}", "Appends of a result or dead letter tried again.", "component", "topic"
+        ),
+        "worker_commits_failed": _spec(
+            "counter", "{commit}", "Offset commits refused, say after a rebalance.", "component", "error"
+        ),
+        "worker_polls_failed": _spec(
+            "counter", "{poll}", "Polls that failed and are tried again.", "component", "error"
+        ),
+        "worker_partitions": _spec("gauge", "{partition}", "Partitions that this worker owns.", "component"),
         "log_appends": _spec("counter", "{record}", "Records appended, and those that were not.", "topic", "result"),
         "log_appends_in_flight": _spec("up_down", "{record}", "Appends that the broker has not yet acknowledged."),
         "log_append_ms": _spec("histogram", "ms", "From append to acknowledgement.", "topic"),
