@@ -14,8 +14,8 @@ from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import Outcome
-from streams.executor.answers import PastResult, PastResults
 from streams.executor.options import ExecutorOptions
+from streams.executor.past_results import PastResult, PastResults
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import LogError
@@ -71,7 +71,7 @@ class Scene:
             {GATEWAY: gateway},
             ExecutorOptions(**settings),  # type: ignore[arg-type]  # each test names real options
             clock_ms=lambda: NOW_MS + 1,
-            consumer=self.consumer,
+            build_consumer=lambda _connection, _options: self.consumer,
             writer=self.writer,
             read_past=self.read_past,
             clock_s=lambda: time.monotonic() + self.skipped_s,

@@ -9,9 +9,9 @@ from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.gateway import GatewayCallRequested
 from schemas.schema_ids import SchemaIds, Wait, newest_schemas, packaged_schemas, packaged_writers
 from schemas.vocabulary import DeadLetterReason, Outcome
-from streams.executor import handling
 from streams.kafka_clients import dead_letters
 from streams.kafka_clients.errors import RejectedError, RetryableError
+from streams.log_worker import options
 from tests.support.executor_scene import (
     FIRST,
     SECOND,
@@ -151,7 +151,7 @@ async def test_worker_makes_a_dead_letter_when_the_record_is_no_request() -> Non
 async def test_worker_tries_again_when_a_result_cannot_be_appended_at_once() -> None:
     scene = Scene(TellableGateway())
     scene.writer.failures = [RetryableError("away", retry_after_s=0.001), RetryableError("away", retry_after_s=0.001)]
-    retried = rise_of("executor_results_retried")
+    retried = rise_of("worker_appends_retried")
     async with started(scene):
         scene.put(FIRST, 0, message_of(request_of(1)))
         await scene.consumer.wait_for_commit(FIRST, 1)
@@ -162,7 +162,7 @@ async def test_worker_tries_again_when_a_result_cannot_be_appended_at_once() -> 
 async def test_worker_stops_and_commits_nothing_when_a_result_cannot_be_appended_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handling, "APPEND_LIMIT_S", 0.0)
+    monkeypatch.setattr(options, "APPEND_LIMIT_S", 0.0)
     scene = Scene(TellableGateway())
     scene.writer.failures = [RetryableError("away")]
     scene.put(FIRST, 0, message_of(request_of(1)))
