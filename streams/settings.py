@@ -324,7 +324,34 @@ class RegistrySettings(_Group):
     url: WebAddress | None = Field(
         default=None, description="Confluent-compatible schema registry. None: the packaged lock file."
     )
-    timeout_s: Seconds = Field(default=10.0, description="Longest wait for the registry, seconds.")
+    timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of the registry, seconds.")
+    start_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=300.0, description="How long a program that starts waits for the registry to answer, seconds."
+    )
+    user: Annotated[str, Field(pattern=r"^[^:]+$")] | None = Field(
+        default=None, description="User of the registry, for basic authentication."
+    )
+    password: SecretStr | None = Field(
+        default=None, validate_default=True, description="Password of that user, needed with one."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token for the registry, instead of a user.")
+    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
+        default=None, description="CA certificates (PEM) that the registry's is checked against. None: the system's."
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _belongs_to_a_user(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if (value is None) != (others.data.get("user") is None):
+            raise ValueError("PAYMENT_ENGINE_REGISTRY_USER and this belong together")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _excludes_a_user(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is not None and others.data.get("user") is not None:
+            raise ValueError("PAYMENT_ENGINE_REGISTRY_USER and this exclude each other")
+        return value
 
 
 class TelemetrySettings(_Group):

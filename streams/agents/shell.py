@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from schemas import topics
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import MessageCodec
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import RefusedError
@@ -62,7 +63,8 @@ class AgentShell:
     def handle(self, event: InputEvent, read: RowReader) -> Step:
         """Return the step for one record.
 
-        Raises: InvariantViolatedError, LocalRowsBrokenError, or our own defect past the limit.
+        Raises: InvariantViolatedError, LocalRowsBrokenError, SchemaAwaitedError (ask again after its wait), or our own
+        defect past the limit.
         """
         step = self._decide(event, read)
         metrics.count("inputs_handled", topic=event.topic)
@@ -81,7 +83,7 @@ class AgentShell:
             step = self._take(event, reading)
         except RefusedError as refusal:
             return self._dead(event, refusal.reason, refusal.detail)
-        except (InvariantViolatedError, LocalRowsBrokenError):
+        except (InvariantViolatedError, LocalRowsBrokenError, SchemaAwaitedError):
             raise
         except Exception as defect:
             self._failures += 1

@@ -25,7 +25,7 @@ from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.start_check import check_start
 from streams.operator_tools.reachability import wait_for_broker
-from streams.operator_tools.schema_files import ids_of
+from streams.operator_tools.schema_files import wait_for_ids
 from streams.settings import Settings, load
 from streams.telemetry import logs
 from streams.telemetry.health import HealthServer, Readiness
@@ -119,7 +119,7 @@ class _Life:
         """Return the component, put together, once a broker and its topics are there; None when told to stop."""
         settings = self._settings
         self._readiness.wait_for("waiting for the registry")
-        ids = await _answer_or_stop(lambda: ids_of(settings.registry), stopping)
+        ids = await _answer_or_stop(lambda: wait_for_ids(settings.registry, say=self._tell), stopping)
         if ids is None:
             return None
         program = self._compose(settings, MessageCodec(ids))

@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
-from streams.executor.answers import ID_HEADER
+from streams.executor.past_results import ID_HEADER
 from streams.executor.results_tail import NOTHING_IS_CERTAIN_MS, ResultsTail
 from streams.kafka.worker import Worker
 from streams.kafka_clients.connection import KafkaConnection

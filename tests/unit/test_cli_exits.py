@@ -68,6 +68,7 @@ TEXTS: Mapping[str, tuple[str, ...]] = {
     "PAYMENT_ENGINE_STREAM_INSTANCE_ID": ("", "a b", "x" * 250, "a/b"),
     "PAYMENT_ENGINE_EXECUTOR_INSTANCE_ID": ("", "a b", "ä"),
     "PAYMENT_ENGINE_HTTP_HOST": ("",),
+    "PAYMENT_ENGINE_REGISTRY_USER": ("", "engine:secret"),
     "PAYMENT_ENGINE_REGISTRY_URL": ("", "schema-registry", "ftp://a", "http://", "http://a:port", "http://a b"),
 }
 """What a text cannot be, where not every text will do."""
