@@ -15,6 +15,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
@@ -284,7 +285,16 @@ class HttpSettings(_Group):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
-    dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
+    dev: bool = Field(
+        default=False,
+        description="Serve without API keys. For development only: it is refused on an address that is not loopback, "
+        "and beside KEYS_FILE.",
+    )
+    dev_off_loopback: bool = Field(
+        default=False,
+        description="Allow DEV on any address: whoever reaches the port acts for every merchant. Only where something "
+        "else keeps strangers out, as Compose does, which publishes the port on 127.0.0.1.",
+    )
     keys_file: Path | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
     )
@@ -297,6 +307,29 @@ class HttpSettings(_Group):
     max_waiting: int = Field(
         default=10_000, ge=1, le=100_000, description="Requests that may wait for a reply at once; then 503."
     )
+
+    def why_dev_is_refused(self) -> str | None:
+        """Return what makes development mode dangerous here, naming the variables; None: nothing, or it is off."""
+        if not self.dev:
+            return None
+        if self.keys_file is not None:
+            return (
+                f"{PREFIX}HTTP_DEV: is on beside {PREFIX}HTTP_KEYS_FILE, and would ask nobody for a key of that file; "
+                "take one of them away"
+            )
+        if not (_is_loopback(self.host) or self.dev_off_loopback):
+            return (
+                f"{PREFIX}HTTP_DEV: is on, and {PREFIX}HTTP_HOST ({self.host}) is not loopback: whoever reaches the port "
+                "could pay in any merchant's name; give a key file, or listen on 127.0.0.1"
+            )
+        return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class HealthSettings(_Group):
