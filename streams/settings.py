@@ -344,8 +344,8 @@ class HealthSettings(_Group):
     )
     port: Port | None = Field(
         default=None,
-        description="Port that they are served on. None: the component's own, which "
-        "`streams/topology.py` names; 0 serves none.",
+        description="Port that they are served on. None: the component's own, as "
+        "`payment-engine topology` shows it; 0 serves none.",
     )
 
 
