@@ -90,4 +90,3 @@ def _http(settings: Settings) -> Iterator[Finding]:
             why="The ingress refuses to start, or refuses every request.",
             fix="Run `payment-engine keys create`, then set PAYMENT_ENGINE_HTTP_KEYS_FILE and _KEYS_PEPPER.",
         )
-
