@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from streams.addresses import addresses_of
 from streams.operator_tools.errors import UnreachableError
 from streams.settings import KafkaSettings
 
