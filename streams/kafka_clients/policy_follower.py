@@ -180,7 +180,7 @@ class PolicyFollower:
                     await self._open()  # reads all of it again: the last record in log order still wins
                 await self._take_some()
             except (KafkaError, TimeoutError, OSError, MisconfiguredError) as error:
-                log.warning("policies_not_read", error=type(error).__name__)
+                log.warning("policies_not_read", error=type(error).__name__, repeats=True)
                 if isinstance(error, ReadingEndedError):
                     await self._close()
                 await asyncio.sleep(RETRY_AFTER_S)

@@ -25,6 +25,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from schemas.card_numbers import holds_card_number
 from schemas.vocabulary import DeadLetterReason
+from streams.telemetry.repeats import RepeatFilter
 
 REDACTED = "[redacted]"
 MAX_VALUE_CHARS = 500
@@ -44,7 +45,7 @@ ALLOWED_FIELDS = frozenset(
         # what happened
         "reason", "code", "error", "error_type", "error_where", "retry", "retry_after_s", "timeout_s", "duration_ms",
         "due_at_ms", "calls", "in_flight", "abandoned", "limit", "count", "attempts", "host", "port", "route", "method",
-        "http_status", "trace_id", "span_id", "signal", "setting", "path", "mode",
+        "http_status", "trace_id", "span_id", "signal", "setting", "path", "mode", "repeats", "repeated",
         # a worker's memory: its tables, their files, what is remembered of results
         "app", "table", "rows", "folder", "age_ms", "local_offset", "results", "wanted_from_ms", "known_from_ms",
     }
@@ -162,6 +163,7 @@ def configure(
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
