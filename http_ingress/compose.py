@@ -1,6 +1,6 @@
 """Puts a real instance together from the settings: the only file here that names concrete parts.
 
-Called by `http_ingress.__main__`. What is started in `IngressProgram.start` is stopped in reverse in `stop`.
+Called by `http_ingress.program`. What is started in `IngressProgram.start` is stopped in reverse in `stop`.
 """
 
 import time
@@ -49,8 +49,8 @@ class IngressProgram:
         """Connect to the log, read replies, then open HTTP. Returns the port.
 
         Raises:
-            FeedLostError, RetryableError, MisconfiguredError: The log cannot be reached or used.
-            OSError: The address cannot be had.
+            FeedLostError, RetryableError: The log cannot be reached.
+            MisconfiguredError: The log cannot be used, or the address cannot be had.
         """
         await self._writer.start()
         await self._pump.start()
@@ -111,7 +111,7 @@ def compose(
         log=KafkaCommandLog(writer=writer, codec=codec),
         waiters=waiters,
         limiter=RateLimiter(requests_per_second=own.requests_per_second),
-        keys=KeyRing(store, pepper=_pepper(http)) if store is not None else None,
+        keys=_key_ring(store, http) if store is not None else None,
         webhooks=webhooks,
         now_ms=wall_clock_ms,
         monotonic_s=time.monotonic,
@@ -127,10 +127,13 @@ def _key_store(http: HttpSettings) -> FileKeyStore | None:
         raise MisconfiguredError(
             "PAYMENT_ENGINE_HTTP_KEYS_FILE: needed, unless PAYMENT_ENGINE_HTTP_DEV says that this is development"
         )
-    return FileKeyStore(http.keys_file, monotonic=time.monotonic, now_ms=wall_clock_ms)
+    try:
+        return FileKeyStore(http.keys_file, monotonic=time.monotonic, now_ms=wall_clock_ms)
+    except MisconfiguredError as error:
+        raise MisconfiguredError(f"PAYMENT_ENGINE_HTTP_KEYS_FILE: {error}") from error
 
 
-def _pepper(http: HttpSettings) -> bytes:
+def _key_ring(store: FileKeyStore, http: HttpSettings) -> KeyRing:
     if http.keys_pepper is None:
         raise MisconfiguredError("PAYMENT_ENGINE_HTTP_KEYS_PEPPER: needed with API keys")
-    return http.keys_pepper.get_secret_value().encode()
+    return KeyRing(store, pepper=http.keys_pepper.get_secret_value().encode())

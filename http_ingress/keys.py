@@ -1,7 +1,7 @@
-"""`python -m http_ingress.keys create ORIGIN`: makes an API key, prints it once and keeps its keyed hash.
+"""`payment-engine keys create ORIGIN`: makes an API key, prints it once and keeps its keyed hash.
 
-Started by `payment-engine keys create`. The key goes to standard output alone, so that it can be piped into a secret
-store; everything else goes to standard error.
+Called by `streams.cli.keys`, which finds it by its name. The key goes to standard output alone, so that it can be piped
+into a secret store; everything else goes to standard error.
 """
 
 import argparse
@@ -19,12 +19,15 @@ from schemas.misconfigured import MisconfiguredError
 from streams import settings
 from streams.settings import HttpSettings
 
-EXIT_MISCONFIGURED: Final = 3
 _PEPPER_BYTES: Final = 32
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program. Returns the exit code."""
+def main(arguments: Sequence[str]) -> None:
+    """Run the command.
+
+    Raises:
+        MisconfiguredError: no key file, no pepper or an unfit one, a file that cannot be written, or no origin's id.
+    """
     parser = argparse.ArgumentParser(prog="payment-engine keys", description="API keys of origins.")
     commands = parser.add_subparsers(dest="command", required=True)
     create = commands.add_parser("create", help="make a key for an origin; it is shown once")
@@ -33,10 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     try:
         sys.stdout.write(f"{_create(chosen.origin, chosen.file, settings.load().http)}\n")
-    except (MisconfiguredError, InvalidIdentifierError, OSError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return EXIT_MISCONFIGURED
-    return 0
+    except (InvalidIdentifierError, OSError) as error:
+        raise MisconfiguredError(str(error)) from error
 
 
 def _create(origin: str, file: Path | None, http: HttpSettings) -> str:
@@ -52,7 +53,3 @@ def _create(origin: str, file: Path | None, http: HttpSettings) -> str:
     append_record(path, record)
     sys.stderr.write(f"key {record.key_id} of {record.origin_id} is in {path}; it is shown only now\n")
     return key
-
-
-if __name__ == "__main__":
-    sys.exit(main())

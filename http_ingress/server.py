@@ -1,19 +1,20 @@
 """Serves the application: the socket, the limits of connections, and the orderly stop.
 
-Called by `http_ingress.__main__`, and by the tests in the same way. The order of a start: replies are read before HTTP
+Called by `http_ingress.program`, and by the tests in the same way. The order of a start: replies are read before HTTP
 opens, so that the first command can be answered. The order of a stop: no new requests, those that wait get
 DRAIN_TIMEOUT_S for their answers, the rest is told 202 (their commands are durable), then everything is closed.
 """
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
-from http_ingress.app import build_app
+from http_ingress.app import SAFE_HEADERS, build_app
 from http_ingress.ingress import Ingress
 from http_ingress.limits import (
     DRAIN_TIMEOUT_S,
@@ -26,10 +27,13 @@ from http_ingress.limits import (
     RELEASED_ANSWER_TIMEOUT_S,
 )
 from http_ingress.representation.answers import of_error
-from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError
+from http_ingress.representation.problems import ProblemCode, ProblemError
+from schemas.misconfigured import MisconfiguredError
 
 _log = structlog.get_logger(__name__)
 _BAD_REQUEST: Final = 400
+_CONTINUE: Final = "100-continue"
+_Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class _Connection(RequestHandler):
@@ -49,10 +53,30 @@ class _Connection(RequestHandler):
             raise ConnectionError("the answer has begun; no other can be sent")
         code = ProblemCode.BAD_REQUEST if status == _BAD_REQUEST else ProblemCode.INTERNAL
         _log.info("request_malformed", http_status=status, error_type=type(exc).__name__)
-        answer = of_error(ProblemError(code))
-        response = web.Response(status=answer.status, body=answer.encoded(), content_type=CONTENT_TYPE)
+        response = _problem_response(ProblemError(code))
         response.force_close()
         return response
+
+
+def _problem_response(problem: ProblemError) -> web.Response:
+    answer = of_error(problem)
+    headers = {**SAFE_HEADERS, **answer.headers, "Content-Type": answer.content_type}
+    return web.Response(status=answer.status, body=answer.encoded(), headers=headers)
+
+
+def _refusing_expectations(handle: _Handle) -> _Handle:
+    """Return the handler of all requests, with a 417 for an expectation that nobody here can meet.
+
+    aiohttp gives one of its own on a path that is none of ours, which quotes what was sent.
+    """
+
+    async def handled(request: web.BaseRequest) -> web.StreamResponse:
+        expectation = request.headers.get("Expect", _CONTINUE)
+        if request.version >= HttpVersion11 and expectation.lower() != _CONTINUE:
+            return _problem_response(ProblemError(ProblemCode.EXPECTATION_FAILED))
+        return await handle(request)
+
+    return handled
 
 
 class _Connections(web.Server):
@@ -68,7 +92,30 @@ class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         made.__class__ = _Connections
+        made.request_handler = _refusing_expectations(made.request_handler)
         return made
+
+
+def reserve_address(host: str, port: int) -> socket.socket:
+    """Return a socket that holds this address and does not listen yet; close it. Port 0 takes a free one.
+
+    Raises:
+        MisconfiguredError: The address cannot be had: taken, not of this machine, or no address.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
+        raise MisconfiguredError(f"PAYMENT_ENGINE_HTTP_HOST: is no address ({error})") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise MisconfiguredError(
+            f"PAYMENT_ENGINE_HTTP_HOST and PAYMENT_ENGINE_HTTP_PORT: {host}:{port} cannot be had ({error.strerror})"
+        ) from error
+    return listener
 
 
 class HttpServer:
@@ -90,9 +137,9 @@ class HttpServer:
         self._sites: list[web.BaseSite] = []
 
     async def start(self, *, host: str, port: int) -> int:
-        """Listen. Returns the port. Raises: OSError when the address cannot be had."""
+        """Listen. Returns the port. Raises: MisconfiguredError when the address cannot be had."""
         await self._runner.setup()
-        listener = socket.create_server((host, port), backlog=MAX_BACKLOG, reuse_port=False)
+        listener = reserve_address(host, port)
         site = web.SockSite(self._runner, listener, backlog=MAX_BACKLOG)
         await site.start()
         self._sites.append(site)

@@ -14,7 +14,7 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 
 from schemas.avro_binary import reader_of, writer_of
-from schemas.decode_errors import DecodeError
+from schemas.decode_errors import DecodeError, SchemaAwaitedError
 from schemas.record_shapes import RECORD_CLASSES, ROW_CLASSES, FieldShape, Record, Row, fields_of, name_of
 from schemas.schema_ids import SchemaIds, WriterSchema, reader_schema
 from schemas.schema_shapes import check_shape
@@ -91,7 +91,8 @@ class AvroCodec:
     def decode(self, cls: type[T], value: bytes) -> T:
         """Return the record, resolved from the schema it was written with to the newest one.
 
-        Raises: DecodeError, and nothing else, whatever the bytes are.
+        Raises: DecodeError, and nothing else, whatever the bytes are. A SchemaAwaitedError says that it may be read in
+        a moment.
         """
         if len(value) > MAX_VALUE_BYTES:
             raise DecodeError(DeadLetterReason.TOO_LARGE, f"the value has more than {MAX_VALUE_BYTES} bytes")
@@ -100,7 +101,7 @@ class AvroCodec:
         schema_id = int.from_bytes(value[1:FRAME_BYTES], "big")
         writer = self._schema_ids.writer(schema_id)
         if writer is None:
-            raise DecodeError(DeadLetterReason.UNKNOWN_SCHEMA, f"nobody here knows schema id {schema_id}")
+            raise self._unknown(schema_id)
         if writer.record != _NAMES[cls]:
             raise DecodeError(DeadLetterReason.UNKNOWN_SCHEMA, f"schema id {schema_id} is not one of {_NAMES[cls]}")
         try:
@@ -111,6 +112,13 @@ class AvroCodec:
         if end != len(value):
             raise DecodeError(DeadLetterReason.UNDECODABLE, "bytes follow the record")
         return cast("T", record)
+
+    def _unknown(self, schema_id: int) -> DecodeError:
+        detail = f"nobody here knows schema id {schema_id}"
+        wait = self._schema_ids.ask(schema_id)
+        return (
+            DecodeError(DeadLetterReason.UNKNOWN_SCHEMA, detail) if wait is None else SchemaAwaitedError(detail, wait)
+        )
 
 
 def _resolved(cls: type, writer: WriterSchema, value: bytes) -> tuple[object, int]:

@@ -1,14 +1,14 @@
 """Which id stands for which version of which schema, in both directions.
 
 Every message carries the id of its writer's schema (Confluent framing). The ids come from the packaged lock file
-(`schemas/avro/ids.json`) or from a registry (`schemas.schema_registry`); both end in the same frozen table, made before
-the first message, so that no message ever waits for a registry. Called by the Avro codec, by `schemas check` and
-`schemas register`.
+(`schemas/avro/ids.json`) or from a registry (`schemas.schema_registry`); both end in the same table, made before the
+first message. What a registry learns later is asked for when it is first met (`schemas.late_schemas`). Called by the
+Avro codec, by `schemas check` and `schemas register`.
 """
 
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
@@ -88,13 +88,28 @@ def parse(text: str) -> AvroSchema:
     return cast("AvroSchema", fastavro.parse_schema(json.loads(text), named_schemas={}))
 
 
-class SchemaIds:
-    """A frozen two-way table of schema ids."""
+Wait: TypeAlias = Callable[[], Awaitable[None]]
+"""Returns when an answer is there, or has had its time. Never raises."""
+Ask: TypeAlias = Callable[[int], Wait | None]
+"""Asks for a schema id that nobody knows; None: it is not asked for, now or again."""
 
-    def __init__(self, *, own_ids: Mapping[str, int], writers: Mapping[int, WriterSchema]) -> None:
-        """`own_ids`: record name -> id that this program writes; `writers`: every id that it can read."""
+
+class SchemaIds:
+    """A two-way table of schema ids. What it knows never changes; it may learn more ids to read."""
+
+    def __init__(
+        self, *, own_ids: Mapping[str, int], writers: Mapping[int, WriterSchema], ask: Ask = lambda _schema_id: None
+    ) -> None:
+        """Make the table.
+
+        Args:
+            own_ids: record name -> id that this program writes.
+            writers: every id that it can read. It may grow while it is used, from any thread.
+            ask: called for an id that `writers` does not hold.
+        """
         self._own_ids = dict(own_ids)
-        self._writers = dict(writers)
+        self._writers = writers
+        self.ask = ask
 
     @classmethod
     def packaged(cls) -> "SchemaIds":

@@ -1,17 +1,16 @@
-"""The composition root: settings in, running components out. The only file of `streams` that names concrete adapters.
+"""The composition root: settings in, components out. The only file of `streams` that names concrete adapters.
 
-Called by the CLI, one function a component; each runs until it is told to stop (SIGTERM, SIGINT) or fails, prints
-`READY <component>` once it serves, and returns only when everything it started has stopped.
+Called by `streams.cli.programs`, one class a component. Made, it has judged its settings and opened nothing. It runs
+inside `streams.cli.program`, until that tells it to stop or something fails, and returns only when everything that it
+started has stopped.
 """
 
 import asyncio
 import contextlib
-import signal
-import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
-import structlog
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.policy import ANY_ORIGIN, Capable, default_policy
@@ -22,7 +21,6 @@ from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.records.timers import OpenTimer
-from schemas.schema_ids import SchemaIds
 from streams import topology
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
@@ -32,42 +30,19 @@ from streams.agents.timers import TimerClock, TimerHeap
 from streams.domain.limits import Rules
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
-from streams.kafka.step import InputEvent, RowReader, Step, TableRow
+from streams.kafka.step import TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
-from streams.kafka_clients.admin import sizes_of
 from streams.kafka_clients.connection import connection_of
-from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
-from streams.kafka_clients.start_check import check_start
 from streams.settings import Settings, names_of
-from streams.telemetry import logs, metrics
-from streams.telemetry.health import HealthServer, Readiness
+from streams.telemetry import metrics
+
+if TYPE_CHECKING:
+    from streams.kafka.worker import Worker
 
 DAY_MS = 24 * 3_600_000
-
-CHECK_AGAIN_S = 2.0
-"""Between two looks at a cluster that does not tell whether a component may start."""
-
-log = structlog.get_logger(__name__)
-
-
-def codec_of(settings: Settings) -> MessageCodec:
-    """Return the codec, with schema ids from the registry when one is configured, else from the packaged lock file.
-
-    Raises:
-        MisconfiguredError: the registry does not answer, or does not know a schema that this program writes.
-    """
-    if settings.registry.url is None:
-        return MessageCodec(SchemaIds.packaged())
-    from schemas import schema_registry  # its client is an HTTP stack that most deployments never load
-
-    try:
-        client = schema_registry.connect(settings.registry.url, timeout_s=settings.registry.timeout_s)
-        return MessageCodec(schema_registry.look_up(client))
-    except schema_registry.RegistryError as error:
-        raise MisconfiguredError(f"schema registry: {error}") from error
 
 
 def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayName, Gateway]:
@@ -91,6 +66,8 @@ def worker_settings_of(settings: Settings, component: topology.Component) -> Wor
             username=kafka.sasl_username,
             password=kafka.sasl_password.get_secret_value(),
         )
+    if stream.state_dir is not None:
+        _require_usable(stream.state_dir)
     return WorkerSettings(
         client_id=component.client_id,
         data_dir=stream.state_dir,
@@ -103,6 +80,18 @@ def worker_settings_of(settings: Settings, component: topology.Component) -> Wor
         ssl_context=connection.ssl_context(),
         sasl=login,
     )
+
+
+def _require_usable(folder: Path) -> None:
+    """Return if the tables can be kept there. Raises: MisconfiguredError: the folder cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise MisconfiguredError(
+            f"PAYMENT_ENGINE_STREAM_STATE_DIR: tables cannot be kept in {folder} ({error.strerror})"
+        ) from error
 
 
 def rules_of(settings: Settings, gateways: Mapping[GatewayName, Capable]) -> Rules:
@@ -126,119 +115,177 @@ def policies_from(follower: PolicyFollower, gateways: tuple[GatewayName, ...]) -
     return current
 
 
-async def run_orders(settings: Settings, readiness: Readiness) -> None:
-    """Run one worker of the orders app."""
-    codec = await asyncio.to_thread(codec_of, settings)
-    connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
-    gateways = specs_of(settings.accounts)
-    rules = rules_of(settings, gateways)
-    from streams.kafka.worker import build_worker  # Faust: half a second that the ingress need not wait for
+class OrdersProgram:
+    """One worker of the orders app: agent, timers, sweep. Satisfies `streams.cli.program.Program`."""
 
-    heap = TimerHeap()
-    metrics.watch("timers_open", lambda: len(heap))
-    writer = LogWriter(connection)
-    log_clock = LogClock()
-    clock = TimerClock(heap, codec=codec, log_writer=writer, clock=log_clock)
-    follower = PolicyFollower(connection, codec)
-    agent = orders_agent.OrdersAgent(
-        codec,
-        partitions=settings.kafka.partitions,
-        policies=policies_from(follower, names_of(settings.gateway.default_gateways)),
-        gateways=gateways,
-        timers=heap,
-        rules=rules,
-    )
+    def __init__(self, settings: Settings, codec: MessageCodec) -> None:
+        """Put it together. Raises: MisconfiguredError."""
+        self._settings = settings
+        self._codec = codec
+        self._gateways = specs_of(settings.accounts)
+        self._rules = rules_of(settings, self._gateways)
+        self._worker_settings = worker_settings_of(settings, topology.ORDERS)
+        connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
+        self._writer = LogWriter(connection)
+        self._follower = PolicyFollower(connection, codec)
+        self._log_clock = LogClock()
+        self._timers = TimerHeap()
+        metrics.watch("timers_open", lambda: len(self._timers))
+        self._timer_clock = TimerClock(self._timers, codec=codec, log_writer=self._writer, clock=self._log_clock)
+        self._worker: Worker | None = None
 
-    def take(event: InputEvent, read: RowReader) -> Step:
-        log_clock.saw(event.timestamp_ms)  # a producer's wrong date would only fire timers early, which means nothing
-        return agent.take(event, read)
+    def faults(self) -> tuple[str, ...]:
+        """Return why it takes no input now."""
+        return _faults_of(self._worker)
 
-    def partitions_ready(numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: what is odd is in the metrics."""
+        return ()
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
+        """Work until told to stop. Raises: what crashed the worker or one of its tasks."""
+        from streams.kafka.worker import build_worker  # Faust: half a second that a wrong setting need not wait for
+
+        self._worker = worker = build_worker(
+            app_id=topology.ORDERS.name,
+            bootstrap_servers=self._settings.kafka.bootstrap_servers,
+            source_topics=topology.ORDERS.source_topics,
+            tables=topology.ORDERS.tables,
+            partitions=self._settings.kafka.partitions,
+            handler=self._shell().handle,
+            settings=self._worker_settings,
+            on_partitions_ready=self._load_timers,
+            on_partitions_revoked=self._drop_timers,
+        )
+        sweeper = Sweeper(
+            lambda: worker.live_rows(topology.ORDERS_TABLE),
+            finished_orders(self._codec, self._rules),
+            codec=self._codec,
+            log_writer=self._writer,
+            now_ms=wall_clock_ms,
+            interval_s=self._settings.stream.sweep_interval_s,
+        )
+        async with _started(self._writer), _started(self._follower):
+            await _work(worker, stopping, ready, background=[self._timer_clock.run, sweeper.run])
+
+    def _shell(self) -> AgentShell:
+        agent = orders_agent.OrdersAgent(
+            self._codec,
+            partitions=self._settings.kafka.partitions,
+            policies=policies_from(self._follower, names_of(self._settings.gateway.default_gateways)),
+            gateways=self._gateways,
+            timers=self._timers,
+            rules=self._rules,
+        )
+        return AgentShell(
+            agent.take,
+            codec=self._codec,
+            component=topology.ORDERS.name,
+            accepted=agent.accepted,
+            saw=self._log_clock.saw,  # a producer's wrong date would only fire timers early, which means nothing
+        )
+
+    def _load_timers(self, numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
         found: dict[int, list[OpenTimer]] = {number: [] for number in numbers}
+        assert self._worker is not None, "partitions come to a worker that runs"
         # The timers alone: to go through every order of the table would take seconds before the first input.
-        for row in worker.live_rows(topology.TIMERS_TABLE):
-            found[row.partition].append(codec.decode_row(OpenTimer, row.value))
+        for row in self._worker.live_rows(topology.TIMERS_TABLE):
+            found[row.partition].append(self._codec.decode_row(OpenTimer, row.value))
         for number, timers in found.items():
-            heap.replace(number, timers)
-        clock.wake()
+            self._timers.replace(number, timers)
+        self._timer_clock.wake()
 
-    def partitions_revoked(numbers: frozenset[int]) -> None:
+    def _drop_timers(self, numbers: frozenset[int]) -> None:
         for number in numbers:
-            heap.drop(number)
-
-    worker = build_worker(
-        app_id=topology.ORDERS.name,
-        bootstrap_servers=settings.kafka.bootstrap_servers,
-        source_topics=topology.ORDERS.source_topics,
-        tables=topology.ORDERS.tables,
-        partitions=settings.kafka.partitions,
-        handler=AgentShell(take, codec=codec, component=topology.ORDERS.name, accepted=agent.accepted).handle,
-        settings=worker_settings_of(settings, topology.ORDERS),
-        on_partitions_ready=partitions_ready,
-        on_partitions_revoked=partitions_revoked,
-    )
-    sweeper = Sweeper(
-        lambda: worker.live_rows(topology.ORDERS_TABLE),
-        finished_orders(codec, rules),
-        codec=codec,
-        log_writer=writer,
-        now_ms=wall_clock_ms,
-        interval_s=settings.stream.sweep_interval_s,
-    )
-    async with _started(writer), _started(follower):
-        await _serve(topology.ORDERS.name, worker, readiness, background=[clock.run, sweeper.run])
+            self._timers.drop(number)
 
 
-async def run_claims(settings: Settings, readiness: Readiness) -> None:
-    """Run one worker of the claims app."""
-    codec = await asyncio.to_thread(codec_of, settings)
-    writer = LogWriter(connection_of(settings.kafka, client_id=topology.CLAIMS.client_id))
-    from streams.kafka.worker import build_worker
+class ClaimsProgram:
+    """One worker of the claims app. Satisfies `streams.cli.program.Program`."""
 
-    rules = rules_of(settings, {})
-    agent = claims_agent.ClaimsAgent(codec, partitions=settings.kafka.partitions, rules=rules)
-    worker = build_worker(
-        app_id=topology.CLAIMS.name,
-        bootstrap_servers=settings.kafka.bootstrap_servers,
-        source_topics=topology.CLAIMS.source_topics,
-        tables=topology.CLAIMS.tables,
-        partitions=settings.kafka.partitions,
-        handler=AgentShell(agent.take, codec=codec, component=topology.CLAIMS.name).handle,
-        settings=worker_settings_of(settings, topology.CLAIMS),
-    )
-    sweeper = Sweeper(
-        lambda: worker.live_rows(topology.CLAIMS_TABLE),
-        old_claims(codec, rules),
-        codec=codec,
-        log_writer=writer,
-        now_ms=wall_clock_ms,
-        interval_s=settings.stream.sweep_interval_s,
-    )
-    async with _started(writer):
-        await _serve(topology.CLAIMS.name, worker, readiness, background=[sweeper.run])
+    def __init__(self, settings: Settings, codec: MessageCodec) -> None:
+        """Put it together. Raises: MisconfiguredError."""
+        self._settings = settings
+        self._codec = codec
+        self._rules = rules_of(settings, {})
+        self._worker_settings = worker_settings_of(settings, topology.CLAIMS)
+        self._writer = LogWriter(connection_of(settings.kafka, client_id=topology.CLAIMS.client_id))
+        self._worker: Worker | None = None
+
+    def faults(self) -> tuple[str, ...]:
+        """Return why it takes no input now."""
+        return _faults_of(self._worker)
+
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: what is odd is in the metrics."""
+        return ()
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
+        """Work until told to stop. Raises: what crashed the worker or its sweep."""
+        from streams.kafka.worker import build_worker
+
+        agent = claims_agent.ClaimsAgent(self._codec, partitions=self._settings.kafka.partitions, rules=self._rules)
+        self._worker = worker = build_worker(
+            app_id=topology.CLAIMS.name,
+            bootstrap_servers=self._settings.kafka.bootstrap_servers,
+            source_topics=topology.CLAIMS.source_topics,
+            tables=topology.CLAIMS.tables,
+            partitions=self._settings.kafka.partitions,
+            handler=AgentShell(agent.take, codec=self._codec, component=topology.CLAIMS.name).handle,
+            settings=self._worker_settings,
+        )
+        sweeper = Sweeper(
+            lambda: worker.live_rows(topology.CLAIMS_TABLE),
+            old_claims(self._codec, self._rules),
+            codec=self._codec,
+            log_writer=self._writer,
+            now_ms=wall_clock_ms,
+            interval_s=self._settings.stream.sweep_interval_s,
+        )
+        async with _started(self._writer):
+            await _work(worker, stopping, ready, background=[sweeper.run])
 
 
-async def run_executor(settings: Settings, readiness: Readiness) -> None:
-    """Run one gateway executor."""
-    codec = await asyncio.to_thread(codec_of, settings)
-    options = settings.executor
-    gateways = gateways_of(settings, settings.accounts)  # it verifies no webhooks, so it needs no secret of theirs
-    executor = GatewayExecutor(
-        connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id),
-        codec,
-        gateways,
-        ExecutorOptions(
-            max_calls_in_flight=options.max_calls_in_flight,
-            call_timeout_s=options.call_timeout_s,
-            drain_timeout_s=options.drain_timeout_s,
-            session_timeout_s=options.session_timeout_s,
-            instance_id=options.instance_id,
-        ),
-    )
-    try:
-        await _serve(topology.EXECUTOR.name, executor, readiness)
-    finally:
-        await asyncio.gather(*(gateway.close() for gateway in gateways.values()))
+class ExecutorProgram:
+    """One gateway executor. Satisfies `streams.cli.program.Program`."""
+
+    def __init__(self, settings: Settings, codec: MessageCodec) -> None:
+        """Put it together. Raises: MisconfiguredError."""
+        options = settings.executor
+        self._gateways = gateways_of(
+            settings, settings.accounts
+        )  # it verifies no webhooks: it needs no secret of theirs
+        self._executor = GatewayExecutor(
+            connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id),
+            codec,
+            self._gateways,
+            ExecutorOptions(
+                max_calls_in_flight=options.max_calls_in_flight,
+                call_timeout_s=options.call_timeout_s,
+                drain_timeout_s=options.drain_timeout_s,
+                session_timeout_s=options.session_timeout_s,
+                instance_id=options.instance_id,
+            ),
+        )
+
+    def faults(self) -> tuple[str, ...]:
+        """Return why it makes no call now."""
+        return self._executor.faults()
+
+    def notes(self) -> tuple[str, ...]:
+        """Return nothing: what is odd is in the metrics."""
+        return ()
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
+        """Work until told to stop. Raises: what ended the executor."""
+        try:
+            await _work(self._executor, stopping, ready)
+        finally:
+            await asyncio.gather(*(gateway.close() for gateway in self._gateways.values()))
+
+
+def _faults_of(worker: "Worker | None") -> tuple[str, ...]:
+    return ("starting",) if worker is None else worker.faults()
 
 
 class _Service(Protocol):
@@ -267,44 +314,20 @@ class _Runnable(Protocol):
 
     def request_stop(self) -> None: ...
 
-    def faults(self) -> tuple[str, ...]: ...
 
-
-@contextlib.asynccontextmanager
-async def health_served(settings: Settings, component: topology.Component) -> AsyncIterator[Readiness]:
-    """Serve a component's own port while the body runs, unless it is switched off; what it gives says what is ready.
-
-    Raises: MisconfiguredError: the port cannot be had.
-    """
-    readiness = Readiness("starting")
-    port = component.health_port if settings.health.port is None else settings.health.port
-    if port == 0:
-        yield readiness
-        return
-    server = HealthServer(host=settings.health.host, port=port, faults=readiness.faults, notes=readiness.notes)
-    await server.start()
-    try:
-        yield readiness
-    finally:
-        await server.stop()
-
-
-async def _serve(
-    component: str,
+async def _work(
     worker: _Runnable,
-    readiness: Readiness,
+    stopping: asyncio.Event,
+    ready: Callable[[int], None],
     *,
     background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
-    """Run the worker until a signal; a background task that fails stops it too. Raises: what failed."""
+    """Run the worker until told to stop; a background task that fails stops it too. Raises: what failed."""
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.request_stop)
-    tasks = [loop.create_task(each()) for each in background]
+    tasks = [loop.create_task(each()) for each in (*background, stopping.wait)]
     for task in tasks:
         task.add_done_callback(lambda done: None if done.cancelled() else worker.request_stop())
-    announcer = loop.create_task(_announce(component, worker.ready))
-    readiness.follow(worker.faults)
+    announcer = loop.create_task(_announce(worker, ready))
     try:
         await worker.run()
     finally:
@@ -316,68 +339,6 @@ async def _serve(
             raise each
 
 
-async def _announce(component: str, ready: asyncio.Event) -> None:
-    await ready.wait()
-    log.info("ready", component=component)
-    sys.stdout.write(f"READY {component}\n")
-    sys.stdout.flush()
-
-
-def run(component: str, settings: Settings, *, accept_loss: bool = False) -> None:
-    """Run one component of `COMPONENTS` on its own event loop until it ends.
-
-    Args:
-        component: its name.
-        settings: those of the process.
-        accept_loss: a person has looked at what was deleted unread of its topics; go on from what is left.
-
-    Raises:
-        MisconfiguredError: the cluster is not such that it may start (`check_start`).
-        Exception: what it failed with.
-    """
-    logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_run(topology.COMPONENTS[component], settings, accept_loss=accept_loss))
-
-
-async def _run(component: topology.Component, settings: Settings, *, accept_loss: bool) -> None:
-    async with health_served(settings, component) as readiness:
-        await _check_once_the_cluster_tells(component, settings, accept_loss=accept_loss)
-        await COMPONENTS[component.name](settings, readiness)
-
-
-async def _check_once_the_cluster_tells(
-    component: topology.Component, settings: Settings, *, accept_loss: bool
-) -> None:
-    """Make the start checks; while brokers are away, again and again. Raises: as `check_start`."""
-    connection = connection_of(settings.kafka, client_id=component.client_id)
-    loop = asyncio.get_running_loop()
-    deadline_s = loop.time() + settings.kafka.start_wait_s
-    while True:  # until the deadline
-        try:
-            await asyncio.to_thread(
-                check_start, connection, component, sizes_of(settings.kafka), accept_loss=accept_loss
-            )
-        except RetryableError as error:
-            if loop.time() > deadline_s:
-                raise
-            log.warning("start_waits", error=str(error))
-            await asyncio.sleep(CHECK_AGAIN_S)
-        else:
-            return
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not on every platform
-        return None
-    return uvloop.new_event_loop
-
-
-COMPONENTS: Mapping[str, Callable[[Settings, Readiness], Coroutine[Any, Any, None]]] = {
-    topology.ORDERS.name: run_orders,
-    topology.CLAIMS.name: run_claims,
-    topology.EXECUTOR.name: run_executor,
-}
-"""The components that this file composes. The ingress composes itself: `http_ingress` imports `streams`."""
+async def _announce(worker: _Runnable, ready: Callable[[int], None]) -> None:
+    await worker.ready.wait()
+    ready(0)

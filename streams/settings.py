@@ -11,14 +11,16 @@ account is there as soon as one of its variables is.
 
 import os
 import re
+import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -39,8 +41,64 @@ MAX_SESSION_S = 80.0
 MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+DEFAULT_BROKER_PORT: Final = 9092
+MAX_BROKERS: Final = 32
+MAX_PORT: Final = 65_535
+_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+
+
+def addresses_of(bootstrap_servers: str) -> tuple[tuple[str, int], ...]:
+    """Return the hosts and ports of a list such as `a:9092,[::1]:9093`, in order; a port that is left out is 9092.
+
+    Raises:
+        ValueError: the list names no broker, too many, or something that is not `host:port`.
+    """
+    parts = [part.strip() for part in bootstrap_servers.split(",") if part.strip()]
+    if not 1 <= len(parts) <= MAX_BROKERS:
+        raise ValueError(f"names {len(parts)} brokers, wanted are 1 to {MAX_BROKERS}")
+    return tuple(_address(number, part) for number, part in enumerate(parts, start=1))
+
+
+def _address(number: int, part: str) -> tuple[str, int]:
+    plain = part.rpartition("://")[2]  # the protocol, which Java's documents write here, is a setting of its own
+    host, separator, port = plain.rpartition(":")
+    if not separator or plain.endswith("]"):
+        host, port = plain, str(DEFAULT_BROKER_PORT)
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not (_HOST.fullmatch(host) and port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
+        raise ValueError(f"entry {number} is not host:port")
+    return host, int(port)
+
+
+def _broker_list(text: str) -> str:
+    # Written anew, since not every client takes spaces, an empty entry or a protocol in it.
+    return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses_of(text))
+
+
+def _certificates(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
+    return path
+
+
+def _web_address(text: str) -> str:
+    try:
+        found = urlsplit(text)
+        whole = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
+    except ValueError:
+        whole = False
+    if not whole or re.search(r"\s", text):
+        raise ValueError("is not the address of a web server, such as https://host:8081")
+    return text
+
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
+WebAddress = Annotated[str, AfterValidator(_web_address)]
 
 
 class _Group(BaseSettings):
@@ -54,7 +112,7 @@ class KafkaSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
 
-    bootstrap_servers: str = Field(
+    bootstrap_servers: Annotated[str, AfterValidator(_broker_list)] = Field(
         default="localhost:9092", description="Brokers to start from, `host:port` with commas."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -63,9 +121,13 @@ class KafkaSettings(_Group):
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
         default=None, description="SASL mechanism, with a SASL protocol."
     )
-    sasl_username: str | None = Field(default=None, description="SASL user.")
-    sasl_password: SecretStr | None = Field(default=None, description="SASL password.")
-    ssl_cafile: Path | None = Field(
+    sasl_username: str | None = Field(
+        default=None, validate_default=True, description="SASL user, needed with a SASL protocol."
+    )
+    sasl_password: SecretStr | None = Field(
+        default=None, validate_default=True, description="SASL password, needed with a SASL protocol."
+    )
+    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
         default=None, description="CA certificates (PEM) that the brokers' are checked against."
     )
     partitions: int = Field(
@@ -80,6 +142,19 @@ class KafkaSettings(_Group):
         default=300.0,
         description="Longest wait at a program's start for a broker that answers, seconds; then it ends with code 4.",
     )
+
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _is_there_when_sasl_needs_it(
+        cls, credential: str | SecretStr | None, others: ValidationInfo
+    ) -> str | SecretStr | None:
+        protocol = others.data.get("security_protocol", "")
+        empty = credential is None or not (
+            credential.get_secret_value() if isinstance(credential, SecretStr) else credential
+        )
+        if empty and protocol.startswith("SASL"):
+            raise ValueError(f"needed with SECURITY_PROTOCOL {protocol}")
+        return credential
 
     @field_validator("min_insync_replicas")
     @classmethod
@@ -99,7 +174,7 @@ class StreamSettings(_Group):
         default=None,
         description="Folder of the RocksDB tables. None: tables in memory, recovered from the changelog at start.",
     )
-    instance_id: str | None = Field(
+    instance_id: MemberId | None = Field(
         default=None,
         description="Stable id of this worker (static membership): a restart within the session is no rebalance.",
     )
@@ -163,7 +238,7 @@ class ExecutorSettings(_Group):
     )
     call_timeout_s: Seconds = Field(default=30.0, description="Longest wait for one gateway call, seconds.")
     drain_timeout_s: Seconds = Field(default=35.0, description="Longest wait for calls under way at a stop, seconds.")
-    instance_id: str | None = Field(default=None, description="Stable id of this worker (static membership).")
+    instance_id: MemberId | None = Field(default=None, description="Stable id of this worker (static membership).")
     session_timeout_s: Seconds = Field(
         default=10.0, description="A silent worker loses its partitions after this, seconds."
     )
@@ -207,7 +282,7 @@ class HttpSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
     dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
     keys_file: Path | None = Field(
@@ -236,8 +311,8 @@ class HealthSettings(_Group):
     )
     port: Port | None = Field(
         default=None,
-        description="Port that they are served on. None: the component's own, which "
-        "`streams/topology.py` names; 0 serves none.",
+        description="Port that they are served on. None: the component's own, as "
+        "`payment-engine topology` shows it; 0 serves none.",
     )
 
 
@@ -246,10 +321,37 @@ class RegistrySettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REGISTRY_")
 
-    url: str | None = Field(
+    url: WebAddress | None = Field(
         default=None, description="Confluent-compatible schema registry. None: the packaged lock file."
     )
-    timeout_s: Seconds = Field(default=10.0, description="Longest wait for the registry, seconds.")
+    timeout_s: Seconds = Field(default=10.0, description="Longest wait for one answer of the registry, seconds.")
+    start_wait_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=300.0, description="How long a program that starts waits for the registry to answer, seconds."
+    )
+    user: Annotated[str, Field(pattern=r"^[^:]+$")] | None = Field(
+        default=None, description="User of the registry, for basic authentication."
+    )
+    password: SecretStr | None = Field(
+        default=None, validate_default=True, description="Password of that user, needed with one."
+    )
+    token: SecretStr | None = Field(default=None, description="Bearer token for the registry, instead of a user.")
+    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
+        default=None, description="CA certificates (PEM) that the registry's is checked against. None: the system's."
+    )
+
+    @field_validator("password")
+    @classmethod
+    def _belongs_to_a_user(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if (value is None) != (others.data.get("user") is None):
+            raise ValueError("PAYMENT_ENGINE_REGISTRY_USER and this belong together")
+        return value
+
+    @field_validator("token")
+    @classmethod
+    def _excludes_a_user(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if value is not None and others.data.get("user") is not None:
+            raise ValueError("PAYMENT_ENGINE_REGISTRY_USER and this exclude each other")
+        return value
 
 
 class TelemetrySettings(_Group):

@@ -68,7 +68,7 @@ class ServerSettings:
 class Server:
     """The state of one Mock server, and its handlers."""
 
-    def __init__(self, settings: ServerSettings) -> None:
+    def __init__(self, settings: ServerSettings, stopping: asyncio.Event) -> None:
         self.settings = settings
         self.storage = Storage(settings.ledger)
         self.book = ScenarioBook()
@@ -78,7 +78,7 @@ class Server:
             WebhookTarget(url=settings.webhook_url, secret=settings.webhook_secret),
             gap_ms=settings.delay_ms,
         )
-        self.stopping = asyncio.Event()
+        self.stopping = stopping
         self.action_base = ""  # known once the port is
         self.calls = 0  # requests that should have had an effect, faults included
         self._in_flight: set[str] = set()

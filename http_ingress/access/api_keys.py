@@ -77,7 +77,9 @@ def append_record(path: Path, record: KeyRecord) -> None:
 def check_pepper(pepper: bytes) -> None:
     """Return if the pepper is long enough to be a secret. Raises: MisconfiguredError."""
     if len(pepper) < MIN_PEPPER_BYTES:
-        raise MisconfiguredError(f"the pepper of API keys must have at least {MIN_PEPPER_BYTES} bytes")
+        raise MisconfiguredError(
+            f"PAYMENT_ENGINE_HTTP_KEYS_PEPPER: the pepper of API keys must have at least {MIN_PEPPER_BYTES} bytes"
+        )
 
 
 def _digest(pepper: bytes, key_id: str, secret: str) -> str:

@@ -21,6 +21,7 @@ from http_ingress.representation.answers import settled
 from schemas.identifiers import OriginId
 from schemas.messages import DecodeError, Headers, MessageCodec
 from schemas.records.payments import OperationReplied
+from streams.kafka_clients.errors import RetryableError
 from streams.telemetry import metrics
 
 _SUBJECT: Final = "ce_subject"
@@ -151,7 +152,7 @@ class Waiters:
             waiter.release()
 
 
-class FeedLostError(Exception):
+class FeedLostError(RetryableError):
     """The reply feed cannot be read now; open it again."""
 
 
@@ -232,7 +233,7 @@ class ReplyPump:
                 await self._feed.open()
                 self._live = True
             except FeedLostError as error:
-                _log.warning("reply_feed_not_opened", reason=str(error), attempt=attempt)
+                _log.warning("reply_feed_not_opened", reason=str(error), attempt=attempt, repeats=True)
             except Exception:  # noqa: BLE001 -- as in `_next`
                 _log.exception("reply_feed_not_opened", attempt=attempt)
 

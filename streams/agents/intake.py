@@ -6,6 +6,7 @@ Faust would acknowledge a record that it cannot decode and crash the stream, so 
 from dataclasses import dataclass
 
 from schemas import topics
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import DecodeError, Envelope, MessageCodec, Record
 from schemas.quick_init import quick_init
 from schemas.vocabulary import DeadLetterReason
@@ -40,9 +41,16 @@ class Intake:
         self._partitions = partitions
 
     def decode(self, event: InputEvent) -> Taken:
-        """Return the decoded record, which is one of its topic's. Raises: RefusedError."""
+        """Return the decoded record, which is one of its topic's.
+
+        Raises:
+            RefusedError: It cannot be taken.
+            SchemaAwaitedError: A registry is being asked for its schema: try again after the wait.
+        """
         try:
             envelope, record = self._codec.decode(event.value, event.headers)
+        except SchemaAwaitedError:
+            raise
         except DecodeError as error:
             raise RefusedError(error.reason, error.detail) from error
         if type(record) not in topics.topic(event.topic).records:

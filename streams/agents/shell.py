@@ -11,6 +11,7 @@ from collections.abc import Callable
 import structlog
 
 from schemas import topics
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import MessageCodec
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import RefusedError
@@ -38,6 +39,7 @@ class AgentShell:
         codec: MessageCodec,
         component: str,
         accepted: Callable[[], None] = lambda: None,
+        saw: Callable[[int], None] = lambda _timestamp_ms: None,
         now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         """Wrap an agent.
@@ -47,9 +49,11 @@ class AgentShell:
             codec: The published language, for dead letters.
             component: Whose dead letters they are.
             accepted: Called when the step that `take` has returned is carried out, and not a dead letter instead.
+            saw: Told when the broker dated each record, before it is decided (`LogClock.saw`).
             now_ms: The time, milliseconds since the epoch; for the lag alone.
         """
         self._accepted = accepted
+        self._saw = saw
         self._take = take
         self._codec = codec
         self._component = component
@@ -59,7 +63,8 @@ class AgentShell:
     def handle(self, event: InputEvent, read: RowReader) -> Step:
         """Return the step for one record.
 
-        Raises: InvariantViolatedError, LocalRowsBrokenError, or our own defect past the limit.
+        Raises: InvariantViolatedError, LocalRowsBrokenError, SchemaAwaitedError (ask again after its wait), or our own
+        defect past the limit.
         """
         step = self._decide(event, read)
         metrics.count("inputs_handled", topic=event.topic)
@@ -73,11 +78,12 @@ class AgentShell:
             except Exception as broken:
                 raise LocalRowsBrokenError(f"a row of {table} in partition {event.partition}") from broken
 
+        self._saw(event.timestamp_ms)
         try:
             step = self._take(event, reading)
         except RefusedError as refusal:
             return self._dead(event, refusal.reason, refusal.detail)
-        except (InvariantViolatedError, LocalRowsBrokenError):
+        except (InvariantViolatedError, LocalRowsBrokenError, SchemaAwaitedError):
             raise
         except Exception as defect:
             self._failures += 1

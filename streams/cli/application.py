@@ -33,8 +33,3 @@ def build() -> typer.Typer:
     for name in COMMAND_MODULES:
         import_module(f"streams.cli.{name}").register(app)
     return app
-
-
-def main() -> None:
-    """Run the command line and end the process with its exit code."""
-    build()()

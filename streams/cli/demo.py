@@ -2,7 +2,9 @@
 
 import typer
 
-from streams.cli.terminal import ExitCode, console, expected_failures, fail
+from streams.cli import ended_by_interrupt
+from streams.cli.exits import ExitCode
+from streams.cli.terminal import console, expected_failures
 
 
 def register(app: typer.Typer) -> None:
@@ -12,15 +14,14 @@ def register(app: typer.Typer) -> None:
 
 def demo() -> None:
     """A tour: pay, capture, refund, replay, conflict, dead letters. Exit code 0 when all of it went as told."""
-    with expected_failures():
-        from streams.development.demo.tour import run_tour
-        from streams.development.local_engine import ComponentFailedError
+    with expected_failures(), ended_by_interrupt():
+        from streams.cli.loop import run_until_told
+        from streams.development.demo.tour import play_tour
         from streams.settings import load
 
         load()
-        try:
-            as_told = run_tour(console())
-        except ComponentFailedError as error:
-            fail(str(error), ExitCode.FAILED)
+        as_told = run_until_told(lambda stopping: play_tour(console(), stopping))
+        if as_told is None:
+            raise typer.Exit(int(ExitCode.INTERRUPTED))
         if not as_told:
             raise typer.Exit(int(ExitCode.FAILED))

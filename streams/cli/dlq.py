@@ -13,17 +13,8 @@ import typer
 
 from streams.cli import dlq_options as options
 from streams.cli import dlq_view as view
-from streams.cli.terminal import (
-    ExitCode,
-    Output,
-    OutputOption,
-    error_console,
-    expected_failures,
-    fail,
-    note,
-    print_json,
-    say,
-)
+from streams.cli.exits import ExitCode
+from streams.cli.terminal import Output, OutputOption, error_console, expected_failures, fail, note, print_json, say
 from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.terminal import ExitCode, Output, OutputOption, console, expected_failures, print_json
+from streams.cli.exits import ExitCode
+from streams.cli.terminal import Output, OutputOption, console, expected_failures, print_json
 from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:

@@ -1,11 +1,13 @@
 """`payment-engine keys create`: an API key for an origin. Called by `application`.
 
-The ingress owns keys and how they are hashed, and `streams` never imports it: this process becomes `http_ingress.keys`.
+The ingress owns keys and how they are hashed, and `streams` never imports it: `http_ingress.keys` is found by its name.
 """
+
+from importlib import import_module
 
 import typer
 
-from streams.cli.programs import PASS_ON, become_module
+from streams.cli.programs import PASS_ON
 from streams.cli.terminal import expected_failures
 
 app = typer.Typer(help="API keys of origins.", no_args_is_help=True)
@@ -25,7 +27,4 @@ def _group() -> None:
 def create(context: typer.Context) -> None:
     """Make an API key for an origin: printed once, kept as a keyed hash."""
     with expected_failures():
-        from streams import settings
-
-        settings.load()
-        become_module("http_ingress.keys", ["create", *context.args])
+        import_module("http_ingress.keys").main(["create", *context.args])

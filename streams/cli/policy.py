@@ -5,17 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.terminal import (
-    ExitCode,
-    Output,
-    OutputOption,
-    console,
-    expected_failures,
-    fail,
-    note,
-    print_json,
-    say,
-)
+from streams.cli.exits import ExitCode
+from streams.cli.terminal import Output, OutputOption, console, expected_failures, fail, note, print_json, say
 from streams.cli.times import shown_time
 from streams.kafka_clients.log_clock import wall_clock_ms
 

@@ -1,48 +1,60 @@
 """The programs of the engine: `dev`, `ingress`, `orders`, `claims`, `executor`, gateways' own servers, `broker`.
 
-Called by `application`. Workers are composed by `streams.bootstrap`. The ingress, a gateway's server and the embedded
-broker are programs of their own: this process becomes them (exec), so that signals and exit codes are theirs; and the
-ingress must be, since `streams` never imports `http_ingress`.
+Called by `application`. Each runs in the one shell (`program`, `loop`), in this process. Components of other rooms are
+found by their module's name when they are called: `streams` imports neither `http_ingress` nor a concrete gateway.
 """
 
-import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 import gateway_adapters
-from streams.cli.terminal import ExitCode, expected_failures, fail, note
+from streams.cli import ended_by_interrupt
+from streams.cli.terminal import expected_failures
 
 if TYPE_CHECKING:
+    from schemas.messages import MessageCodec
+    from streams.cli.program import Program
     from streams.settings import Settings
 
 PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+COMPONENTS = {
+    "ingress": ("http_ingress.program", "IngressRun", "The HTTP ingress."),
+    "orders": ("streams.bootstrap", "OrdersProgram", "A worker of the orders app: decides what orders do."),
+    "claims": ("streams.bootstrap", "ClaimsProgram", "A worker of the claims app: keeps idempotency keys unique."),
+    "executor": (
+        "streams.bootstrap",
+        "ExecutorProgram",
+        "A gateway executor: the one component that calls gateways.",
+    ),
+}
+"""What speaks to the log: by name, the module and what in it composes the component (`program.Compose`)."""
 
 
 def _gateway_servers() -> dict[str, tuple[str, str]]:
     # By the files, not by the registry: to import that takes longer than all of `--help` may.
-    folders = sorted(main.parent.name for main in Path(gateway_adapters.__file__).parent.glob("*/__main__.py"))
+    folders = sorted(program.parent.name for program in Path(gateway_adapters.__file__).parent.glob("*/program.py"))
     return {
         f"{name}-gateway": (
-            f"gateway_adapters.{name}",
+            f"gateway_adapters.{name}.program",
             f"The {name.capitalize()} gateway, a server with a ledger of its own.",
         )
         for name in folders
     }
 
 
-OWN_PROGRAMS = {
-    "ingress": ("http_ingress", "The HTTP ingress."),
+SERVERS = {
     **_gateway_servers(),
     "broker": (
-        "streams.development.embedded_broker",
+        "streams.development.embedded_broker.program",
         "The embedded broker: in memory, on loopback, for development.",
     ),
 }
+"""What needs no log, and has options of its own: `parsed` and `serve` of the module."""
+
 AcceptLossOption = Annotated[
     bool,
     typer.Option(
@@ -51,20 +63,19 @@ AcceptLossOption = Annotated[
         "For once, after a person has looked.",
     ),
 ]
-_WORKERS = {
-    "orders": "A worker of the orders app: decides what orders do.",
-    "claims": "A worker of the claims app: keeps idempotency keys unique.",
-    "executor": "A gateway executor: the one component that calls gateways.",
-}
+
+
+WITHOUT_GROUP = frozenset({"ingress"})
+"""What is a member of no group, so that nothing can have been deleted before it was read (`topology.COMPONENTS`)."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the programs to the command line."""
     app.command(name="dev", help="The whole engine on this machine, nothing else needed. Ctrl-C stops it.")(dev)
-    for name, (module, text) in OWN_PROGRAMS.items():
-        app.command(name=name, help=text, context_settings=PASS_ON, add_help_option=False)(_own_program(module))
-    for name, text in _WORKERS.items():
-        app.command(name=name, help=text)(_worker(name))
+    for name, (module, composer, text) in COMPONENTS.items():
+        app.command(name=name, help=text)(_component(name, module, composer))
+    for name, (module, text) in SERVERS.items():
+        app.command(name=name, help=text, context_settings=PASS_ON, add_help_option=False)(_server(name, module))
 
 
 def dev(
@@ -74,85 +85,43 @@ def dev(
     ] = None,
 ) -> None:
     """Run everything on the embedded broker, with a gateway that moves no money."""
-    with expected_failures():
-        from streams.development.dev_engine import run_dev
-        from streams.development.local_engine import ComponentFailedError
+    with expected_failures(), ended_by_interrupt():
+        from streams.cli.loop import run_until_told
+        from streams.development.dev_engine import serve_dev
+        from streams.settings import load
 
-        try:
-            run_dev(port=port, folder=folder)
-        except ComponentFailedError as error:
-            fail(str(error), ExitCode.FAILED)
+        load()
+        run_until_told(lambda stopping: serve_dev(stopping, port=port, folder=folder))
 
 
-def _worker(component: str) -> Callable[[], None]:
-    def start(accept_loss: AcceptLossOption = False) -> None:
-        with expected_failures():
-            configured = _settings_once_a_broker_answers()
-            with worker_failures():
-                from streams import bootstrap  # late: what is wrong above is said without waiting for Faust's import
+def _component(name: str, module: str, composer: str) -> Callable[..., None]:
+    def compose(settings: "Settings", codec: "MessageCodec") -> "Program":
+        made: Program = getattr(import_module(module), composer)(settings, codec)
+        return made
 
-                bootstrap.run(component, configured, accept_loss=accept_loss)
+    def start_member(accept_loss: AcceptLossOption = False) -> None:
+        with expected_failures(), ended_by_interrupt():
+            from streams.cli.program import run_program
+
+            run_program(name, compose, accept_loss=accept_loss)
+
+    def start() -> None:
+        start_member()
+
+    return start if name in WITHOUT_GROUP else start_member
+
+
+def _server(name: str, module: str) -> Callable[[typer.Context], None]:
+    def start(context: typer.Context) -> None:
+        with expected_failures(), ended_by_interrupt():
+            from streams.cli.loop import announce, run_until_told
+            from streams.settings import load
+            from streams.telemetry import logs
+
+            program = import_module(module)
+            options = program.parsed(context.args)
+            telemetry = load().telemetry
+            logs.configure(component=name, level=telemetry.log_level, form=telemetry.log_format)
+            run_until_told(lambda stopping: program.serve(options, stopping, lambda port: announce(name, port)))
 
     return start
-
-
-@contextmanager
-def worker_failures() -> Iterator[None]:
-    """Say in one line what whoever runs a worker can mend; a defect keeps its trace, for the worker's supervisor."""
-    from schemas.misconfigured import MisconfiguredError
-    from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
-    from streams.kafka_clients.errors import RetryableError
-
-    try:
-        yield
-    except TopicsNotReadyError as error:
-        fail(f"refusing to start: {error}; `payment-engine topics plan` tells more", ExitCode.MISCONFIGURED)
-    except (MisconfiguredError, LocalRowsLockedError) as error:
-        fail(f"refusing to start: {error}", ExitCode.MISCONFIGURED)
-    except RetryableError as error:
-        fail(f"the log does not answer as it must: {error}; `payment-engine doctor` tells more", ExitCode.UNREACHABLE)
-
-
-def _own_program(module: str) -> Callable[[typer.Context], None]:
-    def become(context: typer.Context) -> None:
-        with expected_failures():
-            if module == "http_ingress" and not _asks_for_help(context.args):
-                _refuse_public_webhook_secrets()
-                _settings_once_a_broker_answers()
-            elif module != "streams.development.embedded_broker":
-                _refuse_wrong_settings()
-            become_module(module, context.args)
-
-    return become
-
-
-def _refuse_wrong_settings() -> None:
-    from streams import settings
-
-    settings.load()
-
-
-def _refuse_public_webhook_secrets() -> None:
-    from streams import settings
-
-    settings.accounts_with_webhook_secrets(settings.load())
-
-
-def _asks_for_help(arguments: Sequence[str]) -> bool:
-    return not {"-h", "--help"}.isdisjoint(arguments)
-
-
-def _settings_once_a_broker_answers() -> "Settings":
-    from streams import settings
-    from streams.operator_tools.reachability import wait_for_broker
-
-    configured = settings.load()
-    wait_for_broker(configured.kafka, say=note)
-    return configured
-
-
-def become_module(module: str, arguments: Sequence[str]) -> NoReturn:
-    """Turn this process into `python -m module arguments`; the environment, and so the settings, are kept."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])  # noqa: S606 -- our own module, no shell

@@ -2,7 +2,8 @@
 
 import typer
 
-from streams.cli.terminal import ExitCode, Output, OutputOption, expected_failures, print_json, say
+from streams.cli.exits import ExitCode
+from streams.cli.terminal import Output, OutputOption, expected_failures, print_json, say
 
 app = typer.Typer(help="The Avro schemas of the records.", no_args_is_help=True)
 

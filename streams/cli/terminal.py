@@ -1,4 +1,4 @@
-"""What every command shares: exit codes, output formats, the two consoles, and how an expected failure ends a command.
+"""What every command shares: output formats, the two consoles, and how an expected failure ends a command.
 
 Called by the command modules. Answers go to standard output, everything else to standard error, so that `-o json` can
 be piped. Rich is imported when something is drawn.
@@ -8,29 +8,18 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Never
 
 import typer
+
+from streams.cli.exits import ExitCode, exit_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
 PIPE_COLUMNS = 240
-
-
-class ExitCode(IntEnum):
-    """What a command ends with. 2 is the shell's and typer's own for a wrong command line."""
-
-    OK = 0
-    FAILED = 1  # done, and the answer is bad: the doctor found a failure, a schema is incompatible
-    USAGE = 2
-    MISCONFIGURED = 3  # a setting is wrong; nothing was started
-    UNREACHABLE = 4  # a broker, registry or gateway does not answer; trying again may help
-    REFUSED = 5  # the engine's rules forbid it
-    NOT_FOUND = 6  # what was asked for is not on the log
-    INTERRUPTED = 130  # Ctrl-C: typer's own
 
 
 class Output(StrEnum):
@@ -81,17 +70,14 @@ def fail(message: str, code: ExitCode) -> Never:
 
 @contextmanager
 def expected_failures() -> Iterator[None]:
-    """End the command in one line and an exit code for what can happen; a defect keeps its trace."""
-    from schemas.misconfigured import MisconfiguredError
-    from streams.operator_tools.errors import NotFoundError, OperationError, RefusedError
-
+    """End the command in one line and an exit code for what can happen (`exits`); a defect keeps its trace."""
     try:
         yield
-    except MisconfiguredError as error:
-        fail(f"refusing to start: {error}", ExitCode.MISCONFIGURED)
-    except NotFoundError as error:
-        fail(str(error), ExitCode.NOT_FOUND)
-    except RefusedError as error:
-        fail(str(error), ExitCode.REFUSED)
-    except OperationError as error:
-        fail(str(error), ExitCode.UNREACHABLE)
+    except (typer.Exit, typer.Abort, typer.BadParameter):
+        raise
+    except Exception as error:  # the table says which are expected
+        known = exit_of(error)
+        if known is None:
+            raise
+        code, told = known
+        fail(told, code)

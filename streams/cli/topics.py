@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.terminal import ExitCode, Output, OutputOption, console, expected_failures, fail, print_json, say
+from streams.cli.exits import ExitCode
+from streams.cli.terminal import Output, OutputOption, console, expected_failures, fail, print_json, say
 
 if TYPE_CHECKING:
     from streams.kafka_clients.admin import TopicRow

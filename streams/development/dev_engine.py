@@ -7,7 +7,6 @@ keeps its log in memory, so tables and ledger go to a temporary folder unless a 
 
 import asyncio
 import contextlib
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine
@@ -34,8 +33,10 @@ Ctrl-C stops everything.
 """
 
 
-def run_dev(*, port: int, folder: Path | None = None, say: Callable[[str], None] | None = None) -> None:
-    """Run until SIGINT or SIGTERM.
+async def serve_dev(
+    stopping: asyncio.Event, *, port: int, folder: Path | None = None, say: Callable[[str], None] | None = None
+) -> None:
+    """Run until the event is set.
 
     Raises:
         MisconfiguredError: the port is taken.
@@ -47,7 +48,7 @@ def run_dev(*, port: int, folder: Path | None = None, say: Callable[[str], None]
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="payment-engine-")))
         folder.mkdir(parents=True, exist_ok=True)
-        asyncio.run(_serve(port, folder, say or _print))
+        await _serve(stopping, port, folder, say or _print)
 
 
 def _print(text: str) -> None:
@@ -55,11 +56,7 @@ def _print(text: str) -> None:
     sys.stdout.flush()
 
 
-async def _serve(port: int, folder: Path, say: Callable[[str], None]) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+async def _serve(stopping: asyncio.Event, port: int, folder: Path, say: Callable[[str], None]) -> None:
     engine = LocalEngine(folder=folder, http_port=port)
     try:
         if await _unless_stopped(engine.start(), stopping):

@@ -244,7 +244,7 @@ class LocalEngine:
     async def start(self) -> None:
         """Start the components in the order in which they need each other. Raises: ComponentFailedError."""
         if self._bootstrap_servers is None:
-            broker = await self.run("broker", ["-m", "streams.development.embedded_broker", "--port", "0"])
+            broker = await self.run("broker", _cli("broker", "--port", "0"))
             self._bootstrap_servers = f"{LOOPBACK}:{broker.port}"
         await asyncio.gather(self._apply_topics(), self._start_mock_gateway())
         workers = [name for name, count in self._counts.items() for _ in range(count)]
@@ -269,8 +269,7 @@ class LocalEngine:
         mock = await self.run(
             "mock-gateway",
             [
-                "-m",
-                "gateway_adapters.mock",
+                *_cli("mock-gateway"),
                 *("--port", "0"),
                 *("--ledger", str(self.ledger_path)),
                 *("--webhook-url", f"{self.url}/webhooks/mock"),
@@ -291,7 +290,7 @@ class LocalEngine:
         return await self.run(label, _cli(name), extra, health_port=free_port())
 
     async def _start_ingress(self) -> None:
-        await self.run("ingress", ["-m", "http_ingress"], health_port=free_port())
+        await self.run("ingress", _cli("ingress"), health_port=free_port())
 
     def environment(self) -> dict[str, str]:
         """Return the variables that every component is given."""

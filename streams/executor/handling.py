@@ -1,42 +1,43 @@
-"""One record of `gateway.requests.v1`, from its bytes to a durable result or a durable dead letter.
+"""One record of `gateway.requests.v1`, from its bytes to a durable result.
 
-Called by the worker, once for each record it takes; what it returns from is done and may be committed. Calls the
-codec, the gateways (through `calls`) and the log writer. Knows nothing of consumers and offsets.
+Called by the log worker for each record it takes; what it returns from is done and may be committed. Calls the codec,
+the gateways (through `gateway_calls`) and the log writer. Knows nothing of consumers and offsets.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 
 import structlog
+from aiokafka import TopicPartition
 from opentelemetry.trace import SpanKind
 
 from gateway_adapters.contract import Gateway
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, OpId
-from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec
+from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
-from streams.executor.answers import Answers, Memory, PastResult, result_id
-from streams.executor.calls import perform
-from streams.executor.options import APPEND_LIMIT_S, APPEND_TIMEOUT_S, ExecutorOptions
-from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
-from streams.kafka_clients.errors import RetryableError
+from streams.executor.gateway_calls import perform
+from streams.executor.options import ExecutorOptions
+from streams.executor.past_results import Memory, PastResult, result_id
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.log_reader import LogRecord
-from streams.kafka_clients.producer import AppendedRecord, LogWriter
+from streams.kafka_clients.producer import LogWriter
+from streams.log_worker.appending import PatientWriter
+from streams.log_worker.errors import RejectedRecordError
+from streams.log_worker.handler import Delivery, RecordHandler
 from streams.telemetry import metrics, spans
 from streams.topology import EXECUTOR
 
 log = structlog.get_logger(__name__)
 
-MAX_RETRY_WAIT_S = 1.0
-
 CallKey = tuple[OpId, CallKind, int, int]
 """Operation, kind, attempt and call number: what makes two requests the same call."""
 
 
-class RequestHandler:
+class RequestHandler(RecordHandler):
     """Handles requests of one process, any number at once."""
 
     def __init__(
@@ -48,19 +49,17 @@ class RequestHandler:
         options: ExecutorOptions,
         clock: LogClock,
         memory: Memory,
-        lease: Lease,
     ) -> None:
         self._codec = codec
         self._gateways = gateways
-        self._writer = writer
+        self._writer = PatientWriter(writer, component=EXECUTOR.name)
         self._options = options
         self._clock = clock
         self._memory = memory
-        self._lease = lease
         self._running: dict[CallKey, asyncio.Task[None]] = {}
 
-    async def handle(self, record: LogRecord, answers: Answers, *, maybe_sent_before: bool) -> None:
-        """Return once what the record asks for is done and its result, or its dead letter, is on the log.
+    async def handle(self, record: LogRecord, delivery: Delivery) -> None:
+        """Return once what the record asks for is done and its result is on the log.
 
         A duplicate of a call that is under way in this process joins it; a duplicate of one whose answer is remembered
         gets that answer again. Calling it again for the same record is safe: the gateway key makes it the same call,
@@ -68,34 +67,54 @@ class RequestHandler:
 
         Args:
             record: the request as it stands on the log.
-            answers: the memory of its partition.
-            maybe_sent_before: whether an earlier owner of the partition may have taken it.
+            delivery: whether an earlier owner of the partition may have taken it.
 
         Raises:
-            LogError: the result or the dead letter could not be appended: the worker must stop.
+            RejectedRecordError: it is no request that this executor can make.
+            PartitionLostError: it is the next owner's.
+            LogError: what was answered could not be read, or the result could not be appended: the worker must stop.
         """
+        answers = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms)
         try:
-            envelope, request = self._codec.decode(record.value, record.headers)
+            envelope, request = await self._decoded(record)
         except DecodeError as error:
-            await self._dead_letter(record, error.reason, error.detail)
-            return
+            raise RejectedRecordError(error.reason, error.detail) from error
+        if not delivery.is_ours():  # the memory, or an unknown schema, may have taken a while to come
+            await delivery.until_ours()
         if not isinstance(request, GatewayCallRequested):
-            await self._dead_letter(record, DeadLetterReason.INVALID, "not a gateway call")
-            return
+            raise RejectedRecordError(DeadLetterReason.INVALID, "not a gateway call")
         gateway = self._gateways.get(request.gateway)
         if gateway is None:
-            await self._dead_letter(record, DeadLetterReason.UNKNOWN_GATEWAY, "this worker has no such gateway")
-            return
+            raise RejectedRecordError(DeadLetterReason.UNKNOWN_GATEWAY, "this worker has no such gateway")
         # An order that asks again after a crash says so itself: its first copy stands at another offset, or nowhere.
-        again = maybe_sent_before or request.repeated
+        again = delivery.maybe_seen_before or request.repeated
         # No await from here to the start of the call: what is answered meanwhile would be made again.
         known = answers.to(request)
         if known is None:
             beyond_memory = again and not answers.covers(request)
-            work = self._call(gateway, request, envelope, record.partition, again=again, beyond_memory=beyond_memory)
+            work = self._call(
+                gateway,
+                request,
+                envelope,
+                record.partition,
+                delivery.lease,
+                again=again,
+                beyond_memory=beyond_memory,
+            )
         else:
             work = self._answer_again(request, known)
         await self._joined(request, work)
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what was answered there: another worker answers from now on, or has answered since."""
+        self._memory.forget(each.partition for each in partitions)
+
+    async def _decoded(self, record: LogRecord) -> tuple[Envelope, Record]:
+        try:
+            return self._codec.decode(record.value, record.headers)
+        except SchemaAwaitedError as awaited:  # a newer orders worker writes it: the registry is being asked
+            await awaited.wait()
+            return self._codec.decode(record.value, record.headers)
 
     async def _joined(self, request: GatewayCallRequested, call: Coroutine[None, None, None]) -> None:
         key = (request.op_id, request.kind, request.attempt, request.call_number)
@@ -122,7 +141,7 @@ class RequestHandler:
     async def _answer_again(self, request: GatewayCallRequested, known: EncodedMessage) -> None:
         """Append the answer once more: whoever asks again may not have seen it."""
         metrics.count("executor_answers_repeated", gateway=request.gateway, kind=request.kind)
-        await self._append(self._options.results_topic, request.order_id.encode(), lambda: known)
+        await self._writer.append(self._options.results_topic, request.order_id.encode(), lambda: known)
 
     async def _call(
         self,
@@ -130,6 +149,7 @@ class RequestHandler:
         request: GatewayCallRequested,
         envelope: Envelope,
         partition: int,
+        lease: Lease,
         *,
         again: bool,
         beyond_memory: bool,
@@ -149,12 +169,12 @@ class RequestHandler:
                 timeout_s=self._options.call_timeout_s,
                 clock_ms=self._clock.now_ms,
                 maybe_answered_before=beyond_memory,
-                still_ours=self._lease.holds,
+                still_ours=lease.holds,
             )
-            appended, message = await self._append(
+            appended, message = await self._writer.append(
                 self._options.results_topic,
                 request.order_id.encode(),
-                lambda: self._codec.encode(result, self._result_envelope(request, result)),
+                lambda: self._codec.encode(result, self._result_envelope(request, result, lease)),
             )
             # Before this task ends, so that a duplicate finds either the call under way or its answer.
             self._memory.remember(partition, PastResult(timestamp_ms=appended.timestamp_ms, message=message))
@@ -169,40 +189,7 @@ class RequestHandler:
             outcome=result.outcome,
         )
 
-    async def _dead_letter(self, record: LogRecord, reason: DeadLetterReason, detail: str) -> None:
-        letter = dead_letter_of(record, component=EXECUTOR.name, reason=reason, detail=detail)
-        log.error(
-            "dead_letter", reason=letter.reason, topic=record.topic, partition=record.partition, offset=record.offset
-        )
-        metrics.count("dead_letters", reason=letter.reason, component=letter.component)
-        message = letter_message(self._codec, letter)
-        await self._append(self._options.dead_letters_topic, letter.key, lambda: message)
-
-    async def _append(
-        self, topic: str, key: bytes | None, make: Callable[[], EncodedMessage]
-    ) -> tuple[AppendedRecord, EncodedMessage]:
-        """Append until it is acknowledged, at most `APPEND_LIMIT_S` long; `make` is asked anew for each try.
-
-        Returns where it stands, and the message that was acknowledged. Raises: LogError.
-        """
-        clock = asyncio.get_running_loop().time
-        give_up_s = clock() + APPEND_LIMIT_S
-        while True:  # bounded by give_up_s
-            message = make()
-            try:
-                appended = await self._writer.append(
-                    topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
-                )
-            except RetryableError as error:
-                if clock() >= give_up_s:
-                    raise
-                metrics.count("executor_results_retried", topic=topic)
-                log.warning("append_retried", topic=topic, error=type(error).__name__)
-                await asyncio.sleep(min(error.retry_after_s, MAX_RETRY_WAIT_S))
-            else:
-                return appended, message
-
-    def _result_envelope(self, request: GatewayCallRequested, result: GatewayCallCompleted) -> Envelope:
+    def _result_envelope(self, request: GatewayCallRequested, result: GatewayCallCompleted, lease: Lease) -> Envelope:
         traceparent, tracestate = spans.current_trace()
         # Until then no other worker can have made the same call. What the log takes later (this worker was cut off, or
         # frozen) may stand before that one's success, and must not pass for proof that nothing was done.
@@ -217,5 +204,5 @@ class RequestHandler:
             originid=request.origin_id,
             traceparent=traceparent,
             tracestate=tracestate,
-            expiry_ms=self._clock.now_ms() + round(self._lease.left_s() * 1000) if refused else None,
+            expiry_ms=self._clock.now_ms() + round(lease.left_s() * 1000) if refused else None,
         )

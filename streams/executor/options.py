@@ -1,25 +1,15 @@
-"""What a worker may be told; made by `bootstrap` from the settings."""
+"""What an executor may be told; made by `bootstrap` from the settings."""
 
 from dataclasses import dataclass
 
 from schemas import topics
+from streams.log_worker.options import LogWorkerOptions, Ordering
 from streams.topology import EXECUTOR
-
-# Between the end of a bounded drain and the moment when the group gives this member up.
-REBALANCE_MARGIN_S = 15.0
-
-APPEND_LIMIT_S = 60.0
-"""How long a result or dead letter is tried to be appended, before the worker stops: the restart takes it up again."""
-
-APPEND_TIMEOUT_S = 10.0
-"""Longest wait for one such append."""
-
-MAX_POLL_RECORDS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorOptions:
-    """Limits, time-outs and names of one worker."""
+    """Limits, time-outs and names of one executor."""
 
     max_calls_in_flight: int = 512  # requests taken and not done: bounds memory, connections and what a crash repeats
     call_timeout_s: float = 30.0  # longest wait for one gateway call; then the outcome is UNKNOWN
@@ -38,12 +28,19 @@ class ExecutorOptions:
         if min(self.call_timeout_s, self.drain_timeout_s, self.session_timeout_s, self.commit_interval_s) <= 0:
             raise ValueError("time-outs and intervals must be above 0")
 
-    @property
-    def rebalance_timeout_s(self) -> float:
-        """How long the group waits for this member at a rebalance: longer than its drain takes."""
-        return self.drain_timeout_s + REBALANCE_MARGIN_S
-
-    @property
-    def max_poll_interval_s(self) -> float:
-        """The longest that a worker at its limit goes without a poll: one call, its result, and a margin."""
-        return self.call_timeout_s + APPEND_LIMIT_S + self.rebalance_timeout_s
+    def log_worker(self) -> LogWorkerOptions:
+        """Return what the log worker is told: calls need no order among themselves, and end by themselves."""
+        return LogWorkerOptions(
+            component=EXECUTOR.name,
+            group=self.group,
+            topics=(self.requests_topic,),
+            dead_letters_topic=self.dead_letters_topic,
+            ordering=Ordering.NONE,
+            max_records=self.max_calls_in_flight,
+            handle_timeout_s=None,  # a call has its time-out, and its result its limit; neither may be cut off
+            longest_handling_s=self.call_timeout_s,  # beside the append of its result, which the worker adds
+            drain_timeout_s=self.drain_timeout_s,
+            session_timeout_s=self.session_timeout_s,
+            commit_interval_s=self.commit_interval_s,
+            instance_id=self.instance_id,
+        )

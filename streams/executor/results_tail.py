@@ -1,6 +1,6 @@
 """Reads the tail of one partition of the results: what the executor's memory is made of at each assignment.
 
-Used by the worker as the `ReadPast` of its `answers.Memory`. Calls aiokafka, without a group: no offset is moved.
+Used by the worker as the `ReadPast` of its `past_results.Memory`. Calls aiokafka, without a group: no offset is moved.
 Nothing is decoded: the id of a result, in its header, tells which call it answers.
 """
 
@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.messages import EncodedMessage
 from schemas.misconfigured import MisconfiguredError
-from streams.executor.answers import PastResult, PastResults
+from streams.executor.past_results import PastResult, PastResults
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_reader, log_ends, partitions_of
 from streams.kafka_clients.errors import classify

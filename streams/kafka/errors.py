@@ -3,6 +3,7 @@
 WorkerError
 ├── TopicsNotReadyError     fix the topics (`topics apply`), then start again
 ├── LocalRowsLockedError    another process uses the same data folder
+├── LocalRowsUnwritableError the disk does not take the rows: it is full, or gone
 ├── LocalRowsBrokenError    the file of the rows is damaged: restart, they are read back from the changelog
 ├── TooLargeError           a defect: the owner of the handler must bound its rows and messages
 ├── DeliveryGapError        Faust dropped a fetched record: restart, the record is read again
@@ -21,6 +22,10 @@ class TopicsNotReadyError(WorkerError):
 
 class LocalRowsLockedError(WorkerError):
     """The local rows of a partition are open in another process."""
+
+
+class LocalRowsUnwritableError(WorkerError):
+    """The local rows of a partition cannot be written; the log has them."""
 
 
 class LocalRowsBrokenError(WorkerError):

@@ -8,6 +8,8 @@ are sent (`take`); when they are acknowledged the rows enter the local store and
 when those are acknowledged the input is done (`_confirm`). So no output leaves before its row is durable, none
 overtakes that of an earlier input of its partition, and a lane waits for one round trip, not one for each input.
 
+An input whose schema a registry is being asked for waits, and what is behind it in its lane (`_Lane.hold`).
+
 Between the second and the third the worker makes sure that the group still counts it as a member (`lease`).
 
 Sends go straight to aiokafka's producer, not through Faust's: 16 instead of 72 µs each, and a future for each record,
@@ -16,13 +18,15 @@ where Faust only logs an asynchronous failure of a changelog write and commits a
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, cast
 
 import structlog
 
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.topics import DLQ, MAX_LETTER_BYTES
 from streams.kafka import stamps
 from streams.kafka.errors import StalledError, TooLargeError
@@ -96,6 +100,7 @@ class _Lane:
         self._overlay: dict[tuple[str, bytes], StoredRow] = {}
         self._persisting: asyncio.Queue[_InputInFlight] = asyncio.Queue()  # bounded by the pipeline's slots
         self._speaking: asyncio.Queue[_InputInFlight] = asyncio.Queue()  # bounded by the pipeline's slots
+        self._held: deque[InputEvent] = deque()  # behind one that waits; bounded by the pipeline's slots
         self.is_closed = False
         self._stores = {name: table.partition(partition) for name, table in pipeline.tables.items()}
         self._tasks = [
@@ -109,6 +114,30 @@ class _Lane:
     def _read(self, table: str, key: bytes) -> bytes | None:
         row = self._stored(table, key)
         return None if row is None else row.value
+
+    def holds_back(self, event: InputEvent) -> bool:
+        """Keep the input if one before it waits for its schema: they are handled in the order of the log."""
+        if self._held:
+            self._held.append(event)
+            return True
+        return False
+
+    def hold(self, event: InputEvent) -> None:
+        """Let this input, and what comes behind it, wait for its schema; the other partitions go on."""
+        log.warning("schema_awaited", topic=event.topic, partition=event.partition, offset=event.offset)
+        self._held.append(event)
+        self._tasks.append(asyncio.create_task(self._guarded(self._release), name=f"lane-{self.partition}-held"))
+
+    async def _release(self) -> None:
+        # Ends: each input waits once, and for a limited time (`schemas.late_schemas`).
+        while self._held and self._pipeline.failure is None:
+            try:
+                await self._pipeline.decide(self._held[0], self)
+            except SchemaAwaitedError as awaited:
+                await awaited.wait()
+            else:
+                self._held.popleft()
+        self._tasks.remove(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def persist(self, event: InputEvent, step: Step) -> None:
         """Send the rows to the changelog and let later inputs see them; returns before they are acknowledged.
@@ -307,12 +336,24 @@ class Pipeline:
                 self._slots.release()
                 return
             self._slots_held += 1
-            step = self._handler(event, lane.read)
-            self._refuse_too_large(step)
-            await lane.persist(event, step)
+            if lane.holds_back(event):
+                return
+            try:
+                await self.decide(event, lane)
+            except SchemaAwaitedError:
+                lane.hold(event)
         except Exception as failure:
             self.fail(failure)
             raise
+
+    async def decide(self, event: InputEvent, lane: _Lane) -> None:
+        """Have the handler decide about an input, and send the rows of its step.
+
+        Raises: SchemaAwaitedError: it cannot yet, and nothing was done; ask again after its wait. TooLargeError.
+        """
+        step = self._handler(event, lane.read)
+        self._refuse_too_large(step)
+        await lane.persist(event, step)
 
     def _refuse_too_large(self, step: Step) -> None:
         """Before anything is written: a half-written step would be a decision nobody made."""

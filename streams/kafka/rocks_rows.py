@@ -19,7 +19,7 @@ from typing import Any
 import structlog
 from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
-from streams.kafka.errors import LocalRowsBrokenError, LocalRowsLockedError
+from streams.kafka.errors import LocalRowsBrokenError, LocalRowsLockedError, LocalRowsUnwritableError
 from streams.kafka.partition_rows import StoredRow
 from streams.kafka.stamps import GENERATION_MAX, Stamp
 
@@ -91,6 +91,7 @@ class RocksRows:
 
         Raises:
             LocalRowsLockedError: another process has it open.
+            LocalRowsUnwritableError: the disk is full, or the folder cannot be used.
         """
         self._folder = folder
         self._now_ms = now_ms
@@ -125,7 +126,10 @@ class RocksRows:
 
     def _start_empty(self) -> Rdict:
         shutil.rmtree(self._folder, ignore_errors=True)
-        return _opened_at(self._folder)
+        try:
+            return _opened_at(self._folder)
+        except Exception as broken:
+            raise LocalRowsUnwritableError(f"{self._folder}: {broken}") from broken
 
     def _meta(self) -> tuple[int, int, int]:
         found = self._found(_META_KEY)
@@ -151,7 +155,7 @@ class RocksRows:
         except Exception as broken:
             if str(broken).startswith(_DAMAGED):  # found while files were merged: it would be again after a restart
                 raise self._given_up(broken) from broken
-            raise  # a full disk, say
+            raise LocalRowsUnwritableError(f"{self._folder}: {broken}") from broken  # a full disk, say
 
     def _given_up(self, broken: Exception) -> LocalRowsBrokenError:
         """Throw the files away now, since the process may be killed, and answer nothing more: no row is none there."""

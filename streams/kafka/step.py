@@ -72,7 +72,10 @@ RowReader = Callable[[str, bytes], bytes | None]
 """(table, key) -> value in the input's partition; sees the rows of earlier inputs that are still on their way."""
 
 Handler = Callable[[InputEvent, RowReader], Step]
-"""Decides. Synchronous, touches nothing but its arguments; an exception stops the worker."""
+"""Decides. Synchronous, touches nothing but its arguments; an exception stops the worker.
+
+But `SchemaAwaitedError`, before anything was decided: then it is called again for the same input, after the wait.
+"""
 
 
 class TableRow(NamedTuple):

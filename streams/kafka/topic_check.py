@@ -12,6 +12,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
 from streams.kafka.errors import TopicsNotReadyError
+from streams.kafka_clients.errors import classify
 
 CHECK_TIMEOUT_S = 15.0
 """Longest wait for the brokers' answers."""
@@ -29,7 +30,8 @@ async def check_topics(
     """Returns when every topic has exactly that many partitions. Asks for all topics, which never creates one.
 
     Raises:
-        TopicsNotReadyError: some are missing or different, all of them named; or nobody answers.
+        TopicsNotReadyError: some are missing or different, all of them named.
+        RetryableError, MisconfiguredError: nobody answers, or the brokers refuse the question.
     """
     wanted = sorted(set(topics))
     client = AIOKafkaClient(bootstrap_servers=bootstrap_servers, **security)
@@ -38,7 +40,7 @@ async def check_topics(
             await client.bootstrap()
             faults = await _faults_that_stay(client, wanted, partitions)
     except (TimeoutError, OSError, KafkaError) as silent:
-        raise TopicsNotReadyError(f"no broker answers at {bootstrap_servers}: {silent!r}") from silent
+        raise classify(silent) from silent
     finally:
         await client.close()
     if faults:

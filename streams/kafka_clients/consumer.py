@@ -1,7 +1,8 @@
 """Reading the log: a group member that commits by hand, and a reader without a group.
 
-Called by the executor (group), and by the policy follower, the log reader and the ingress's replies (no group). Calls
-aiokafka. The protocol is what the executor uses of it, so that a test can stand in for it.
+Called by the log worker (group), and by the policy follower, the log reader and the ingress's replies (no group). Calls
+aiokafka. The protocol is what the log worker uses of it: `in_memory_log` keeps it too, and one contract suite runs on
+both.
 """
 
 import copy
@@ -77,6 +78,11 @@ class _Consumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka is untyped
             polls._fetch_count, polls._last_fetch_ended = 0, time.monotonic()  # noqa: SLF001 -- as aiokafka should
             raise
         return records
+
+    def watch_membership(self, answered: Callable[[float], None]) -> Callable[[], float | None]:
+        """See `GroupConsumer`. Of a started member; by `watch_heartbeats` and `watch_joins`."""
+        watch_heartbeats(self, answered)
+        return watch_joins(self)
 
 
 class _Member(_Consumer):
@@ -195,7 +201,7 @@ def check_membership(consumer: Any) -> None:
 
 
 class GroupConsumer(Protocol):
-    """What the executor uses of aiokafka's consumer, in its words."""
+    """What the log worker uses of aiokafka's consumer, in its words. One contract suite holds all of them to it."""
 
     async def start(self) -> None:
         """Connect and join the group."""
@@ -220,7 +226,15 @@ class GroupConsumer(Protocol):
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
     ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
-        """Return the next records of the partitions owned, or nothing after the time-out."""
+        """Return the next records of the partitions named, of all that are owned when none is, or nothing in time."""
+        ...
+
+    def watch_membership(self, answered: Callable[[float], None]) -> Callable[[], float | None]:
+        """Call `answered` for each heartbeat that the group accepts from now on, with when it was sent.
+
+        Returns what tells when the member last asked for its assignment; None: not since this call. Both on the clock
+        of `lease`.
+        """
         ...
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from types import MappingProxyType
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without saying so
 
 from streams.kafka_clients.connection import KafkaConnection
@@ -50,12 +50,20 @@ def end_offsets(admin: AdminClient, places: Iterable[Place], *, timeout_s: float
     return _listed(admin, places, OffsetSpec.latest(), timeout_s)  # type: ignore[no-untyped-call]  # left bare there
 
 
-def _listed(admin: AdminClient, places: Iterable[Place], spec: OffsetSpec, timeout_s: float) -> Mapping[Place, int]:
+def stable_ends(admin: AdminClient, places: Iterable[Place], *, timeout_s: float) -> Mapping[Place, int]:
+    """Return up to where each partition may be read, before any open transaction; as `end_offsets`. Blocking."""
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # left bare there
+    return _listed(admin, places, latest, timeout_s, isolation_level=IsolationLevel.READ_COMMITTED)
+
+
+def _listed(
+    admin: AdminClient, places: Iterable[Place], spec: OffsetSpec, timeout_s: float, **options: IsolationLevel
+) -> Mapping[Place, int]:
     wanted = {TopicPartition(*place): spec for place in places}
     if not wanted:
         return {}
     found: dict[Place, int] = {}
-    for place, answer in admin.list_offsets(wanted, request_timeout=timeout_s).items():
+    for place, answer in admin.list_offsets(wanted, request_timeout=timeout_s, **options).items():
         try:
             offset = answer.result(timeout=timeout_s).offset
         except (KafkaException, FutureTimeoutError):

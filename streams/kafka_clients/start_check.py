@@ -1,6 +1,6 @@
 """May this component start on this cluster? Asked before it joins its group, by what the catalogue and topology say.
 
-Called by `bootstrap.run`. A component that starts on a topic that is set up wrongly looks well for weeks, until a table
+Called by `cli.program`. A component that starts on a topic that is set up wrongly looks well for weeks, until a table
 has been deleted by age. So what would lose or misread something refuses the start, and the message names the command
 that mends it. What only differs from the catalogue is logged: `doctor` says it too.
 """

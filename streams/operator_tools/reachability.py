@@ -10,11 +10,11 @@ import socket
 import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from streams.operator_tools.errors import UnreachableError
-from streams.settings import KafkaSettings
+from streams.settings import KafkaSettings, addresses_of
 
 CONNECT_TIMEOUT_S = 3.0
 """Longest wait for one address; a broker that needs longer is no broker to run payments on."""
@@ -22,13 +22,11 @@ CONNECT_TIMEOUT_S = 3.0
 ASK_AGAIN_S = 1.0
 """Between two rounds of asking while nobody answers."""
 
-MAX_ADDRESSES = 32
 MIN_ANSWER_BYTES = 10
 MAX_ANSWER_BYTES = 1_000_000
 _API_VERSIONS_KEY = 18
 _CORRELATION_ID = 1
 _CLIENT_ID = b"payment-engine"
-_DEFAULT_PORT = 9092
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,24 +38,8 @@ class Answer:
     fault: str | None  # why there is no answer, for a person
 
 
-def addresses_of(bootstrap_servers: str) -> tuple[tuple[str, int], ...]:
-    """Return the hosts and ports. Raises: UnreachableError for a list that names none, or something else."""
-    return tuple(_addresses(bootstrap_servers))[:MAX_ADDRESSES]
-
-
-def _addresses(bootstrap_servers: str) -> Iterator[tuple[str, int]]:
-    parts = [part.strip().rpartition("://")[2] for part in bootstrap_servers.split(",") if part.strip()]
-    if not parts:
-        raise UnreachableError("PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS names no broker")
-    for part in parts:
-        host, separator, port = part.rpartition(":")
-        if separator and not port.isdigit():
-            raise UnreachableError(f"{part!r} in PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS is not host:port")
-        yield (host.strip("[]"), int(port)) if separator else (part, _DEFAULT_PORT)
-
-
 def ask_all(settings: KafkaSettings, *, timeout_s: float = CONNECT_TIMEOUT_S) -> tuple[Answer, ...]:
-    """Return what each bootstrap address says. Raises: UnreachableError when the list itself is wrong."""
+    """Return what each bootstrap address says."""
     return tuple(
         _ask(host, port, settings, timeout_s=timeout_s) for host, port in addresses_of(settings.bootstrap_servers)
     )
@@ -85,10 +67,9 @@ def wait_for_broker(settings: KafkaSettings, *, say: Callable[[str], None]) -> N
         say: told what is wrong once, when the first round found nobody.
 
     Raises:
-        UnreachableError: nobody answered, with what each address said last; or the list itself is wrong, at once.
+        UnreachableError: nobody answered, with what each address said last.
     """
     give_up_s = time.monotonic() + settings.start_wait_s
-    addresses_of(settings.bootstrap_servers)
     is_told = False
     while True:
         try:

@@ -18,10 +18,9 @@ from schemas import identifiers
 from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
-from schemas.topics import DLQ
+from schemas.topics import CATALOGUE, DLQ, Cleanup
 from streams.operator_tools.dead_letters import REDRIVE_COUNT_HEADER, Letter, LetterState, redrives_of, whole
 from streams.operator_tools.log import Log, NewRecord, Position
-from streams.topology import SOURCE_TOPICS
 
 DEFAULT_LETTERS_PER_RUN = 1_000
 MAX_LETTERS_PER_RUN = 100_000
@@ -45,7 +44,8 @@ REDRIVEN_AT_HEADER = "dlq_redriven_at_ms"
 OPERATOR_HEADER = "dlq_operator"
 _OWN_HEADERS = frozenset({FROM_HEADER, ORIGINAL_HEADER, REDRIVEN_AT_HEADER, OPERATOR_HEADER, REDRIVE_COUNT_HEADER})
 _SOURCE = "payment-engine/operator"
-_REDRIVABLE_TOPICS = frozenset(SOURCE_TOPICS)
+_REDRIVABLE_TOPICS = frozenset(topic.name for topic in CATALOGUE if topic.cleanup is Cleanup.DELETE) - {DLQ}
+"""A compacted topic holds rows, which no letter may forge."""
 
 Action = Literal[LetterState.REDRIVEN, LetterState.DISCARDED]
 

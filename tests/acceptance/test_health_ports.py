@@ -1,5 +1,6 @@
 """What the health ports of the engine's own processes say through a bad day: alive all along, ready when they serve."""
 
+import asyncio
 import contextlib
 import signal
 import socket
@@ -10,8 +11,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from streams.cli.terminal import ExitCode
-from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
+from streams import topology
+from streams.cli.exits import ExitCode
+from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine, free_port
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.slow
@@ -79,21 +81,57 @@ async def test_components_stay_alive_and_are_not_ready_while_their_broker_stands
         assert await all_ready(), seen
 
 
-@pytest.mark.parametrize("name", ["claims"])
+def process_of(name: str, folder: Path, **variables: str) -> Component:
+    """The component as a process, not started."""
+    return Component(
+        name=name,
+        arguments=["-m", "streams.cli", name],
+        environment={f"PAYMENT_ENGINE_{variable}": value for variable, value in variables.items()},
+        log_path=folder / f"{name}.log",
+    )
+
+
+@pytest.mark.parametrize("name", topology.COMPONENTS)
+async def test_component_is_alive_and_says_that_it_waits_when_there_is_no_broker(name: str, tmp_path: Path) -> None:
+    port = free_port()
+    component = process_of(
+        name,
+        tmp_path,
+        KAFKA_BOOTSTRAP_SERVERS=f"{LOOPBACK}:{free_port()}",
+        HEALTH_PORT=str(port),
+        HTTP_DEV="true",
+        HTTP_PORT="0",
+    )
+    component.health_port = port
+    starting = asyncio.create_task(component.start())
+    async with asking() as http:
+
+        async def says_that_it_waits() -> bool:
+            with contextlib.suppress(aiohttp.ClientConnectorError):  # the port is not open yet
+                said = await asked(http, component)
+                return said.alive and any("no broker answers" in fault for fault in said.faults)
+            return False
+
+        try:
+            await until_async(says_that_it_waits, timeout_s=WAIT_S)
+            assert component.running
+            component.send(signal.SIGTERM)
+            with pytest.raises(ComponentFailedError, match="ended with 0 before it was ready"):
+                await asyncio.wait_for(starting, WAIT_S)
+        finally:
+            starting.cancel()
+            await component.kill()
+
+
+@pytest.mark.parametrize("name", topology.COMPONENTS)
 async def test_component_refuses_to_start_when_its_health_port_is_taken(name: str, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         other.listen()
         port = other.getsockname()[1]
-        async with LocalEngine(folder=tmp_path, claims_workers=0, orders_workers=0, executors=0) as engine:
-            component = Component(
-                name=name,
-                arguments=["-m", "streams.cli", name],
-                environment={**engine.environment(), "PAYMENT_ENGINE_HEALTH_PORT": str(port)},
-                log_path=tmp_path / f"{name}.log",
-            )
-            with pytest.raises(ComponentFailedError, match=rf"PAYMENT_ENGINE_HEALTH_PORT: 127\.0\.0\.1:{port}"):
-                await component.start()
-            assert component.process is not None
-            assert component.process.returncode == ExitCode.MISCONFIGURED
-            assert "Traceback" not in component.log_tail()
+        component = process_of(name, tmp_path, HEALTH_PORT=str(port), HTTP_DEV="true", HTTP_PORT="0")
+        with pytest.raises(ComponentFailedError, match=rf"PAYMENT_ENGINE_HEALTH_PORT: 127\.0\.0\.1:{port}"):
+            await component.start()
+        assert component.process is not None
+        assert component.process.returncode == ExitCode.MISCONFIGURED
+        assert "Traceback" not in component.log_tail()

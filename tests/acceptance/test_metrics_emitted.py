@@ -56,24 +56,28 @@ ENVIRONMENT = {
 }
 
 EMITTED_BY: Mapping[MetricName, str] = {
-    "executor_calls_abandoned": "unit/test_executor_worker_life.py::"
+    "worker_records_abandoned": "unit/test_executor_worker_life.py::"
     "test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end",
     "executor_calls_beyond_memory": "unit/test_executor_worker_memory.py::"
     "test_worker_only_inquires_and_takes_not_found_as_doubt_when_the_request_is_older_than_its_memory",
-    "executor_calls_past_key_window": "unit/test_executor_calls.py::"
+    "executor_calls_past_key_window": "unit/test_executor_gateway_calls.py::"
     "test_call_is_an_inquiry_and_never_sent_when_the_key_window_is_over",
-    "executor_commits_failed": "unit/test_executor_worker_life.py::"
-    "test_worker_goes_on_when_a_rebalance_refuses_a_commit",
-    "executor_requests_let_go": "unit/test_executor_worker_life.py::"
+    "worker_commits_failed": "unit/test_executor_worker_life.py::test_worker_goes_on_when_a_rebalance_refuses_a_commit",
+    "worker_records_let_go": "unit/test_executor_worker_life.py::"
     "test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone",
-    "executor_results_retried": "unit/test_executor_worker.py::"
+    "worker_appends_retried": "unit/test_executor_worker.py::"
     "test_worker_tries_again_when_a_result_cannot_be_appended_at_once",
-    "executor_unexpected_errors": "unit/test_executor_calls.py::"
+    "executor_unexpected_errors": "unit/test_executor_gateway_calls.py::"
     "test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_raises",
     "key_file_faulty": "contract/test_http_on_kafka.py::"
     "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
     "log_producer_renewed": "unit/test_kafka_clients_producer.py::"
     "test_append_goes_on_with_a_fresh_producer_when_the_old_one_lost_its_sequence",
+    "worker_destination_busy": "unit/test_log_worker_events.py::"
+    "test_worker_counts_each_record_and_logs_once_when_its_destination_is_busy",
+    "worker_polls_failed": "unit/test_log_worker_events.py::test_worker_counts_a_poll_that_failed",
+    "worker_records_retried": "unit/test_log_worker_events.py::"
+    "test_worker_counts_and_logs_each_record_that_it_will_try_again",
     "open_transaction_wait_ms": "unit/test_kafka_clients_open_transactions.py::"
     "test_partition_is_named_once_when_it_waits_for_long_and_again_when_that_ends",
     "row_regressions": "unit/test_shell_rows.py::test_table_names_regressed_rows_once_when_they_must_be_written_again",
@@ -191,7 +195,7 @@ async def test_every_metric_of_the_catalogue_is_emitted(tmp_path: Path) -> None:
         await run.moves("timers_open")
         await run.moves("timers_fired", kind="retry")
         assert await run.pay(f"{ORDER}-3", "tok_mock_timeout_after", mode="async") == 202
-        await run.moves("executor_calls_in_flight")
+        await run.moves("worker_records_in_flight")
         assert await run.pay(f"{ORDER}-4", "not a token") == 400
         await go_wrong(run)
         await stand_still(run)

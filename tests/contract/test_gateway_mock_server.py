@@ -11,9 +11,9 @@ import pytest
 from pydantic import SecretStr
 
 from gateway_adapters.contract import CallResult
-from gateway_adapters.mock.__main__ import parsed
 from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.latency import LogNormal
+from gateway_adapters.mock.program import parsed
 from gateway_adapters.mock.spec import MockAccount
 from gateway_adapters.mock.storage import MAX_WAITING_JOBS, Storage, StorageBusyError
 from schemas.vocabulary import CallKind, Outcome

@@ -153,7 +153,7 @@ class World:
         """Start an instance that waits on another partition of replies; return its URL."""
         (port,) = free_ports(1)
         extra = {"PAYMENT_ENGINE_HTTP_PORT": str(port), "PAYMENT_ENGINE_HTTP_INSTANCE": "1"}
-        await self.engine.run("ingress-1", ["-m", "http_ingress"], extra)
+        await self.engine.run("ingress-1", ["-m", "streams.cli", "ingress"], extra)
         return f"http://{LOOPBACK}:{port}"
 
     async def stop(self) -> None:

@@ -23,7 +23,7 @@ from schemas.records.commands import op_id_of
 from schemas.records.payments import OperationView, PaymentEvent
 from schemas.topics import COMMANDS, EVENTS
 from schemas.vocabulary import OperationKind, OperationState
-from streams.cli.terminal import ExitCode
+from streams.cli.exits import ExitCode
 from streams.operator_tools.errors import NotFoundError
 from streams.operator_tools.kafka_log import KafkaLog, open_log
 from streams.operator_tools.log import LogRecord, NewRecord

@@ -3,16 +3,19 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
+from types import SimpleNamespace
 
 import pytest
 from confluent_kafka import Producer
 from structlog.testing import capture_logs
 
-from streams.executor.answers import ID_HEADER
+from streams.executor.past_results import ID_HEADER
 from streams.executor.results_tail import NOTHING_IS_CERTAIN_MS, ResultsTail
 from streams.kafka.worker import Worker
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import read_log
+from streams.operator_tools.doctor import transactions_check
+from streams.operator_tools.doctor.cluster import ClusterState, TopicState
 from tests.kafka_cluster import FoundKafka
 from tests.support.kafka_topics import committed_offsets, create_topics, end_offsets, producing, read_to_end, unique
 from tests.support.tally_worker import Tally, TallyTopics, build_tally, make_topics, quick_settings
@@ -186,3 +189,23 @@ async def test_bounded_read_ends_before_an_open_transaction_and_gives_nothing_of
         await plain(kafka, topics, 1, [6])
         assert await values() == [1, 2, 6]
     assert await values() == [1, 2, 5, 6]
+
+
+async def test_doctor_finds_where_a_transaction_is_open_and_nothing_when_it_has_ended(
+    kafka: FoundKafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=2)
+    connection = KafkaConnection(bootstrap_servers=kafka.bootstrap_servers)
+    monkeypatch.setattr(transactions_check, "CATALOGUE", [SimpleNamespace(name=topics.inputs)])
+    state = TopicState(partitions=2, fewest_copies=1, fewest_in_sync=1, without_leader=(), settings={})
+    cluster = ClusterState(
+        cluster_id="x", brokers=(), controller=True, topics={topics.inputs: state}, broker_settings={}
+    )
+    await plain(kafka, topics, 1, [1, 2])
+    with transaction(kafka) as stranger:
+        append(stranger, topics.inputs, 1, [3, 4])
+        await plain(kafka, topics, 0, [5])
+        await plain(kafka, topics, 1, [6])
+        found = await asyncio.to_thread(transactions_check.find_waits, connection, cluster)
+        assert found == (transactions_check.Wait(place=(topics.inputs, 1), first=2, end=5),)
+    assert await asyncio.to_thread(transactions_check.find_waits, connection, cluster) == ()

@@ -17,7 +17,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
 )
 
 from schemas.topics import COMMANDS, ORDERS_CHANGELOG
-from streams.cli.terminal import ExitCode
+from streams.cli.exits import ExitCode
 from streams.development.local_engine import Component
 from tests.kafka_cluster import KafkaCluster
 from tests.support.command_line import json_of, run_command

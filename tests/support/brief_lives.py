@@ -5,10 +5,13 @@ Run as a process, `python -m tests.support.brief_lives orders`. Nothing else dif
 
 import sys
 
-from streams import bootstrap, settings
+from streams import bootstrap
+from streams.cli.program import run_program
+from streams.cli.programs import COMPONENTS
 
 DAY_MS = 500
 
 if __name__ == "__main__":
     bootstrap.DAY_MS = DAY_MS
-    bootstrap.run(sys.argv[1], settings.load())
+    name = sys.argv[1]
+    run_program(name, getattr(bootstrap, COMPONENTS[name][1]))

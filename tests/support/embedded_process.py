@@ -21,7 +21,7 @@ def embedded_broker_process(*arguments: str) -> Iterator[str]:
         TimeoutError: no READY line in time.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "streams.development.embedded_broker", *arguments], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "streams.cli", "broker", *arguments], stdout=subprocess.PIPE, text=True
     )
     try:
         yield f"127.0.0.1:{_port_when_ready(process)}"
@@ -42,6 +42,6 @@ def _port_when_ready(process: "subprocess.Popen[str]") -> int:
         selector.register(process.stdout, selectors.EVENT_READ)
         if not selector.select(START_TIMEOUT_S):
             raise TimeoutError(f"the embedded broker was not ready within {START_TIMEOUT_S} s")
-    word, _, port = process.stdout.readline().partition(" ")
-    assert word == "READY", f"instead of READY: {word!r}"
-    return int(port)
+    line = process.stdout.readline()
+    assert line.startswith("READY broker "), f"instead of READY: {line!r}"
+    return int(line.split()[-1])

@@ -10,12 +10,12 @@ from aiokafka import TopicPartition
 
 from gateway_adapters.contract import CallResult
 from schemas import topics
-from schemas.messages import EncodedMessage
+from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import Outcome
-from streams.executor.answers import PastResult, PastResults
 from streams.executor.options import ExecutorOptions
+from streams.executor.past_results import PastResult, PastResults
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import LogError
@@ -56,7 +56,7 @@ class Gate:
 class Scene:
     """A worker on a fake log."""
 
-    def __init__(self, gateway: TellableGateway, **options: object) -> None:
+    def __init__(self, gateway: TellableGateway, *, codec: MessageCodec = CODEC, **options: object) -> None:
         self.gateway = gateway
         self.consumer = FakeGroupConsumer([FIRST, SECOND])
         self.writer = FakeWriter()
@@ -67,11 +67,11 @@ class Scene:
         settings: dict[str, object] = {"commit_interval_s": 0.001, "drain_timeout_s": 5.0, **options}
         self.executor = GatewayExecutor(
             KafkaConnection(bootstrap_servers="nowhere"),
-            CODEC,
+            codec,
             {GATEWAY: gateway},
             ExecutorOptions(**settings),  # type: ignore[arg-type]  # each test names real options
             clock_ms=lambda: NOW_MS + 1,
-            consumer=self.consumer,
+            build_consumer=lambda _connection, _options: self.consumer,
             writer=self.writer,
             read_past=self.read_past,
             clock_s=lambda: time.monotonic() + self.skipped_s,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka import TopicPartition
@@ -142,3 +142,6 @@ class FakeGroupConsumer:
             if taken:
                 found[partition] = taken
         return found
+
+    def watch_membership(self, answered: Callable[[float], None]) -> Callable[[], float | None]:
+        return lambda: None  # no heartbeats: what a test has frozen stays frozen

@@ -26,7 +26,7 @@ DELAY_MS = 50
 
 
 class MockGatewayProcess:
-    """`python -m gateway_adapters.mock` on a free loopback port. A context manager; may be killed and started again."""
+    """`payment-engine mock-gateway` on a free loopback port. A context manager; may be killed and started again."""
 
     def __init__(self, ledger: Path, *arguments: str) -> None:
         self.ledger = ledger
@@ -43,7 +43,7 @@ class MockGatewayProcess:
         self._process = subprocess.Popen(
             [
                 sys.executable,
-                *("-m", "gateway_adapters.mock"),
+                *("-m", "streams.cli", "mock-gateway"),
                 *("--port", str(self.port)),
                 *("--ledger", str(self.ledger)),
                 *("--webhook-secret", SECRET),

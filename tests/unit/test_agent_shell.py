@@ -1,15 +1,20 @@
 """What the shell of every agent turns into a dead letter, and what it lets through."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
 from schemas import topics
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import MessageCodec
-from schemas.schema_ids import SchemaIds
+from schemas.records.commands import PaymentRequested
+from schemas.schema_ids import SchemaIds, newest_schemas
+from streams.agents.intake import Intake
 from streams.agents.shell import AgentShell
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.step import InputEvent, RowReader, Step
+from tests.support.golden_messages import envelope_of, example
 from tests.support.metric_pages import observed_in, page, rise_of
 
 CODEC = MessageCodec(SchemaIds.packaged())
@@ -68,3 +73,25 @@ def test_shell_counts_no_record_that_stops_the_worker() -> None:
     with pytest.raises(LocalRowsBrokenError):
         AgentShell(_reads, codec=CODEC, component="claims").handle(EVENT, _is_damaged)
     assert handled() == 0
+
+
+def test_record_waits_and_is_no_dead_letter_when_a_registry_is_asked_for_its_schema() -> None:
+    async def answered() -> None: ...
+
+    def ask(_schema_id: int) -> Callable[[], Awaitable[None]]:
+        return answered
+
+    packaged = SchemaIds.packaged()
+    ids = SchemaIds(own_ids={name: packaged.own_id(name) for name in newest_schemas()}, writers={}, ask=ask)
+    intake = Intake(MessageCodec(ids), partitions=1)
+    command = example(PaymentRequested)
+    message = CODEC.encode(command, envelope_of(command))
+    event = replace(EVENT, topic=topics.COMMANDS, value=message.value, headers=message.headers)
+
+    def take(event: InputEvent, _read: RowReader) -> Step:
+        intake.decode(event)
+        raise AssertionError("it was read")
+
+    with pytest.raises(SchemaAwaitedError) as awaited:
+        AgentShell(take, codec=CODEC, component="orders").handle(event, lambda _table, _key: None)
+    assert awaited.value.wait is answered

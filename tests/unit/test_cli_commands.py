@@ -1,36 +1,37 @@
 """The command line without a broker: what it offers, how it fails, and how fast it says so."""
 
-import os
 import resource
 import runpy
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import Result
 
 from gateway_adapters.registry import GATEWAYS
-from schemas.misconfigured import MisconfiguredError
 from streams.cli import programs
-from streams.cli.terminal import ExitCode
+from streams.cli.exits import ExitCode
 from streams.cli.times import parse_when, shown_time
-from streams.kafka.errors import LocalRowsLockedError, TopicsNotReadyError
-from streams.kafka_clients.errors import UnconfirmedError
-from streams.operator_tools import reachability
 from tests.support.command_line import run_command
 
 HELP_LIMIT_S = 0.5
 HELP_TRIES = 3
 NOBODY = "127.0.0.1:1"
+DEV = {"PAYMENT_ENGINE_HTTP_DEV": "true", "PAYMENT_ENGINE_HTTP_PORT": "0"}
+"""Without keys the ingress refuses to start, before it looks for a broker."""
+
 HEAVY = ("faust", "aiokafka", "confluent_kafka", "aiohttp", "pydantic", "fastavro", "schemas", "http_ingress")
 
 
 def _run(*words: str, environment: dict[str, str] | None = None) -> Result:
-    nobody = {"PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": NOBODY, "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "0"}
+    nobody = {
+        "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": NOBODY,
+        "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "0",
+    }
     return run_command(*words, environment={**nobody, **(environment or {})})
 
 
@@ -83,7 +84,7 @@ def test_help_imports_nothing_heavy_when_it_is_printed() -> None:
     ],
 )
 def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequence[str]) -> None:
-    result = _run(*words)
+    result = _run(*words, environment=DEV)
     assert result.exit_code == ExitCode.UNREACHABLE
     assert result.stderr == f"error: no broker answers ({NOBODY}: connection refused)\n"
     assert result.stdout == ""
@@ -91,7 +92,7 @@ def test_command_says_unreachable_in_one_line_when_no_broker_answers(words: Sequ
 
 @pytest.mark.parametrize("program", ["orders", "claims", "executor", "ingress"])
 def test_program_asks_again_when_no_broker_answers_yet(program: str) -> None:
-    result = _run(program, environment={"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "1.5"})
+    result = _run(program, environment={**DEV, "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "1.5"})
     assert result.exit_code == ExitCode.UNREACHABLE
     first, last = result.stderr.splitlines()
     assert first == f"no broker answers ({NOBODY}: connection refused); asking again for 1.5 s"
@@ -152,8 +153,17 @@ def test_ingress_refuses_to_start_without_waiting_when_anybody_could_sign_webhoo
         ("ingress", {WEBHOOK_SECRET: "own"}),
     ],
 )
-def test_program_does_not_ask_for_a_webhook_secret_when_it_needs_none(program: str, more: dict[str, str]) -> None:
-    assert _run(program, environment={GATEWAY_URL: HERE, **more}).exit_code == ExitCode.UNREACHABLE
+def test_program_does_not_ask_for_a_webhook_secret_when_it_needs_none(
+    program: str, more: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "keys").touch()
+    keys = {
+        "PAYMENT_ENGINE_HTTP_KEYS_FILE": str(tmp_path / "keys"),
+        "PAYMENT_ENGINE_HTTP_KEYS_PEPPER": "a pepper of more than sixteen bytes",
+        "PAYMENT_ENGINE_HTTP_PORT": "0",
+    }
+    given = more if "PAYMENT_ENGINE_HTTP_DEV" in more else keys | more
+    assert _run(program, environment={GATEWAY_URL: HERE, **given}).exit_code == ExitCode.UNREACHABLE
 
 
 @pytest.mark.parametrize(
@@ -212,30 +222,24 @@ def test_schemas_register_says_unreachable_when_no_registry_answers() -> None:
     assert "registry" in result.stderr
 
 
-@pytest.mark.parametrize(
-    ("words", "module", "arguments"),
-    [
-        (["ingress"], "http_ingress", []),
-        (["mock-gateway", "--port", "0", "--ledger", "x.sqlite"], "gateway_adapters.mock", None),
-        (["broker", "--help"], "streams.development.embedded_broker", ["--help"]),
-        (["keys", "create", "m1", "--file", "k"], "http_ingress.keys", ["create", "m1", "--file", "k"]),
-    ],
-)
-def test_command_becomes_its_own_program_when_it_is_one(
-    monkeypatch: pytest.MonkeyPatch, words: Sequence[str], module: str, arguments: Sequence[str] | None
-) -> None:
-    became: list[Sequence[str]] = []
-    monkeypatch.setattr(os, "execv", lambda _path, command: became.append(command))
-    monkeypatch.setattr(reachability, "require_broker", lambda _settings: None)
-    assert _run(*words).exit_code == ExitCode.OK
-    wanted = words[1:] if arguments is None else arguments
-    assert became == [[sys.executable, "-m", module, *wanted]]
+@pytest.mark.parametrize("name", [*programs.COMPONENTS, *programs.SERVERS])
+def test_program_is_found_by_its_modules_name_when_the_command_line_names_it(name: str) -> None:
+    if name in programs.COMPONENTS:
+        module, composer, _ = programs.COMPONENTS[name]
+        assert callable(getattr(import_module(module), composer))
+    else:
+        module, _ = programs.SERVERS[name]
+        found = import_module(module)
+        assert callable(found.parsed)
+        assert callable(found.serve)
 
 
-def test_program_modules_exist_when_the_command_line_names_them() -> None:
-    root = Path(programs.__file__).parents[2]
-    for module, _ in programs.OWN_PROGRAMS.values():
-        assert (root / module.replace(".", "/") / "__main__.py").is_file()
+@pytest.mark.parametrize("program", ["mock-gateway", "broker"])
+def test_server_explains_its_options_when_asked(program: str) -> None:
+    asked = _run(program, "--help")
+    assert (asked.exit_code, "--port" in asked.stdout) == (ExitCode.OK, True)
+    wrong = _run(program, "--port", "x")
+    assert (wrong.exit_code, "usage: payment-engine" in wrong.stderr) == (ExitCode.USAGE, True)
 
 
 @pytest.mark.parametrize("text", ["2026-11-22T10:00:00Z", "2026-11-22T10:00:00", "2026-11-22T12:00:00+02:00"])
@@ -252,30 +256,6 @@ def test_parse_when_counts_back_when_told_how_long_ago() -> None:
     assert 7_200_000 <= now - two_hours < 7_260_000
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (TopicsNotReadyError("x is missing"), ExitCode.MISCONFIGURED),
-        (LocalRowsLockedError("in use"), ExitCode.MISCONFIGURED),
-        (MisconfiguredError("no such user"), ExitCode.MISCONFIGURED),
-        (UnconfirmedError("silence"), ExitCode.UNREACHABLE),
-    ],
-)
-def test_worker_ends_in_one_line_when_its_operator_can_mend_it(
-    error: Exception, code: ExitCode, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(typer.Exit) as ended, programs.worker_failures():
-        raise error
-    assert ended.value.exit_code == code
-    (line,) = capsys.readouterr().err.splitlines()
-    assert str(error) in line
-
-
-def test_worker_keeps_its_trace_when_it_fails_by_a_defect() -> None:
-    with pytest.raises(ZeroDivisionError), programs.worker_failures():
-        raise ZeroDivisionError
-
-
 def test_dev_says_so_in_one_line_when_its_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = run_command("dev", "--port", str(taken.getsockname()[1]))
@@ -288,3 +268,31 @@ def test_main_ends_the_process_with_the_commands_exit_code_when_called(monkeypat
     with pytest.raises(SystemExit) as ended:
         runpy.run_module("streams.cli", run_name="__main__")
     assert ended.value.code == ExitCode.USAGE
+
+
+@pytest.mark.parametrize(
+    ("words", "imported"),
+    [
+        (["orders"], "typer"),
+        (["orders"], "streams.settings"),
+        (["ingress"], "streams.cli.program"),
+        (["broker"], "streams.development.embedded_broker"),
+        (["topics", "plan"], "streams.settings"),
+    ],
+)
+def test_interrupt_ends_a_command_without_a_trace_when_it_still_imports(words: Sequence[str], imported: str) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == {imported!r}:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "            for _ in range(1000): pass\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        f"sys.argv = ['payment-engine', *{list(words)!r}]\n"
+        "from streams.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == ExitCode.INTERRUPTED
+    assert "Traceback" not in done.stderr

@@ -1,6 +1,7 @@
 """What the doctor makes of facts: each fault found, with why and how, and nothing said when all is well."""
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -27,6 +28,7 @@ from streams.operator_tools.doctor import (
     registry_check,
     settings_check,
     topics_check,
+    transactions_check,
     workers_check,
 )
 from streams.operator_tools.doctor.cluster import ClusterState, GroupState, TopicState
@@ -47,6 +49,7 @@ from streams.settings import (
 from streams.topology import GROUPS
 from tests.support.operator_log import PARTITIONS, memory_log
 
+ROOT = Path(__file__).resolve().parents[2]
 HERE = MockAccount(url="http://127.0.0.1:8090")
 KAFKA = KafkaSettings(partitions=PARTITIONS, replication_factor=3, min_insync_replicas=2)
 
@@ -128,11 +131,6 @@ def test_settings_are_well_when_they_fit_together() -> None:
             _settings(kafka=KafkaSettings(replication_factor=3, min_insync_replicas=3)),
             Severity.WARNING,
             "equals replication_factor",
-        ),
-        (
-            _settings(kafka=KafkaSettings(security_protocol="SASL_SSL", sasl_username="u")),
-            Severity.FAILURE,
-            "password is missing",
         ),
         (
             _settings(
@@ -286,7 +284,9 @@ def test_log_fault_names_the_producer_when_commands_stand_elsewhere() -> None:
     log.append([NewRecord(topic=COMMANDS, key=None, value=b"", headers=(), partition=0)])
     findings = list(partitioner_check.judge_log(log))
     _assert_told(findings, Severity.FAILURE, "shop/checkout (2), unknown source (1)")
-    assert "murmur2_random" in findings[0].fix
+    for word in ("murmur2_random", "NewMurmur2Partitioner", "DefaultPartitioner"):
+        assert word in findings[0].fix
+        assert word in (ROOT / "docs/producing.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -378,6 +378,17 @@ def test_age_of_the_oldest_unread_record_is_told_when_all_is_well() -> None:
 def test_workers_are_well_when_they_keep_up() -> None:
     groups = dict.fromkeys(GROUPS, _group(age_ms={COMMANDS: 3 * DAY_MS, QUERIES: HOUR_MS}))  # who asked has gone
     assert _worst(workers_check.judge(groups, kept_ms=KEPT_MS, now_ms=NOW_MS)) is Severity.OK
+
+
+def test_open_transaction_is_told_with_the_place_where_it_waits() -> None:
+    waits = tuple(transactions_check.Wait(place=(COMMANDS, number), first=7, end=20) for number in range(12))
+    (found,) = transactions_check.judge(waits)
+    assert found.severity is Severity.WARNING
+    assert f"{COMMANDS} partition 0 from offset 7 on (up to 13 records)" in found.finding
+    assert found.finding.endswith("; and 2 more")
+    assert "transaction.max.timeout.ms" in found.fix
+    (well,) = transactions_check.judge(())
+    assert well.severity is Severity.OK
 
 
 def test_registry_is_well_when_none_is_configured() -> None:

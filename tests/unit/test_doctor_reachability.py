@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams.operator_tools.errors import UnreachableError
-from streams.operator_tools.reachability import MAX_ANSWER_BYTES, addresses_of, ask_all, require_broker, wait_for_broker
+from streams.operator_tools.reachability import MAX_ANSWER_BYTES, ask_all, require_broker, wait_for_broker
 from streams.settings import KafkaSettings
 
 TIMEOUT_S = 2.0
@@ -113,29 +113,3 @@ def test_wait_for_broker_returns_when_one_answers_later() -> None:
         wait_for_broker(KafkaSettings(bootstrap_servers=address, start_wait_s=30), say=say)
         thread.join(TIMEOUT_S)
     assert told == [f"no broker answers ({address}: connection refused); asking again for 30 s"]
-
-
-def test_wait_for_broker_refuses_at_once_when_the_list_is_wrong() -> None:
-    told: list[str] = []
-    with pytest.raises(UnreachableError, match="is not host:port"):
-        wait_for_broker(KafkaSettings(bootstrap_servers="a:b", start_wait_s=30), say=told.append)
-    assert told == []
-
-
-@pytest.mark.parametrize(
-    ("text", "addresses"),
-    [
-        ("a:1, b:2", (("a", 1), ("b", 2))),
-        ("SASL_SSL://a:1", (("a", 1),)),
-        ("a", (("a", 9092),)),
-        ("[::1]:9092", (("::1", 9092),)),
-    ],
-)
-def test_addresses_are_read_when_they_are_well_formed(text: str, addresses: tuple[tuple[str, int], ...]) -> None:
-    assert addresses_of(text) == addresses
-
-
-@pytest.mark.parametrize("text", ["", " , ", "a:port", "a:"])
-def test_addresses_are_refused_when_they_are_not(text: str) -> None:
-    with pytest.raises(UnreachableError, match="BOOTSTRAP_SERVERS"):
-        addresses_of(text)

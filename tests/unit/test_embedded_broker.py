@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from kio.index import load_response_schema
 from kio.schema.errors import ErrorCode
 
+from streams.cli.exits import ExitCode
 from streams.development.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault, MemoryLimits, NotLoopbackError
 from streams.development.embedded_broker.apis import SERVED
 from streams.development.embedded_broker.limits import MAX_ARMED_FAULTS, MAX_REQUEST_BYTES
@@ -390,13 +391,13 @@ async def test_broker_drops_expired_records_at_its_upkeep() -> None:
 
 def test_broker_process_says_what_it_is_and_ends_on_a_signal() -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "streams.development.embedded_broker"],
+        [sys.executable, "-m", "streams.cli", "broker"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith("READY ")
+        assert process.stdout.readline().startswith("READY broker ")
         process.terminate()
         _, said = process.communicate(timeout=LIMIT_S)
     assert process.returncode == 0
@@ -406,7 +407,7 @@ def test_broker_process_says_what_it_is_and_ends_on_a_signal() -> None:
 def test_broker_process_refuses_to_start_when_address_or_port_cannot_be_had() -> None:
     def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            [sys.executable, "-m", "streams.development.embedded_broker", *arguments],
+            [sys.executable, "-m", "streams.cli", "broker", *arguments],
             capture_output=True,
             text=True,
             timeout=LIMIT_S,
@@ -414,7 +415,7 @@ def test_broker_process_refuses_to_start_when_address_or_port_cannot_be_had() ->
         )
 
     refused = run("--host", "0.0.0.0")
-    assert (refused.returncode, "loopback only" in refused.stderr) == (2, True)
+    assert (refused.returncode, "loopback only" in refused.stderr) == (ExitCode.MISCONFIGURED, True)
     with embedded_broker_process() as address:
         taken = run("--port", address.rpartition(":")[2])
-    assert (taken.returncode, "cannot listen" in taken.stderr) == (1, True)
+    assert (taken.returncode, "cannot listen" in taken.stderr) == (ExitCode.MISCONFIGURED, True)

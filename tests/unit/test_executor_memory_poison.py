@@ -3,7 +3,7 @@
 import pytest
 
 from schemas.messages import EncodedMessage
-from streams.executor.answers import Answers, PastResult, PastResults
+from streams.executor.past_results import Answers, PastResult, PastResults
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ import pytest
 from gateway_adapters.contract import CallResult
 from schemas import topics
 from schemas.identifiers import GatewayName
-from schemas.messages import EncodedMessage
+from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.gateway import GatewayCallRequested
+from schemas.schema_ids import SchemaIds, Wait, newest_schemas, packaged_schemas, packaged_writers
 from schemas.vocabulary import DeadLetterReason, Outcome
-from streams.executor import handling
 from streams.kafka_clients import dead_letters
 from streams.kafka_clients.errors import RejectedError, RetryableError
+from streams.log_worker import options
 from tests.support.executor_scene import (
     FIRST,
     SECOND,
@@ -48,6 +49,33 @@ async def test_worker_gives_the_same_result_id_when_a_request_comes_again() -> N
         await scene.writer.wait_for(2)
     ids = {dict(headers)["ce_id"] for _, _, _, headers in scene.writer.appended}
     assert len(ids) == 1
+
+
+@pytest.mark.parametrize(("is_known", "letters"), [(True, 0), (False, 1)])
+async def test_worker_waits_for_the_schema_of_a_request_that_a_newer_program_wrote(
+    is_known: bool, letters: int
+) -> None:
+    packaged = SchemaIds.packaged()
+    own_ids = {record: packaged.own_id(record) for record in newest_schemas()}
+    writers = packaged_writers(packaged_schemas())
+    late_id = own_ids["gateway_call_requested"]
+    late = writers.pop(late_id)
+    asked: list[int] = []
+
+    def ask(schema_id: int) -> Wait | None:
+        async def wait() -> None:
+            if is_known:
+                writers[late_id] = late
+
+        asked.append(schema_id)
+        return wait if len(asked) == 1 else None
+
+    ids = SchemaIds(own_ids=own_ids, writers=writers, ask=ask)
+    async with started(Scene(TellableGateway(), codec=MessageCodec(ids))) as scene:
+        scene.put(FIRST, 5, message_of(request_of(1)))
+        await scene.consumer.wait_for_commit(FIRST, 6)
+    assert set(asked) == {late_id}
+    assert [topic for topic, *_ in scene.writer.appended].count(topics.DLQ) == letters
 
 
 async def test_worker_does_not_commit_past_a_call_when_it_is_still_under_way() -> None:
@@ -123,7 +151,7 @@ async def test_worker_makes_a_dead_letter_when_the_record_is_no_request() -> Non
 async def test_worker_tries_again_when_a_result_cannot_be_appended_at_once() -> None:
     scene = Scene(TellableGateway())
     scene.writer.failures = [RetryableError("away", retry_after_s=0.001), RetryableError("away", retry_after_s=0.001)]
-    retried = rise_of("executor_results_retried")
+    retried = rise_of("worker_appends_retried")
     async with started(scene):
         scene.put(FIRST, 0, message_of(request_of(1)))
         await scene.consumer.wait_for_commit(FIRST, 1)
@@ -134,7 +162,7 @@ async def test_worker_tries_again_when_a_result_cannot_be_appended_at_once() -> 
 async def test_worker_stops_and_commits_nothing_when_a_result_cannot_be_appended_at_all(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handling, "APPEND_LIMIT_S", 0.0)
+    monkeypatch.setattr(options, "APPEND_LIMIT_S", 0.0)
     scene = Scene(TellableGateway())
     scene.writer.failures = [RetryableError("away")]
     scene.put(FIRST, 0, message_of(request_of(1)))

@@ -10,9 +10,9 @@ from gateway_adapters.contract import CallResult
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.executor import worker
 from streams.executor.options import ExecutorOptions
 from streams.kafka_clients.errors import RetryableError
+from streams.log_worker import worker
 from tests.support.executor_scene import (
     FIRST,
     SECOND,
@@ -34,7 +34,7 @@ async def wakes_up_with_a_request(scene: Scene, monkeypatch: pytest.MonkeyPatch)
     """The worker was frozen for longer than its session, and holds a request that it has not begun."""
     scene.skipped_s = 60.0
     # A logger of its own: one that another test's program has configured and cached cannot be listened to.
-    monkeypatch.setattr("streams.executor.worker.log", structlog.get_logger())
+    monkeypatch.setattr("streams.log_worker.handler.log", structlog.get_logger())
     with structlog.testing.capture_logs() as logged:
         scene.put(FIRST, 0, message_of(request_of(1)))
         await until(lambda: any(line["event"] == "lease_over" for line in logged))
@@ -44,7 +44,7 @@ async def wakes_up_with_a_request(scene: Scene, monkeypatch: pytest.MonkeyPatch)
 async def test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    let_go = rise_of("executor_requests_let_go")
+    let_go = rise_of("worker_records_let_go")
     async with started(Scene(TellableGateway())) as scene:
         await wakes_up_with_a_request(scene, monkeypatch)
         await asyncio.wait_for(scene.consumer.rebalance([SECOND]), 2.0)  # not as long as a drain may take
@@ -84,7 +84,7 @@ async def test_worker_takes_a_refusal_as_doubt_when_it_was_frozen_during_the_cal
 async def test_worker_goes_on_when_a_rebalance_refuses_a_commit() -> None:
     scene = Scene(TellableGateway())
     scene.consumer.commit_failures = [CommitFailedError()]
-    refused = rise_of("executor_commits_failed", error="CommitFailedError")
+    refused = rise_of("worker_commits_failed", error="CommitFailedError")
     async with started(scene):
         scene.put(FIRST, 0, message_of(request_of(1)))
         await scene.consumer.wait_for_commit(FIRST, 1)
@@ -131,7 +131,7 @@ async def test_worker_finishes_what_is_under_way_when_it_is_asked_to_stop() -> N
 
 async def test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end() -> None:
     gate = Gate()
-    scene, abandoned = Scene(TellableGateway(gate), drain_timeout_s=0.05), rise_of("executor_calls_abandoned")
+    scene, abandoned = Scene(TellableGateway(gate), drain_timeout_s=0.05), rise_of("worker_records_abandoned")
     await scene.executor.start()
     scene.put(FIRST, 0, message_of(request_of(1)))
     await gate.wait_for(1)

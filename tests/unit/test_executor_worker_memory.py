@@ -11,7 +11,7 @@ from schemas.cloud_event import EXPIRY_HEADER
 from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.executor.answers import HORIZON_MS, MARGIN_MS, Answers, Memory, PastResult, PastResults, result_id
+from streams.executor.past_results import HORIZON_MS, MARGIN_MS, Answers, Memory, PastResult, PastResults, result_id
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import AppendedRecord
 from tests.support.executor_scene import (

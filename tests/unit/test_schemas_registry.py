@@ -16,10 +16,15 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, record
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
+from schemas.decode_errors import DecodeError, SchemaAwaitedError
 from schemas.messages import MessageCodec, SchemaIds
 from schemas.records.commands import PaymentRequested
 from schemas.schema_ids import newest_schemas, packaged_schemas
 from schemas.schema_registry import (
+    AccessRefusedError,
+    Credentials,
+    IncompatibleError,
+    NotARegistryError,
     RegistryClient,
     RegistryError,
     SchemaNotRegisteredError,
@@ -27,7 +32,9 @@ from schemas.schema_registry import (
     look_up,
     register,
 )
+from schemas.vocabulary import DeadLetterReason
 from tests.support.golden_messages import envelope_of, example
+from tests.support.http_registry import Registry, basic, served
 
 TIMEOUT_S = 0.3
 COMMAND = example(PaymentRequested)
@@ -117,6 +124,111 @@ def test_program_does_not_start_when_a_schema_it_writes_is_not_registered(regist
         look_up(as_ours(registry))
 
 
+# --- over a socket, with the serializers that direct producers use ----------------------------------------------------
+
+HEADERS = MessageCodec(SchemaIds.packaged()).encode(COMMAND, envelope_of(COMMAND)).headers
+OURS = newest_schemas()["payment_requested"].text
+
+
+@pytest.fixture
+def held() -> Iterator[Registry]:
+    """A registry that holds what `schemas register` puts there."""
+    with served(Registry()) as registry:
+        register(connect(registry.url, timeout_s=5), packaged_schemas())
+        yield registry
+
+
+def written_by(registry: Registry, text: str, **options: object) -> bytes:
+    """The command as Confluent's serializer writes it with this schema, and with its defaults but for the options."""
+    serializer = AvroSerializer(SchemaRegistryClient({"url": registry.url}), text, conf=options)
+    value: bytes = serializer(dataclasses.asdict(COMMAND), CONTEXT)
+    return value
+
+
+def strangers_schema() -> str:
+    return json.dumps(json.loads(OURS) | {"namespace": "com.shop", "doc": "a command, as the shop says it"})
+
+
+def test_serializer_finds_our_file_as_it_is_when_it_may_not_register(held: Registry) -> None:
+    found = look_up(connect(held.url, timeout_s=5))
+    strategy = {"subject.name.strategy": record_subject_name_strategy}
+    value = written_by(held, OURS, **strategy, **{"auto.register.schemas": False})
+    assert MessageCodec(found).decode(value, HEADERS)[1] == COMMAND
+
+
+def test_registering_twice_makes_no_second_version(held: Registry) -> None:
+    before = {subject: list(versions) for subject, versions in held.subjects.items()}
+    register(connect(held.url, timeout_s=5), packaged_schemas())
+    assert held.subjects == before
+
+
+@pytest.mark.parametrize("text", [OURS, strangers_schema()])
+def test_command_of_a_serializer_with_its_defaults_is_read_when_it_was_registered_before_the_start(
+    held: Registry, text: str
+) -> None:
+    value = written_by(held, text)
+    assert "payments.commands.v1-value" in held.subjects
+    codec = MessageCodec(look_up(connect(held.url, timeout_s=5)))
+    held.asked.clear()
+    assert codec.decode(value, HEADERS)[1] == COMMAND
+    assert held.asked == []
+
+
+async def test_command_of_a_serializer_with_its_defaults_is_read_when_it_was_registered_after_the_start(
+    held: Registry,
+) -> None:
+    codec = MessageCodec(look_up(connect(held.url, timeout_s=5)))
+    value = written_by(held, strangers_schema())
+    with pytest.raises(SchemaAwaitedError) as awaited:
+        codec.decode(value, HEADERS)
+    await awaited.value.wait()
+    assert codec.decode(value, HEADERS)[1] == COMMAND
+
+
+@pytest.mark.parametrize(
+    "text", ['{"type": "record", "name": "Order", "fields": [{"name": "a", "type": "long"}]}', '"string"']
+)
+async def test_record_is_refused_for_good_when_the_registry_has_its_schema_and_it_is_not_ours(
+    held: Registry, text: str
+) -> None:
+    codec = MessageCodec(look_up(connect(held.url, timeout_s=5)))
+    value = b"\x00" + held.register("other-value", text).to_bytes(4, "big") + b"\x02"
+    with pytest.raises(SchemaAwaitedError) as awaited:
+        codec.decode(value, HEADERS)
+    await awaited.value.wait()
+    with pytest.raises(DecodeError) as refused:
+        codec.decode(value, HEADERS)
+    assert type(refused.value) is DecodeError
+    assert refused.value.reason is DeadLetterReason.UNKNOWN_SCHEMA
+
+
+def test_schema_of_a_strangers_subject_that_is_not_ours_keeps_nobody_from_starting(held: Registry) -> None:
+    held.register("payments.commands.v1-value", "nonsense")
+    held.register("payments.commands.v1-value", '{"type": "record", "name": "Order", "fields": []}')
+    look_up(connect(held.url, timeout_s=5))
+
+
+@pytest.mark.parametrize(
+    ("header", "credentials"),
+    [
+        (basic("engine", "se:cret"), Credentials(user="engine", password="se:cret")),
+        ("Bearer t0ken", Credentials(token="t0ken")),
+    ],
+)
+def test_registry_is_asked_by_whom_it_was_told(held: Registry, header: str, credentials: Credentials) -> None:
+    held.authorization = header
+    look_up(connect(held.url, timeout_s=5, credentials=credentials))
+    with pytest.raises(AccessRefusedError):
+        look_up(connect(held.url, timeout_s=5))
+
+
+def test_other_path_of_a_registry_is_no_registry(held: Registry) -> None:
+    client = connect(f"{held.url}/apis/registry/v2", timeout_s=5)
+    for ask in (lambda: look_up(client), lambda: register(client, packaged_schemas())):
+        with pytest.raises(NotARegistryError):
+            ask()
+
+
 class _Answer(BaseHTTPRequestHandler):
     status: ClassVar[int] = 200
     body: ClassVar[bytes] = b""
@@ -148,8 +260,10 @@ def server() -> Iterator[ThreadingHTTPServer]:
     ("status", "body", "error"),
     [
         (404, b'{"error_code": 40403, "message": "Schema not found"}', SchemaNotRegisteredError),
-        (409, b'{"error_code": 409, "message": "incompatible"}', RegistryError),
-        (401, b"<html>", RegistryError),
+        (409, b'{"error_code": 409, "message": "incompatible"}', IncompatibleError),
+        (401, b"<html>", AccessRefusedError),
+        (403, b'{"error_code": 40301, "message": "no"}', AccessRefusedError),
+        (404, b"<html>", NotARegistryError),
         (200, b"<html>", RegistryError),
         (200, b"{}", RegistryError),
         (200, b"[]", RegistryError),

@@ -3,12 +3,13 @@
 from pathlib import Path
 
 import pytest
+from aiokafka.conn import collect_hosts
 
 from schemas import topics
 from schemas.misconfigured import MisconfiguredError
 from streams.bootstrap import DAY_MS, rules_of
 from streams.kafka.faust_app import BROKER_REQUEST_TIMEOUT_S
-from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, load, variables
+from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, addresses_of, load, variables
 
 
 @pytest.fixture(autouse=True)
@@ -117,4 +118,40 @@ def test_orders_outlive_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", "1")
     monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", str(DEAD_LETTER_LIFE_DAYS - 1))
     with pytest.raises(MisconfiguredError, match="PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("text", "addresses"),
+    [
+        ("a:1, b:2", (("a", 1), ("b", 2))),
+        ("a:1,", (("a", 1),)),
+        ("SASL_SSL://a:1", (("a", 1),)),
+        ("a", (("a", 9092),)),
+        ("[::1]:9092", (("::1", 9092),)),
+        ("[::1]", (("::1", 9092),)),
+    ],
+)
+def test_brokers_are_read_and_written_anew_when_the_list_is_well_formed(
+    monkeypatch: pytest.MonkeyPatch, text: str, addresses: tuple[tuple[str, int], ...]
+) -> None:
+    assert addresses_of(text) == addresses
+    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS", text)
+    clients_read = tuple((host, port) for host, port, _ in collect_hosts(load().kafka.bootstrap_servers, False))
+    assert clients_read == addresses  # aiokafka would look for a host `SASL_SSL://a`, and for one without a name
+
+
+@pytest.mark.parametrize("missing", ["USERNAME", "PASSWORD"])
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_load_refuses_a_sasl_protocol_without_credentials(
+    monkeypatch: pytest.MonkeyPatch, missing: str, is_empty: bool
+) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    for name in ("USERNAME", "PASSWORD"):
+        monkeypatch.setenv(f"PAYMENT_ENGINE_KAFKA_SASL_{name}", "x")
+    if is_empty:
+        monkeypatch.setenv(f"PAYMENT_ENGINE_KAFKA_SASL_{missing}", "")
+    else:
+        monkeypatch.delenv(f"PAYMENT_ENGINE_KAFKA_SASL_{missing}")
+    with pytest.raises(MisconfiguredError, match=rf"^PAYMENT_ENGINE_KAFKA_SASL_{missing}: .*needed with"):
         load()

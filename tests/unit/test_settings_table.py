@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from streams.cli.exits import ExitCode
 from streams.cli.settings import TABLE_END, TABLE_START, markdown
-from streams.cli.terminal import ExitCode
 from streams.settings import variables
 from tests.support.command_line import run_command
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from schemas.decode_errors import SchemaAwaitedError
 from streams.kafka import stamps
 from streams.kafka.errors import DeliveryGapError, StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
@@ -95,12 +96,12 @@ class _Bench:
     clock: _Clock
     lease: Lease
 
-    async def take(self, offset: int, *, key: bytes = b"k", value: bytes = b"x") -> None:
-        self.ledger.note_fetched(SOURCE, [offset])
+    async def take(self, offset: int, *, key: bytes = b"k", value: bytes = b"x", partition: int = 0) -> None:
+        self.ledger.note_fetched((SOURCE[0], partition), [offset])
         await self.pipeline.take(
             InputEvent(
                 topic=SOURCE[0],
-                partition=SOURCE[1],
+                partition=partition,
                 offset=offset,
                 timestamp_ms=NOW_MS,
                 key=key,
@@ -532,3 +533,110 @@ async def test_row_of_a_key_whose_deletion_was_forgotten_is_the_newest_on_the_ch
     recovered = MemoryRows()
     merge_changelog(recovered, on_the_log)
     assert recovered.get(b"k") == row
+
+
+# --- an input whose schema a registry is being asked for -------------------------------------------------------------
+
+
+class _Registry:
+    """A handler that knows some inputs only once they were looked up, and the wait for that."""
+
+    def __init__(self, *late: bytes) -> None:
+        self.unknown = set(late)
+        self.answered = {value: asyncio.Event() for value in late}
+        self.asked: list[bytes] = []
+        self.handled: list[bytes] = []
+
+    def handle(self, event: InputEvent, _read: RowReader) -> Step:
+        value = event.value or b""
+        if value in self.unknown:
+            self.asked.append(value)
+            raise SchemaAwaitedError("nobody here knows it", lambda: self._answer_to(value))
+        self.handled.append(value)
+        return Step(rows=[], speak=[])
+
+    async def _answer_to(self, value: bytes) -> None:
+        await self.answered[value].wait()
+
+    def answer(self, value: bytes) -> None:
+        self.unknown.discard(value)
+        self.answered[value].set()
+
+
+async def test_partition_keeps_its_order_and_others_go_on_when_an_input_waits_for_its_schema(make: Make) -> None:
+    registry = _Registry(b"late")
+    bench = make(registry.handle)
+    bench.pipeline.open_lanes({0: 3, 1: 3})
+    await bench.take(0, value=b"late")
+    await bench.take(1, value=b"behind")
+    await bench.take(0, value=b"elsewhere", partition=1)
+    await _settled()
+    assert registry.handled == [b"elsewhere"]
+    assert bench.ledger.committable(SOURCE) is None
+    registry.answer(b"late")
+    await _until(lambda: bench.pipeline.in_flight == 0)
+    assert registry.handled == [b"elsewhere", b"late", b"behind"]
+    assert bench.ledger.committable(SOURCE) == 2
+    await bench.take(2, value=b"after")
+    await _until(lambda: bench.ledger.committable(SOURCE) == 3)
+    assert bench.failures == []
+
+
+async def test_each_input_waits_for_its_own_schema_when_several_are_unknown(make: Make) -> None:
+    registry = _Registry(b"first", b"second")
+    bench = make(registry.handle)
+    await bench.take(0, value=b"first")
+    await bench.take(1, value=b"between")
+    await bench.take(2, value=b"second")
+    registry.answer(b"first")
+    await _until(lambda: registry.handled == [b"first", b"between"])
+    await _settled()
+    assert bench.ledger.committable(SOURCE) == 2
+    registry.answer(b"second")
+    await _until(lambda: bench.ledger.committable(SOURCE) == 3)
+    assert registry.handled == [b"first", b"between", b"second"]
+
+
+async def test_input_that_waits_for_its_schema_is_not_done_when_the_partition_goes_away(make: Make) -> None:
+    registry = _Registry(b"late")
+    bench = make(registry.handle, max_inputs_in_flight=2)
+    await bench.take(0, value=b"late")
+    await bench.take(1, value=b"behind")
+    bench.pipeline.close_lanes()
+    registry.answer(b"late")
+    await _settled()
+    assert registry.handled == []
+    assert bench.ledger.committable(SOURCE) is None
+    bench.ledger.reset([SOURCE])
+    bench.pipeline.open_lanes({0: 4})
+    for offset in range(4):  # more than there are places: those of the abandoned are free again
+        await bench.take(offset, value=b"again")
+        await _until(lambda: bench.pipeline.in_flight == 0)
+    assert registry.handled == [b"again"] * 4
+
+
+async def test_drain_waits_for_an_input_that_waits_for_its_schema(make: Make) -> None:
+    registry = _Registry(b"late")
+    bench = make(registry.handle)
+    await bench.take(0, value=b"late")
+    drained = asyncio.ensure_future(bench.pipeline.drain())
+    await _settled()
+    assert not drained.done()
+    registry.answer(b"late")
+    await asyncio.wait_for(drained, WAIT_S)
+    assert registry.handled == [b"late"]
+
+
+async def test_worker_stops_when_the_handler_fails_on_an_input_that_had_waited(make: Make) -> None:
+    registry = _Registry(b"late")
+
+    def handle(event: InputEvent, read: RowReader) -> Step:
+        registry.handle(event, read)
+        raise ZeroDivisionError
+
+    bench = make(handle)
+    await bench.take(0, value=b"late")
+    registry.answer(b"late")
+    await _until(lambda: bench.failures != [])
+    assert isinstance(bench.failures[0], ZeroDivisionError)
+    assert bench.ledger.committable(SOURCE) is None

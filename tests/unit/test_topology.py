@@ -6,7 +6,7 @@ import yaml
 
 from schemas import topics
 from schemas.topics import CATALOGUE, Cleanup
-from streams import bootstrap
+from streams.cli import programs
 from streams.cli.topology import RIGHTS_END, RIGHTS_START
 from streams.kafka.worker import build_worker
 from streams.operator_tools.rights import OPERATOR, PRODUCER, all_rights, as_markdown
@@ -49,8 +49,9 @@ def test_settings_groups_exist_and_each_is_somebodys_when_the_page_is_read() -> 
     assert http_port == COMPONENTS["ingress"].http_port
 
 
-def test_programs_are_the_components_when_they_are_composed() -> None:
-    assert set(bootstrap.COMPONENTS) | {"ingress"} == set(COMPONENTS)
+def test_programs_that_speak_to_the_log_are_the_components_when_the_command_line_names_them() -> None:
+    assert list(programs.COMPONENTS) == list(COMPONENTS)
+    assert {name for name, each in COMPONENTS.items() if each.group is None} == programs.WITHOUT_GROUP
 
 
 def test_compose_has_a_service_for_each_component_and_opens_its_port_when_it_is_read() -> None:

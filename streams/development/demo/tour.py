@@ -22,22 +22,29 @@ from streams.development.local_engine import Component, LocalEngine
 from streams.telemetry import logs
 
 
-def run_tour(console: Console) -> bool:
-    """Play every scene against a fresh engine. Returns whether everything, the engine's end too, went as expected.
+async def play_tour(console: Console, stopping: asyncio.Event) -> bool | None:
+    """Play every scene against a fresh engine.
+
+    Returns:
+        Whether everything, the engine's end too, went as expected. None when told to stop first; the engine has ended.
 
     Raises:
         ComponentFailedError: The engine did not start.
-        KeyboardInterrupt: SIGINT or SIGTERM; the engine has ended.
     """
     logs.configure(component="demo", level="ERROR", form="console")
     with tempfile.TemporaryDirectory(prefix="payment-engine-demo-") as folder:
-        return asyncio.run(_tour(console, Path(folder)))
+        playing = asyncio.ensure_future(_tour(console, Path(folder)))
+        stop = asyncio.ensure_future(stopping.wait())
+        await asyncio.wait({playing, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not playing.done():
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+            return None
+        return await playing
 
 
 async def _tour(console: Console, folder: Path) -> bool:
-    task = asyncio.current_task()
-    assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     console.print("Starting an engine: the embedded broker (in memory, not Kafka) and the Mock gateway …")
     began_ms = now_ms()
     engine = LocalEngine(folder=folder)

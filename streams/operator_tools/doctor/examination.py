@@ -17,6 +17,7 @@ from streams.operator_tools.doctor import (
     registry_check,
     settings_check,
     topics_check,
+    transactions_check,
     workers_check,
 )
 from streams.operator_tools.doctor.cluster import ClusterState
@@ -59,6 +60,7 @@ def _cluster(settings: Settings, wish: Wish, clock_ms: Callable[[], int]) -> Ite
     cluster = cluster_facts.gather_cluster(connection)
     yield from broker_check.judge_cluster(cluster, settings.kafka)
     yield from topics_check.judge(cluster, settings.kafka)
+    yield from transactions_check.judge(transactions_check.find_waits(connection, cluster))
     if wish.probe_clock:
         yield clock_probe.probe_clock(connection, clock_ms=clock_ms)
     if _has_all_topics(cluster):

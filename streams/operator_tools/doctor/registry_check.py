@@ -6,10 +6,11 @@ configured, under the lock file's ids: an id that the registry gives to another 
 
 from collections.abc import Iterator, Sequence
 
+from schemas.misconfigured import MisconfiguredError
 from schemas.schema_ids import PackagedSchema, SchemaIds, packaged_schemas
 from streams.operator_tools.doctor.findings import Finding, Subject, failure, ok, warning
-from streams.operator_tools.errors import RefusedError, UnreachableError
-from streams.operator_tools.schema_files import faults, ids_of
+from streams.operator_tools.errors import UnreachableError
+from streams.operator_tools.schema_files import NotRegisteredError, faults, ids_of
 from streams.settings import RegistrySettings
 
 MAX_NAMED = 5
@@ -29,12 +30,16 @@ def examine(settings: RegistrySettings) -> Iterator[Finding]:
         return
     try:
         yield from judge_ids(ids_of(settings), packaged_schemas())
-    except RefusedError as error:
+    except NotRegisteredError as error:
         yield failure(
             Subject.REGISTRY,
             str(error),
             why="A program that writes it does not start.",
             fix="Run `payment-engine schemas register`.",
+        )
+    except MisconfiguredError as error:
+        yield failure(
+            Subject.REGISTRY, str(error), why="No program starts while that is so.", fix="Correct what it names."
         )
     except UnreachableError as error:
         yield failure(

@@ -26,17 +26,6 @@ def _kafka(settings: Settings) -> Iterator[Finding]:
             why="When one broker is down, every write is refused.",
             fix="Set PAYMENT_ENGINE_KAFKA_MIN_INSYNC_REPLICAS one lower.",
         )
-    if kafka.security_protocol.startswith("SASL") and None in {
-        kafka.sasl_mechanism,
-        kafka.sasl_username,
-        kafka.sasl_password,
-    }:
-        yield failure(
-            Subject.SETTINGS,
-            f"security_protocol is {kafka.security_protocol}, but mechanism, user or password is missing",
-            why="The broker refuses the connection.",
-            fix="Set PAYMENT_ENGINE_KAFKA_SASL_MECHANISM, _SASL_USERNAME and _SASL_PASSWORD.",
-        )
     if kafka.security_protocol == "SASL_PLAINTEXT":
         yield warning(
             Subject.SETTINGS,

@@ -1,14 +1,13 @@
-"""The Mock gateway as a process: `python -m gateway_adapters.mock --port 0 --ledger mock.sqlite [--webhook-url …]`.
+"""The Mock gateway as a program: `payment-engine mock-gateway --port 0 --ledger mock.sqlite [--webhook-url …]`.
 
-Prints `READY mock-gateway <port>` on its own line once it listens. SIGTERM and SIGINT stop it cleanly; kill -9 loses
-nothing that was answered. Listens on the loopback address unless told otherwise: it has no authentication.
+Runs inside the shell of all programs (`streams.cli`), which finds it by this module's name. kill -9 loses nothing that
+was answered. Listens on the loopback address unless told otherwise: it has no authentication.
 """
 
 import argparse
 import asyncio
-import signal
-import sys
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from aiohttp import web
@@ -18,43 +17,49 @@ from gateway_adapters.mock.control import Control
 from gateway_adapters.mock.listener import SHUTDOWN_TIMEOUT_S, Listener
 from gateway_adapters.mock.server import DEFAULT_DELAY_MS, Server, ServerSettings
 from gateway_adapters.mock.wire import MAX_BODY_BYTES
+from schemas.misconfigured import MisconfiguredError
 
 
-async def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, in the main thread's event loop.
+async def serve(settings: ServerSettings, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
+    """Serve until the event is set. `ready` is told the port once it listens.
 
     Raises:
-        OSError: the port is taken.
-        sqlite3.Error: the ledger cannot be opened.
+        MisconfiguredError: the address cannot be had, or the ledger cannot be opened.
     """
-    server = Server(settings)
+    try:
+        server = Server(settings, stopping)
+    except sqlite3.Error as error:
+        raise MisconfiguredError(f"--ledger {settings.ledger}: {error}") from error
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     listener = Listener(runner, host=settings.host, port=settings.port)
     server.add_routes(app)
     Control(server, listener).add_routes(app)
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, server.stopping.set)
     try:
         await runner.setup()
-        await listener.open()
+        await _open(listener, settings)
         server.action_base = f"{settings.public_url or f'http://{settings.host}:{listener.port}'}/actions"
         server.clockwork.start()
-        sys.stdout.write(f"READY mock-gateway {listener.port}\n")
-        sys.stdout.flush()
-        await server.stopping.wait()
+        ready(listener.port)
+        await stopping.wait()
     finally:
-        server.stopping.set()
+        stopping.set()
         await listener.stop()
         await server.clockwork.stop()
         await runner.cleanup()
         await server.storage.close()
 
 
+async def _open(listener: Listener, settings: ServerSettings) -> None:
+    try:
+        await listener.open()
+    except OSError as error:
+        raise MisconfiguredError(f"--host {settings.host} --port {settings.port}: {error.strerror or error}") from error
+
+
 def parsed(arguments: Sequence[str]) -> ServerSettings:
     """Return the settings in these command line arguments. Raises: SystemExit, with a usage line, on a bad one."""
-    parser = argparse.ArgumentParser(prog="mock-gateway", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(prog="payment-engine mock-gateway", description=__doc__.partition("\n")[0])
     parser.add_argument("--port", type=int, default=0, help="0 (default): a free one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--public-url", default=None, help="what payers reach it by (default: by host and port)")
@@ -80,12 +85,3 @@ def parsed(arguments: Sequence[str]) -> ServerSettings:
         announce_all=chosen.announce_all,
         seed=chosen.seed,
     )
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the process."""
-    asyncio.run(serve(parsed(sys.argv[1:] if arguments is None else arguments)))
-
-
-if __name__ == "__main__":
-    main()

@@ -10,9 +10,9 @@ import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from schemas.misconfigured import MisconfiguredError
-from streams.executor.partitions import OwnedPartitions
 from streams.kafka_clients.consumer import GroupConsumer
 from streams.kafka_clients.errors import classify
+from streams.log_worker.owned_partitions import OwnedPartitions
 from streams.telemetry import metrics
 
 log = structlog.get_logger(__name__)
@@ -21,11 +21,12 @@ COMMIT_TIMEOUT_S = 10.0
 
 
 class Committer:
-    """Commits the contiguous prefix of each partition."""
+    """Commits the staged offset of each partition."""
 
-    def __init__(self, consumer: GroupConsumer, owned: OwnedPartitions, *, interval_s: float) -> None:
+    def __init__(self, consumer: GroupConsumer, owned: OwnedPartitions, *, component: str, interval_s: float) -> None:
         self._consumer = consumer
         self._owned = owned
+        self._component = component
         self._interval_s = interval_s
         self._dirty = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
@@ -45,7 +46,7 @@ class Committer:
     async def commit(self) -> bool:
         """Commit what is done now; returns whether nothing is left to commit. Raises: MisconfiguredError."""
         async with self._one_at_a_time:
-            offsets = self._owned.committable()
+            offsets = self._owned.staged()
             if not offsets:
                 return True
             try:
@@ -61,7 +62,7 @@ class Committer:
             return True
 
     def _failed(self, error: Exception) -> bool:
-        metrics.count("executor_commits_failed", error=type(error).__name__)
-        log.warning("commit_failed", error=type(error).__name__)
+        metrics.count("worker_commits_failed", component=self._component, error=type(error).__name__)
+        log.warning("commit_failed", error=type(error).__name__, repeats=True)
         self._dirty.set()  # tried again, unless the partitions are gone by then
         return False

@@ -5,7 +5,7 @@ Called by `handling`. Calls the gateway port. The rules are DESIGN.md sections 7
 * A request whose idempotency key the gateway may have forgotten is never sent again: an inquiry answers for it, and
   that it finds nothing proves nothing, since an earlier copy may still be on its way.
 * One that may have been answered before, further back than the executor remembers, is not sent either, and that the
-  inquiry finds nothing proves nothing: the order may have gone on by that answer (see `answers`).
+  inquiry finds nothing proves nothing: the order may have gone on by that answer (see `past_results`).
 * A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
   holds when another worker may have sent it while this one waited for the answer.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.

@@ -9,7 +9,7 @@ from gateway_adapters.contract import WINDOW_MARGIN_MS, CallResult
 from gateway_adapters.errors import Signal
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.executor.calls import inquiry_for, perform
+from streams.executor.gateway_calls import inquiry_for, perform
 from tests.support.gateway_calls import NOW_MS, Behaviour, TellableGateway, capabilities_with, request_of, succeeds
 from tests.support.metric_pages import rise_of
 

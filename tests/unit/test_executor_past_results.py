@@ -8,7 +8,7 @@ from schemas.event_types import TYPES
 from schemas.messages import Envelope
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.executor.answers import CLOCK_SKEW_MS, Answers, PastResult, PastResults, result_id
+from streams.executor.past_results import CLOCK_SKEW_MS, Answers, PastResult, PastResults, result_id
 from streams.kafka_clients.lease import Lease
 from tests.support.gateway_calls import CODEC, NOW_MS, request_of
 

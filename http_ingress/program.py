@@ -1,0 +1,57 @@
+"""The ingress as a program: `payment-engine ingress`.
+
+Runs inside the shell of all programs (`streams.cli.program`), which finds `IngressRun` by this module's name, since
+`streams` never imports `http_ingress`. Calls `compose` with what `streams` composes for every program.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from http_ingress.compose import compose
+from http_ingress.server import reserve_address
+from schemas.messages import MessageCodec
+from streams import bootstrap
+from streams.kafka_clients.connection import connection_of
+from streams.settings import Settings, accounts_with_webhook_secrets
+from streams.topology import INGRESS
+
+_log = structlog.get_logger(__name__)
+
+
+class IngressRun:
+    """One run of an instance. Satisfies `streams.cli.program.Program`."""
+
+    def __init__(self, settings: Settings, codec: MessageCodec) -> None:
+        """Put it together. Raises: MisconfiguredError: keys, pepper, address or a gateway's settings are wrong."""
+        self._dev = settings.http.dev
+        reserve_address(settings.http.host, settings.http.port).close()  # now, since a broker may be minutes away
+        self._gateways = bootstrap.gateways_of(settings, accounts_with_webhook_secrets(settings))
+        self._instance = compose(
+            settings,
+            connection=connection_of(settings.kafka, client_id=INGRESS.client_id),
+            codec=codec,
+            webhooks=self._gateways,
+        )
+
+    def faults(self) -> tuple[str, ...]:
+        """Return why a request would not be answered now."""
+        return self._instance.faults()
+
+    def notes(self) -> tuple[str, ...]:
+        """Return what an operator should know although it serves."""
+        return self._instance.notes()
+
+    async def run(self, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
+        """Serve until told to stop, then answer what waits. Raises: MisconfiguredError, LogError."""
+        try:
+            port = await self._instance.start()
+            if self._dev:
+                _log.warning("dev_mode", reason="no API keys: anybody may act for any origin")
+            ready(port)
+            await stopping.wait()
+        finally:
+            await self._instance.stop()
+            for gateway in self._gateways.values():
+                await gateway.close()

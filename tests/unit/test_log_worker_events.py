@@ -1,0 +1,103 @@
+"""What the log worker tells of itself: a metric and a line for each event; and how it learns where partitions end."""
+
+import asyncio
+
+import pytest
+import structlog.testing
+from aiokafka.errors import KafkaConnectionError
+
+from streams.kafka_clients.log_reader import LogRecord
+from streams.log_worker import attempts as attempts_module
+from streams.log_worker import worker as worker_module
+from streams.log_worker.errors import DestinationBusyError, RetryableRecordError
+from streams.log_worker.handler import Delivery
+from streams.log_worker.options import RetryLimits
+from tests.support.log_under_test import InMemoryLogUnderTest
+from tests.support.metric_pages import rise_of
+from tests.support.told_handler import ToldHandler
+
+
+async def test_worker_counts_and_logs_each_record_that_it_will_try_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails_once(_record: LogRecord, delivery: Delivery) -> None:
+        if delivery.attempt == 1:
+            raise RetryableRecordError("throttled")
+
+    monkeypatch.setattr(attempts_module, "log", structlog.get_logger())
+    log, retried = InMemoryLogUnderTest(), rise_of("worker_records_retried", component="worker")
+    await log.append(b"x")
+    with structlog.testing.capture_logs() as logged:
+        async with log.running(ToldHandler(fails_once)):
+            await log.wait_for_commits({0: 1})
+    assert retried() == 1
+    (line,) = [each for each in logged if each["event"] == "record_retried"]
+    assert (line["partition"], line["offset"], line["attempt"], line["reason"]) == (0, 0, 1, "throttled")
+
+
+async def test_worker_counts_each_record_and_logs_once_when_its_destination_is_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both: set[object] = set()
+    answers = [DestinationBusyError("quota", after_s=0.05), DestinationBusyError("quota", after_s=0.05)]
+
+    async def busy_at_first(_record: LogRecord, _delivery: Delivery) -> None:
+        both.add(asyncio.current_task())
+        while len(both) < 2:  # noqa: ASYNC110 -- until both are under way; bounded by the test's own time-out
+            await asyncio.sleep(0)
+        if answers:
+            raise answers.pop()
+
+    monkeypatch.setattr(attempts_module, "log", structlog.get_logger())
+    log, busy = InMemoryLogUnderTest(), rise_of("worker_destination_busy", component="worker")
+    await log.append(b"x")
+    await log.append(b"y")
+    retry = RetryLimits(first_delay_s=0.05, max_delay_s=0.1)
+    with structlog.testing.capture_logs() as logged:
+        async with log.running(ToldHandler(busy_at_first), retry=retry):
+            await log.wait_for_commits({0: 2})
+    assert busy() == 2
+    assert [each["event"] for each in logged].count("destination_busy") == 1
+
+
+async def test_worker_ends_when_its_destination_stays_busy_and_commits_nothing() -> None:
+    async def busy(_record: LogRecord, _delivery: Delivery) -> None:
+        raise DestinationBusyError("quota", after_s=0.001)
+
+    log = InMemoryLogUnderTest()
+    await log.append(b"x")
+    retry = RetryLimits(first_delay_s=0.001, max_delay_s=0.001, busy_limit_s=0.02)
+    with pytest.raises(DestinationBusyError):
+        await log.worker(ToldHandler(busy), retry=retry).run()
+    assert await log.committed() == {}
+    assert await log.letters() == []
+
+
+async def test_worker_counts_a_poll_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "POLL_RETRY_AFTER_S", 0.001)
+    log, failed = InMemoryLogUnderTest(), rise_of("worker_polls_failed", component="worker")
+    await log.append(b"x")
+    worker = log.worker(ToldHandler())
+    worker.member.poll_failures = [KafkaConnectionError()]
+    await worker.start()
+    await log.wait_for_commits({0: 1})
+    await worker.stop()
+    assert failed() == 1
+
+
+async def test_worker_asks_again_where_a_partition_ended_until_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "POLL_RETRY_AFTER_S", 0.001)
+    seen: list[bool] = []
+
+    async def look(_record: LogRecord, delivery: Delivery) -> None:
+        seen.append(delivery.maybe_seen_before)
+
+    log = InMemoryLogUnderTest()
+    worker = log.worker(ToldHandler(look))
+    worker.member.end_failures = [KafkaConnectionError(), KafkaConnectionError()]
+    await log.append(b"before")
+    await worker.start()
+    await log.wait_for_commits({0: 1})
+    await asyncio.wait_for(worker.member.ends_told.wait(), 5.0)
+    await log.append(b"after")
+    await log.wait_for_commits({0: 2})
+    await worker.stop()
+    assert seen == [True, False]
