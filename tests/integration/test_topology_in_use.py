@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import signal
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from functools import partial
@@ -23,20 +22,22 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
     ResourceType,
 )
 
-from http_ingress.__main__ import serve as serve_ingress
+from http_ingress.program import IngressRun
 from schemas import topics
+from schemas.messages import MessageCodec
+from schemas.schema_ids import SchemaIds
 from streams import bootstrap
+from streams.cli.program import Compose, Program
 from streams.development.embedded_broker import ApiKey, EmbeddedBroker
 from streams.development.embedded_broker.faults import ArmedFault, Faults, groups_of, topics_of
 from streams.development.embedded_broker.wire import Request
 from streams.development.local_engine import Component as Process
-from streams.development.local_engine import LocalEngine, free_port
+from streams.development.local_engine import LocalEngine
 from streams.kafka_clients.admin import TopicAdmin, sizes_of
 from streams.kafka_clients.connection import connection_of
 from streams.operator_tools.rights import OPERATOR, PRODUCER, all_rights
 from streams.settings import Settings, load, variables
-from streams.telemetry.health import Readiness
-from streams.topology import COMPONENTS, INGRESS, OPERATOR_CLIENT_ID, ORDERS, Component
+from streams.topology import CLAIMS, COMPONENTS, EXECUTOR, INGRESS, OPERATOR_CLIENT_ID, ORDERS, Component
 from tests.conftest import or_skip
 from tests.kafka_cluster import KafkaCluster
 from tests.support.command_line import json_of, run_command
@@ -236,7 +237,7 @@ async def test_engine_pays_with_the_rights_of_the_table_and_no_others(
         assert said_to(guarded_kafka, PRODUCER, topics.COMMANDS) is None  # a dead letter
         for token in ("tok_visa", "tok_mock_duplicate_webhooks", "tok_mock_rate_limited_x2"):
             await pay(engine, token)
-        for name in ("orders-0", "claims-0", "executor-0"):
+        for name in ("ingress", "orders-0", "claims-0", "executor-0"):
             assert "topic_configs_hidden" not in (tmp_path / f"{name}.log").read_text()
         asked = partial(run_command, environment=login(guarded_kafka, OPERATOR))
         found = json_of(await asyncio.to_thread(asked, "doctor", "--probe", "-o", "json"))
@@ -272,29 +273,31 @@ async def test_component_reads_the_groups_of_settings_that_the_page_says(
         for name, _ in variables():
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
-        monkeypatch.setenv("PAYMENT_ENGINE_HEALTH_PORT", str(free_port()))
         monkeypatch.setenv("PAYMENT_ENGINE_HTTP_PORT", "0")
         monkeypatch.setenv("PAYMENT_ENGINE_HTTP_DEV", "true")
         settings = load()
         connection = connection_of(settings.kafka, client_id="test")
         await asyncio.to_thread(TopicAdmin(connection, sizes_of(settings.kafka)).apply)
         noted = Noted(settings)
-        await run_until_ready(component, cast("Settings", noted))
-    assert noted.read | {"telemetry"} == set(component.settings_groups)  # logs are set up before the component runs
+        program = COMPOSERS[component.name](cast("Settings", noted), MessageCodec(SchemaIds.packaged()))
+        await run_until_ready(program)
+    of_the_shell = {"telemetry", "health", "registry"}  # logs, the health port and the codec: see `streams.cli.program`
+    assert noted.read | of_the_shell == set(component.settings_groups)
 
 
-async def run_until_ready(component: Component, settings: Settings) -> None:
-    async with bootstrap.health_served(settings, component) as readiness:
-        running = asyncio.create_task(_run(component, settings, readiness))
-        try:
-            await until(lambda: running.done() or not readiness.faults(), timeout_s=WAIT_S)
-        finally:
-            signal.raise_signal(signal.SIGTERM)  # as whoever supervises it would; the component listens by now
-            await running
+COMPOSERS: Mapping[str, Compose] = {
+    INGRESS.name: IngressRun,
+    ORDERS.name: bootstrap.OrdersProgram,
+    CLAIMS.name: bootstrap.ClaimsProgram,
+    EXECUTOR.name: bootstrap.ExecutorProgram,
+}
 
 
-async def _run(component: Component, settings: Settings, readiness: Readiness) -> None:
-    if component is INGRESS:
-        await serve_ingress(settings, readiness)
-    else:
-        await bootstrap.COMPONENTS[component.name](settings, readiness)
+async def run_until_ready(program: Program) -> None:
+    stopping, ready = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(program.run(stopping, lambda _port: ready.set()))
+    try:
+        await until(lambda: running.done() or ready.is_set(), timeout_s=WAIT_S)
+    finally:
+        stopping.set()
+        await running
