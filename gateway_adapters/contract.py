@@ -92,6 +92,11 @@ class Capabilities:
 class WebhookTranslator(Protocol):
     """The pure half of a gateway's webhooks: no secret, no clock, no I/O, so it may run inside a replay."""
 
+    @property
+    def webhook_headers(self) -> frozenset[str]:
+        """The headers that its webhooks are verified or read by, in lower case: no other is looked at, or kept."""
+        ...
+
     def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
         """Return what the webhook says, in its order.
 

@@ -19,6 +19,11 @@ from schemas.identifiers import GatewayName
 class WebhookGateway(Protocol):
     """What the webhook route needs of a gateway: a part of `gateway_adapters.contract.Gateway`."""
 
+    @property
+    def webhook_headers(self) -> frozenset[str]:
+        """The headers, in lower case, that its webhooks are verified or read by."""
+        ...
+
     def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
         """Return if these raw bytes are the gateway's own and fresh. Raises: UnauthenticError."""
         ...

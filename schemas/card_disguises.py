@@ -26,6 +26,7 @@ from typing import Final
 
 from schemas.card_numbers import (
     MAX_DIGITS,
+    MAX_SECRET_KEY_CHARS,
     MIN_DIGITS,
     TooMuchToCheckError,
     find_card_number,
@@ -42,7 +43,11 @@ MAX_SPREAD_GROUPS: Final = 64
 MIN_PART_DIGITS: Final = 4
 MAX_JSON_NODES: Final = 50_000
 """Of a dead letter's value; nobody waits for it."""
+MAX_READ_CHARS: Final = 256 * 1024
+"""The longest text that disguises are looked for in, four times the largest record of ours."""
 MAX_NAMES: Final = 10_000
+"""Names, and large numbers of Avro, that are looked at: with more of them nobody can say what they are."""
+WORDS_OF_A_NAME: Final = 3
 
 _FEWEST_GROUPS: Final = 3
 _GAP: Final = rf"\D{{1,{MAX_GAP_CHARS}}}"
@@ -72,8 +77,10 @@ _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]{16,}")
 _TO_STANDARD: Final = str.maketrans("-_", "+/")
 _PLAIN_BYTES: Final = bytes(range(128)) + b"|" * 128  # what is no ASCII ends a run of digits
 
-_SECRET_STEM: Final = re.compile(r"cv[vcn]|csc|cav|secur|verif|valid|track|mag|pin", re.IGNORECASE)
-_NAME: Final = re.compile(r"([A-Za-z][A-Za-z0-9_.\- ]{2,40})\\?[\"']?\s{0,8}[:=>]")
+# A part of each name of `card_numbers`' secrets: a quick look.
+_SECRET_STEMS: Final = ("cvv", "cvc", "cvn", "csc", "cav", "secur", "verif", "valid", "track", "mag", "pin")
+_NAME: Final = re.compile(r"(?<![\w.\- ])([\w.\- ]{3,})\\?[\"']?\s{0,8}[:=>]")
+_AVRO_FRAME: Final = b"\x00\x00"  # Confluent's framing: a zero, and a schema id of four bytes, counted up from 1
 _LONG: Final = re.compile(rb"[\x80-\xff]{5,9}[\x00-\x7f]")  # an Avro long as large as a card number
 
 
@@ -155,15 +162,22 @@ def holds_card_data(raw: bytes) -> bool:
     Judged are the text and each value of it that is JSON, the names of members, fields and elements, and numbers as
     Avro writes them. Bytes of which nobody can say it hold one, too.
     """
-    text = raw.decode("utf-8", errors="replace")
-    return hides_card_number(text) or _names_secret(text) or _json_holds(text) or _avro_holds(raw)
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        text = raw.translate(_PLAIN_BYTES).decode("ascii")
+    found = hides_card_number(text) if len(text) <= MAX_READ_CHARS else holds_card_number(text)
+    return found or _names_secret(text) or _json_holds(text) or _avro_holds(raw)
 
 
 def _names_secret(text: str) -> bool:
-    if _SECRET_STEM.search(text) is None:
+    folded = text.casefold()
+    if not any(stem in folded for stem in _SECRET_STEMS):
         return False
     for number, found in enumerate(_NAME.finditer(text)):
-        if number >= MAX_NAMES or any(is_secret_key(name) for name in (found[1], found[1].rpartition(" ")[2])):
+        words = found[1][-MAX_SECRET_KEY_CHARS:].rsplit(maxsplit=WORDS_OF_A_NAME)
+        names = (" ".join(words[first:]) for first in range(len(words)))
+        if number >= MAX_NAMES or any(map(is_secret_key, names)):
             return True
     return False
 
@@ -180,7 +194,11 @@ def _json_holds(text: str) -> bool:
 
 
 def _avro_holds(raw: bytes) -> bool:
-    for found in _LONG.findall(raw):
+    if not raw.startswith(_AVRO_FRAME):
+        return False  # among other bytes chance would find one
+    for number, found in enumerate(_LONG.findall(raw)):
+        if number >= MAX_NAMES:
+            return True
         try:
             found.decode("utf-8")  # a foreign alphabet
         except UnicodeDecodeError:

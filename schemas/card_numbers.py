@@ -37,6 +37,8 @@ MAX_CANDIDATES: Final = 128
 """Numbers in a text that begin as an issuer's do and are as long; nothing of ours has three."""
 MAX_MACHINE_IDS: Final = 128
 """Runs of hexadecimal digits of which it is asked whether they are an id."""
+MAX_WORD_CHARS: Final = 128
+"""The longest id of a machine's."""
 CHARS_PER_GROUP: Final = 64
 CHARS_PER_CANDIDATE: Final = 256
 """A long text may have more, one for so many characters, so that a large dead letter is not withheld for its size."""
@@ -126,6 +128,8 @@ _TWICE: Final = bytes(sum(divmod(value * 2, 10)) for value in _ONCE)
 # digits alone is still read.
 _HEXADECIMAL: Final = re.compile(r"(?<![0-9A-Za-z])[0-9A-Fa-f-]{32,}(?![0-9A-Za-z])")
 _UUID_CHARS: Final = 36
+_WORD: Final = re.compile(rb"[0-9A-Za-z-]{1,%d}" % MAX_WORD_CHARS)
+_WORD_END: Final = re.compile(rb"[0-9A-Za-z-]+\Z")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{32,128}")
 
@@ -251,6 +255,19 @@ def holds_card_number(text: str) -> bool:
     return len(text) >= _SHORTEST and _holds(text, _budget_of(text))
 
 
+def card_number_runs(raw: bytes) -> Iterator[tuple[int, int]]:
+    """Yield where each run of digits and marks begins and ends in which a card number stands, ASCII digits alone."""
+    budget = _budget_of(raw)
+    for run in _RUN.finditer(raw.translate(_CLASSES)):
+        start, end = run.span()
+        if _has_card(run[0].split(), budget):
+            # The machine's id, if any, that the run is a part of.
+            before, after = _WORD_END.search(raw, max(0, start - MAX_WORD_CHARS), start), _WORD.match(raw, end)
+            word = raw[before.start() if before else start : after.end() if after else end]
+            if holds_card_number(word.decode("ascii", errors="replace")):
+                yield start, end
+
+
 def _holds(text: str, budget: _Budget) -> bool:
     if not _has_card_somewhere(text, budget):
         return False
@@ -280,7 +297,7 @@ def _without_id(found: re.Match[str]) -> str:
     return found[0]
 
 
-def _budget_of(text: str) -> _Budget:
+def _budget_of(text: str | bytes) -> _Budget:
     length = len(text)
     return _Budget(max(MAX_GROUPS, length // CHARS_PER_GROUP), max(MAX_CANDIDATES, length // CHARS_PER_CANDIDATE))
 

@@ -148,6 +148,8 @@ def from_failure(request: GatewayCallRequested, error: CallFailedError) -> CallR
 class MockTranslator(WebhookTranslator):
     """The pure half of the Mock's webhooks, as the port wants it."""
 
+    webhook_headers = frozenset({wire.SIGNATURE_HEADER.lower()})
+
     def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:  # noqa: ARG002 - the port's shape
         """Return what the webhook says. Raises: UntranslatableError."""
         return notices_of(body)

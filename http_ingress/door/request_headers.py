@@ -49,6 +49,14 @@ def refuse_misleading(headers: CIMultiDictProxy[str]) -> None:
         raise ProblemError(ProblemCode.UNSUPPORTED_MEDIA_TYPE, "content codings are not taken")
 
 
+def named(headers: CIMultiDictProxy[str], names: frozenset[str]) -> dict[str, str]:
+    """Return the headers of these names (lower case). Raises: ProblemError (400) when one of them is repeated."""
+    for name in names:
+        if len(headers.getall(name, ())) > 1:
+            raise _invalid(name, "must be given once")
+    return {name: headers[name] for name in names if name in headers}
+
+
 class Mode(StrEnum):
     """Whether the answer is the outcome, or that the operation was taken."""
 

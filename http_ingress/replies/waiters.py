@@ -233,7 +233,7 @@ class ReplyPump:
                 await self._feed.open()
                 self._live = True
             except FeedLostError as error:
-                _log.warning("reply_feed_not_opened", reason=str(error), attempt=attempt)
+                _log.warning("reply_feed_not_opened", reason=str(error), attempt=attempt, repeats=True)
             except Exception:  # noqa: BLE001 -- as in `_next`
                 _log.exception("reply_feed_not_opened", attempt=attempt)
 

@@ -1,28 +1,37 @@
-"""The door for gateways' notices: verified on the raw bytes, appended raw, answered at once.
+"""The door for gateways' notices: verified on the raw bytes, appended, answered at once.
 
 What a notice means is decided inside the stream, so that a translation that was wrong can be repaired and the log read
 again. Here a notice is only looked into for its address: whose order it is about. One that speaks of several orders is
 appended once for each. An authentic notice that cannot be read is appended too: it ends in the dead letters, not at the
 gateway, which would only send it again and again.
+
+Of the headers those alone are kept that the gateway names (`WebhookTranslator.webhook_headers`). The body is kept as it
+came, but for card data in it: that is masked, unless the notice then says something else. It does when what looks like
+a card number is the gateway's own reference: a payment must not hang for a number that Luhn happens to like.
 """
 
-from gateway_adapters.contract import GatewayNotice
+import structlog
+
+from gateway_adapters.contract import GatewayNotice, RawHeaders
 from gateway_adapters.errors import UnauthenticError, UntranslatableError
 from http_ingress.command_log import webhook_envelope
+from http_ingress.door import request_headers
 from http_ingress.door.request_bodies import read_raw
+from http_ingress.ingress import WebhookGateway
 from http_ingress.limits import MAX_ORDERS_PER_WEBHOOK, MAX_WEBHOOK_BYTES
 from http_ingress.money.endpoints import Call
 from http_ingress.representation.answers import Answer
 from http_ingress.representation.payloads import Health
 from http_ingress.representation.problems import ProblemCode, ProblemError
+from schemas.card_disguises import hides_card_number
+from schemas.card_masks import mask_card_data
 from schemas.identifiers import GatewayName, OrderId, OriginId
 from schemas.records.gateway import WebhookHeader, WebhookReceived
 
 Address = tuple[OriginId | None, OrderId | None, str | None]
 _NOWHERE: Address = (None, None, None)
 
-# Headers that are kept with the body: what a signature or a translation can need, never credentials.
-_CREDENTIALS = frozenset({"authorization", "cookie", "proxy-authorization", "x-api-key"})
+_log = structlog.get_logger(__name__)
 
 
 async def receive_webhook(call: Call) -> Answer:
@@ -32,16 +41,16 @@ async def receive_webhook(call: Call) -> Answer:
     if gateway is None:
         raise ProblemError(ProblemCode.NOT_FOUND, "no such gateway")
     body = await read_raw(call.request, max_bytes=MAX_WEBHOOK_BYTES)
-    headers = {key.lower(): value for key, value in call.request.headers.items()}
+    headers = request_headers.named(call.request.headers, gateway.webhook_headers)
     now_ms = call.ingress.now_ms()
     try:
         gateway.verify_webhook(headers, body, now_ms=now_ms)
     except UnauthenticError:
         raise ProblemError(ProblemCode.UNAUTHENTICATED, "the signature does not hold") from None
-    try:
-        addresses = _addresses(gateway.parse_webhook(headers, body))
-    except UntranslatableError:
-        addresses = (_NOWHERE,)
+    addresses = _addresses(_said(gateway, headers, body))
+    kept_body = _without_card_data(gateway, headers, body)
+    if kept_body != body:
+        _log.warning("webhook_masked", gateway=name, request_id=call.request_id, code=ProblemCode.CARD_NUMBER)
     for number, (origin, order, reference) in enumerate(addresses):
         record = WebhookReceived(
             gateway=name,
@@ -49,7 +58,7 @@ async def receive_webhook(call: Call) -> Answer:
             order_id=order,
             gateway_reference=reference,
             headers=_kept(headers),
-            body=body,
+            body=kept_body,
             received_at_ms=now_ms,
         )
         envelope = webhook_envelope(
@@ -62,6 +71,19 @@ async def receive_webhook(call: Call) -> Answer:
     return Answer(status=200, body=Health(status="ok"))
 
 
+def _said(gateway: WebhookGateway, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
+    try:
+        return gateway.parse_webhook(headers, body)
+    except UntranslatableError:
+        return ()
+
+
+def _without_card_data(gateway: WebhookGateway, headers: RawHeaders, body: bytes) -> bytes:
+    masked = mask_card_data(body)
+    same = masked == body or _said(gateway, headers, masked) == _said(gateway, headers, body)
+    return masked if same else body
+
+
 def _addresses(notices: tuple[GatewayNotice, ...]) -> tuple[Address, ...]:
     found: dict[tuple[OriginId | None, OrderId | None], Address] = {}
     for notice in notices:
@@ -72,7 +94,7 @@ def _addresses(notices: tuple[GatewayNotice, ...]) -> tuple[Address, ...]:
     return tuple(found.values()) or (_NOWHERE,)
 
 
-def _kept(headers: dict[str, str]) -> tuple[WebhookHeader, ...]:
+def _kept(headers: RawHeaders) -> tuple[WebhookHeader, ...]:
     return tuple(
-        WebhookHeader(name=name, value=value) for name, value in sorted(headers.items()) if name not in _CREDENTIALS
+        WebhookHeader(name=name, value=value) for name, value in sorted(headers.items()) if not hides_card_number(value)
     )

@@ -160,7 +160,7 @@ class TimerClock:
         try:
             appended = await append_timer(self._log_writer, self._codec, fired)
         except RetryableError as error:
-            log.warning("timer_not_appended", kind=timer.kind, error=type(error).__name__)
+            log.warning("timer_not_appended", kind=timer.kind, error=type(error).__name__, repeats=True)
             self._heap.look_again(timer, now_ms + RETRY_AFTER_MS)
             return
         self._clock.saw(appended.timestamp_ms)

@@ -124,6 +124,7 @@ class _Lane:
 
     def hold(self, event: InputEvent) -> None:
         """Let this input, and what comes behind it, wait for its schema; the other partitions go on."""
+        log.warning("schema_awaited", topic=event.topic, partition=event.partition, offset=event.offset)
         self._held.append(event)
         self._tasks.append(asyncio.create_task(self._guarded(self._release), name=f"lane-{self.partition}-held"))
 

@@ -8,14 +8,15 @@ rule that none is ever stored outranks the rule that nothing is lost, and the le
 from typing import Protocol
 
 from schemas import identifiers
-from schemas.card_numbers import find_card_number
+from schemas.card_disguises import holds_card_data
+from schemas.card_numbers import is_secret_key
 from schemas.event_types import TYPES
 from schemas.messages import EncodedMessage, Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter, RawHeader
 from schemas.vocabulary import DeadLetterReason
 
 MAX_DETAIL_CHARS = 500
-CARD_DETAIL = "holds what looks like a card number"
+CARD_DETAIL = "holds what looks like card data"
 # More than any topic of the catalogue takes, less than a letter may be. A record can be larger all the same: a topic
 # takes what is compressed by its compressed size, the key is in the letter and is the letter's own key too, and a name
 # that is not UTF-8 is written out with escapes of four bytes.
@@ -63,12 +64,12 @@ class RawRecord(Protocol):
 
 
 def dead_letter_of(record: RawRecord, *, component: str, reason: DeadLetterReason, detail: str) -> DeadLetter:
-    """Return the dead letter of a record as it came; without its bytes when they hold what looks like a card number.
+    """Return the dead letter of a record as it came; without its bytes when they hold card data.
 
     Of a record that no letter could hold the value is left out, and the key and headers too where they alone are too
     large. `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
     """
-    withheld = reason is DeadLetterReason.CARD_NUMBER or holds_card_number(record)
+    withheld = reason is DeadLetterReason.CARD_NUMBER or has_card_data(record)
     beside_value = _bytes_beside_value(record)
     oversized = beside_value + len(record.value or b"") > MAX_RAW_BYTES
     bare = withheld or beside_value > MAX_RAW_BYTES
@@ -93,12 +94,11 @@ def _bytes_beside_value(record: RawRecord) -> int:
     return 2 * len(record.key or b"") + headers
 
 
-def holds_card_number(record: RawRecord) -> bool:
-    """Return whether any of the record's bytes, read as text, hold what looks like a card number."""
+def has_card_data(record: RawRecord) -> bool:
+    """Return whether a key, a value or a header of the record holds what looks like card data, or is named like it."""
     parts = [record.key or b"", record.value or b"", *(value for _, value in record.headers)]
-    # UTF-8 where it is, so that full-width digits are seen; what is not UTF-8 is replaced, never refused.
-    texts = [*(part.decode("utf-8", errors="replace") for part in parts), *(name for name, _ in record.headers)]
-    return any(find_card_number(text) is not None for text in texts)
+    names = [name for name, _ in record.headers]
+    return any(map(is_secret_key, names)) or any(map(holds_card_data, [*parts, *(name.encode() for name in names)]))
 
 
 def letter_message(codec: MessageCodec, letter: DeadLetter) -> EncodedMessage:

@@ -22,6 +22,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from gateway_adapters import policy as rules
+from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import DecodeError, MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
@@ -55,13 +56,18 @@ class PolicyView:
         return self._policies
 
     def take(self, key: bytes | None, value: bytes | None, headers: tuple[tuple[str, bytes], ...]) -> str | None:
-        """Take one record. Returns None, or why it was not taken: the origin's last good policy stays then."""
+        """Take one record. Returns None, or why it was not taken: the origin's last good policy stays then.
+
+        Raises: SchemaAwaitedError: a registry is being asked for its schema; nothing was taken.
+        """
         origin_id = (key or b"").decode("utf-8", errors="replace")
         if value is None:
             self._replace({name: each for name, each in self._policies.items() if name != origin_id})
             return None
         try:
             _, record = self._codec.decode(value, headers)
+        except SchemaAwaitedError:
+            raise
         except DecodeError as error:
             return self._refused(str(error))
         if not isinstance(record, OriginPolicy):
@@ -173,7 +179,7 @@ class PolicyFollower:
                     await self._open()  # reads all of it again: the last record in log order still wins
                 await self._take_some()
             except (KafkaError, TimeoutError, OSError, MisconfiguredError) as error:
-                log.warning("policies_not_read", error=type(error).__name__)
+                log.warning("policies_not_read", error=type(error).__name__, repeats=True)
                 if isinstance(error, ReadingEndedError):
                     await self._close()
                 await asyncio.sleep(RETRY_AFTER_S)
@@ -187,15 +193,15 @@ class PolicyFollower:
         before = self._view.current()
         for records in batches.values():
             for record in records:
-                self._take(record)
+                await self._take(record)
         if self._view.current() is not before:
             log.info("policies_changed", count=len(self._view.current()))
             if self._on_change is not None:
                 self._on_change()
 
-    def _take(self, record: Any) -> None:
+    async def _take(self, record: Any) -> None:
         try:
-            refused = self._view.take(record.key, record.value, tuple(record.headers))
+            refused = await self._taken(record)
         except Exception as error:  # a defect in reading one policy must not cost those after it
             self._view.invalid += 1
             refused = f"not read: {type(error).__name__}"
@@ -203,3 +209,11 @@ class PolicyFollower:
         if refused is not None:
             metrics.count("policies_invalid")
             log.error("policy_refused", offset=record.offset, partition=record.partition, reason=refused)
+
+    async def _taken(self, record: Any) -> str | None:
+        headers = tuple(record.headers)
+        try:
+            return self._view.take(record.key, record.value, headers)
+        except SchemaAwaitedError as awaited:  # a newer program's: it would be lost until the next start
+            await awaited.wait()
+            return self._view.take(record.key, record.value, headers)

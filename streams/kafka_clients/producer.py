@@ -334,11 +334,11 @@ class LogWriter:
             return
         if self._circuit.failed(self._clock_s()):
             metrics.count("log_circuit_opened")
-            log.warning("log_circuit_opened", error=type(failure).__name__, reason=str(failure))
+            log.warning("log_circuit_opened", error=type(failure).__name__, reason=str(failure), repeats=True)
         if producer is not None and producer is self._producer and not isinstance(failure, UnconfirmedError):
             self._producer = None
             metrics.count("log_producer_renewed")
-            log.warning("log_producer_renewed", reason=str(failure))
+            log.warning("log_producer_renewed", reason=str(failure), repeats=True)
             self._close_later(producer)
 
     def _close_later(self, producer: Any) -> None:

@@ -49,7 +49,7 @@ class PatientWriter:
                 if clock() >= give_up_s:
                     raise
                 metrics.count("worker_appends_retried", component=self._component, topic=topic)
-                log.warning("append_retried", topic=topic, error=type(error).__name__)
+                log.warning("append_retried", topic=topic, error=type(error).__name__, repeats=True)
                 await asyncio.sleep(min(error.retry_after_s, MAX_RETRY_WAIT_S))
             else:
                 return appended, message

@@ -63,6 +63,6 @@ class Committer:
 
     def _failed(self, error: Exception) -> bool:
         metrics.count("worker_commits_failed", component=self._component, error=type(error).__name__)
-        log.warning("commit_failed", error=type(error).__name__)
+        log.warning("commit_failed", error=type(error).__name__, repeats=True)
         self._dirty.set()  # tried again, unless the partitions are gone by then
         return False

@@ -301,7 +301,7 @@ class LogWorker:
         if not isinstance(mapped, RetryableError) or failures >= MAX_POLL_FAILURES:
             raise mapped from error
         metrics.count("worker_polls_failed", component=self._options.component, error=type(error).__name__)
-        log.warning("poll_failed", error=type(error).__name__, count=failures)
+        log.warning("poll_failed", error=type(error).__name__, count=failures, repeats=True)
         await asyncio.sleep(POLL_RETRY_AFTER_S)
 
     def _begin(self, partition: TopicPartition, raw: Any) -> None:
@@ -394,7 +394,7 @@ class LogWorker:
             async with asyncio.timeout(END_OFFSETS_TIMEOUT_S):
                 ends = await self._consumer_started.end_offsets(list(come))
         except (KafkaError, TimeoutError) as error:
-            log.warning("end_offsets_unknown", error=type(error).__name__)
+            log.warning("end_offsets_unknown", error=type(error).__name__, repeats=True)
             return False
         for each, end in ends.items():
             come[each].end = end

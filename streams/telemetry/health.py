@@ -15,7 +15,6 @@ import orjson
 from aiohttp import web
 
 from schemas.misconfigured import MisconfiguredError
-from streams.telemetry import metrics
 
 MAX_BACKLOG: Final = 16
 """Connections that may wait to be accepted: a few probes and scrapers."""
@@ -82,7 +81,8 @@ class HealthServer:
         self._faults = faults
         self._notes = notes
         self._monotonic_s = monotonic_s
-        self._page: tuple[bytes, str] = (b"", "")
+        self._render: Callable[[], tuple[bytes, str]] = lambda: (b"", "")
+        self._page = self._render()
         self._rendered_at_s: float | None = None
         app = web.Application()
         app.router.add_get("/healthz", self._health)
@@ -101,7 +101,10 @@ class HealthServer:
 
         Raises: MisconfiguredError: the address cannot be had. Nothing is left open then.
         """
-        metrics.install_exporter()
+        from streams.telemetry import exporter  # the SDK: not for a program whose port is switched off
+
+        exporter.install()
+        self._render = exporter.page
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port, backlog=MAX_BACKLOG).start()
@@ -129,7 +132,7 @@ class HealthServer:
     async def _metrics(self, _: web.Request) -> web.Response:
         now_s = self._monotonic_s()
         if self._rendered_at_s is None or now_s - self._rendered_at_s >= PAGE_LIFE_S:
-            self._page, self._rendered_at_s = metrics.page(), now_s
+            self._page, self._rendered_at_s = self._render(), now_s
         body, content_type = self._page
         return web.Response(body=body, headers={"Content-Type": content_type})
 

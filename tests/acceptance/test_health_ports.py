@@ -1,8 +1,11 @@
 """What the health ports of the engine's own processes say through a bad day: alive all along, ready when they serve."""
 
+import asyncio
 import contextlib
+import re
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +13,14 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from streams import topology
 from streams.cli.exits import ExitCode
-from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
+from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine, free_port
 from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0
 SESSION_S = 4.0
 COMPONENTS = ("orders-0", "claims-0", "executor-0", "ingress")
@@ -79,21 +84,80 @@ async def test_components_stay_alive_and_are_not_ready_while_their_broker_stands
         assert await all_ready(), seen
 
 
-@pytest.mark.parametrize("name", ["claims"])
+def process_of(name: str, folder: Path, **variables: str) -> Component:
+    """The component as a process, not started."""
+    return Component(
+        name=name,
+        arguments=["-m", "streams.cli", name],
+        environment={f"PAYMENT_ENGINE_{variable}": value for variable, value in variables.items()},
+        log_path=folder / f"{name}.log",
+    )
+
+
+@pytest.mark.parametrize("name", topology.COMPONENTS)
+async def test_component_is_alive_and_says_that_it_waits_when_there_is_no_broker(name: str, tmp_path: Path) -> None:
+    port = free_port()
+    component = process_of(
+        name,
+        tmp_path,
+        KAFKA_BOOTSTRAP_SERVERS=f"{LOOPBACK}:{free_port()}",
+        HEALTH_PORT=str(port),
+        HTTP_DEV="true",
+        HTTP_PORT="0",
+    )
+    component.health_port = port
+    starting = asyncio.create_task(component.start())
+    async with asking() as http:
+
+        async def says_that_it_waits() -> bool:
+            with contextlib.suppress(aiohttp.ClientConnectorError):  # the port is not open yet
+                said = await asked(http, component)
+                return said.alive and any("no broker answers" in fault for fault in said.faults)
+            return False
+
+        try:
+            await until_async(says_that_it_waits, timeout_s=WAIT_S)
+            assert component.running
+            component.send(signal.SIGTERM)
+            with pytest.raises(ComponentFailedError, match="ended with 0 before it was ready"):
+                await asyncio.wait_for(starting, WAIT_S)
+        finally:
+            starting.cancel()
+            await component.kill()
+
+
+@pytest.mark.parametrize("name", topology.COMPONENTS)
 async def test_component_refuses_to_start_when_its_health_port_is_taken(name: str, tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind((LOOPBACK, 0))
         other.listen()
         port = other.getsockname()[1]
-        async with LocalEngine(folder=tmp_path, claims_workers=0, orders_workers=0, executors=0) as engine:
-            component = Component(
-                name=name,
-                arguments=["-m", "streams.cli", name],
-                environment={**engine.environment(), "PAYMENT_ENGINE_HEALTH_PORT": str(port)},
-                log_path=tmp_path / f"{name}.log",
-            )
-            with pytest.raises(ComponentFailedError, match=rf"PAYMENT_ENGINE_HEALTH_PORT: 127\.0\.0\.1:{port}"):
-                await component.start()
-            assert component.process is not None
-            assert component.process.returncode == ExitCode.MISCONFIGURED
-            assert "Traceback" not in component.log_tail()
+        component = process_of(name, tmp_path, HEALTH_PORT=str(port), HTTP_DEV="true", HTTP_PORT="0")
+        with pytest.raises(ComponentFailedError, match=rf"PAYMENT_ENGINE_HEALTH_PORT: 127\.0\.0\.1:{port}"):
+            await component.start()
+        assert component.process is not None
+        assert component.process.returncode == ExitCode.MISCONFIGURED
+        assert "Traceback" not in component.log_tail()
+
+
+async def test_engine_of_one_command_shows_where_each_component_tells_what_it_counts() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streams.cli", "dev", "--port", "0", stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    shown = b""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while b"Ctrl-C stops everything" not in shown:
+                line = await process.stdout.readline()
+                assert line, shown.decode()
+                shown += line
+        pages = dict(re.findall(r"^ +(\S+) +(http://localhost:\d+/metrics)$", shown.decode(), flags=re.MULTILINE))
+        assert set(pages) == set(COMPONENTS)
+        async with asking() as http:
+            for page in pages.values():
+                async with http.get(page) as answer:
+                    assert answer.status == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), WAIT_S) == 0

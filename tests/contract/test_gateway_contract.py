@@ -381,6 +381,16 @@ async def test_pending_call_gets_its_last_word_by_a_signed_webhook(
     assert peer.effects(request) == effects
 
 
+async def test_webhook_needs_no_header_that_its_gateway_does_not_name(peer: GatewayUnderTest) -> None:
+    await provoke(peer, Situation.PENDING_THEN_SUCCEEDED, request := payment_request(fresh_order(), CallKind.SALE))
+    await peer.gateway.call(request)
+    hook = (await peer.webhooks(1))[0]
+    named = {name: value for name, value in hook.headers.items() if name in peer.gateway.webhook_headers}
+    peer.gateway.verify_webhook(named, hook.body, now_ms=now_ms())
+    assert peer.gateway.parse_webhook(named, hook.body) == peer.gateway.parse_webhook(hook.headers, hook.body)
+    assert all(name == name.lower() for name in peer.gateway.webhook_headers)
+
+
 async def test_success_taken_back_late_is_reversed(peer: GatewayUnderTest) -> None:
     request = payment_request(fresh_order())
     reference = (await peer.gateway.call(request)).gateway_reference

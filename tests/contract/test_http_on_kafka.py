@@ -6,18 +6,16 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from confluent_kafka import KafkaException
 
 from http_ingress.compose import IngressProgram, compose
-from schemas import topics
 from schemas.messages import MessageCodec, SchemaIds
 from schemas.misconfigured import MisconfiguredError
 from streams import settings as engine_settings
 from streams.cli.exits import ExitCode
 from streams.development.local_engine import Component
 from streams.kafka_clients.connection import KafkaConnection
+from tests.support.command_line import run_command
 from tests.support.kafka_responder import responding
-from tests.support.kafka_topics import create_topics
 from tests.support.metric_pages import value_of
 
 PARTITIONS = 8
@@ -28,9 +26,8 @@ PAYMENT = {"originId": "o", "amount": 1999, "currency": "USD", "token": "tok_1",
 
 @pytest.fixture
 def topics_ready(broker_address: str) -> str:
-    for name in (topics.COMMANDS, topics.QUERIES, topics.REPLIES):
-        with contextlib.suppress(KafkaException):  # made by an earlier test on the shared broker
-            create_topics(broker_address, [name], partitions=PARTITIONS)
+    applied = run_command("topics", "apply", "--yes", environment=variables(broker_address))
+    assert applied.exit_code == ExitCode.OK, applied.output
     return broker_address
 
 

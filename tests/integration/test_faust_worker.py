@@ -3,22 +3,24 @@
 import asyncio
 import contextlib
 import dataclasses
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import uvloop
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import GroupAuthorizationFailedError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
-from streams.kafka import stamps
+from streams.kafka import faust_transport, stamps
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import DeliveryGapError, StalledError, TopicsNotReadyError
 from streams.kafka.faust_app import FaustParts
 from streams.kafka.faust_recovery import OrderedRecovery, OrderedTableManager
-from streams.kafka.faust_transport import LedgerConsumer, WorkerTransport
+from streams.kafka.faust_transport import LedgerConsumer, PromptConsumerThread, WorkerTransport
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker import Worker, build_worker
@@ -81,6 +83,30 @@ async def _work_off(kafka: FoundKafka, topics: TallyTopics, count: int, *, data_
         await _until(lambda: worker.pipeline.done_count >= count, worker)
     assert worker.crashed is None
     return tally
+
+
+def test_worker_on_uvloop_fetches_on_uvloop_and_closes_that_loop_when_it_stops(kafka: FoundKafka) -> None:
+    topics = make_topics(kafka.bootstrap_servers)
+    found: dict[str, Any] = {}
+
+    class Thread(PromptConsumerThread):
+        async def _fetch(self, *args: Any, **options: Any) -> Any:
+            found.update(loop=asyncio.get_running_loop(), thread=threading.current_thread())
+            return await super()._fetch(*args, **options)
+
+    async def work_off() -> None:
+        await _produce(kafka, topics, range(50))
+        await _work_off(kafka, topics, 50)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        patch.setattr(faust_transport, "PromptConsumerThread", Thread)
+        runner.run(work_off())
+    assert isinstance(found["loop"], uvloop.Loop)
+    assert found["thread"] is not threading.main_thread()
+    assert found["loop"].is_closed()
 
 
 async def test_worker_has_committed_everything_when_it_was_stopped(kafka: FoundKafka) -> None:

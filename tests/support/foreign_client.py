@@ -165,21 +165,21 @@ class Graveyard:
         return list(self._found)
 
 
-async def event_of(engine: LocalEngine, order: str, event_type: str) -> PaymentEvent:
+async def event_of(engine: LocalEngine, order: str, event_type: str, *, codec: MessageCodec = CODEC) -> PaymentEvent:
     """Return the order's event of that type once it is on the log."""
     deadline_s = time.monotonic() + WAIT_TIMEOUT_S
     while True:
-        async for envelope, event in _events(engine, order):
+        async for envelope, event in _events(engine, order, codec):
             if envelope.type == event_type:
                 return event
         assert time.monotonic() < deadline_s, f"{order}: no {event_type}"
         await asyncio.sleep(POLL_S)
 
 
-async def _events(engine: LocalEngine, order: str) -> AsyncIterator[tuple[Envelope, PaymentEvent]]:
+async def _events(engine: LocalEngine, order: str, codec: MessageCodec) -> AsyncIterator[tuple[Envelope, PaymentEvent]]:
     connection = KafkaConnection(bootstrap_servers=engine.bootstrap_servers)
     async for record in read_log(connection, topics.EVENTS, key=order.encode()):
-        envelope, event = CODEC.decode(record.value, record.headers)
+        envelope, event = codec.decode(record.value, record.headers)
         assert isinstance(event, PaymentEvent)
         yield envelope, event
 

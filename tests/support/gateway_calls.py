@@ -113,6 +113,8 @@ async def succeeds(request: GatewayCallRequested) -> CallResult:
 class TellableGateway(Gateway):
     """Behaves as told, and remembers what it was asked."""
 
+    webhook_headers = frozenset[str]()
+
     def __init__(self, behave: Behaviour = succeeds, *, capabilities: Capabilities | None = None) -> None:
         self.behave = behave
         self.capability = capabilities or capabilities_with(None)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.telemetry import metrics
-from streams.telemetry.metrics import CATALOGUE, MetricName
+from streams.telemetry import exporter
+from streams.telemetry.metrics import CATALOGUE, MetricName, exported_name
 
 Samples = Mapping[str, list[tuple[Mapping[str, str], float]]]
 
@@ -21,7 +21,7 @@ def samples_of(page: str) -> Samples:
 
 def sample_name(name: MetricName) -> str:
     """Return the sample that tells whether the metric moved: a counter's total, a histogram's count, a level."""
-    exported = metrics.exported_name(name).replace(".", "_")
+    exported = exported_name(name).replace(".", "_")
     return {
         "counter": f"{exported}_total",
         "histogram": f"{exported}_milliseconds_count",
@@ -43,7 +43,7 @@ def observed_in(page: str, name: MetricName, **labels: str) -> float:
 
 def page() -> str:
     """Return this process's page. It keeps what it counts from the first such call on."""
-    return metrics.page()[0].decode()
+    return exporter.page()[0].decode()
 
 
 def value_of(name: MetricName, **labels: str) -> float:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import faust
 import pytest
+import uvloop
 from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
 from faust.tables.recovery import Recovery, ServiceStopped
@@ -34,15 +35,19 @@ WAIT_S = 5.0
 YEAR_MS = 365 * 24 * 3_600_000
 
 
-@pytest.fixture
-async def app() -> AsyncIterator[WorkerApp]:
-    built = build_app(
+def _built() -> WorkerApp:
+    return build_app(
         app_id="unit",
         bootstrap_servers="127.0.0.1:1",
         partitions=1,
         settings=WorkerSettings(),
         parts=FaustParts(),
     )
+
+
+@pytest.fixture
+async def app() -> AsyncIterator[WorkerApp]:
+    built = _built()
     built.ledger = OffsetLedger()
     built.changelog_ledger = ChangelogLedger()
     built.source_topics = frozenset({SOURCE.topic})
@@ -332,6 +337,21 @@ def _fetching(app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during
 
 def _place(position: int) -> ReadPlace:
     return ReadPlace(position=position, stable_end=position, log_end=position)
+
+
+@pytest.mark.parametrize("new_loop", [uvloop.new_event_loop, asyncio.SelectorEventLoop])
+def test_consumer_thread_runs_a_loop_of_the_workers_kind(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def kinds() -> tuple[type, type, type]:
+        stock, ours = (_consumer(_built(), kind)._thread for kind in (Consumer, LedgerConsumer))
+        stock.thread_loop.close()
+        ours.thread_loop.close()
+        assert ours._close_thread_loop_on_stop
+        return type(asyncio.get_running_loop()), type(ours.thread_loop), type(stock.thread_loop)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        own, of_thread, of_stock_thread = runner.run(kinds())
+    assert own is of_thread
+    assert (own is of_stock_thread) is (new_loop is asyncio.SelectorEventLoop)
 
 
 async def test_thread_tells_how_far_it_has_read_once_when_a_fetch_has_ended(

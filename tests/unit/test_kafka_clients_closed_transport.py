@@ -1,6 +1,7 @@
 """On uvloop a write to a closed transport raises RuntimeError: aiokafka must see a broken connection instead."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -27,8 +28,9 @@ async def _over_closed_transport() -> Any:
         return connection
 
 
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["main thread", "another thread, as the workers' consumer"])
 @pytest.mark.parametrize("method", ["send", "_send_sasl_token"])
-def test_write_to_a_closed_transport_is_a_broken_connection(method: str) -> None:
+def test_write_to_a_closed_transport_is_a_broken_connection(method: str, elsewhere: bool) -> None:
     async def write() -> None:
         connection = await _over_closed_transport()
         with pytest.raises(RuntimeError, match="handler is closed"):
@@ -37,8 +39,15 @@ def test_write_to_a_closed_transport_is_a_broken_connection(method: str) -> None
             getattr(connection, method)(b"x" if method == "_send_sasl_token" else MetadataRequest())
         assert connection._writer is None
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(write())
+    def run() -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(write())
+
+    if elsewhere:
+        with ThreadPoolExecutor(1) as threads:
+            threads.submit(run).result()
+    else:
+        run()
 
 
 async def test_other_runtime_errors_are_not_hidden() -> None:

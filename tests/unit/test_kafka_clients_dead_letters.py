@@ -1,5 +1,7 @@
 """Whatever a record holds, its dead letter can be appended: a letter that cannot stops the partition for good."""
 
+import random
+
 import pytest
 
 from schemas import topics
@@ -22,6 +24,20 @@ def letter_of(key: bytes | None, value: bytes | None, *headers: tuple[str, bytes
         topic=topics.COMMANDS, partition=1, offset=2, timestamp_ms=3, key=key, value=value, headers=headers
     )
     return dead_letter_of(record, component="orders", reason=DeadLetterReason.UNDECODABLE, detail="noise")
+
+
+def avro_long(number: int) -> bytes:
+    zigzag, encoded = number << 1, bytearray()
+    while zigzag > 0x7F:
+        encoded.append(zigzag & 0x7F | 0x80)
+        zigzag >>= 7
+    return bytes(encoded) + bytes([zigzag])
+
+
+def test_letter_is_whole_when_its_bytes_mean_nothing() -> None:
+    chance = random.Random(3)
+    noise = [b"\x00" + chance.randbytes(1_000) for _ in range(300)]
+    assert not any(letter_of(b"k", each).withheld for each in noise)
 
 
 def fault_of(letter: DeadLetter) -> str | None:
@@ -71,6 +87,25 @@ def test_letter_has_neither_key_nor_headers_when_they_alone_are_a_byte_too_much(
     assert (letter.withheld, letter.key, letter.headers) == (True, None, ())
 
 
-def test_letter_keeps_nothing_when_a_header_is_named_like_a_card_number() -> None:
-    letter = letter_of(b"k", b"v", ("4111111111111111", b""))
+@pytest.mark.parametrize(
+    ("key", "value", "headers"),
+    [
+        (b"k", b"v", [("4111111111111111", b"")]),
+        (b"k", b"v", [("CVV", b"")]),
+        (b"k", b"v", [("n", b"4111111111111111")]),
+        (b"k", b"v", [("n", b"NDExMTExMTExMTExMTExMQ==")]),
+        (b"4111 1111 1111 1111", b"v", []),
+        (b"k", b'{"data":{"token":"tok_1","cvv":"123"}}', []),
+        (b"k", b'{"data":{"token":"tok_1","\\u0063vc":"123"}}', []),
+        (b"k", b'{"data":{"track-2 data":"x"}', []),
+        (b"k", b"\x00\x00\x00\x00\x01\x20" + b"4111111111111111" + b"\x02", []),
+        (b"k", b"\x00\x00\x00\x00\x01\x02x" + avro_long(4111111111111111) + b"\x06USD", []),
+    ],
+)
+def test_letter_keeps_its_position_alone_when_there_is_card_data_anywhere_in_the_record(
+    key: bytes, value: bytes, headers: list[tuple[str, bytes]]
+) -> None:
+    letter = letter_of(key, value, *headers)
+    assert (letter.topic, letter.partition, letter.offset) == (topics.COMMANDS, 1, 2)
+    assert letter.withheld
     assert (letter.reason, letter.key, letter.value, letter.headers) == (DeadLetterReason.CARD_NUMBER, None, None, ())

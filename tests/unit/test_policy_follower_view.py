@@ -1,14 +1,21 @@
 """What a sequence of policy records comes to: the last good one of each origin."""
 
+import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
+from aiokafka import TopicPartition
 
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName
-from schemas.messages import EncodedMessage, Envelope
+from schemas.messages import EncodedMessage, Envelope, MessageCodec
 from schemas.records.policies import AmountLimit, OriginPolicy
-from streams.kafka_clients.policy_follower import PolicyView
+from schemas.schema_ids import SchemaIds, Wait, newest_schemas, packaged_schemas, packaged_writers
+from schemas.topics import POLICIES
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.policy_follower import PolicyFollower, PolicyView
+from tests.support.fake_log import FakeRecord
 from tests.support.gateway_calls import CODEC, NOW_MS, message_of, request_of
 
 POLICY = OriginPolicy(
@@ -103,3 +110,72 @@ def test_view_refuses_a_policy_when_it_names_no_origin() -> None:
     refused = taken(PolicyView(CODEC), dataclasses.replace(POLICY, origin_id=""), key=b"")
     assert refused is not None
     assert "origin_id" in refused
+
+
+class _OnePolicyReader:
+    """A consumer of a topic with one record, which it hands out once."""
+
+    def __init__(self, message: EncodedMessage) -> None:
+        self._record = FakeRecord(
+            topic=POLICIES,
+            partition=0,
+            offset=0,
+            timestamp=NOW_MS,
+            key=POLICY.origin_id.encode(),
+            value=message.value,
+            headers=message.headers,
+        )
+        self._read = 0
+        self._client = self
+
+    async def fetch_all_metadata(self) -> "_OnePolicyReader":
+        return self
+
+    def partitions_for_topic(self, _topic: str) -> set[int]:
+        return {0}
+
+    def assign(self, partitions: Sequence[TopicPartition]) -> None:
+        self._assigned = partitions
+
+    async def beginning_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    async def end_offsets(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        return dict.fromkeys(partitions, 1)
+
+    def seek(self, _partition: TopicPartition, offset: int) -> None:
+        self._read = offset
+
+    async def position(self, _partition: TopicPartition) -> int:
+        return self._read
+
+    async def getmany(self, **_limits: int) -> dict[TopicPartition, list[FakeRecord]]:
+        if self._read:
+            await asyncio.Event().wait()  # until the follower is stopped
+        self._read = 1
+        return {self._assigned[0]: [self._record]}
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+async def test_follower_waits_for_the_schema_of_a_policy_that_a_newer_program_wrote() -> None:
+    packaged = SchemaIds.packaged()
+    own_ids = {record: packaged.own_id(record) for record in newest_schemas()}
+    writers = packaged_writers(packaged_schemas())
+    late = writers.pop(own_ids["origin_policy"])
+
+    def ask(schema_id: int) -> Wait:
+        async def wait() -> None:
+            writers[schema_id] = late
+
+        return wait
+
+    codec = MessageCodec(SchemaIds(own_ids=own_ids, writers=writers, ask=ask))
+    connection = KafkaConnection(bootstrap_servers="nowhere")
+    follower = PolicyFollower(connection, codec, build=lambda _connection: _OnePolicyReader(message(POLICY)))
+    await follower.start()
+    assert follower.current() == {"originA": POLICY}
+    assert follower.invalid == 0
+    await follower.stop()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas import card_numbers
 from schemas.card_disguises import hides_card_number, holds_card_data, is_split_over, without_card_number
 
 VISA = "4111111111111111"
@@ -136,3 +137,15 @@ def test_bytes_hold_card_data_in_whatever_form_they_come(raw: bytes) -> None:
 )
 def test_bytes_are_let_through_when_they_hold_none(raw: bytes) -> None:
     assert not holds_card_data(raw)
+
+
+@pytest.mark.parametrize("name", sorted(card_numbers._SECRET_KEYS))
+def test_every_name_of_a_secret_is_found_in_text_of_any_form(name: str) -> None:
+    for text in (f'"{name}": 1', f"a=1&{name.upper()}=2", f"the {name}: 3", f"<card><{name}>4</{name}></card>"):
+        assert holds_card_data(text.encode())
+
+
+def test_names_of_several_words_are_found_and_others_are_not() -> None:
+    assert holds_card_data(b"the card's security code: 123")
+    assert holds_card_data(b"track 1 data=x")
+    assert not holds_card_data(b"tracking number: 123, pinned=true, valid=yes")

@@ -3,14 +3,14 @@
 import ast
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, MetricsData, NumberDataPoint
 from prometheus_client import CollectorRegistry, generate_latest
 
+from streams.telemetry import exporter
 from streams.telemetry import metrics as process_metrics
 from streams.telemetry.metrics import (
     CATALOGUE,
@@ -31,19 +31,30 @@ PRIVATE = ("order", "origin", "merchant", "payment", "key", "token", "request_id
 Points = dict[str, list[NumberDataPoint | HistogramDataPoint]]
 
 
+class MemoryReader(InMemoryMetricReader):
+    """The SDK's reader for tests, reading the histograms as the exporter does."""
+
+    metrics: Metrics
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        super()._receive_metrics(exporter.with_histograms(metrics_data, self.metrics), timeout_millis, **kwargs)
+
+
 @pytest.fixture
-def reader() -> Iterator[InMemoryMetricReader]:
-    made = InMemoryMetricReader()
+def reader() -> Iterator[MemoryReader]:
+    made = MemoryReader()
     yield made
     made.shutdown()
 
 
 @pytest.fixture
-def counting(reader: InMemoryMetricReader) -> Metrics:
-    return Metrics(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+def counting(reader: MemoryReader) -> Metrics:
+    made = reader.metrics = Metrics(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+    made.watch("timers_open", lambda: 0)  # the SDK reads nothing where there is no instrument
+    return made
 
 
-def points(reader: InMemoryMetricReader) -> Points:
+def points(reader: MemoryReader) -> Points:
     found = reader.get_metrics_data()
     if found is None:
         return {}
@@ -81,9 +92,7 @@ def test_no_label_is_about_one_payment_or_merchant() -> None:
     assert [label for label in labels if any(word in label for word in PRIVATE)] == []
 
 
-def test_every_metric_reaches_the_sdk_under_its_name_unit_and_labels(
-    counting: Metrics, reader: InMemoryMetricReader
-) -> None:
+def test_every_metric_reaches_the_sdk_under_its_name_unit_and_labels(counting: Metrics, reader: MemoryReader) -> None:
     for name in CATALOGUE:
         move(counting, name, **labels_of(name))
     found = points(reader)
@@ -93,7 +102,7 @@ def test_every_metric_reaches_the_sdk_under_its_name_unit_and_labels(
         assert dict(point.attributes or {}) == labels_of(name)
 
 
-def test_count_adds_up_whatever_the_order_of_its_labels(counting: Metrics, reader: InMemoryMetricReader) -> None:
+def test_count_adds_up_whatever_the_order_of_its_labels(counting: Metrics, reader: MemoryReader) -> None:
     counting.count("log_appends", topic="t", result="appended")
     counting.count("log_appends", result="appended", topic="t")
     counting.count("log_appends", 3, topic="t", result="appended")
@@ -102,7 +111,7 @@ def test_count_adds_up_whatever_the_order_of_its_labels(counting: Metrics, reade
     assert point.value == 5
 
 
-def test_up_down_counter_goes_down_again(counting: Metrics, reader: InMemoryMetricReader) -> None:
+def test_up_down_counter_goes_down_again(counting: Metrics, reader: MemoryReader) -> None:
     for change in (1, 1, -1):
         counting.count("log_appends_in_flight", change)
     (point,) = points(reader)["payment_engine.log_appends_in_flight"]
@@ -111,7 +120,7 @@ def test_up_down_counter_goes_down_again(counting: Metrics, reader: InMemoryMetr
 
 
 def test_watched_gauge_is_looked_up_when_it_is_read_by_whoever_said_so_last(
-    counting: Metrics, reader: InMemoryMetricReader
+    counting: Metrics, reader: MemoryReader
 ) -> None:
     waiting: list[int] = []
     counting.watch("replies_waiting", lambda: 99)
@@ -122,7 +131,7 @@ def test_watched_gauge_is_looked_up_when_it_is_read_by_whoever_said_so_last(
     assert point.value == 1
 
 
-def test_histogram_counts_a_negative_time_as_none(counting: Metrics, reader: InMemoryMetricReader) -> None:
+def test_histogram_counts_a_negative_time_as_none(counting: Metrics, reader: MemoryReader) -> None:
     counting.observe("input_lag_ms", -3.0, topic="t")
     counting.observe("input_lag_ms", 15.0, topic="t")
     (point,) = points(reader)["payment_engine.input_lag"]
@@ -144,7 +153,7 @@ def test_metric_refuses_a_call_of_another_kind_or_with_other_labels(counting: Me
 
 
 def test_series_of_a_metric_are_bounded_and_nothing_is_lost_past_the_bound(
-    counting: Metrics, reader: InMemoryMetricReader
+    counting: Metrics, reader: MemoryReader
 ) -> None:
     for _ in range(2):
         for number in range(MAX_SERIES + 10):
@@ -157,7 +166,7 @@ def test_series_of_a_metric_are_bounded_and_nothing_is_lost_past_the_bound(
     assert [point.value for point in numbers if (point.attributes or {}).get(OVERFLOW_LABEL)] == [20]
     times = [point for point in found["payment_engine.log_append"] if isinstance(point, HistogramDataPoint)]
     assert (len(times), sum(point.count for point in times)) == (MAX_SERIES + 1, 2 * (MAX_SERIES + 10))
-    assert len(counting._known_numbers) == len(counting._known_recorders) == MAX_SERIES
+    assert len(counting._known_numbers) == len(counting._known_distributions) == MAX_SERIES
 
 
 def test_page_is_prometheus_text_with_what_this_process_counts() -> None:
@@ -165,7 +174,7 @@ def test_page_is_prometheus_text_with_what_this_process_counts() -> None:
     process_metrics.count("timers_fired", 2, kind="page_test")
     process_metrics.observe("log_append_ms", 7.0, topic="page_test")
     process_metrics.level("policies_known", 3)
-    page, content_type = process_metrics.page()
+    page, content_type = exporter.page()
     assert (fired(), timed(), value_of("policies_known")) == (2, 1, 3)
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert b"# TYPE payment_engine_timers_fired_total counter" in page
@@ -176,7 +185,7 @@ def test_page_is_prometheus_text_with_what_this_process_counts() -> None:
 
 
 def test_exporter_is_installed_once() -> None:
-    assert process_metrics.install_exporter() is process_metrics.install_exporter()
+    assert exporter.install() is exporter.install()
 
 
 def calls_of_metrics() -> Iterator[tuple[str, str, set[str], str]]:
@@ -207,8 +216,9 @@ def test_every_call_gives_the_labels_of_its_entry_and_every_entry_has_a_call() -
 
 def test_sample_name_is_the_one_on_the_page() -> None:
     registry = CollectorRegistry()
-    reader = PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=registry)
-    metrics = Metrics(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
+    provider = MeterProvider(shutdown_on_exit=False)
+    metrics = Metrics(provider.get_meter("test"))
+    provider.add_metric_reader(exporter.PageReader(metrics, registry))
     for name in CATALOGUE:
         move(metrics, name, **labels_of(name))
     shown = samples_of(generate_latest(registry).decode())
