@@ -11,16 +11,16 @@ account is there as soon as one of its variables is.
 
 import os
 import re
-import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from dotenv.parser import parse_stream
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,6 +28,7 @@ from gateway_adapters.registry import GATEWAYS, SPECS
 from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts, AccountSettings, GatewaySpec
 from schemas.identifiers import GatewayName
 from schemas.misconfigured import MisconfiguredError
+from streams.setting_types import BrokerList, Certificates, FilePath, MemberId, Port, Seconds, WebAddress
 from streams.topology import MERCHANTS_PORT
 
 PREFIX = "PAYMENT_ENGINE_"
@@ -41,65 +42,6 @@ MAX_SESSION_S = 80.0
 MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
 
-DEFAULT_BROKER_PORT: Final = 9092
-MAX_BROKERS: Final = 32
-MAX_PORT: Final = 65_535
-_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
-
-
-def addresses_of(bootstrap_servers: str) -> tuple[tuple[str, int], ...]:
-    """Return the hosts and ports of a list such as `a:9092,[::1]:9093`, in order; a port that is left out is 9092.
-
-    Raises:
-        ValueError: the list names no broker, too many, or something that is not `host:port`.
-    """
-    parts = [part.strip() for part in bootstrap_servers.split(",") if part.strip()]
-    if not 1 <= len(parts) <= MAX_BROKERS:
-        raise ValueError(f"names {len(parts)} brokers, wanted are 1 to {MAX_BROKERS}")
-    return tuple(_address(number, part) for number, part in enumerate(parts, start=1))
-
-
-def _address(number: int, part: str) -> tuple[str, int]:
-    plain = part.rpartition("://")[2]  # the protocol, which Java's documents write here, is a setting of its own
-    host, separator, port = plain.rpartition(":")
-    if not separator or plain.endswith("]"):
-        host, port = plain, str(DEFAULT_BROKER_PORT)
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not (_HOST.fullmatch(host) and port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
-        raise ValueError(f"entry {number} is not host:port")
-    return host, int(port)
-
-
-def _broker_list(text: str) -> str:
-    # Written anew, since not every client takes spaces, an empty entry or a protocol in it.
-    return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses_of(text))
-
-
-def _certificates(path: Path) -> Path:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except OSError as error:
-        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
-    return path
-
-
-def _web_address(text: str) -> str:
-    try:
-        found = urlsplit(text)
-        whole = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
-    except ValueError:
-        whole = False
-    if not whole or re.search(r"\s", text):
-        raise ValueError("is not the address of a web server, such as https://host:8081")
-    return text
-
-
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
-WebAddress = Annotated[str, AfterValidator(_web_address)]
-
 
 class _Group(BaseSettings):
     """One group of settings, frozen."""
@@ -112,7 +54,7 @@ class KafkaSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
 
-    bootstrap_servers: Annotated[str, AfterValidator(_broker_list)] = Field(
+    bootstrap_servers: BrokerList = Field(
         default="localhost:9092", description="Brokers to start from, `host:port` with commas."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -127,7 +69,7 @@ class KafkaSettings(_Group):
     sasl_password: SecretStr | None = Field(
         default=None, validate_default=True, description="SASL password, needed with a SASL protocol."
     )
-    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
+    ssl_cafile: Certificates | None = Field(
         default=None, description="CA certificates (PEM) that the brokers' are checked against."
     )
     partitions: int = Field(
@@ -170,7 +112,7 @@ class StreamSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STREAM_")
 
-    state_dir: Path | None = Field(
+    state_dir: FilePath | None = Field(
         default=None,
         description="Folder of the RocksDB tables. None: tables in memory, recovered from the changelog at start.",
     )
@@ -285,7 +227,7 @@ class HttpSettings(_Group):
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
     dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
-    keys_file: Path | None = Field(
+    keys_file: FilePath | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
     )
     keys_pepper: SecretStr | None = Field(default=None, description="Secret that API keys are hashed with.")
@@ -335,7 +277,7 @@ class RegistrySettings(_Group):
         default=None, validate_default=True, description="Password of that user, needed with one."
     )
     token: SecretStr | None = Field(default=None, description="Bearer token for the registry, instead of a user.")
-    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
+    ssl_cafile: Certificates | None = Field(
         default=None, description="CA certificates (PEM) that the registry's is checked against. None: the system's."
     )
 
@@ -391,6 +333,7 @@ class Settings:
     }
 
 
+_SINGLE_QUOTED: Final = re.compile(r"^[^=]*=\s*'")
 _ACCOUNT: Final = re.compile(r"[A-Z0-9]+")
 
 
@@ -408,6 +351,34 @@ def variables() -> Iterator[tuple[str, FieldInfo]]:
     for spec in SPECS:
         for field_name, info in spec.settings.model_fields.items():
             yield variable_of(spec.name, field_name), info
+
+
+def take_env_file(path: Path) -> None:
+    """Put the variables of a file such as `.env.example` into this process's environment, and so into its children's.
+
+    What is in the environment already stays, as with Compose. The file is read as Compose reads it, or not at all: of
+    what the two would take differently, the line is refused. Taking it twice changes nothing.
+
+    Raises:
+        MisconfiguredError: it cannot be read, or a line of it; values are not shown.
+    """
+    try:
+        lines = list(parse_stream(StringIO(path.read_text("utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisconfiguredError(f"{path} cannot be read ({type(error).__name__})") from error
+    for line in lines:
+        text = line.original.string
+        number = line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if line.error:
+            raise MisconfiguredError(f"{path}, line {number}: is not NAME=value, or a quote is not closed")
+        if line.key is None or line.value is None:
+            continue
+        if "$" in line.value and _SINGLE_QUOTED.search(text) is None:
+            raise MisconfiguredError(
+                f"{path}, line {number}: {line.key} holds a $, which Compose would take for a variable's name: put the "
+                "value in single quotes"
+            )
+        os.environ.setdefault(line.key, line.value)
 
 
 def load() -> Settings:

@@ -1,9 +1,11 @@
 """`payment-engine settings`: every setting in one generated table. Called by `application`.
 
-docs/configuration.md holds the same table (`-o markdown`) between two markers; a test holds the two against each other.
+docs/configuration.md holds the same table (`-o markdown`) between two markers, and `.env.example` is all of it as a
+file (`-o env`); a test holds both against the settings.
 """
 
 from enum import StrEnum
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 import typer
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+ENV_COLUMNS = 120
+HIDDEN = "(a secret)"  # in place of one that has a default
 TABLE_START = "<!-- settings -->"
 TABLE_END = "<!-- /settings -->"
 
@@ -25,6 +29,16 @@ class TableForm(StrEnum):
     TEXT = "text"
     MARKDOWN = "markdown"
     JSON = "json"
+    ENV = "env"
+
+
+ENV_HEADER = """\
+# Every setting of the engine with its default. Copy this file to `.env`, take the # away from what you change:
+# `make run`, `payment-engine --env-file .env <program>` and Compose read it. What the environment says goes before it.
+# A value with a space, a # or a $ stands in 'single quotes'. Written by `payment-engine settings -o env`.
+#
+# `make run` and Compose set themselves: the brokers, the ingress' address and port, development mode, the address of
+# the gateway that moves no money, the ids of the workers, and where their tables are."""
 
 
 def register(parent: typer.Typer) -> None:
@@ -46,6 +60,9 @@ def show(
             case TableForm.MARKDOWN:
                 say(markdown())
                 return  # for the docs, whatever the environment says
+            case TableForm.ENV:
+                say(env_file())
+                return
             case TableForm.JSON:
                 print_json([dict(zip(("variable", "values", "default", "meaning"), row, strict=True)) for row in rows])
             case TableForm.TEXT:
@@ -60,6 +77,16 @@ def markdown() -> str:
         f"| `{name}` | {_cell(values)} | {f'`{default}`' if default else ''} | {_cell(meaning)} |"
         for name, values, default, meaning in _rows()
     ]
+    return "\n".join(lines)
+
+
+def env_file() -> str:
+    """Return the text of `.env.example`: each setting commented out, with its meaning, values and default."""
+    lines = [ENV_HEADER]
+    for name, values, default, meaning in _rows():
+        stated = "" if default == HIDDEN else default
+        lines += ["", *wrap(f"{meaning} ({values})", ENV_COLUMNS, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{name}={stated}")
     return "\n".join(lines)
 
 
@@ -81,7 +108,7 @@ def _default(field: "FieldInfo") -> str:
     if default is None or field.is_required():
         return ""
     if isinstance(default, SecretStr):
-        return "(a secret)"
+        return HIDDEN
     return str(default).lower() if isinstance(default, bool) else f"{default}"
 
 

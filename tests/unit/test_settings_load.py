@@ -9,7 +9,8 @@ from schemas import topics
 from schemas.misconfigured import MisconfiguredError
 from streams.bootstrap import DAY_MS, rules_of
 from streams.kafka.faust_app import BROKER_REQUEST_TIMEOUT_S
-from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, addresses_of, load, variables
+from streams.setting_types import addresses_of
+from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, load, variables
 
 
 @pytest.fixture(autouse=True)
