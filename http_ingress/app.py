@@ -31,7 +31,7 @@ from streams.telemetry import metrics
 _DISTRIBUTION: Final = "payment-engine-lite"
 _REQUEST_ID: Final = web.RequestKey("request_id", str)
 _PROBLEM: Final = web.RequestKey("problem", str)
-_SAFE_HEADERS: Final = {
+SAFE_HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -123,19 +123,16 @@ def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
     return endpoint
 
 
-async def _expect(request: web.Request) -> web.StreamResponse | None:
-    # aiohttp calls this outside of the middlewares, so it must answer by itself.
+async def _expect(request: web.Request) -> None:
+    # aiohttp calls this outside of the middlewares. What is expected but `100-continue` the server has refused before.
     if request.version < HttpVersion11:
-        return None  # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored
+        return  # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored
     try:
         request_headers.refuse_misleading(request.headers)
     except ProblemError:
-        return None  # the middleware answers the same, and the body need not come
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0
-        return None
-    return respond(request, of_error(ProblemError(ProblemCode.EXPECTATION_FAILED)))
+        return  # the middleware answers the same, and the body need not come
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0
 
 
 def respond(request: web.Request, answer: Answer) -> web.Response:
@@ -156,7 +153,7 @@ def _outermost(ingress: Ingress) -> Middleware:
         started_s = ingress.monotonic_s()
         request_id = request[_REQUEST_ID] = uuid4().hex  # also the command id, so that a log line finds its command
         response = await _answered(request, handler)
-        for name, value in _SAFE_HEADERS.items():
+        for name, value in SAFE_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request_id
         _account(request, response.status, ingress.monotonic_s() - started_s)

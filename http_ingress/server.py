@@ -7,13 +7,14 @@ DRAIN_TIMEOUT_S for their answers, the rest is told 202 (their commands are dura
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
-from http_ingress.app import build_app
+from http_ingress.app import SAFE_HEADERS, build_app
 from http_ingress.ingress import Ingress
 from http_ingress.limits import (
     DRAIN_TIMEOUT_S,
@@ -26,11 +27,13 @@ from http_ingress.limits import (
     RELEASED_ANSWER_TIMEOUT_S,
 )
 from http_ingress.representation.answers import of_error
-from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError
+from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas.misconfigured import MisconfiguredError
 
 _log = structlog.get_logger(__name__)
 _BAD_REQUEST: Final = 400
+_CONTINUE: Final = "100-continue"
+_Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class _Connection(RequestHandler):
@@ -50,10 +53,30 @@ class _Connection(RequestHandler):
             raise ConnectionError("the answer has begun; no other can be sent")
         code = ProblemCode.BAD_REQUEST if status == _BAD_REQUEST else ProblemCode.INTERNAL
         _log.info("request_malformed", http_status=status, error_type=type(exc).__name__)
-        answer = of_error(ProblemError(code))
-        response = web.Response(status=answer.status, body=answer.encoded(), content_type=CONTENT_TYPE)
+        response = _problem_response(ProblemError(code))
         response.force_close()
         return response
+
+
+def _problem_response(problem: ProblemError) -> web.Response:
+    answer = of_error(problem)
+    headers = {**SAFE_HEADERS, **answer.headers, "Content-Type": answer.content_type}
+    return web.Response(status=answer.status, body=answer.encoded(), headers=headers)
+
+
+def _refusing_expectations(handle: _Handle) -> _Handle:
+    """Return the handler of all requests, with a 417 for an expectation that nobody here can meet.
+
+    aiohttp gives one of its own on a path that is none of ours, which quotes what was sent.
+    """
+
+    async def handled(request: web.BaseRequest) -> web.StreamResponse:
+        expectation = request.headers.get("Expect", _CONTINUE)
+        if request.version >= HttpVersion11 and expectation.lower() != _CONTINUE:
+            return _problem_response(ProblemError(ProblemCode.EXPECTATION_FAILED))
+        return await handle(request)
+
+    return handled
 
 
 class _Connections(web.Server):
@@ -69,6 +92,7 @@ class _Runner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
         made.__class__ = _Connections
+        made.request_handler = _refusing_expectations(made.request_handler)
         return made
 
 

@@ -207,7 +207,8 @@ def look_up(client: RegistryClient) -> SchemaIds:
             writers |= _versions_of(client, subject, ours=True)
         writers[own_ids[record]] = WriterSchema(record=record, parsed=parse(schema.text), current=True)
     for subject in FOREIGN_SUBJECTS:
-        with suppress(SchemaNotRegisteredError), _one_error(f"look up {subject}", missing=SchemaNotRegisteredError):
+        absent = suppress(SchemaNotRegisteredError, AccessRefusedError)  # the engine needs none of theirs to start
+        with absent, _one_error(f"look up {subject}", missing=SchemaNotRegisteredError):
             writers = _versions_of(client, subject, ours=False) | writers
     return SchemaIds(own_ids=own_ids, writers=writers, ask=LateSchemas(writers, lambda id_: fetch(client, id_)).ask)
 

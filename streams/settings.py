@@ -11,16 +11,15 @@ account is there as soon as one of its variables is.
 
 import os
 import re
+import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
 
-from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -28,7 +27,7 @@ from gateway_adapters.registry import GATEWAYS, SPECS
 from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts, AccountSettings, GatewaySpec
 from schemas.identifiers import GatewayName
 from schemas.misconfigured import MisconfiguredError
-from streams.setting_types import BrokerList, Certificates, FilePath, MemberId, Port, Seconds, WebAddress
+from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
 from streams.topology import MERCHANTS_PORT
 
 PREFIX = "PAYMENT_ENGINE_"
@@ -43,6 +42,29 @@ MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
 
 
+def _certificates(path: Path) -> Path:
+    try:
+        ssl.create_default_context(cafile=str(path))
+    except OSError as error:
+        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
+    return path
+
+
+def _stated(text: object) -> object:
+    if text == "":
+        raise ValueError("is empty, which would mean the folder that the program was started in")
+    return text
+
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
+"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
+FilePath = Annotated[Path, BeforeValidator(_stated)]
+Certificates = Annotated[FilePath, AfterValidator(_certificates)]
+WebAddress = Annotated[str, AfterValidator(web_address)]
+
+
 class _Group(BaseSettings):
     """One group of settings, frozen."""
 
@@ -54,7 +76,7 @@ class KafkaSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
 
-    bootstrap_servers: BrokerList = Field(
+    bootstrap_servers: Annotated[str, AfterValidator(broker_list)] = Field(
         default="localhost:9092", description="Brokers to start from, `host:port` with commas."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -226,7 +248,16 @@ class HttpSettings(_Group):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
-    dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
+    dev: bool = Field(
+        default=False,
+        description="Serve without API keys. For development only: it is refused on an address that is not loopback, "
+        "and beside KEYS_FILE.",
+    )
+    dev_off_loopback: bool = Field(
+        default=False,
+        description="Allow DEV on any address: whoever reaches the port acts for every merchant. Only where something "
+        "else keeps strangers out, as Compose does, which publishes the port on 127.0.0.1.",
+    )
     keys_file: FilePath | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
     )
@@ -239,6 +270,22 @@ class HttpSettings(_Group):
     max_waiting: int = Field(
         default=10_000, ge=1, le=100_000, description="Requests that may wait for a reply at once; then 503."
     )
+
+    def why_dev_is_refused(self) -> str | None:
+        """Return what makes development mode dangerous here, naming the variables; None: nothing, or it is off."""
+        if not self.dev:
+            return None
+        if self.keys_file is not None:
+            return (
+                f"{PREFIX}HTTP_DEV: is on beside {PREFIX}HTTP_KEYS_FILE, and would ask nobody for a key of that file; "
+                "take one of them away"
+            )
+        if not (is_loopback(self.host) or self.dev_off_loopback):
+            return (
+                f"{PREFIX}HTTP_DEV: is on, and {PREFIX}HTTP_HOST ({self.host}) is not loopback: whoever reaches it "
+                "could pay in any merchant's name; give a key file, or listen on 127.0.0.1"
+            )
+        return None
 
 
 class HealthSettings(_Group):
@@ -333,7 +380,6 @@ class Settings:
     }
 
 
-_SINGLE_QUOTED: Final = re.compile(r"^[^=]*=\s*'")
 _ACCOUNT: Final = re.compile(r"[A-Z0-9]+")
 
 
@@ -351,34 +397,6 @@ def variables() -> Iterator[tuple[str, FieldInfo]]:
     for spec in SPECS:
         for field_name, info in spec.settings.model_fields.items():
             yield variable_of(spec.name, field_name), info
-
-
-def take_env_file(path: Path) -> None:
-    """Put the variables of a file such as `.env.example` into this process's environment, and so into its children's.
-
-    What is in the environment already stays, as with Compose. The file is read as Compose reads it, or not at all: of
-    what the two would take differently, the line is refused. Taking it twice changes nothing.
-
-    Raises:
-        MisconfiguredError: it cannot be read, or a line of it; values are not shown.
-    """
-    try:
-        lines = list(parse_stream(StringIO(path.read_text("utf-8"))))
-    except (OSError, UnicodeDecodeError) as error:
-        raise MisconfiguredError(f"{path} cannot be read ({type(error).__name__})") from error
-    for line in lines:
-        text = line.original.string
-        number = line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-        if line.error:
-            raise MisconfiguredError(f"{path}, line {number}: is not NAME=value, or a quote is not closed")
-        if line.key is None or line.value is None:
-            continue
-        if "$" in line.value and _SINGLE_QUOTED.search(text) is None:
-            raise MisconfiguredError(
-                f"{path}, line {number}: {line.key} holds a $, which Compose would take for a variable's name: put the "
-                "value in single quotes"
-            )
-        os.environ.setdefault(line.key, line.value)
 
 
 def load() -> Settings:

@@ -32,7 +32,7 @@ def _before_every_command(
 ) -> None:
     if env_file is not None:
         with expected_failures():
-            from streams.settings import take_env_file
+            from streams.cli.settings import take_env_file
 
             take_env_file(env_file)
 

@@ -4,7 +4,11 @@ docs/configuration.md holds the same table (`-o markdown`) between two markers, 
 file (`-o env`); a test holds both against the settings.
 """
 
+import os
+import re
 from enum import StrEnum
+from io import StringIO
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 ENV_COLUMNS = 120
+_SINGLE_QUOTED = re.compile(r"^[^=]*=\s*'")
 HIDDEN = "(a secret)"  # in place of one that has a default
 TABLE_START = "<!-- settings -->"
 TABLE_END = "<!-- /settings -->"
@@ -88,6 +93,38 @@ def env_file() -> str:
         lines += ["", *wrap(f"{meaning} ({values})", ENV_COLUMNS, initial_indent="# ", subsequent_indent="# ")]
         lines.append(f"#{name}={stated}")
     return "\n".join(lines)
+
+
+def take_env_file(path: Path) -> None:
+    """Put the variables of a file such as `.env.example` into this process's environment, and so into its children's.
+
+    What is in the environment already stays, as with Compose. The file is read as Compose reads it, or not at all: of
+    what the two would take differently, the line is refused. Taking it twice changes nothing.
+
+    Raises:
+        MisconfiguredError: it cannot be read, or a line of it; values are not shown.
+    """
+    from dotenv.parser import parse_stream
+
+    from schemas.misconfigured import MisconfiguredError
+
+    try:
+        lines = list(parse_stream(StringIO(path.read_text("utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisconfiguredError(f"{path} cannot be read ({type(error).__name__})") from error
+    for line in lines:
+        text = line.original.string
+        number = line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if line.error:
+            raise MisconfiguredError(f"{path}, line {number}: is not NAME=value, or a quote is not closed")
+        if line.key is None or line.value is None:
+            continue
+        if "$" in line.value and _SINGLE_QUOTED.search(text) is None:
+            raise MisconfiguredError(
+                f"{path}, line {number}: {line.key} holds a $, which Compose would take for a variable's name: put the "
+                "value in single quotes"
+            )
+        os.environ.setdefault(line.key, line.value)
 
 
 def _cell(text: str) -> str:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from streams.addresses import addresses_of
 from streams.operator_tools.errors import UnreachableError
-from streams.setting_types import addresses_of
 from streams.settings import KafkaSettings
 
 CONNECT_TIMEOUT_S = 3.0

@@ -231,7 +231,11 @@ class Metrics:
 
     def level(self, name: MetricName, value: float, **labels: str) -> None:
         """Set a gauge, in the unit of the catalogue."""
-        self._number((name, *labels.items()), name, labels, ("gauge",)).value = value
+        given = (name, *labels.items())
+        number = self._known_numbers.get(given)
+        if number is None:
+            number = self._number(given, name, labels, ("gauge",))
+        number.value = value
 
     def watch(self, name: MetricName, read: Callable[[], float], **labels: str) -> None:
         """Have a gauge looked up whenever somebody reads it. `read` is quick; given again, the later one holds."""

@@ -132,6 +132,28 @@ async def test_repeated_header_has_a_meaning_when_its_standard_gives_it_one(runn
     assert "0af7651916cd43dd8448eb211c80319c" not in envelope.traceparent  # two parents: a new trace (W3C)
 
 
+@pytest.mark.parametrize("line", ["POST /payments", "PATCH /payments", "POST /nothing", "GET /docs"])
+@pytest.mark.parametrize("expectation", ["tea", "4111111111111111", "\xff"])
+async def test_unknown_expectation_is_a_417_that_quotes_nothing_on_any_path(
+    running: Running, line: str, expectation: str
+) -> None:
+    sent = request(f"{line} HTTP/1.1", "Host: x", f"Expect: {expectation}")
+    status, problem = await exchange(running, sent)
+    assert (status, problem["code"]) == (417, "expectation_failed")
+    assert "detail" not in problem
+
+
+@pytest.mark.parametrize("sent", [b"nonsense\r\n\r\n", request("GET /x HTTP/1.1", "Host: x", "Expect: tea")])
+async def test_answer_tells_nothing_of_the_server_when_no_route_of_ours_gives_it(running: Running, sent: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(sent)
+    answer = await asyncio.wait_for(reader.read(), ANSWER_TIMEOUT_S)
+    writer.close()
+    assert b"\r\nServer: payment-engine\r\n" in answer
+    assert b"\r\nX-Content-Type-Options: nosniff\r\n" in answer
+    assert b"ython" not in answer
+
+
 @pytest.mark.parametrize(
     "body",
     [b"zz\r\n", b"5\r\nab", b"5\r\nabcdefgh\r\n", b"-1\r\n\r\n", b"ffffffffffffffffff\r\nx", b"0;" + b"a" * 20_000],

@@ -9,8 +9,8 @@ import yaml
 
 from schemas.misconfigured import MisconfiguredError
 from streams.cli.exits import ExitCode
-from streams.cli.settings import env_file
-from streams.settings import PREFIX, load, take_env_file, variables
+from streams.cli.settings import env_file, take_env_file
+from streams.settings import PREFIX, load, variables
 from tests.support.command_line import run_command
 
 ROOT = Path(__file__).parents[2]

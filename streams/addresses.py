@@ -1,15 +1,12 @@
-"""What a setting can be: types that judge a value when it is read, and say what is wrong with it without showing it.
+"""How addresses are written: of brokers, of web servers, and which of them are this machine's alone. Pure.
 
-Called by `streams.settings`. Pure, but for a file of certificates, which is read.
+Called by `streams.settings` and by who asks brokers one by one (`operator_tools.reachability`).
 """
 
 import re
-import ssl
-from pathlib import Path
-from typing import Annotated, Final
+from ipaddress import ip_address
+from typing import Final
 from urllib.parse import urlsplit
-
-from pydantic import AfterValidator, BeforeValidator, Field
 
 DEFAULT_BROKER_PORT: Final = 9092
 MAX_BROKERS: Final = 32
@@ -40,26 +37,14 @@ def _address(number: int, part: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def _broker_list(text: str) -> str:
+def broker_list(text: str) -> str:
+    """Return the list with a host and a port for each broker. Raises: ValueError, as `addresses_of`."""
     # Written anew, since not every client takes spaces, an empty entry or a protocol in it.
     return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses_of(text))
 
 
-def _certificates(path: Path) -> Path:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except OSError as error:
-        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
-    return path
-
-
-def _stated(text: object) -> object:
-    if text == "":
-        raise ValueError("is empty, which would mean the folder that the program was started in")
-    return text
-
-
-def _web_address(text: str) -> str:
+def web_address(text: str) -> str:
+    """Return the address of a web server, unchanged. Raises: ValueError."""
     try:
         found = urlsplit(text)
         whole = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
@@ -70,11 +55,9 @@ def _web_address(text: str) -> str:
     return text
 
 
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
-BrokerList = Annotated[str, AfterValidator(_broker_list)]
-FilePath = Annotated[Path, BeforeValidator(_stated)]
-WebAddress = Annotated[str, AfterValidator(_web_address)]
-Certificates = Annotated[FilePath, AfterValidator(_certificates)]
+def is_loopback(host: str) -> bool:
+    """Return whether nobody but this machine reaches this address. Of names, `localhost` alone is believed."""
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
