@@ -399,6 +399,12 @@ def variables() -> Iterator[tuple[str, FieldInfo]]:
             yield variable_of(spec.name, field_name), info
 
 
+def add_to_environment(values: Mapping[str, str]) -> None:
+    """Put variables into this process's environment, and so into its children's. What is there already stays."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
+
+
 def load() -> Settings:
     """Read the environment.
 

@@ -32,9 +32,10 @@ def _before_every_command(
 ) -> None:
     if env_file is not None:
         with expected_failures():
-            from streams.cli.settings import take_env_file
+            from streams.cli.settings import env_file_values
+            from streams.settings import add_to_environment
 
-            take_env_file(env_file)
+            add_to_environment(env_file_values(env_file))
 
 
 def build() -> typer.Typer:

@@ -4,11 +4,9 @@ docs/configuration.md holds the same table (`-o markdown`) between two markers, 
 file (`-o env`); a test holds both against the settings.
 """
 
-import os
 import re
 from enum import StrEnum
 from io import StringIO
-from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
@@ -17,7 +15,8 @@ import typer
 from streams.cli.terminal import console, expected_failures, print_json, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from pydantic.fields import FieldInfo
 
@@ -95,11 +94,10 @@ def env_file() -> str:
     return "\n".join(lines)
 
 
-def take_env_file(path: Path) -> None:
-    """Put the variables of a file such as `.env.example` into this process's environment, and so into its children's.
+def env_file_values(path: "Path") -> "Mapping[str, str]":
+    """Return the variables of a file such as `.env.example`.
 
-    What is in the environment already stays, as with Compose. The file is read as Compose reads it, or not at all: of
-    what the two would take differently, the line is refused. Taking it twice changes nothing.
+    The file is read as Compose reads it, or not at all: a line that the two would take differently is refused.
 
     Raises:
         MisconfiguredError: it cannot be read, or a line of it; values are not shown.
@@ -109,22 +107,24 @@ def take_env_file(path: Path) -> None:
     from schemas.misconfigured import MisconfiguredError
 
     try:
-        lines = list(parse_stream(StringIO(path.read_text("utf-8"))))
+        bindings = list(parse_stream(StringIO(path.read_text("utf-8"))))
     except (OSError, UnicodeDecodeError) as error:
         raise MisconfiguredError(f"{path} cannot be read ({type(error).__name__})") from error
-    for line in lines:
-        text = line.original.string
-        number = line.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-        if line.error:
+    values: dict[str, str] = {}
+    for binding in bindings:
+        text = binding.original.string
+        number = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if binding.error:
             raise MisconfiguredError(f"{path}, line {number}: is not NAME=value, or a quote is not closed")
-        if line.key is None or line.value is None:
-            continue
-        if "$" in line.value and _SINGLE_QUOTED.search(text) is None:
+        if binding.key is None or binding.value is None:
+            continue  # a comment, or a name that Compose takes from the environment
+        if "$" in binding.value and _SINGLE_QUOTED.search(text) is None:
             raise MisconfiguredError(
-                f"{path}, line {number}: {line.key} holds a $, which Compose would take for a variable's name: put the "
-                "value in single quotes"
+                f"{path}, line {number}: {binding.key} holds a $, which Compose would take for a variable's name: "
+                "put the value in single quotes"
             )
-        os.environ.setdefault(line.key, line.value)
+        values[binding.key] = binding.value  # the last of a name counts
+    return values
 
 
 def _cell(text: str) -> str:

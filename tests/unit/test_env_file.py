@@ -9,8 +9,8 @@ import yaml
 
 from schemas.misconfigured import MisconfiguredError
 from streams.cli.exits import ExitCode
-from streams.cli.settings import env_file, take_env_file
-from streams.settings import PREFIX, load, variables
+from streams.cli.settings import env_file, env_file_values
+from streams.settings import PREFIX, add_to_environment, load, variables
 from tests.support.command_line import run_command
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-def _taken(tmp_path: Path, text: str) -> Path:
+def _written(tmp_path: Path, text: str) -> Path:
     path = tmp_path / ".env"
     path.write_text(text)
     return path
@@ -45,14 +45,14 @@ def test_example_names_every_variable_once_and_no_secret() -> None:
 
 def test_copy_of_the_example_changes_nothing(tmp_path: Path) -> None:
     before = load()
-    take_env_file(_taken(tmp_path, EXAMPLE.read_text("utf-8")))
+    add_to_environment(env_file_values(_written(tmp_path, EXAMPLE.read_text("utf-8"))))
     assert load() == before
 
 
 def test_copy_of_the_example_is_the_defaults_when_every_line_with_a_value_counts(tmp_path: Path) -> None:
     before = load()
     text = re.sub(rf"^#({PREFIX}\w+=.)", r"\1", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
-    take_env_file(_taken(tmp_path, text))
+    add_to_environment(env_file_values(_written(tmp_path, text)))
     assert "PAYMENT_ENGINE_KAFKA_PARTITIONS" in os.environ
     assert load() == before
 
@@ -67,13 +67,13 @@ def test_copy_of_the_example_is_the_defaults_when_every_line_with_a_value_counts
     ],
 )
 def test_line_is_read_as_compose_reads_it(tmp_path: Path, line: str, value: str) -> None:
-    take_env_file(_taken(tmp_path, f"# a comment\n\n{line}\nOTHER=x\n"))
+    add_to_environment(env_file_values(_written(tmp_path, f"# a comment\n\n{line}\nOTHER=x\n")))
     assert os.environ[NAME] == value
 
 
 def test_environment_goes_before_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(NAME, "mine")
-    take_env_file(_taken(tmp_path, f"{NAME}=theirs\n"))
+    add_to_environment(env_file_values(_written(tmp_path, f"{NAME}=theirs\n")))
     assert os.environ[NAME] == "mine"
 
 
@@ -90,13 +90,13 @@ def test_line_is_refused_and_not_shown_when_compose_would_read_it_otherwise(
     tmp_path: Path, text: str, told: str
 ) -> None:
     with pytest.raises(MisconfiguredError) as refused:
-        take_env_file(_taken(tmp_path, text))
+        add_to_environment(env_file_values(_written(tmp_path, text)))
     assert told in str(refused.value)
     assert "word" not in str(refused.value).lower().replace("password", "")
 
 
 def test_command_reads_the_file_that_it_is_told(tmp_path: Path) -> None:
-    path = _taken(tmp_path, "PAYMENT_ENGINE_KAFKA_PARTITIONS=zero\nPAYMENT_ENGINE_KAFKA_PARTITION=4\n")
+    path = _written(tmp_path, "PAYMENT_ENGINE_KAFKA_PARTITIONS=zero\nPAYMENT_ENGINE_KAFKA_PARTITION=4\n")
     result = run_command("--env-file", str(path), "topics", "plan")
     assert result.exit_code == ExitCode.MISCONFIGURED
     assert "PAYMENT_ENGINE_KAFKA_PARTITIONS: " in result.stderr
