@@ -124,6 +124,7 @@ class WorkerApp(faust.App):
         """How an aiokafka client of its own reaches the broker."""
         return {
             "bootstrap_servers": self.bootstrap_servers,
+            "client_id": self.conf.broker_client_id,
             "request_timeout_ms": round(BROKER_REQUEST_TIMEOUT_S * 1000),
             **credentials_to_aiokafka_auth(self.conf.broker_credentials, self.conf.ssl_context),
         }
