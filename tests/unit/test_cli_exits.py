@@ -52,6 +52,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("doctor",),
     ("policy", "show"),
     ("policy", "set", "m1", "--gateways", "mock"),
+    ("policy", "delete", "m1", "--yes"),
     ("topics", "plan"),
     ("topics", "apply", "--yes"),
     ("dlq", "list"),
