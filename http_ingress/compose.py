@@ -79,7 +79,8 @@ def compose(
         webhooks: The gateways whose notices are taken (`streams.bootstrap`).
 
     Raises:
-        MisconfiguredError: There are no API keys and it is not dev mode, or the key file cannot be read.
+        MisconfiguredError: There are no API keys and it is not dev mode, the key file cannot be read, or dev mode is
+            on where strangers reach it or beside a key file.
     """
     http = settings.http
     own = IngressSettings(
@@ -121,6 +122,9 @@ def compose(
 
 
 def _key_store(http: HttpSettings) -> FileKeyStore | None:
+    refusal = http.why_dev_is_refused()
+    if refusal is not None:
+        raise MisconfiguredError(refusal)
     if http.dev:
         return None
     if http.keys_file is None:

@@ -21,8 +21,10 @@ MAX_WAIT_S: Final = 10.0
 """How long a record waits; a registry restarts in less."""
 ASK_AGAIN_S: Final = 1.0
 """Between two questions to a registry that does not answer."""
-MAX_ASKED_AT_ONCE: Final = 4
-"""Questions, and hence threads, at one time."""
+MAX_ASKED_AT_ONCE: Final = 32
+"""Questions, and hence threads, at one time. More than we have records, which a new release may register at once."""
+MAX_LEARNED: Final = 1_000
+"""Schemas that are learned so; a stranger may register any number. A restart forgets them."""
 MISS_LIFE_S: Final = 60.0
 """How long an id that the registry does not know is not asked for again. A dead letter redriven later is read."""
 MAX_MISSES: Final = 256
@@ -65,6 +67,7 @@ class LateSchemas:
         self._open: dict[int, _Question] = {}
         self._missing_until_s: dict[int, float] = {}
         self._silent_until_s = float("-inf")
+        self._learned = 0
 
     def ask(self, schema_id: int) -> Wait | None:
         """Return what waits for the answer, or None: it is missing, or nothing more is asked for now."""
@@ -94,6 +97,7 @@ class LateSchemas:
             or now_s < self._silent_until_s
             or len(self._missing_until_s) >= MAX_MISSES
             or len(self._open) >= MAX_ASKED_AT_ONCE
+            or self._learned + len(self._open) >= MAX_LEARNED
         ):
             return None
         question = self._open[schema_id] = _Question(until_s=now_s + MAX_WAIT_S, answered=Future())
@@ -122,6 +126,7 @@ class LateSchemas:
         with self._lock:
             if found is not None:
                 self._known[schema_id] = found
+                self._learned += 1
             elif has_answered:
                 self._missing_until_s[schema_id] = self._clock_s() + MISS_LIFE_S
             else:

@@ -78,7 +78,7 @@ class RegistryClient(Protocol):
     """The part of confluent-kafka's client that is used."""
 
     def register_schema(self, subject_name: str, schema: Schema, normalize_schemas: bool = False) -> int:
-        """Return the id of the schema, new or as it was."""
+        """Return the id of the schema, new or as it was: twice is safe."""
         ...
 
     def lookup_schema(self, subject_name: str, schema: Schema, normalize_schemas: bool = False) -> RegisteredSchema:
@@ -86,11 +86,11 @@ class RegistryClient(Protocol):
         ...
 
     def get_versions(self, subject_name: str) -> list[int]:
-        """Return the versions of a subject."""
+        """Return the numbers of a subject's versions, oldest first."""
         ...
 
     def get_schema(self, schema_id: int) -> Schema:
-        """Return the schema of an id."""
+        """Return the schema of an id, whatever its subjects are."""
         ...
 
     def get_version(self, subject_name: str, version: int) -> RegisteredSchema:
@@ -98,7 +98,7 @@ class RegistryClient(Protocol):
         ...
 
     def set_compatibility(self, subject_name: str | None = None, level: str | None = None) -> object:
-        """Set what the registry holds a subject's next versions to."""
+        """Set what the registry holds a subject's next versions to. Twice is safe."""
         ...
 
 
@@ -207,7 +207,8 @@ def look_up(client: RegistryClient) -> SchemaIds:
             writers |= _versions_of(client, subject, ours=True)
         writers[own_ids[record]] = WriterSchema(record=record, parsed=parse(schema.text), current=True)
     for subject in FOREIGN_SUBJECTS:
-        with suppress(SchemaNotRegisteredError), _one_error(f"look up {subject}", missing=SchemaNotRegisteredError):
+        absent = suppress(SchemaNotRegisteredError, AccessRefusedError)  # the engine needs none of theirs to start
+        with absent, _one_error(f"look up {subject}", missing=SchemaNotRegisteredError):
             writers = _versions_of(client, subject, ours=False) | writers
     return SchemaIds(own_ids=own_ids, writers=writers, ask=LateSchemas(writers, lambda id_: fetch(client, id_)).ask)
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
@@ -28,6 +27,7 @@ from gateway_adapters.registry import GATEWAYS, SPECS
 from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts, AccountSettings, GatewaySpec
 from schemas.identifiers import GatewayName
 from schemas.misconfigured import MisconfiguredError
+from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
 from streams.topology import MERCHANTS_PORT
 
 PREFIX = "PAYMENT_ENGINE_"
@@ -41,39 +41,6 @@ MAX_SESSION_S = 80.0
 MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
 
-DEFAULT_BROKER_PORT: Final = 9092
-MAX_BROKERS: Final = 32
-MAX_PORT: Final = 65_535
-_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
-
-
-def addresses_of(bootstrap_servers: str) -> tuple[tuple[str, int], ...]:
-    """Return the hosts and ports of a list such as `a:9092,[::1]:9093`, in order; a port that is left out is 9092.
-
-    Raises:
-        ValueError: the list names no broker, too many, or something that is not `host:port`.
-    """
-    parts = [part.strip() for part in bootstrap_servers.split(",") if part.strip()]
-    if not 1 <= len(parts) <= MAX_BROKERS:
-        raise ValueError(f"names {len(parts)} brokers, wanted are 1 to {MAX_BROKERS}")
-    return tuple(_address(number, part) for number, part in enumerate(parts, start=1))
-
-
-def _address(number: int, part: str) -> tuple[str, int]:
-    plain = part.rpartition("://")[2]  # the protocol, which Java's documents write here, is a setting of its own
-    host, separator, port = plain.rpartition(":")
-    if not separator or plain.endswith("]"):
-        host, port = plain, str(DEFAULT_BROKER_PORT)
-    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not (_HOST.fullmatch(host) and port.isascii() and port.isdigit() and 0 < int(port) <= MAX_PORT):
-        raise ValueError(f"entry {number} is not host:port")
-    return host, int(port)
-
-
-def _broker_list(text: str) -> str:
-    # Written anew, since not every client takes spaces, an empty entry or a protocol in it.
-    return ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in addresses_of(text))
-
 
 def _certificates(path: Path) -> Path:
     try:
@@ -83,22 +50,11 @@ def _certificates(path: Path) -> Path:
     return path
 
 
-def _web_address(text: str) -> str:
-    try:
-        found = urlsplit(text)
-        whole = found.scheme in {"http", "https"} and bool(found.hostname) and found.port != 0
-    except ValueError:
-        whole = False
-    if not whole or re.search(r"\s", text):
-        raise ValueError("is not the address of a web server, such as https://host:8081")
-    return text
-
-
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 """Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
-WebAddress = Annotated[str, AfterValidator(_web_address)]
+WebAddress = Annotated[str, AfterValidator(web_address)]
 
 
 class _Group(BaseSettings):
@@ -112,7 +68,7 @@ class KafkaSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
 
-    bootstrap_servers: Annotated[str, AfterValidator(_broker_list)] = Field(
+    bootstrap_servers: Annotated[str, AfterValidator(broker_list)] = Field(
         default="localhost:9092", description="Brokers to start from, `host:port` with commas."
     )
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -284,7 +240,16 @@ class HttpSettings(_Group):
 
     host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
     port: Port = Field(default=MERCHANTS_PORT, description="Port to listen on; 0 takes a free one.")
-    dev: bool = Field(default=False, description="Serve without API keys. For development only, and said so at start.")
+    dev: bool = Field(
+        default=False,
+        description="Serve without API keys. For development only: it is refused on an address that is not loopback, "
+        "and beside KEYS_FILE.",
+    )
+    dev_off_loopback: bool = Field(
+        default=False,
+        description="Allow DEV on any address: whoever reaches the port acts for every merchant. Only where something "
+        "else keeps strangers out, as Compose does, which publishes the port on 127.0.0.1.",
+    )
     keys_file: Path | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
     )
@@ -297,6 +262,22 @@ class HttpSettings(_Group):
     max_waiting: int = Field(
         default=10_000, ge=1, le=100_000, description="Requests that may wait for a reply at once; then 503."
     )
+
+    def why_dev_is_refused(self) -> str | None:
+        """Return what makes development mode dangerous here, naming the variables; None: nothing, or it is off."""
+        if not self.dev:
+            return None
+        if self.keys_file is not None:
+            return (
+                f"{PREFIX}HTTP_DEV: is on beside {PREFIX}HTTP_KEYS_FILE, and would ask nobody for a key of that file; "
+                "take one of them away"
+            )
+        if not (is_loopback(self.host) or self.dev_off_loopback):
+            return (
+                f"{PREFIX}HTTP_DEV: is on, and {PREFIX}HTTP_HOST ({self.host}) is not loopback: whoever reaches it "
+                "could pay in any merchant's name; give a key file, or listen on 127.0.0.1"
+            )
+        return None
 
 
 class HealthSettings(_Group):

@@ -23,6 +23,8 @@ TRY_IT = """
 Payment Engine Lite is ready: {url}   (docs: {url}/docs)
 For development only: the embedded broker is in memory and is not Kafka, the Mock gateway moves no money.
 Logs, tables and the Mock's ledger: {folder}
+Metrics, and with /readyz what keeps a component from serving:
+{metrics}
 
 Try:
   curl -s -X POST '{url}/payments?mode=sync' -H 'Content-Type: application/json' \\
@@ -60,11 +62,16 @@ async def _serve(stopping: asyncio.Event, port: int, folder: Path, say: Callable
     engine = LocalEngine(folder=folder, http_port=port)
     try:
         if await _unless_stopped(engine.start(), stopping):
-            say(TRY_IT.format(url=f"http://localhost:{engine.http_port}", folder=folder))
+            say(TRY_IT.format(url=f"http://localhost:{engine.http_port}", folder=folder, metrics=_metrics_of(engine)))
             await _watch(engine, stopping, say)
             say("stopping …")
     finally:
         await engine.stop()
+
+
+def _metrics_of(engine: LocalEngine) -> str:
+    served = [each for each in engine.components.values() if each.health_port]
+    return "\n".join(f"  {each.name:12} http://localhost:{each.health_port}/metrics" for each in served)
 
 
 async def _unless_stopped(start: Coroutine[Any, Any, None], stopping: asyncio.Event) -> bool:

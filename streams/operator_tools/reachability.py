@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from streams.addresses import addresses_of
 from streams.operator_tools.errors import UnreachableError
-from streams.settings import KafkaSettings, addresses_of
+from streams.settings import KafkaSettings
 
 CONNECT_TIMEOUT_S = 3.0
 """Longest wait for one address; a broker that needs longer is no broker to run payments on."""

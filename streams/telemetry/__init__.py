@@ -1,5 +1,5 @@
-"""What the engine tells its operators: logs, metrics and spans, by APIs that cost nothing until an exporter is set.
+"""What the engine tells its operators: logs, metrics, spans, and whether it is alive and ready.
 
-Called by every shell (agents, executor, ingress, clients); never by the pure rooms. Exporters are wired by whoever
-starts a process, not here.
+`logs`, `metrics` and `spans` are called by every shell (agents, executor, ingress, clients), never by the pure rooms.
+They cost little until somebody reads. `health` serves a component's own port, and with it `exporter`, the SDK.
 """

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import re
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from tests.support.waiting import until_async
 
 pytestmark = pytest.mark.slow
 
+ROOT = Path(__file__).parents[2]
 WAIT_S = 60.0
 SESSION_S = 4.0
 COMPONENTS = ("orders-0", "claims-0", "executor-0", "ingress")
@@ -135,3 +138,26 @@ async def test_component_refuses_to_start_when_its_health_port_is_taken(name: st
         assert component.process is not None
         assert component.process.returncode == ExitCode.MISCONFIGURED
         assert "Traceback" not in component.log_tail()
+
+
+async def test_engine_of_one_command_shows_where_each_component_tells_what_it_counts() -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "streams.cli", "dev", "--port", "0", stdout=asyncio.subprocess.PIPE, cwd=ROOT
+    )
+    assert process.stdout is not None
+    shown = b""
+    try:
+        async with asyncio.timeout(WAIT_S):
+            while b"Ctrl-C stops everything" not in shown:
+                line = await process.stdout.readline()
+                assert line, shown.decode()
+                shown += line
+        pages = dict(re.findall(r"^ +(\S+) +(http://localhost:\d+/metrics)$", shown.decode(), flags=re.MULTILINE))
+        assert set(pages) == set(COMPONENTS)
+        async with asking() as http:
+            for page in pages.values():
+                async with http.get(page) as answer:
+                    assert answer.status == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert await asyncio.wait_for(process.wait(), WAIT_S) == 0

@@ -185,6 +185,16 @@ def test_compose_runs_every_component_that_make_run_starts() -> None:
     assert services >= {"orders", "claims", "executor", "ingress", "mock-gateway", "topics"}
 
 
+def test_compose_publishes_on_loopback_alone_where_it_lets_anybody_act_for_any_origin() -> None:
+    services = yaml.safe_load(read("docker-compose.yml"))["services"]
+    open_to_all = [each for each in services.values() if "PAYMENT_ENGINE_HTTP_DEV" in each.get("environment", {})]
+    assert len(open_to_all) == 1
+    assert open_to_all[0]["environment"]["PAYMENT_ENGINE_HTTP_DEV_OFF_LOOPBACK"] == "true"
+    published = [port for each in services.values() for port in each.get("ports", [])]
+    assert published
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == []
+
+
 @pytest.mark.parametrize("paper", ["Makefile", "docker-compose.yml", "Dockerfile", ".ci/run", *PAPERS])
 def test_paper_names_only_settings_that_exist_when_it_is_read(paper: str) -> None:
     known = {name for name, _ in variables()} | {REQUIRE_VARIABLE}

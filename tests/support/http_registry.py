@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from fastavro.schema import to_parsing_canonical_form
 
 FIRST_ID = 1_001
-_OK, _UNAUTHORIZED, _NOT_FOUND = 200, 401, 404
+_OK, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 200, 401, 403, 404
 _SUBJECT_MISSING, _VERSION_MISSING, _SCHEMA_MISSING = 40401, 40402, 40403
 _VERSIONS = re.compile(r"/subjects/([^/]+)/versions")
 _VERSION = re.compile(r"/subjects/([^/]+)/versions/(\d+)")
@@ -41,6 +41,7 @@ class Registry:
 
     url: str = ""
     authorization: str | None = None  # the header that every question must have
+    forbidden: str | None = None  # a subject that nobody may see
     subjects: dict[str, list[int]] = field(default_factory=dict)
     texts: dict[int, str] = field(default_factory=dict)
     levels: dict[str, str] = field(default_factory=dict)
@@ -113,6 +114,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave together: apart, each answer waits for a delayed acknowledgement
 
     def do_PUT(self) -> None:
         self._serve()
@@ -129,6 +132,9 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         if registry.authorization not in {None, self.headers.get("Authorization")}:
             self._answer(_UNAUTHORIZED, {"error_code": 40101, "message": "who are you?"})
+            return
+        if registry.forbidden is not None and f"/{registry.forbidden}/" in f"{path}/":
+            self._answer(_FORBIDDEN, {"error_code": 40301, "message": "not yours"})
             return
         try:
             found = self._found(registry, path, body)

@@ -52,6 +52,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("doctor",),
     ("policy", "show"),
     ("policy", "set", "m1", "--gateways", "mock"),
+    ("policy", "delete", "m1", "--yes"),
     ("topics", "plan"),
     ("topics", "apply", "--yes"),
     ("dlq", "list"),
@@ -185,6 +186,31 @@ def test_component_judges_what_it_opens_before_it_waits_for_a_broker(
     assert result.stderr.startswith("error: refusing to start: ")
     assert name in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"PAYMENT_ENGINE_HTTP_HOST": "0.0.0.0"}, "PAYMENT_ENGINE_HTTP_HOST"),
+        ({"PAYMENT_ENGINE_HTTP_HOST": "::"}, "PAYMENT_ENGINE_HTTP_HOST"),
+        ({"PAYMENT_ENGINE_HTTP_HOST": "::ffff:0.0.0.0"}, "PAYMENT_ENGINE_HTTP_HOST"),
+        ({"PAYMENT_ENGINE_HTTP_KEYS_FILE": "/nowhere/keys"}, "PAYMENT_ENGINE_HTTP_KEYS_FILE"),
+        (
+            {"PAYMENT_ENGINE_HTTP_KEYS_FILE": "/nowhere/keys", "PAYMENT_ENGINE_HTTP_DEV_OFF_LOOPBACK": "true"},
+            "PAYMENT_ENGINE_HTTP_KEYS_FILE",
+        ),
+    ],
+)
+def test_dev_mode_is_refused_where_strangers_reach_it_and_beside_a_key_file(given: dict[str, str], told: str) -> None:
+    refused = run_command("ingress", environment={**QUIET, **given})
+    assert refused.exit_code == ExitCode.MISCONFIGURED, refused.output
+    assert refused.stderr.startswith("error: refusing to start: PAYMENT_ENGINE_HTTP_DEV: ")
+    assert told in refused.stderr
+
+
+def test_dev_mode_starts_on_any_address_when_that_is_said() -> None:
+    given = {"PAYMENT_ENGINE_HTTP_HOST": "0.0.0.0", "PAYMENT_ENGINE_HTTP_DEV_OFF_LOOPBACK": "true"}
+    assert run_command("ingress", environment={**QUIET, **given}).exit_code == ExitCode.UNREACHABLE
 
 
 @pytest.mark.parametrize(

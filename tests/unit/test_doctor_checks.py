@@ -156,7 +156,8 @@ def test_settings_are_well_when_they_fit_together() -> None:
             "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET: needed",
         ),
         (_settings(accounts={SPEC.name: {AccountName("eu"): HERE}}), Severity.WARNING, "account eu of mock"),
-        (_settings(http=HttpSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "dev mode on 0.0.0.0"),
+        (_settings(http=HttpSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "(0.0.0.0) is not loopback"),
+        (_settings(http=HttpSettings(dev=True, keys_file=Path("keys"))), Severity.FAILURE, "HTTP_KEYS_FILE"),
         (_settings(http=HttpSettings(dev=False)), Severity.WARNING, "no API keys"),
     ],
 )
@@ -167,6 +168,11 @@ def test_settings_fault_is_told_when_two_settings_contradict(settings: Settings,
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
 def test_dev_mode_is_well_when_it_listens_on_loopback(host: str) -> None:
     assert _worst(settings_check.judge(_settings(http=HttpSettings(dev=True, host=host)))) is Severity.OK
+
+
+def test_dev_mode_is_well_on_any_address_when_that_is_said() -> None:
+    http = HttpSettings(dev=True, host="0.0.0.0", dev_off_loopback=True)
+    assert _worst(settings_check.judge(_settings(http=http))) is Severity.OK
 
 
 SPEAKS = dict.fromkeys(broker_check.NEEDED_APIS, (0, 99))

@@ -97,6 +97,13 @@ async def test_nothing_more_is_asked_for_when_too_many_questions_are_open() -> N
     assert await scene.ask(MAX_ASKED_AT_ONCE)
 
 
+async def test_nothing_more_is_learned_when_a_stranger_has_registered_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late_schemas, "MAX_LEARNED", 3)
+    scene = Scene(lambda _id: KNOWN)
+    assert [await scene.ask(number) for number in range(4)] == [True, True, True, False]
+    assert list(scene.known) == [0, 1, 2]
+
+
 async def test_nobody_waits_longer_than_the_limit_when_the_registry_says_nothing() -> None:
     scene = Scene(lambda _id: KNOWN)
     scene.may_answer.clear()

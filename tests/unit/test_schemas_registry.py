@@ -222,6 +222,11 @@ def test_registry_is_asked_by_whom_it_was_told(held: Registry, header: str, cred
         look_up(connect(held.url, timeout_s=5))
 
 
+def test_program_starts_when_it_may_not_see_what_strangers_registered(held: Registry) -> None:
+    held.forbidden = "payments.commands.v1-value"
+    look_up(connect(held.url, timeout_s=5))
+
+
 def test_other_path_of_a_registry_is_no_registry(held: Registry) -> None:
     client = connect(f"{held.url}/apis/registry/v2", timeout_s=5)
     for ask in (lambda: look_up(client), lambda: register(client, packaged_schemas())):
@@ -249,7 +254,7 @@ class _Answer(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
     with ThreadingHTTPServer(("127.0.0.1", 0), _Answer) as http:
-        thread = threading.Thread(target=http.serve_forever, daemon=True)
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
         yield http
         http.shutdown()

@@ -7,9 +7,10 @@ from aiokafka.conn import collect_hosts
 
 from schemas import topics
 from schemas.misconfigured import MisconfiguredError
+from streams.addresses import addresses_of
 from streams.bootstrap import DAY_MS, rules_of
 from streams.kafka.faust_app import BROKER_REQUEST_TIMEOUT_S
-from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, addresses_of, load, variables
+from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, load, variables
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,6 @@
 """Settings that are well-formed each, and wrong or risky together. Called by `examination`; pure."""
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 
 from gateway_adapters.spec import DEFAULT_ACCOUNT
 from schemas.misconfigured import MisconfiguredError
@@ -76,11 +75,12 @@ def _gateways(settings: Settings) -> Iterator[Finding]:
 
 def _http(settings: Settings) -> Iterator[Finding]:
     http = settings.http
-    if http.dev and not _is_loopback(http.host):
+    refusal = http.why_dev_is_refused()
+    if refusal is not None:
         yield failure(
             Subject.SETTINGS,
-            f"http dev mode on {http.host}",
-            why="Anyone who reaches the port can make payments in any origin's name.",
+            refusal,
+            why="The ingress refuses to start.",
             fix="Set PAYMENT_ENGINE_HTTP_DEV to false, with a keys file, or listen on 127.0.0.1.",
         )
     if not http.dev and (http.keys_file is None or http.keys_pepper is None):
@@ -90,10 +90,3 @@ def _http(settings: Settings) -> Iterator[Finding]:
             why="The ingress refuses to start, or refuses every request.",
             fix="Run `payment-engine keys create`, then set PAYMENT_ENGINE_HTTP_KEYS_FILE and _KEYS_PEPPER.",
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
