@@ -287,12 +287,12 @@ def _open(schema: dict[str, Any]) -> None:
 
 def _service_path(name: str, summary: str, text: str, *, may_refuse: bool) -> Json:
     ready = Outcome(meaning=text, model=payloads.Health)
-    refusals: dict[str, Json] = {}
+    answers: Json = {"200": _outcome(ready, {"status": "ready" if may_refuse else "alive"})}
     for code in (ProblemCode.BAD_REQUEST, ProblemCode.UNSUPPORTED_MEDIA_TYPE, ProblemCode.EXPECTATION_FAILED):
-        refusals[str(PROBLEMS[code].status)] = _problem(PROBLEMS[code].status, (code,))
+        answers[str(PROBLEMS[code].status)] = _problem(PROBLEMS[code].status, (code,))
     if may_refuse:
         not_ready = PROBLEMS[ProblemCode.NOT_READY].status
-        refusals[str(not_ready)] = _problem(not_ready, (ProblemCode.NOT_READY,))
+        answers[str(not_ready)] = _problem(not_ready, (ProblemCode.NOT_READY,))
     return {
         "get": {
             "operationId": name,
@@ -300,7 +300,7 @@ def _service_path(name: str, summary: str, text: str, *, may_refuse: bool) -> Js
             "description": text,
             "tags": ["Service"],
             "security": _PUBLIC,
-            "responses": {"200": _outcome(ready, {"status": "ready" if may_refuse else "alive"}), **refusals},
+            "responses": answers,
         }
     }
 

@@ -1,7 +1,7 @@
 """What is published of the interfaces is valid, true, and fit for generators of clients. Run by `make lint` too.
 
-The rules are those that Redocly's `recommended` and Spectral's `oas` sets found broken before; both need Node, which not
-every machine has.
+The rules are those that Redocly's `recommended` and Spectral's `oas` sets found broken before; both need Node,
+which not every machine has.
 """
 
 import json
@@ -50,9 +50,11 @@ def test_every_operation_says_what_a_reader_and_a_linter_ask_for(dev: bool) -> N
     assert document["info"]["contact"]
     tags = {tag["name"] for tag in document["tags"] if tag["description"]}
     for name, operation in operations(document):
-        assert operation["summary"] and operation["description"], name
+        assert operation["summary"], name
+        assert operation["description"], name
         assert "security" in operation, name
-        assert len(operation["tags"]) == 1 and set(operation["tags"]) <= tags, name
+        (tag,) = operation["tags"]
+        assert tag in tags, name
         statuses = {status[0] for status in operation["responses"]}
         assert {"2", "4"} <= statuses, name
     ids = [operation["operationId"] for _, operation in operations(document)]
@@ -140,7 +142,7 @@ async def test_every_curl_of_the_document_is_answered_as_it_shows() -> None:
 
 
 async def test_fault_of_a_member_is_told_in_words_and_not_as_a_regular_expression() -> None:
-    wrong = {"originId": "a b", "orderId": "o|1", "token": "tok 1", "currency": "usd", "amount": 1}
+    wrong = {"originId": "originA", "orderId": "o|1", "token": "tok 1", "currency": "usd", "amount": 1}
     async with running_ingress() as running:
         sent = {"Idempotency-Key": "k-1"}
         async with running.http.post("/payments", json=wrong, headers=sent) as answer:
@@ -149,6 +151,6 @@ async def test_fault_of_a_member_is_told_in_words_and_not_as_a_regular_expressio
         async with running.http.post("/refunds", json=refund, headers=sent | {"X-Origin-Id": "originA"}) as answer:
             said_of_refund = await answer.json(content_type="application/problem+json")
     details = [fault["detail"] for fault in [*said["errors"], *said_of_refund["errors"]]]
-    assert len(details) == 5
+    assert len(details) == 4
     assert not any("pattern" in detail or "^" in detail for detail in details)
     assert any("ISO 4217" in detail for detail in details)
