@@ -26,8 +26,8 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.created
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.runtime
 
-run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (PORT=8080)
-	@exec $(BIN)/payment-engine dev --port $(PORT)
+run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (PORT=8080; settings in .env, see .env.example)
+	@exec $(BIN)/payment-engine $(if $(wildcard .env),--env-file .env) dev --port $(PORT)
 
 demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a timeline
 	@exec $(BIN)/payment-engine demo

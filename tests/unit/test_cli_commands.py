@@ -74,6 +74,7 @@ def test_help_imports_nothing_heavy_when_it_is_printed() -> None:
         ["dlq", "redrive", "--all", "--yes"],
         ["payments", "show", "order-1", "--origin", "m1"],
         ["policy", "show"],
+        ["policy", "delete", "m1", "--yes"],
         ["policy", "set", "m1", "--gateways", "mock"],
         ["topics", "plan"],
         ["topics", "apply", "--yes"],
@@ -199,6 +200,7 @@ def test_command_explains_its_use_when_the_command_line_is_wrong(words: Sequence
         ),
         (["policy", "set", "m|1", "--gateways", "mock"], "origin_id"),
         (["policy", "set", "m1", "--gateways", "mock,mock"], "repeat"),
+        (["policy", "set", "4242424242424242", "--gateways", "mock"], "card number"),
         (["policy", "set", "m1", "--gateways", "mock", "--limit", "DOLLAR=1"], "ISO 4217"),
         (["payments", "show", "order-1"], "--origin"),
         (["schemas", "register"], "PAYMENT_ENGINE_REGISTRY_URL"),
@@ -208,6 +210,7 @@ def test_command_says_refused_when_the_rules_forbid_it(words: Sequence[str], tol
     result = _run(*words)
     assert result.exit_code == ExitCode.REFUSED
     assert told in result.stderr
+    assert "4242" not in result.output
 
 
 def test_schemas_check_passes_when_the_package_is_as_released() -> None:
