@@ -39,11 +39,12 @@ test: $(VENV)/.dev ## the whole suite, real Apache Kafka included
 test-quick: $(VENV)/.dev ## what needs no Apache Kafka
 	$(BIN)/pytest -m "not kafka"
 
-lint: $(VENV)/.dev ## ruff, mypy, import-linter
+lint: $(VENV)/.dev ## ruff, mypy, import-linter, and what is published of the interfaces
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/contract/test_published_documents.py
 
 format: $(VENV)/.dev ## write what ruff would have it be
 	$(BIN)/ruff format .
