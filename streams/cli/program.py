@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeVar
 
 from schemas.messages import MessageCodec
 from schemas.schema_ids import SchemaIds
-from streams.cli.loop import announce, run_until_told
+from streams.cli.loop import announce, run_until_told, set_up_logs
 from streams.kafka_clients.admin import sizes_of
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import RetryableError
@@ -28,7 +28,6 @@ from streams.kafka_clients.start_check import check_start
 from streams.operator_tools.reachability import wait_for_broker
 from streams.operator_tools.schema_files import wait_for_ids
 from streams.settings import Settings, load
-from streams.telemetry import logs
 from streams.telemetry.health import HealthServer, Readiness
 from streams.topology import COMPONENTS, Component
 
@@ -75,7 +74,7 @@ def run_program(component: str, compose: Compose, *, accept_loss: bool = False) 
         Exception: what ended the component.
     """
     settings = load()
-    logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
+    set_up_logs(component, settings.telemetry)
     life = _Life(COMPONENTS[component], settings, compose, accept_loss=accept_loss)
     run_until_told(life.run)
 
