@@ -29,7 +29,7 @@ class CallKind(StrEnum):
 
 
 class OperationState(StrEnum):
-    """Where one operation of an order stands (DESIGN.md, "The order row")."""
+    """Where one operation of an order stands."""
 
     QUEUED = "queued"  # waits for the order's active operation
     CLAIMING = "claiming"  # its idempotency claim is on the way
@@ -71,7 +71,7 @@ class Overlay(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a gateway call came to (DESIGN.md, "Gateway port")."""
+    """What a gateway call came to."""
 
     SUCCEEDED = "succeeded"
     DECLINED = "declined"

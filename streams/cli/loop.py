@@ -1,4 +1,4 @@
-"""The event loop, the signals and the READY line of every program. Called by `program` and `programs`.
+"""The event loop, the signals, the logs and the READY line of every program. Called by `program` and `programs`.
 
 Apart from `program`, since a gateway's own server, the embedded broker, `dev` and `demo` need no more than this, and
 would wait for the imports of the rest.
@@ -11,6 +11,9 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import structlog
+
+from streams.settings import TelemetrySettings
+from streams.telemetry import logs
 
 Answer = TypeVar("Answer")
 
@@ -37,6 +40,14 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:  # not on every platform
         return None
     return uvloop.new_event_loop
+
+
+def set_up_logs(component: str, telemetry: TelemetrySettings | None = None) -> None:
+    """Let a program log as its settings say; without any, as an operator's tool does, which answers on its own."""
+    if telemetry is None:
+        logs.configure(component=component, level="ERROR", form="console")
+    else:
+        logs.configure(component=component, level=telemetry.log_level, form=telemetry.log_format)
 
 
 def announce(component: str, port: int) -> None:

@@ -6,7 +6,7 @@ port, the codec, the wait for a broker, the topics, `READY <component> [<port>]`
 comes out of it into an exit code.
 
 The order of a start puts first what an operator has to mend, and last what time mends: settings, the health port, the
-registry, the component's own judgement of its settings (`compose`), a broker that answers, topics, the component.
+component's own judgement of its settings (`compose`), the registry, a broker that answers, topics, the component.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol, TypeVar
 
 from schemas.messages import MessageCodec
-from streams.cli.loop import announce, run_until_told
+from schemas.schema_ids import SchemaIds
+from streams.cli.loop import announce, run_until_told, set_up_logs
 from streams.kafka_clients.admin import sizes_of
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import RetryableError
@@ -27,7 +28,6 @@ from streams.kafka_clients.start_check import check_start
 from streams.operator_tools.reachability import wait_for_broker
 from streams.operator_tools.schema_files import wait_for_ids
 from streams.settings import Settings, load
-from streams.telemetry import logs
 from streams.telemetry.health import HealthServer, Readiness
 from streams.topology import COMPONENTS, Component
 
@@ -56,7 +56,7 @@ class Program(Protocol):
 
 
 Compose = Callable[[Settings, MessageCodec], Program]
-"""Puts a component together, judges its settings, opens nothing. Raises: MisconfiguredError."""
+"""Puts a component together, judges its settings, opens nothing; safe to call twice. Raises: MisconfiguredError."""
 
 
 def run_program(component: str, compose: Compose, *, accept_loss: bool = False) -> None:
@@ -74,7 +74,7 @@ def run_program(component: str, compose: Compose, *, accept_loss: bool = False) 
         Exception: what ended the component.
     """
     settings = load()
-    logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
+    set_up_logs(component, settings.telemetry)
     life = _Life(COMPONENTS[component], settings, compose, accept_loss=accept_loss)
     run_until_told(life.run)
 
@@ -118,6 +118,8 @@ class _Life:
     async def _prepare(self, stopping: asyncio.Event) -> Program | None:
         """Return the component, put together, once a broker and its topics are there; None when told to stop."""
         settings = self._settings
+        if settings.registry.url is not None:  # which may be minutes away: what is wrong here is said before that
+            self._compose(settings, MessageCodec(SchemaIds.packaged()))
         self._readiness.wait_for("waiting for the registry")
         ids = await _answer_or_stop(lambda: wait_for_ids(settings.registry, say=self._tell), stopping)
         if ids is None:

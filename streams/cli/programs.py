@@ -114,14 +114,12 @@ def _component(name: str, module: str, composer: str) -> Callable[..., None]:
 def _server(name: str, module: str) -> Callable[[typer.Context], None]:
     def start(context: typer.Context) -> None:
         with expected_failures(), ended_by_interrupt():
-            from streams.cli.loop import announce, run_until_told
+            from streams.cli.loop import announce, run_until_told, set_up_logs
             from streams.settings import load
-            from streams.telemetry import logs
 
             program = import_module(module)
             options = program.parsed(context.args)
-            telemetry = load().telemetry
-            logs.configure(component=name, level=telemetry.log_level, form=telemetry.log_format)
+            set_up_logs(name, load().telemetry)
             run_until_told(lambda stopping: program.serve(options, stopping, lambda port: announce(name, port)))
 
     return start

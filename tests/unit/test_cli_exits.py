@@ -96,7 +96,9 @@ def _bad_values(name: str, field: FieldInfo) -> Iterator[str]:
         yield from (str(value) for value in _beyond(bounds, 0.001))
     elif name in TEXTS:
         yield from TEXTS[name]
-    elif kind is Path and "CAFILE" in name:
+    elif kind is Path:
+        yield ""
+    if "CAFILE" in name:
         yield from ("/nowhere/ca.pem", "/", __file__)
 
 
@@ -169,10 +171,11 @@ def test_command_refuses_to_start_and_names_every_wrong_setting(words: tuple[str
         (("keys", "create", "m1"), "PAYMENT_ENGINE_HTTP_KEYS_PEPPER", "short"),
     ],
 )
-def test_component_judges_what_it_opens_before_it_waits_for_a_broker(
+def test_component_judges_what_it_opens_before_it_waits_for_registry_or_broker(
     words: tuple[str, ...], name: str, value: str, tmp_path: Path
 ) -> None:
-    environment = {**QUIET, name: value}
+    away = {"PAYMENT_ENGINE_REGISTRY_URL": f"http://{NOBODY}", "PAYMENT_ENGINE_REGISTRY_START_WAIT_S": "300"}
+    environment = {**QUIET, **away, "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "300", name: value}
     if "KEYS" in name:
         (tmp_path / "keys").touch()
         keys = {
@@ -180,7 +183,7 @@ def test_component_judges_what_it_opens_before_it_waits_for_a_broker(
             "PAYMENT_ENGINE_HTTP_KEYS_FILE": str(tmp_path / "keys"),
             "PAYMENT_ENGINE_HTTP_KEYS_PEPPER": "a pepper of more than sixteen bytes",
         }
-        environment = {**QUIET, **keys, name: value}
+        environment = {**environment, **keys, name: value}
     result = run_command(*words, environment=environment)
     assert result.exit_code == ExitCode.MISCONFIGURED, result.output
     assert result.stderr.startswith("error: refusing to start: ")
