@@ -80,6 +80,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_worker_counts_and_logs_each_record_that_it_will_try_again",
     "open_transaction_wait_ms": "unit/test_kafka_clients_open_transactions.py::"
     "test_partition_is_named_once_when_it_waits_for_long_and_again_when_that_ends",
+    "retention_used": "integration/test_lost_records.py::"
+    "test_watch_shows_what_share_of_the_retention_the_oldest_unread_record_has_waited",
     "row_regressions": "unit/test_shell_rows.py::test_table_names_regressed_rows_once_when_they_must_be_written_again",
 }
 """What no healthy deployment shows, and the test under `tests/` that makes it move and says by how much."""

@@ -41,6 +41,7 @@ GATEWAY_NAMERS = {
     ".importlinter": "holds them apart",
     "streams/development/": "starts the engine with one that moves no money",
     "bench/": "measures with one that answers at once",
+    "http_ingress/description/assets/swagger-ui": "is another project's, whose style sheet has stripes",
 }
 # Commands of the components are the services of compose; these services are other people's images.
 FOREIGN_SERVICES = {"kafka"}

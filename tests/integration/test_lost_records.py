@@ -18,6 +18,7 @@ from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.retention_watch import RetentionWatch
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, delete_topics, producing, read_to_end, unique
+from tests.support.metric_pages import value_of
 from tests.support.tally_worker import Tally, TallyTopics, build_tally, make_topics
 from tests.support.waiting import until
 
@@ -249,6 +250,7 @@ def test_watch_shows_what_share_of_the_retention_the_oldest_unread_record_has_wa
     (stamp, *_) = [record.timestamp for record in asyncio.run(read_partition(connection, topic, 0))]
     watch = RetentionWatch(connection, group, [watched], clock_ms=lambda: stamp + 4 * topics.DAY_MS)
     assert watch.look()[topic] == pytest.approx(4 / 7, abs=0.001)
+    assert value_of("retention_used", topic=topic) == pytest.approx(4 / 7, abs=0.001)
     for partition in range(PARTITIONS):
         commit(connection, group, topic, RECORDS, partition=partition)
     assert watch.look() == {topic: 0.0}
