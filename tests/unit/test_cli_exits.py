@@ -48,8 +48,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("executor",),
     ("dev", "--port", "0"),
     ("demo",),
-    ("mock-gateway", "--ledger", "unused.sqlite"),
-    ("broker",),
     ("doctor",),
     ("policy", "show"),
     ("policy", "set", "m1", "--gateways", "mock"),
