@@ -26,8 +26,8 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.created
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.runtime
 
-run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (PORT=8080)
-	@exec $(BIN)/payment-engine dev --port $(PORT)
+run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (PORT=8080; settings in .env, see .env.example)
+	@exec $(BIN)/payment-engine $(if $(wildcard .env),--env-file .env) dev --port $(PORT)
 
 demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a timeline
 	@exec $(BIN)/payment-engine demo
@@ -39,11 +39,12 @@ test: $(VENV)/.dev ## the whole suite, real Apache Kafka included
 test-quick: $(VENV)/.dev ## what needs no Apache Kafka
 	$(BIN)/pytest -m "not kafka"
 
-lint: $(VENV)/.dev ## ruff, mypy, import-linter
+lint: $(VENV)/.dev ## ruff, mypy, import-linter, and what is published of the interfaces
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/contract/test_published_documents.py
 
 format: $(VENV)/.dev ## write what ruff would have it be
 	$(BIN)/ruff format .

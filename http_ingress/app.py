@@ -20,7 +20,7 @@ from http_ingress.door import request_headers
 from http_ingress.door.callers import Caller, caller_of, limit_rate
 from http_ingress.door.tracing import request_span
 from http_ingress.ingress import Ingress
-from http_ingress.limits import MAX_WEBHOOK_BYTES, RETRY_AFTER_DRAIN_S
+from http_ingress.limits import MAX_BODY_BYTES, MAX_WEBHOOK_BYTES, RETRY_AFTER_DRAIN_S
 from http_ingress.money.endpoints import Call
 from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
 from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
@@ -156,10 +156,19 @@ def _outermost(ingress: Ingress) -> Middleware:
         for name, value in SAFE_HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers["X-Request-Id"] = request_id
+        if _has_much_to_come(request):
+            response.force_close()
         _account(request, response.status, ingress.monotonic_s() - started_s)
         return response
 
     return outermost
+
+
+def _has_much_to_come(request: web.Request) -> bool:
+    """Whether so much of the body is unread that the next request on this connection is not worth waiting for."""
+    if request.content.is_eof():
+        return False
+    return request.content_length is None or request.content_length > MAX_BODY_BYTES
 
 
 async def _answered(request: web.Request, handler: HttpHandler) -> web.StreamResponse:

@@ -14,6 +14,7 @@ from typing import Final
 
 from http_ingress.access.api_keys import append_record, create_key
 from schemas import identifiers
+from schemas.card_disguises import hides_card_number
 from schemas.identifiers import InvalidIdentifierError
 from schemas.misconfigured import MisconfiguredError
 from streams import settings
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str]) -> None:
     """Run the command.
 
     Raises:
-        MisconfiguredError: no key file, no pepper or an unfit one, a file that cannot be written, or no origin's id.
+        MisconfiguredError: no key file, no pepper or an unfit one, a file that cannot be written, or no
+            origin's id, or one that looks like a card number.
     """
     parser = argparse.ArgumentParser(prog="payment-engine keys", description="API keys of origins.")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -48,6 +50,8 @@ def _create(origin: str, file: Path | None, http: HttpSettings) -> str:
         proposal = secrets.token_urlsafe(_PEPPER_BYTES)
         raise MisconfiguredError(f"no pepper: set PAYMENT_ENGINE_HTTP_KEYS_PEPPER to a secret, such as {proposal}")
     pepper = http.keys_pepper.get_secret_value().encode()
+    if hides_card_number(origin):
+        raise MisconfiguredError("the origin looks like a card number, which nothing here takes; give it another id")
     now_ms = time.time_ns() // 1_000_000
     key, record = create_key(identifiers.origin_id(origin), pepper=pepper, now_ms=now_ms)
     append_record(path, record)

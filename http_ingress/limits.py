@@ -9,6 +9,7 @@ MAX_WEBHOOK_BYTES = 64 * 1024  # a gateway's notice is below 32 KiB
 MAX_REQUEST_LINE_BYTES = 8 * 1024  # a self-routing payment id is below 250 characters
 MAX_HEADER_BYTES = 8 * 1024  # one header; the largest of ours is an idempotency key of 255 characters
 MAX_HEADERS = 64
+READ_BUFFER_BYTES = 16 * 1024  # of a connection, then it waits; a 16th of it is how many chunks are read at once
 MAX_BACKLOG = 1024  # connections that the kernel holds before they are taken
 MAX_JSON_DEPTH = 16  # our bodies have depth 1; foreign ones must not cost a deep recursion
 MAX_FIELD_ERRORS = 20  # faults listed in one problem
@@ -21,7 +22,8 @@ BODY_READ_TIMEOUT_S = 10.0  # a client that sends a body slower than this is bro
 KEEP_ALIVE_TIMEOUT_S = (
     75.0  # above the usual 60 s of load balancers, so that they close first; also bounds slow headers
 )
-LINGERING_TIME_S = 2.0  # a refused body is read this long, so that the client sees the answer
+LINGERING_TIME_S = 2.0  # what comes of a refused body is thrown away so long, for the client to see the answer
+LINGERING_BYTES = 1024 * 1024  # of a refused body that are thrown away; then the connection is closed at once
 APPEND_TIMEOUT_S = 5.0  # then 503: the client retries with its key
 QUERY_TIMEOUT_S = 5.0  # a read through the log takes milliseconds
 ASYNC_WAIT_S = 2.0  # for the claim, which takes milliseconds; then 202 all the same, since the command is durable

@@ -87,8 +87,8 @@ _ACCEPTED: Final = Outcome(
 _SYNC_HEADERS: Final = ("Idempotent-Replayed", "Preference-Applied")
 _MODES: Final = (
     "With `mode=sync` (the default) the answer is the outcome; with `mode=async` it is a 202 as soon as the operation "
-    "is accepted, or its refusal. The same key with the same request answers with the same outcome, marked "
-    "`Idempotent-Replayed: true`; with another request, 409."
+    "is accepted, or its refusal. The same key with the same request answers with the same status and "
+    "operation, marked `Idempotent-Replayed: true`, and the payment as it is now; with another request, 409."
 )
 _PAYMENT_ID: Final = {"paymentId": "The payment's id, as this engine gave it."}
 

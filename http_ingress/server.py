@@ -8,7 +8,7 @@ DRAIN_TIMEOUT_S for their answers, the rest is told 202 (their commands are dura
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiohttp import HttpVersion11, web
@@ -19,11 +19,13 @@ from http_ingress.ingress import Ingress
 from http_ingress.limits import (
     DRAIN_TIMEOUT_S,
     KEEP_ALIVE_TIMEOUT_S,
+    LINGERING_BYTES,
     LINGERING_TIME_S,
     MAX_BACKLOG,
     MAX_HEADER_BYTES,
     MAX_HEADERS,
     MAX_REQUEST_LINE_BYTES,
+    READ_BUFFER_BYTES,
     RELEASED_ANSWER_TIMEOUT_S,
 )
 from http_ingress.representation.answers import of_error
@@ -37,9 +39,36 @@ _Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class _Connection(RequestHandler):
-    """aiohttp's connection, with problems where it answers by itself: bytes that are not a request."""
+    """aiohttp's connection, with problems where it answers by itself: bytes that are not a request.
 
-    __slots__ = ()
+    What still comes of a body that was refused unread is thrown away unparsed, up to LINGERING_TIME_S and
+    LINGERING_BYTES: parsing it (a chunk for every byte, say) would cost a stranger nothing and everybody else the
+    loop's time.
+    """
+
+    __slots__ = ("_discarded_bytes", "_discards")
+
+    def __init__(self, *positional: Any, **named: Any) -> None:
+        super().__init__(*positional, **named)
+        self._discards = False
+        self._discarded_bytes = 0
+
+    def data_received(self, data: bytes) -> None:
+        """Take what the client sent."""
+        if not self._discards:
+            super().data_received(data)
+            return
+        self._discarded_bytes += len(data)
+        if self._discarded_bytes > LINGERING_BYTES:
+            self.force_close()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send the answer. After it nothing is parsed if the connection is to be closed and the body was not read."""
+        sent = await super().finish_response(request, resp, start_time)
+        self._discards = resp.keep_alive is False and not request.content.is_eof()
+        return sent
 
     def handle_error(
         self,
@@ -131,6 +160,7 @@ class HttpServer:
             max_line_size=MAX_REQUEST_LINE_BYTES,
             max_field_size=MAX_HEADER_BYTES,
             max_headers=MAX_HEADERS,
+            read_bufsize=READ_BUFFER_BYTES,
             auto_decompress=False,  # by default aiohttp inflates a body before anybody asked who sends it
             shutdown_timeout=RELEASED_ANSWER_TIMEOUT_S,
         )

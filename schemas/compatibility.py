@@ -88,7 +88,7 @@ class _Check:
         self._open: set[tuple[str, str]] = set()
 
     def compare(self, reader: _Schema, writer: _Schema, path: str, depth: int) -> Sequence[str]:
-        """Return the problems of one pair of types."""
+        """Return why this reader's type cannot read some value of this writer's, each with its path; none: it can."""
         if depth > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
         reader = _written_out(reader, self._reader_names)

@@ -1,6 +1,6 @@
 """Identifiers: their types, how they are derived, and what they may look like.
 
-Everything here is deterministic, so that a replay names things as the first run did (DESIGN.md sections 3 and 4).
+Everything here is deterministic, so that a replay names things as the first run did (DESIGN.md, "Identity").
 Called by the ingress (payment ids, operation ids), the domain (event ids) and the gateway executor (gateway keys).
 """
 
@@ -57,12 +57,12 @@ def origin_id(value: str) -> OriginId:
 
 
 def order_id(value: str) -> OrderId:
-    """Return the order id. Raises: InvalidIdentifierError."""
+    """Return the order id, visible ASCII without `|` as all of these. Raises: InvalidIdentifierError."""
     return OrderId(_checked(value, what="orderId", max_chars=MAX_ORDER_ID_CHARS))
 
 
 def idempotency_key(value: str) -> IdempotencyKey:
-    """Return the idempotency key. Raises: InvalidIdentifierError."""
+    """Return the idempotency key, as its HTTP header or record has it. Raises: InvalidIdentifierError."""
     return IdempotencyKey(_checked(value, what="Idempotency-Key", max_chars=MAX_IDEMPOTENCY_KEY_CHARS))
 
 
@@ -158,7 +158,7 @@ def gateway_key(op: OpId, attempt: int) -> str:
 
 
 def row_key(origin: OriginId, order: OrderId) -> bytes:
-    """Return the key of an order's row in its table."""
+    """Return the key of an order's row in its table, UTF-8. No two orders share one: neither part can hold the `|`."""
     return f"{origin}|{order}".encode()
 
 

@@ -62,7 +62,7 @@ def _fixed_headers(cls: type[Record]) -> Headers:
     )
 
 
-# What an extension attribute repeats of the body. Claims have another key than their order (DESIGN.md section 2).
+# What an extension attribute repeats of the body. Claims have another key than their order (DESIGN.md, "Topics").
 _REPEATED: tuple[tuple[str, str], ...] = (
     ("originid", "origin_id"),
     ("idempotencykey", "idempotency_key"),

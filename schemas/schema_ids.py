@@ -130,7 +130,7 @@ class SchemaIds:
 
 
 def packaged_writers(schemas: Iterable[PackagedSchema]) -> dict[int, WriterSchema]:
-    """Return what each packaged id was written with."""
+    """Return what each packaged id was written with, by id. Raises: ValueError for a text that is no schema."""
     newest = newest_schemas()
     return {
         schema.schema_id: WriterSchema(

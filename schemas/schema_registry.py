@@ -78,7 +78,7 @@ class RegistryClient(Protocol):
     """The part of confluent-kafka's client that is used."""
 
     def register_schema(self, subject_name: str, schema: Schema, normalize_schemas: bool = False) -> int:
-        """Return the id of the schema, new or as it was."""
+        """Return the id of the schema, new or as it was: twice is safe."""
         ...
 
     def lookup_schema(self, subject_name: str, schema: Schema, normalize_schemas: bool = False) -> RegisteredSchema:
@@ -86,11 +86,11 @@ class RegistryClient(Protocol):
         ...
 
     def get_versions(self, subject_name: str) -> list[int]:
-        """Return the versions of a subject."""
+        """Return the numbers of a subject's versions, oldest first."""
         ...
 
     def get_schema(self, schema_id: int) -> Schema:
-        """Return the schema of an id."""
+        """Return the schema of an id, whatever its subjects are."""
         ...
 
     def get_version(self, subject_name: str, version: int) -> RegisteredSchema:
@@ -98,7 +98,7 @@ class RegistryClient(Protocol):
         ...
 
     def set_compatibility(self, subject_name: str | None = None, level: str | None = None) -> object:
-        """Set what the registry holds a subject's next versions to."""
+        """Set what the registry holds a subject's next versions to. Twice is safe."""
         ...
 
 

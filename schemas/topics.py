@@ -1,4 +1,4 @@
-"""The catalogue of topics: name, key, records, cleanup, retention and partition rule (DESIGN.md section 2).
+"""The catalogue of topics: name, key, records, cleanup, retention and partition rule (DESIGN.md, "Topics").
 
 Called by `topics plan|apply`, by every producer and consumer for their names, and, for `partition_of`, by whoever must
 know a partition before the broker says it. Nothing creates a topic at run time, so what is not here does not exist.
@@ -192,7 +192,7 @@ CATALOGUE: tuple[Topic, ...] = (
 
 
 def topic(name: str) -> Topic:
-    """Return the topic of that name. Raises: KeyError."""
+    """Return the topic of that name. Raises: KeyError: the engine has none of that name."""
     return _BY_NAME[name]
 
 

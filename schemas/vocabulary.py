@@ -29,7 +29,7 @@ class CallKind(StrEnum):
 
 
 class OperationState(StrEnum):
-    """Where one operation of an order stands (DESIGN.md section 5)."""
+    """Where one operation of an order stands."""
 
     QUEUED = "queued"  # waits for the order's active operation
     CLAIMING = "claiming"  # its idempotency claim is on the way
@@ -71,7 +71,7 @@ class Overlay(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a gateway call came to (DESIGN.md section 8)."""
+    """What a gateway call came to."""
 
     SUCCEEDED = "succeeded"
     DECLINED = "declined"

@@ -21,6 +21,7 @@ from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.records.timers import OpenTimer
+from schemas.topics import topic
 from streams import topology
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
@@ -32,10 +33,11 @@ from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
-from streams.kafka_clients.connection import connection_of
+from streams.kafka_clients.connection import KafkaConnection, connection_of
 from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
+from streams.kafka_clients.retention_watch import RetentionWatch
 from streams.settings import Settings, names_of
 from streams.telemetry import metrics
 
@@ -126,6 +128,7 @@ class OrdersProgram:
         self._rules = rules_of(settings, self._gateways)
         self._worker_settings = worker_settings_of(settings, topology.ORDERS)
         connection = connection_of(settings.kafka, client_id=topology.ORDERS.client_id)
+        self._retention = _retention_watch_of(connection, topology.ORDERS)
         self._writer = LogWriter(connection)
         self._follower = PolicyFollower(connection, codec)
         self._log_clock = LogClock()
@@ -165,7 +168,7 @@ class OrdersProgram:
             now_ms=wall_clock_ms,
             interval_s=self._settings.stream.sweep_interval_s,
         )
-        async with _started(self._writer), _started(self._follower):
+        async with _started(self._writer), _started(self._follower), _started(self._retention):
             await _work(worker, stopping, ready, background=[self._timer_clock.run, sweeper.run])
 
     def _shell(self) -> AgentShell:
@@ -209,7 +212,9 @@ class ClaimsProgram:
         self._codec = codec
         self._rules = rules_of(settings, {})
         self._worker_settings = worker_settings_of(settings, topology.CLAIMS)
-        self._writer = LogWriter(connection_of(settings.kafka, client_id=topology.CLAIMS.client_id))
+        connection = connection_of(settings.kafka, client_id=topology.CLAIMS.client_id)
+        self._retention = _retention_watch_of(connection, topology.CLAIMS)
+        self._writer = LogWriter(connection)
         self._worker: Worker | None = None
 
     def faults(self) -> tuple[str, ...]:
@@ -242,7 +247,7 @@ class ClaimsProgram:
             now_ms=wall_clock_ms,
             interval_s=self._settings.stream.sweep_interval_s,
         )
-        async with _started(self._writer):
+        async with _started(self._writer), _started(self._retention):
             await _work(worker, stopping, ready, background=[sweeper.run])
 
 
@@ -255,8 +260,10 @@ class ExecutorProgram:
         self._gateways = gateways_of(
             settings, settings.accounts
         )  # it verifies no webhooks: it needs no secret of theirs
+        connection = connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id)
+        self._retention = _retention_watch_of(connection, topology.EXECUTOR)
         self._executor = GatewayExecutor(
-            connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id),
+            connection,
             codec,
             self._gateways,
             ExecutorOptions(
@@ -279,13 +286,18 @@ class ExecutorProgram:
     async def run(self, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
         """Work until told to stop. Raises: what ended the executor."""
         try:
-            await _work(self._executor, stopping, ready)
+            async with _started(self._retention):
+                await _work(self._executor, stopping, ready)
         finally:
             await asyncio.gather(*(gateway.close() for gateway in self._gateways.values()))
 
 
 def _faults_of(worker: "Worker | None") -> tuple[str, ...]:
     return ("starting",) if worker is None else worker.faults()
+
+
+def _retention_watch_of(connection: KafkaConnection, component: topology.Component) -> RetentionWatch:
+    return RetentionWatch(connection, component.name, [topic(name) for name in component.source_topics])
 
 
 class _Service(Protocol):

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -50,10 +50,18 @@ def _certificates(path: Path) -> Path:
     return path
 
 
+def _stated(text: object) -> object:
+    if text == "":
+        raise ValueError("is empty, which would mean the folder that the program was started in")
+    return text
+
+
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
 """Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
+FilePath = Annotated[Path, BeforeValidator(_stated)]
+Certificates = Annotated[FilePath, AfterValidator(_certificates)]
 WebAddress = Annotated[str, AfterValidator(web_address)]
 
 
@@ -83,7 +91,7 @@ class KafkaSettings(_Group):
     sasl_password: SecretStr | None = Field(
         default=None, validate_default=True, description="SASL password, needed with a SASL protocol."
     )
-    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
+    ssl_cafile: Certificates | None = Field(
         default=None, description="CA certificates (PEM) that the brokers' are checked against."
     )
     partitions: int = Field(
@@ -126,7 +134,7 @@ class StreamSettings(_Group):
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STREAM_")
 
-    state_dir: Path | None = Field(
+    state_dir: FilePath | None = Field(
         default=None,
         description="Folder of the RocksDB tables. None: tables in memory, recovered from the changelog at start.",
     )
@@ -250,7 +258,7 @@ class HttpSettings(_Group):
         description="Allow DEV on any address: whoever reaches the port acts for every merchant. Only where something "
         "else keeps strangers out, as Compose does, which publishes the port on 127.0.0.1.",
     )
-    keys_file: Path | None = Field(
+    keys_file: FilePath | None = Field(
         default=None, description="API keys as keyed hashes, as `payment-engine keys create` writes."
     )
     keys_pepper: SecretStr | None = Field(default=None, description="Secret that API keys are hashed with.")
@@ -316,7 +324,7 @@ class RegistrySettings(_Group):
         default=None, validate_default=True, description="Password of that user, needed with one."
     )
     token: SecretStr | None = Field(default=None, description="Bearer token for the registry, instead of a user.")
-    ssl_cafile: Annotated[Path, AfterValidator(_certificates)] | None = Field(
+    ssl_cafile: Certificates | None = Field(
         default=None, description="CA certificates (PEM) that the registry's is checked against. None: the system's."
     )
 
@@ -389,6 +397,12 @@ def variables() -> Iterator[tuple[str, FieldInfo]]:
     for spec in SPECS:
         for field_name, info in spec.settings.model_fields.items():
             yield variable_of(spec.name, field_name), info
+
+
+def add_to_environment(values: Mapping[str, str]) -> None:
+    """Put variables into this process's environment, and so into its children's. What is there already stays."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
 
 
 def load() -> Settings:

@@ -13,7 +13,7 @@ from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError,
 REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
 """Set to 1 where a suite without Apache Kafka counts for nothing (continuous integration)."""
 
-KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of_three", "own_kafka"})
+KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of_three", "own_kafka", "guarded_kafka"})
 
 os.environ.setdefault("PAYMENT_ENGINE_HEALTH_PORT", "0")  # programs that a test starts take no port unless it says so
 
@@ -25,7 +25,7 @@ def _kafka_is_required() -> bool:
 
 
 @contextlib.contextmanager
-def _or_skip() -> Iterator[None]:
+def or_skip() -> Iterator[None]:
     """Without Apache Kafka a test is skipped with the reason, or fails where it is required."""
     try:
         yield
@@ -39,7 +39,7 @@ def _or_skip() -> Iterator[None]:
 def kafka() -> Iterator[FoundKafka]:
     """One node of a real Apache Kafka, shared by the whole session. Topics are not created by themselves."""
     with contextlib.ExitStack() as stack:
-        with _or_skip():
+        with or_skip():
             found = stack.enter_context(find_kafka())
         yield found
 
@@ -48,7 +48,7 @@ def kafka() -> Iterator[FoundKafka]:
 def own_kafka() -> Iterator[KafkaCluster]:
     """One node for the tests of a module alone, which may kill it."""
     with contextlib.ExitStack() as stack:
-        with _or_skip():
+        with or_skip():
             cluster = stack.enter_context(KafkaCluster(brokers=1))
         yield cluster
 
@@ -57,7 +57,7 @@ def own_kafka() -> Iterator[KafkaCluster]:
 def kafka_cluster_of_three() -> Iterator[KafkaCluster]:
     """Three nodes for one test, which may kill, freeze, thaw and start them by `cluster.nodes[n]`."""
     with contextlib.ExitStack() as stack:
-        with _or_skip():
+        with or_skip():
             cluster = stack.enter_context(KafkaCluster(brokers=3))
         yield cluster
 
@@ -66,7 +66,7 @@ def kafka_cluster_of_three() -> Iterator[KafkaCluster]:
 def proxied_kafka_of_three() -> Iterator[KafkaCluster]:
     """Three nodes whose clients come through proxies, which the test runs (`tests.faults`)."""
     with contextlib.ExitStack() as stack:
-        with _or_skip():
+        with or_skip():
             cluster = stack.enter_context(KafkaCluster(brokers=3, proxied=True, settings=SETTINGS))
         yield cluster
 

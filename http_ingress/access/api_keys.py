@@ -1,8 +1,9 @@
 """API keys: how one is made, kept and checked.
 
 A key is `pek_<id>_<secret>`: the id finds the record, the secret proves it. Only a keyed hash of the secret is kept
-(HMAC-SHA256 under the pepper, a secret that is not in the key file), so a stolen key file is worth nothing. The secret
-has 256 random bits, hence no slow password hash is needed. `create_key` is for the command line; the ingress calls
+(HMAC-SHA256 under the pepper, a secret that is not in the key file), so a stolen key file is worth nothing. The hash
+covers the origin too: whoever may write the file, and has a key of one origin, cannot make it another's. The secret has
+256 random bits, hence no slow password hash is needed. `create_key` is for the command line; the ingress calls
 `KeyRing.origin_of` for each request.
 """
 
@@ -11,8 +12,9 @@ import hmac
 import json
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Final, NewType, Protocol
 
@@ -26,6 +28,9 @@ from schemas.misconfigured import MisconfiguredError
 ApiKey = NewType("ApiKey", str)
 
 MIN_PEPPER_BYTES: Final = 16
+FORMAT_VERSION: Final = 2
+"""Of a line of the key file. Lines of version 1 had no `version`, and a hash that did not cover the origin."""
+OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _ID_BYTES = 8
 _SECRET_BYTES = 32
 _KEY = re.compile(r"pek_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
@@ -42,8 +47,12 @@ class KeyRecord:
 
     key_id: str
     origin_id: str
-    digest: str  # HMAC-SHA256(pepper, id and secret), hex
+    digest: str  # HMAC-SHA256(pepper, version, origin, id and secret), hex
     created_at_ms: int
+    version: int = FORMAT_VERSION
+
+
+_MEMBERS: Final = frozenset(each.name for each in fields(KeyRecord))
 
 
 class KeyStore(Protocol):
@@ -63,13 +72,21 @@ def create_key(origin: OriginId, *, pepper: bytes, now_ms: int) -> tuple[ApiKey,
     check_pepper(pepper)
     key_id = secrets.token_hex(_ID_BYTES)
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    record = KeyRecord(key_id=key_id, origin_id=origin, digest=_digest(pepper, key_id, secret), created_at_ms=now_ms)
+    record = KeyRecord(
+        key_id=key_id, origin_id=origin, digest=_digest(pepper, origin, key_id, secret), created_at_ms=now_ms
+    )
     return ApiKey(f"pek_{key_id}_{secret}"), record
 
 
 def append_record(path: Path, record: KeyRecord) -> None:
-    """Add the record to the key file, which only its owner may read. To revoke a key, delete its line."""
+    """Add the record to the key file, which only its owner may read. To revoke a key, delete its line.
+
+    Raises:
+        MisconfiguredError: Others than its owner may write the file. Nothing was added.
+        OSError: It cannot be written.
+    """
     path.touch(mode=0o600, exist_ok=True)
+    _refuse_if_others_may_write(path.stat().st_mode)
     with path.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(asdict(record), sort_keys=True) + "\n")
 
@@ -82,8 +99,9 @@ def check_pepper(pepper: bytes) -> None:
         )
 
 
-def _digest(pepper: bytes, key_id: str, secret: str) -> str:
-    return hmac.new(pepper, f"{key_id}.{secret}".encode(), hashlib.sha256).hexdigest()
+def _digest(pepper: bytes, origin: str, key_id: str, secret: str) -> str:
+    # Only the origin can be of any length, and it stands last, so no two lists of parts give the same text.
+    return hmac.new(pepper, f"{FORMAT_VERSION}.{key_id}.{secret}.{origin}".encode(), hashlib.sha256).hexdigest()
 
 
 class KeyRing:
@@ -101,7 +119,8 @@ class KeyRing:
         if match is None:
             return None
         record = self._store.find(match[1])
-        proof = _digest(self._pepper, match[1], match[2])
+        origin = record.origin_id if record is not None else ""
+        proof = _digest(self._pepper, origin, match[1], match[2])
         genuine = hmac.compare_digest(proof, record.digest if record is not None else _NOBODY)
         return OriginId(record.origin_id) if genuine and record is not None else None
 
@@ -193,23 +212,30 @@ class FileKeyStore:
             raise MisconfiguredError("the key file has lost all its keys a moment ago")
         self._records, self._stamp = records, stamp
 
-    def _is_fresh(self, stamp: tuple[int, int, int]) -> bool:
+    def _is_fresh(self, stamp: tuple[int, int, int, int]) -> bool:
         # Below 0 when the file was dated by a clock ahead of ours: it is believed, as it could be fresh for ever.
         age_ms = self._now_ms() - stamp[0] // _NS_PER_MS
         return 0 <= age_ms < KEY_FILE_CHECK_INTERVAL_S * _MS_PER_S
 
-    def _stamp_now(self) -> tuple[int, int, int]:
+    def _stamp_now(self) -> tuple[int, int, int, int]:
         try:
             status = self._path.stat()
         except OSError as error:
             raise MisconfiguredError(f"the key file cannot be read: {error.strerror}") from error
-        return status.st_mtime_ns, status.st_size, status.st_ino
+        return status.st_mtime_ns, status.st_size, status.st_ino, status.st_mode
 
 
 def read_key_file(path: Path) -> dict[str, KeyRecord]:
-    """Return the records of a key file by id. Raises: MisconfiguredError, which names the line and shows no value."""
+    """Return the records of a key file by id.
+
+    Raises:
+        MisconfiguredError: It cannot be read, others than its owner may write it, or a line is no record of
+            FORMAT_VERSION. The line is named, and no value shown.
+    """
     try:
-        if path.stat().st_size > MAX_KEY_FILE_BYTES:
+        status = path.stat()
+        _refuse_if_others_may_write(status.st_mode)
+        if status.st_size > MAX_KEY_FILE_BYTES:
             raise MisconfiguredError(f"the key file has more than {MAX_KEY_FILE_BYTES} bytes")
         lines = path.read_text("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -221,13 +247,29 @@ def read_key_file(path: Path) -> dict[str, KeyRecord]:
     return {record.key_id: record for record in records}
 
 
+def _refuse_if_others_may_write(mode: int) -> None:
+    # Readable it may be: a secret that Kubernetes mounts is, and without the pepper its hashes are worth nothing.
+    if mode & OTHERS_MAY_WRITE:
+        raise MisconfiguredError(
+            f"the key file may be written by others than its owner (mode {stat.S_IMODE(mode):04o}): who adds a line "
+            "lets himself in; mend it with `chmod go-w`"
+        )
+
+
 def _record(number: int, line: str) -> KeyRecord:
     try:
-        record = KeyRecord(**json.loads(line))
+        members = json.loads(line)
+        old = "version" not in members and set(members) == _MEMBERS - {"version"}
+        record = KeyRecord(**members)
         identifiers.origin_id(record.origin_id)
         whole = bool(_DIGEST.fullmatch(record.digest)) and isinstance(record.key_id, str)
     except (TypeError, ValueError, InvalidIdentifierError):
-        whole = False
-    if not whole:
-        raise MisconfiguredError(f"line {number} of the key file is not a key record")
+        old = whole = False
+    if old:
+        raise MisconfiguredError(
+            f"line {number} of the key file is of version 1, whose hash does not cover the origin: delete the line "
+            "and make the origin a new key with `payment-engine keys create`"
+        )
+    if not whole or record.version != FORMAT_VERSION:
+        raise MisconfiguredError(f"line {number} of the key file is not a key record of version {FORMAT_VERSION}")
     return record

@@ -1,21 +1,29 @@
 """The OpenAPI 3.1 document, generated from the table of routes and the pydantic models. Pure.
 
-Served at `/openapi.json`, shown by `/docs`, fuzzed by `tests/acceptance/test_openapi_fuzzing.py`.
+Served at `/openapi.json`, shown by `/docs`, fuzzed by `tests/acceptance/test_openapi_fuzzing.py`. Requests are
+described as closed, since an unknown member is refused. Answers are open: a client that was generated from this
+document must go on working when a member or a value is added. `assets/examples.json` holds requests and their real
+answers; `tests/support/described_examples.py` records them.
 """
 
 import json
+import shlex
 from collections.abc import Iterable
-from typing import Final
+from functools import cache
+from importlib import resources
+from typing import Any, Final
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from http_ingress.limits import MAX_SYNC_WAIT_S
+from http_ingress.money.bodies import VISIBLE_WORDS
 from http_ingress.representation import payloads, problems
 from http_ingress.representation.answers import JSON_TYPE
 from http_ingress.representation.problems import PROBLEMS, ProblemCode
 from http_ingress.routes import API_ROUTES, ApiRoute, Outcome
 from schemas.identifiers import MAX_IDEMPOTENCY_KEY_CHARS, MAX_ORIGIN_ID_CHARS
+from streams.topology import MERCHANTS_PORT
 
 Json = dict[str, object]
 
@@ -42,9 +50,13 @@ def document(*, version: str, dev: bool) -> bytes:
             "version": version,
             "description": "Payments, captures, voids and refunds. Amounts are integers of minor units. Every POST "
             "takes an `Idempotency-Key`: send the same request again until it is answered, and it happens once. Errors "
-            "are problem details (RFC 9457). Bodies hold tokens, never card numbers.",
+            "are problem details (RFC 9457). Bodies hold tokens, never card numbers. Answers may get more members, and "
+            "enumerations of answers more values: take neither for an error.",
+            "contact": {"name": "Whoever runs this engine"},
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": _paths(dev=dev),
         "components": {"schemas": _schemas(), **({} if dev else {"securitySchemes": _SECURITY_SCHEMES})},
     }
@@ -52,36 +64,74 @@ def document(*, version: str, dev: bool) -> bytes:
 
 
 _SECURITY_SCHEMES: Final[Json] = {
-    "apiKey": {"type": "apiKey", "in": "header", "name": "X-Api-Key"},
-    "bearer": {"type": "http", "scheme": "bearer"},
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Api-Key",
+        "description": "As `payment-engine keys create` made it: `pek_…`.",
+    },
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The same key, as `Authorization: Bearer pek_…`."},
 }
+_PUBLIC: Final[list[Json]] = []
+_TAGS: Final = {
+    "Payments": "Opening, changing and reading payments.",
+    "Refunds": "Giving money back.",
+    "Webhooks": "For gateways.",
+    "Service": "For load balancers.",
+}
+_TAG_OF: Final = {"payments": "Payments", "refunds": "Refunds", "webhooks": "Webhooks"}
 
 
-def _paths(*, dev: bool) -> Json:
+def _paths(*, dev: bool) -> dict[str, Json]:
     paths: dict[str, Json] = {}
     for route in API_ROUTES:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, dev=dev)
-    return dict(paths)
+    return paths | _SERVICE_PATHS
 
 
 def _operation(route: ApiRoute, *, dev: bool) -> Json:
     described: Json = {
         "operationId": route.name,
         "summary": route.summary,
-        "description": route.description,
+        "description": _with_curl(route, dev=dev),
+        "tags": [_TAG_OF[route.path.split("/")[1]]],
         "parameters": _parameters(route, dev=dev),
         "responses": _responses(route, dev=dev),
     }
-    if route.authenticated and not dev:
-        described["security"] = [{"apiKey": []}, {"bearer": []}]
+    described["security"] = [{"apiKey": []}, {"bearer": []}] if route.authenticated and not dev else _PUBLIC
     if route.body is not None:
-        described["requestBody"] = {
-            "required": route.body_required,
-            "content": {JSON_TYPE: {"schema": _reference(route.body)}},
-        }
-    if route.raw_body:
-        described["requestBody"] = {"required": True, "content": {"application/octet-stream": {"schema": {}}}}
+        content: Json = {"schema": _reference(route.body)}
+        if route.name in _examples():
+            content["example"] = _examples()[route.name]["body"]
+        described["requestBody"] = {"required": route.body_required, "content": {JSON_TYPE: content}}
+    if route.raw_body:  # whatever media type the gateway gives it
+        described["requestBody"] = {"required": True, "content": {"*/*": {"schema": {}}}}
     return described
+
+
+@cache
+def _examples() -> dict[str, Any]:
+    """Return by operation: the path, key and body of a request, and its answers by status."""
+    text = resources.files("http_ingress.description").joinpath("assets", "examples.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def _with_curl(route: ApiRoute, *, dev: bool) -> str:
+    example = _examples().get(route.name)
+    if example is None:
+        return route.description
+    address = f"http://localhost:{MERCHANTS_PORT}{example['path']}"
+    headers = ["X-Origin-Id: originA" if dev else "X-Api-Key: pek_…"]
+    if example["key"] is not None:
+        headers.append(f"Idempotency-Key: {example['key']}")
+    body = []
+    if example["body"] is not None:
+        headers.append(f"Content-Type: {JSON_TYPE}")
+        body.append(f"-d {shlex.quote(json.dumps(example['body'], separators=(',', ':')))}")
+    called = f"curl -s -X {route.method} {shlex.quote(address)}"
+    command = " \\\n  ".join([called, *(f"-H {shlex.quote(each)}" for each in headers), *body])
+    return f"{route.description}\n\n```sh\n{command}\n```"
 
 
 def _parameters(route: ApiRoute, *, dev: bool) -> list[Json]:
@@ -92,6 +142,7 @@ def _parameters(route: ApiRoute, *, dev: bool) -> list[Json]:
             "required": True,
             "description": text,
             "schema": {"type": "string", "minLength": 1},
+            **_example_in_path(route, name),
         }
         for name, text in route.parameters.items()
     ]
@@ -102,12 +153,21 @@ def _parameters(route: ApiRoute, *, dev: bool) -> list[Json]:
     return parameters
 
 
+def _example_in_path(route: ApiRoute, name: str) -> Json:
+    example = _examples().get(route.name)
+    if example is None:
+        return {}
+    place = route.path.split("/").index(f"{{{name}}}")
+    return {"example": example["path"].partition("?")[0].split("/")[place]}
+
+
 def _origin_parameter(*, required: bool) -> Json:
     return {
         "name": "X-Origin-Id",
         "in": "header",
         "required": required,
-        "description": "The merchant. May be left out when the API key or the body says it.",
+        "description": "The merchant. May be left out when the API key or the body says it. "
+        f"{VISIBLE_WORDS}, at most {MAX_ORIGIN_ID_CHARS}.",
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_ORIGIN_ID_CHARS, "pattern": _VISIBLE},
     }
 
@@ -117,7 +177,8 @@ _MONEY_PARAMETERS: Final[list[Json]] = [
         "name": "Idempotency-Key",
         "in": "header",
         "required": True,
-        "description": "Unique to this operation within the origin, such as a UUID.",
+        "description": "Unique to this operation within the origin, such as a UUID. "
+        f"{VISIBLE_WORDS}, at most {MAX_IDEMPOTENCY_KEY_CHARS}.",
         "schema": {"type": "string", "minLength": 1, "maxLength": MAX_IDEMPOTENCY_KEY_CHARS, "pattern": _VISIBLE},
     },
     {
@@ -150,7 +211,10 @@ _OF_EVERY_ROUTE: Final = frozenset(
 
 
 def _responses(route: ApiRoute, *, dev: bool) -> Json:
-    responses: Json = {str(status): _outcome(outcome) for status, outcome in sorted(route.outcomes.items())}
+    shown = _examples().get(route.name, {}).get("answers", {})
+    responses: Json = {
+        str(status): _outcome(outcome, shown.get(str(status))) for status, outcome in sorted(route.outcomes.items())
+    }
     codes = route.problems | _OF_EVERY_ROUTE
     if dev and route.authenticated:
         codes -= {ProblemCode.UNAUTHENTICATED, ProblemCode.FORBIDDEN}
@@ -159,24 +223,27 @@ def _responses(route: ApiRoute, *, dev: bool) -> Json:
         if code in codes:
             by_status.setdefault(PROBLEMS[code].status, []).append(code)
     for status, found in sorted(by_status.items()):
-        responses[str(status)] = _problem(status, found)
+        responses[str(status)] = _problem(status, found, shown.get(str(status)))
     return responses
 
 
-def _outcome(outcome: Outcome) -> Json:
-    described: Json = {
-        "description": outcome.meaning,
-        "content": {JSON_TYPE: {"schema": _reference(outcome.model)}},
-    }
+def _outcome(outcome: Outcome, example: Json | None) -> Json:
+    content: Json = {"schema": _reference(outcome.model)}
+    if example is not None:
+        content["example"] = example
+    described: Json = {"description": outcome.meaning, "content": {JSON_TYPE: content}}
     if outcome.headers:
         described["headers"] = {name: _HEADERS[name] for name in outcome.headers}
     return described
 
 
-def _problem(status: int, codes: Iterable[ProblemCode]) -> Json:
+def _problem(status: int, codes: Iterable[ProblemCode], example: Json | None = None) -> Json:
+    codes = tuple(codes)
+    kind = PROBLEMS[codes[0]]
+    told = {"type": problems.type_of(codes[0]), "title": kind.title, "status": status, "code": codes[0].value}
     described: Json = {
         "description": "\n".join(f"- `{code}`: {PROBLEMS[code].title}" for code in codes),
-        "content": {problems.CONTENT_TYPE: {"schema": _reference(payloads.Problem)}},
+        "content": {problems.CONTENT_TYPE: {"schema": _reference(payloads.Problem), "example": example or told}},
     }
     if status in _RETRY_STATUSES:
         described["headers"] = {"Retry-After": _HEADERS["Retry-After"]}
@@ -198,5 +265,49 @@ def _schemas() -> Json:
         [*((model, "validation") for model in inputs), *((model, "serialization") for model in outputs)],
         ref_template="#/components/schemas/{model}",
     )
-    schemas: Json = definitions["$defs"]
+    schemas: dict[str, Any] = definitions["$defs"]
+    asked = {model.__name__ for model in inputs}
+    for name, schema in schemas.items():
+        if name not in asked:
+            _open(schema)
+        for member in schema.get("properties", {}).values():
+            member.pop("title", None)  # pydantic's, of the member's name: says nothing
+            # A generator of types takes a member with a default for one that is always there; what is left out means
+            # what the description says.
+            member.pop("default", None)
     return schemas
+
+
+def _open(schema: dict[str, Any]) -> None:
+    """Let an answer's schema have more members, or more values, than are known today."""
+    schema.pop("additionalProperties", None)
+    if "enum" in schema:
+        schema["description"] = f"{schema['description']} Open: more values may come."
+
+
+def _service_path(name: str, summary: str, text: str, *, may_refuse: bool) -> Json:
+    ready = Outcome(meaning=text, model=payloads.Health)
+    answers: Json = {"200": _outcome(ready, {"status": "ready" if may_refuse else "alive"})}
+    for code in (ProblemCode.BAD_REQUEST, ProblemCode.UNSUPPORTED_MEDIA_TYPE, ProblemCode.EXPECTATION_FAILED):
+        answers[str(PROBLEMS[code].status)] = _problem(PROBLEMS[code].status, (code,))
+    if may_refuse:
+        not_ready = PROBLEMS[ProblemCode.NOT_READY].status
+        answers[str(not_ready)] = _problem(not_ready, (ProblemCode.NOT_READY,))
+    return {
+        "get": {
+            "operationId": name,
+            "summary": summary,
+            "description": text,
+            "tags": ["Service"],
+            "security": _PUBLIC,
+            "responses": answers,
+        }
+    }
+
+
+_SERVICE_PATHS: Final[dict[str, Json]] = {
+    "/healthz": _service_path("readHealth", "Alive?", "The process lives and its event loop turns.", may_refuse=False),
+    "/readyz": _service_path(
+        "readReadiness", "Ready?", "This instance may be sent requests: it hears replies.", may_refuse=True
+    ),
+}

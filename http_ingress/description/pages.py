@@ -1,7 +1,8 @@
 """The pages for operators and developers: liveness, readiness, the API's description and its documentation.
 
-None of them needs a key, and none shows anything of a payment. The documentation's assets are in this package: nothing
-is loaded from anywhere else, and the content security policy says so to the browser.
+None of them needs a key, and none shows anything of a payment. The documentation is shown by Swagger UI, whose files
+are in this package (`assets/swagger-ui.json` says which release): nothing is loaded from anywhere else, and the content
+security policy says so to the browser.
 """
 
 from functools import cache
@@ -16,10 +17,18 @@ from http_ingress.representation.payloads import Health
 from http_ingress.representation.problems import ProblemCode, retry_later
 
 DOCS_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-ASSETS = {"docs.html": "text/html", "docs.js": "text/javascript", "docs.css": "text/css"}
+ASSETS = {
+    "docs.html": "text/html",
+    "docs.js": "text/javascript",
+    "docs.css": "text/css",
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "swagger-ui-LICENSE.txt": "text/plain",
+}
+_LARGE = 100_000  # bytes: a browser need not ask for such a file again at every look
 
 
 async def health(_: Ingress) -> Answer:
@@ -45,8 +54,13 @@ def description_page(document: bytes) -> web.Response:
 
 def asset_page(name: str) -> web.Response:
     """Return one file of the documentation. `name` is a key of ASSETS."""
-    headers = {"Content-Security-Policy": DOCS_POLICY, "Referrer-Policy": "no-referrer", "Cache-Control": "no-cache"}
-    return web.Response(body=_asset(name), content_type=ASSETS[name], charset="utf-8", headers=headers)
+    body = _asset(name)
+    headers = {
+        "Content-Security-Policy": DOCS_POLICY,
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "max-age=3600" if len(body) > _LARGE else "no-cache",
+    }
+    return web.Response(body=body, content_type=ASSETS[name], charset="utf-8", headers=headers)
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
 
 from http_ingress.limits import MAX_FIELD_ERRORS, MAX_POINTER_CHARS
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError
@@ -18,7 +19,15 @@ from schemas.money import MAX_AMOUNT_MINOR
 
 # Visible ASCII without space and '|', as `schemas.identifiers` has it; here for the published schema.
 _VISIBLE = "^[!-{}-~]+$"
+VISIBLE_WORDS = "Visible ASCII characters without space and `|`"
 _PAYMENT_ID = f"^{PAYMENT_PREFIX}[A-Za-z0-9_-]{{2,240}}$"
+_CURRENCY = "^[A-Z]{3}$"
+# What a client is told instead of the pattern that a member does not match.
+_IN_WORDS = {
+    _VISIBLE: "Input should be visible ASCII characters without space and '|'",
+    _PAYMENT_ID: f"Input should be a payment's id: {PAYMENT_PREFIX}, then letters, digits, '_' and '-'",
+    _CURRENCY: "Input should be an ISO 4217 code: three capital letters",
+}
 
 OriginField = Annotated[
     str | None,
@@ -26,7 +35,8 @@ OriginField = Annotated[
         min_length=1,
         max_length=MAX_ORIGIN_ID_CHARS,
         pattern=_VISIBLE,
-        description="The merchant. May be left out when the API key or `X-Origin-Id` says it; must agree with them.",
+        description="The merchant. May be left out when the API key or `X-Origin-Id` says it; must agree with them. "
+        f"{VISIBLE_WORDS}, at most {MAX_ORIGIN_ID_CHARS}.",
     ),
 ]
 AmountField = Annotated[
@@ -35,7 +45,7 @@ AmountField = Annotated[
 CurrencyField = Annotated[
     str,
     Field(
-        pattern="^[A-Z]{3}$",
+        pattern=_CURRENCY,
         description="ISO 4217 code, upper case.",
         json_schema_extra={"enum": sorted(money.exponents())},
     ),
@@ -54,33 +64,22 @@ class Body(BaseModel):
 class PaymentBody(Body):
     """Open the payment of an order."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "originId": "originA",
-                    "amount": 1999,
-                    "currency": "USD",
-                    "token": "tok_123",
-                    "orderId": "order-1",
-                    "capture": True,
-                }
-            ]
-        }
-    )
-
     amount: AmountField
     currency: CurrencyField
     token: str = Field(
         min_length=1,
         max_length=MAX_TOKEN_CHARS,
         pattern=_VISIBLE,
-        description="The gateway's token for the payment method. A card number is refused with 422.",
+        description="The gateway's token for the payment method. A card number is refused with 422. "
+        f"{VISIBLE_WORDS}, at most {MAX_TOKEN_CHARS}.",
     )
     order_id: str = Field(
-        min_length=1, max_length=MAX_ORDER_ID_CHARS, pattern=_VISIBLE, description="The merchant's order."
+        min_length=1,
+        max_length=MAX_ORDER_ID_CHARS,
+        pattern=_VISIBLE,
+        description=f"The merchant's order. {VISIBLE_WORDS}, at most {MAX_ORDER_ID_CHARS}.",
     )
-    capture: bool = Field(True, description="true: authorize and capture at once. false: authorize only.")
+    capture: bool = Field(True, description="true, or left out: authorize and capture at once. false: authorize only.")
 
 
 class CaptureBody(Body):
@@ -88,7 +87,7 @@ class CaptureBody(Body):
 
     amount: AmountField | None = Field(None, description="Minor units; left out: all that is left.")
     currency: CurrencyField | None = Field(None, description="Must be the payment's, when given.")
-    final: bool = Field(False, description="true: what is left of the authorization is released.")
+    final: bool = Field(False, description="true: what is left of the authorization is released. Left out: false.")
 
 
 class VoidBody(Body):
@@ -111,11 +110,16 @@ def parse_body(model: type[B], members: Mapping[str, object]) -> B:
     try:
         return model.model_validate(members)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False, include_input=False)
+        found = error.errors(include_url=False, include_input=False)
         faults = tuple(
-            FieldFault(pointer=_pointer(each["loc"]), detail=each["msg"]) for each in found[:MAX_FIELD_ERRORS]
+            FieldFault(pointer=_pointer(each["loc"]), detail=_detail(each)) for each in found[:MAX_FIELD_ERRORS]
         )
         raise ProblemError(ProblemCode.INVALID_BODY, f"{len(found)} fault(s) in the body", faults=faults) from None
+
+
+def _detail(fault: ErrorDetails) -> str:
+    pattern = fault.get("ctx", {}).get("pattern", "")
+    return _IN_WORDS.get(pattern, fault["msg"])
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:

@@ -1,7 +1,9 @@
 """What the API answers with, as JSON: the engine's views in the words and units of HTTP.
 
 The models are the response schemas of `/openapi.json`. Built from the records by `representation.answers`. Nothing in
-them belongs to one request (no request id, no clock), so that a replay's body is the first answer's, byte for byte.
+them belongs to one request: no request id, no clock. A replay of an operation that is final has the first answer's
+status and its `operation`; the payment beside it is as it is now, and may have been captured or refunded since. The
+one thing that changes a final operation is the gateway taking it back: it is `reversed` then, and a 402.
 """
 
 from datetime import UTC, datetime

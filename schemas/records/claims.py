@@ -1,6 +1,7 @@
 """Idempotency across orders: the records of `idempotency.claims.v1` and `idempotency.verdicts.v1`, and the claim row.
 
-The orders agent asks, the claims agent answers; the first claim of a key in log order wins (DESIGN.md section 6).
+The orders agent asks, the claims agent answers; the first claim of a key in log order wins (DESIGN.md, "Idempotency
+across partitions").
 """
 
 from dataclasses import dataclass

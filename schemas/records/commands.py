@@ -79,7 +79,7 @@ Command = PaymentRequested | CaptureRequested | VoidRequested | RefundRequested
 
 
 def kind_of(command: Command) -> OperationKind:
-    """Return the kind of operation that the command asks for."""
+    """Return the kind of operation that the command asks for: of a payment, a sale when it is captured at once."""
     match command:
         case PaymentRequested(capture=True):
             return OperationKind.SALE
@@ -130,5 +130,8 @@ def fingerprint_of(command: Command) -> Fingerprint:
 
 
 def op_id_of(command: Command) -> OpId:
-    """Return the id of the operation that the command asks for (DESIGN.md section 4)."""
+    """Return the id of the operation that the command asks for, the same whenever the same is asked for again.
+
+    Two commands are one operation exactly when origin, idempotency key, order and body are (DESIGN.md, "Identity").
+    """
     return identifiers.op_id(command.origin_id, command.idempotency_key, command.order_id, fingerprint_of(command))

@@ -1,4 +1,4 @@
-"""The order row: the state of one order and, being also its outbox, all it still owes (DESIGN.md sections 5, 6).
+"""The order row: the state of one order and, being also its outbox, all it still owes (DESIGN.md, "The order row").
 
 Kept in the orders table and its changelog. Only `streams/domain` makes or changes one.
 """

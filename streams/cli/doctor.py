@@ -28,14 +28,14 @@ def examine(
 ) -> None:
     """Look at broker, topics, partitioner, registry, clock, workers and settings. Exit code 1 on a failure."""
     with expected_failures():
+        from streams.cli.loop import set_up_logs
         from streams.settings import load
 
         settings = load()
         from streams.operator_tools.doctor.examination import Wish, examine
         from streams.operator_tools.doctor.findings import Severity
-        from streams.telemetry import logs
 
-        logs.configure(component="operator", level="ERROR", form="console")
+        set_up_logs("operator")
         findings: list[Finding] = []
         for finding in examine(settings, Wish(probe_clock=probe), clock_ms=wall_clock_ms):
             findings.append(finding)

@@ -1,6 +1,6 @@
-"""`payment-engine policy show|set`: which gateways an origin's payments go to. Called by `application`."""
+"""`payment-engine policy show|set|delete`: which gateways an origin's payments go to. Called by `application`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -43,8 +43,7 @@ def show(
         elif chosen:
             _draw(chosen)
         if origin is not None and not chosen:
-            fallback = f"`{EVERYONE}` holds" if EVERYONE in known else "the configured default gateways hold"
-            fail(f"{origin} has no policy of its own; {fallback}", ExitCode.NOT_FOUND)
+            fail(f"{origin} has no policy of its own; {_otherwise(known)}", ExitCode.NOT_FOUND)
         if EVERYONE not in known:
             note(f"no policy `{EVERYONE}`: PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS holds for origins without their own")
 
@@ -92,6 +91,29 @@ def set_policy(
             f"running workers follow within {policies.FOLLOWED_WITHIN_S} s, without a restart; "
             "operations whose claim was made before keep their plan"
         )
+
+
+@app.command(name="delete")
+def delete_policy(
+    origin: OriginArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete a policy: `*` holds for the origin then, or the configured gateways. Running workers follow at once."""
+    with expected_failures():
+        from streams.cli.tools import opened
+        from streams.operator_tools import policies
+        from streams.operator_tools.kafka_log import operator_connection
+
+        if not yes:
+            typer.confirm(f"the policy of {origin} to be deleted?", abort=True, err=True)
+        with opened() as tools:
+            policies.forget(operator_connection(tools.settings.kafka), tools.codec, origin)
+            known = policies.known_policies(tools.log, tools.codec)
+        say(f"{origin}: the policy is deleted; {_otherwise(known)}")
+
+
+def _otherwise(known: "Mapping[str, OriginPolicy]") -> str:
+    return f"`{EVERYONE}` holds" if EVERYONE in known else "the configured default gateways hold"
 
 
 def _limits(texts: Sequence[str]) -> tuple["AmountLimit", ...]:

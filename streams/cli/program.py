@@ -6,7 +6,7 @@ port, the codec, the wait for a broker, the topics, `READY <component> [<port>]`
 comes out of it into an exit code.
 
 The order of a start puts first what an operator has to mend, and last what time mends: settings, the health port, the
-registry, the component's own judgement of its settings (`compose`), a broker that answers, topics, the component.
+component's own judgement of its settings (`compose`), the registry, a broker that answers, topics, the component.
 """
 
 import asyncio
@@ -18,8 +18,11 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol, TypeVar
 
+import structlog
+
 from schemas.messages import MessageCodec
-from streams.cli.loop import announce, run_until_told
+from schemas.schema_ids import SchemaIds
+from streams.cli.loop import announce, run_until_told, set_up_logs
 from streams.kafka_clients.admin import sizes_of
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import RetryableError
@@ -27,7 +30,6 @@ from streams.kafka_clients.start_check import check_start
 from streams.operator_tools.reachability import wait_for_broker
 from streams.operator_tools.schema_files import wait_for_ids
 from streams.settings import Settings, load
-from streams.telemetry import logs
 from streams.telemetry.health import HealthServer, Readiness
 from streams.topology import COMPONENTS, Component
 
@@ -37,6 +39,9 @@ CHECK_AGAIN_S = 2.0
 Answer = TypeVar("Answer")
 Ready = Callable[[int], None]
 """Called once when the program serves, with its port; 0: it serves none."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class Program(Protocol):
@@ -56,7 +61,7 @@ class Program(Protocol):
 
 
 Compose = Callable[[Settings, MessageCodec], Program]
-"""Puts a component together, judges its settings, opens nothing. Raises: MisconfiguredError."""
+"""Puts a component together, judges its settings, opens nothing; safe to call twice. Raises: MisconfiguredError."""
 
 
 def run_program(component: str, compose: Compose, *, accept_loss: bool = False) -> None:
@@ -74,7 +79,7 @@ def run_program(component: str, compose: Compose, *, accept_loss: bool = False) 
         Exception: what ended the component.
     """
     settings = load()
-    logs.configure(component=component, level=settings.telemetry.log_level, form=settings.telemetry.log_format)
+    set_up_logs(component, settings.telemetry)
     life = _Life(COMPONENTS[component], settings, compose, accept_loss=accept_loss)
     run_until_told(life.run)
 
@@ -96,7 +101,7 @@ class _Life:
             program = await self._prepare(stopping)
             if program is not None and not stopping.is_set():
                 self._readiness.follow(program.faults, notes=program.notes)
-                await program.run(stopping, lambda port: announce(self._component.name, port))
+                await program.run(stopping, self._announce)
             self._readiness.wait_for("stopping")
 
     @contextlib.asynccontextmanager
@@ -118,6 +123,8 @@ class _Life:
     async def _prepare(self, stopping: asyncio.Event) -> Program | None:
         """Return the component, put together, once a broker and its topics are there; None when told to stop."""
         settings = self._settings
+        if settings.registry.url is not None:  # which may be minutes away: what is wrong here is said before that
+            self._compose(settings, MessageCodec(SchemaIds.packaged()))
         self._readiness.wait_for("waiting for the registry")
         ids = await _answer_or_stop(lambda: wait_for_ids(settings.registry, say=self._tell), stopping)
         if ids is None:
@@ -141,6 +148,10 @@ class _Life:
                     raise
                 self._tell(f"the cluster does not tell whether this may start ({error}); asking again")
             time.sleep(CHECK_AGAIN_S)
+
+    def _announce(self, port: int) -> None:
+        log.info("ready", component=self._component.name, port=port)
+        announce(self._component.name, port)
 
     def _tell(self, what: str) -> None:
         self._readiness.wait_for(what)

@@ -1,9 +1,13 @@
 """`payment-engine settings`: every setting in one generated table. Called by `application`.
 
-docs/configuration.md holds the same table (`-o markdown`) between two markers; a test holds the two against each other.
+docs/configuration.md holds the same table (`-o markdown`) between two markers, and `.env.example` is all of it as a
+file (`-o env`); a test holds both against the settings.
 """
 
+import re
 from enum import StrEnum
+from io import StringIO
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Literal, get_args, get_origin
 
 import typer
@@ -11,10 +15,14 @@ import typer
 from streams.cli.terminal import console, expected_failures, print_json, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
 
     from pydantic.fields import FieldInfo
 
+ENV_COLUMNS = 120
+_SINGLE_QUOTED = re.compile(r"^[^=]*=\s*'")
+HIDDEN = "(a secret)"  # in place of one that has a default
 TABLE_START = "<!-- settings -->"
 TABLE_END = "<!-- /settings -->"
 
@@ -25,6 +33,16 @@ class TableForm(StrEnum):
     TEXT = "text"
     MARKDOWN = "markdown"
     JSON = "json"
+    ENV = "env"
+
+
+ENV_HEADER = """\
+# Every setting of the engine with its default. Copy this file to `.env`, take the # away from what you change:
+# `make run`, `payment-engine --env-file .env <program>` and Compose read it. What the environment says goes before it.
+# A value with a space, a # or a $ stands in 'single quotes'. Written by `payment-engine settings -o env`.
+#
+# `make run` and Compose set themselves: the brokers, the ingress' address and port, development mode, the address of
+# the gateway that moves no money, the ids of the workers, and where their tables are."""
 
 
 def register(parent: typer.Typer) -> None:
@@ -46,6 +64,9 @@ def show(
             case TableForm.MARKDOWN:
                 say(markdown())
                 return  # for the docs, whatever the environment says
+            case TableForm.ENV:
+                say(env_file())
+                return
             case TableForm.JSON:
                 print_json([dict(zip(("variable", "values", "default", "meaning"), row, strict=True)) for row in rows])
             case TableForm.TEXT:
@@ -61,6 +82,49 @@ def markdown() -> str:
         for name, values, default, meaning in _rows()
     ]
     return "\n".join(lines)
+
+
+def env_file() -> str:
+    """Return the text of `.env.example`: each setting commented out, with its meaning, values and default."""
+    lines = [ENV_HEADER]
+    for name, values, default, meaning in _rows():
+        stated = "" if default == HIDDEN else default
+        lines += ["", *wrap(f"{meaning} ({values})", ENV_COLUMNS, initial_indent="# ", subsequent_indent="# ")]
+        lines.append(f"#{name}={stated}")
+    return "\n".join(lines)
+
+
+def env_file_values(path: "Path") -> "Mapping[str, str]":
+    """Return the variables of a file such as `.env.example`.
+
+    The file is read as Compose reads it, or not at all: a line that the two would take differently is refused.
+
+    Raises:
+        MisconfiguredError: it cannot be read, or a line of it; values are not shown.
+    """
+    from dotenv.parser import parse_stream
+
+    from schemas.misconfigured import MisconfiguredError
+
+    try:
+        bindings = list(parse_stream(StringIO(path.read_text("utf-8"))))
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisconfiguredError(f"{path} cannot be read ({type(error).__name__})") from error
+    values: dict[str, str] = {}
+    for binding in bindings:
+        text = binding.original.string
+        number = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+        if binding.error:
+            raise MisconfiguredError(f"{path}, line {number}: is not NAME=value, or a quote is not closed")
+        if binding.key is None or binding.value is None:
+            continue  # a comment, or a name that Compose takes from the environment
+        if "$" in binding.value and _SINGLE_QUOTED.search(text) is None:
+            raise MisconfiguredError(
+                f"{path}, line {number}: {binding.key} holds a $, which Compose would take for a variable's name: "
+                "put the value in single quotes"
+            )
+        values[binding.key] = binding.value  # the last of a name counts
+    return values
 
 
 def _cell(text: str) -> str:
@@ -81,7 +145,7 @@ def _default(field: "FieldInfo") -> str:
     if default is None or field.is_required():
         return ""
     if isinstance(default, SecretStr):
-        return "(a secret)"
+        return HIDDEN
     return str(default).lower() if isinstance(default, bool) else f"{default}"
 
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from schemas.messages import MessageCodec
+from streams.cli.loop import set_up_logs
 from streams.operator_tools.kafka_log import KafkaLog, open_log
 from streams.operator_tools.schema_files import ids_of
 from streams.settings import Settings, load
-from streams.telemetry import logs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +27,7 @@ class Tools:
 def opened() -> Iterator[Tools]:
     """Yield the tools, and close them after. Raises: MisconfiguredError, UnreachableError."""
     settings = load()
-    logs.configure(component="operator", level="ERROR", form="console")
+    set_up_logs("operator")
     codec = MessageCodec(ids_of(settings.registry))
     with open_log(settings.kafka) as log:
         yield Tools(settings=settings, log=log, codec=codec)

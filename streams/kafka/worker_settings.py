@@ -11,9 +11,6 @@ MAX_MESSAGE_BYTES = 900 * 1024
 """Largest outgoing message, key and headers included: below the broker's default limit, which would refuse it after the
 decision was made."""
 
-MAX_REQUEST_BYTES = 2_097_152
-"""Largest record that the producer sends at all; what a topic takes is the broker's to say."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaslLogin:

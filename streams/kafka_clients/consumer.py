@@ -60,6 +60,10 @@ class _Consumer(FencedConsumer):
             await settle_position(self, nowhere)
             return {}
 
+    def read_places(self) -> "dict[TopicPartition, ReadPlace]":
+        """See `GroupConsumer`; by the function of that name."""
+        return read_places(self)
+
 
 class _Member(_Consumer):
     """Asked where the log ends, to tell what an earlier owner may have taken: it may have read uncommitted."""
@@ -141,6 +145,10 @@ class GroupConsumer(Protocol):
         Returns what tells when the member last asked for its assignment; None: not since this call. Both on the clock
         of `lease`.
         """
+        ...
+
+    def read_places(self) -> Mapping[TopicPartition, ReadPlace]:
+        """Return how far each assigned partition is read; without those that were not fetched from yet."""
         ...
 
 

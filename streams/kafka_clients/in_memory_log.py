@@ -15,6 +15,7 @@ from aiokafka.errors import CommitFailedError, UnknownTopicOrPartitionError
 
 from schemas.topics import partition_of
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.consumer import ReadPlace
 from streams.kafka_clients.errors import RejectedError
 from streams.kafka_clients.lease import now_s
 from streams.kafka_clients.log_clock import BROKER_TIME, wall_clock_ms
@@ -239,6 +240,15 @@ class InMemoryGroupConsumer:
         """See `GroupConsumer`."""
         self._heartbeats = asyncio.get_running_loop().create_task(self._beat(answered))
         return lambda: None
+
+    def read_places(self) -> Mapping[TopicPartition, ReadPlace]:
+        """See `GroupConsumer`. What lies behind the last record is a hole, and read."""
+        places = {}
+        for each, position in self._positions.items():
+            end = self._log.end(each)
+            read_to = position if self._log.from_offset(each, position, most=1) else end
+            places[each] = ReadPlace(position=read_to, stable_end=end, log_end=end)
+        return places
 
     async def _beat(self, answered: Callable[[float], None]) -> None:
         while True:  # ends with the member

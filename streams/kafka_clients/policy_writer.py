@@ -1,7 +1,7 @@
-"""Setting an origin's policy: the next version, appended to `policies.v1`.
+"""Setting an origin's policy, or deleting it: the next version, or a tombstone, appended to `policies.v1`.
 
-Called by `policy set` and the tests. Reads the topic to its end first, so that the version rises; of two operators who
-set the same origin's policy at once the later append wins, as everywhere on a log.
+Called by `policy set`, `policy delete` and the tests. Reads the topic to its end first, so that the version
+rises; of two operators who set the same origin's policy at once the later append wins, as everywhere on a log.
 """
 
 import dataclasses
@@ -9,7 +9,7 @@ import uuid
 
 from gateway_adapters import policy as rules
 from schemas.event_types import TYPES
-from schemas.messages import Envelope, MessageCodec
+from schemas.messages import EncodedMessage, Envelope, MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
@@ -39,10 +39,7 @@ async def set_policy(
         RejectedError: the policy cannot be followed; the message says why.
         LogError, MisconfiguredError: as of `read_log` and `LogWriter.append`.
     """
-    view = PolicyView(codec)
-    async for record in read_log(connection, topic):
-        view.take(record.key, record.value, record.headers)
-    current = view.current().get(wish.origin_id)
+    current = await _current(connection, codec, wish.origin_id, topic)
     policy = dataclasses.replace(wish, version=1 if current is None else current.version + 1, updated_at_ms=now_ms)
     try:
         rules.validate(policy)
@@ -52,15 +49,41 @@ async def set_policy(
         id=str(uuid.uuid4()), source=SOURCE, type=TYPES[OriginPolicy], subject=policy.origin_id, time_ms=now_ms
     )
     message = codec.encode(policy, envelope)
+    await _append(connection, topic, policy.origin_id, message)
+    return policy
+
+
+async def delete_policy(
+    connection: KafkaConnection, codec: MessageCodec, origin_id: str, *, topic: str = POLICIES
+) -> bool:
+    """Take the origin's policy out of force, and return whether it had one; without one nothing is written.
+
+    Raises:
+        LogError, MisconfiguredError: as of `read_log` and `LogWriter.append`.
+    """
+    if await _current(connection, codec, origin_id, topic) is None:
+        return False
+    await _append(connection, topic, origin_id, None)
+    return True
+
+
+async def _current(connection: KafkaConnection, codec: MessageCodec, origin_id: str, topic: str) -> OriginPolicy | None:
+    view = PolicyView(codec)
+    async for record in read_log(connection, topic):
+        view.take(record.key, record.value, record.headers)
+    return view.current().get(origin_id)
+
+
+async def _append(connection: KafkaConnection, topic: str, origin_id: str, message: EncodedMessage | None) -> None:
+    """Append a policy, or a tombstone for None. Raises: as `LogWriter.append`."""
     writer = LogWriter(connection)
     try:
         await writer.append(
             topic,
-            key=policy.origin_id.encode(),
-            value=message.value,
-            headers=message.headers,
+            key=origin_id.encode(),
+            value=None if message is None else message.value,
+            headers=() if message is None else message.headers,
             timeout_s=APPEND_TIMEOUT_S,
         )
     finally:
         await writer.stop()
-    return policy

@@ -21,6 +21,9 @@ from streams.topology import Component
 APPEAR_TIMEOUT_S: Final = 5.0
 """How long a topic may stay unknown: one that was just created is not known to every broker at once."""
 
+SETTLE_TIMEOUT_S: Final = 1.0
+"""How long a topic may seem unsafe: not every broker knows at once of what was mended a moment ago."""
+
 ASK_AGAIN_S: Final = 0.2
 
 _UNSAFE: Final = frozenset({"topic", "partitions", "cleanup.policy", "message.timestamp.type"})
@@ -51,8 +54,7 @@ def check_start(
 def check_topics(connection: KafkaConnection, wanted: Sequence[Topic], sizes: TopicSizes) -> None:
     """Return if these topics are there, and safe. Raises: MisconfiguredError, RetryableError: as `check_start`."""
     admin = TopicAdmin(connection, sizes, catalogue=wanted)
-    rows = _rows_once_all_appear(admin)
-    unsafe = [row for row in rows if row.action is not Action.NONE and _is_unsafe(row, rows, sizes)]
+    rows, unsafe = _rows_once_settled(admin, sizes)
     if unsafe:
         raise MisconfiguredError("; ".join(map(_told, unsafe)) + f": {_remedy(unsafe)}")
     for row in rows:
@@ -60,12 +62,15 @@ def check_topics(connection: KafkaConnection, wanted: Sequence[Topic], sizes: To
             log.warning("topic_differs", topic=row.topic, action=row.aspect, wanted=row.wanted, actual=row.actual)
 
 
-def _rows_once_all_appear(admin: TopicAdmin) -> Sequence[TopicRow]:
-    deadline = time.monotonic() + APPEAR_TIMEOUT_S
-    while True:  # until the deadline
+def _rows_once_settled(admin: TopicAdmin, sizes: TopicSizes) -> tuple[Sequence[TopicRow], Sequence[TopicRow]]:
+    """Return all rows of the plan, and those that are unsafe and stay so."""
+    begun = time.monotonic()
+    while True:  # until the longest wait
         rows = admin.plan(configs_may_be_hidden=True)
-        if time.monotonic() > deadline or all(row.action is not Action.CREATE for row in rows):
-            return rows
+        unsafe = [row for row in rows if row.action is not Action.NONE and _is_unsafe(row, rows, sizes)]
+        missing = any(row.action is Action.CREATE for row in rows)
+        if not unsafe or time.monotonic() - begun > (APPEAR_TIMEOUT_S if missing else SETTLE_TIMEOUT_S):
+            return rows, unsafe
         time.sleep(ASK_AGAIN_S)
 
 

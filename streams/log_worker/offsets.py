@@ -33,6 +33,11 @@ class PartitionOffsets:
         """Say that a record is done: all it caused is durable. Raises: KeyError when it is not under way."""
         del self._unfinished[offset]
 
+    def read_to(self, position: int) -> None:
+        """Say that what lies below, and was not taken, is no record: markers, say, or what was aborted."""
+        if self._working is not None:
+            self._working = max(position, self._working)
+
     def staged(self) -> int | None:
         """Return the offset to commit: the lowest not done, else the one after the last. None: nothing new to say."""
         if self._working is None or self._committed is None:

@@ -68,6 +68,12 @@ class OwnedPartitions:
         """Return how many records are under way in each."""
         return {each: len(owned.offsets) for each, owned in self._owned.items()}
 
+    def read_to(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Say that what lies below these offsets, and was not taken, is no record."""
+        for each, position in positions.items():
+            if (owned := self._owned.get(each)) is not None:
+                owned.offsets.read_to(position)
+
     def staged(self) -> dict[TopicPartition, int]:
         """Return the offsets that are worth a commit now."""
         offsets = {partition: owned.offsets.staged() for partition, owned in self._owned.items()}

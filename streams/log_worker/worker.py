@@ -32,6 +32,7 @@ from streams.kafka_clients.errors import LogError, RetryableError, classify
 from streams.kafka_clients.lease import Lease, now_s
 from streams.kafka_clients.log_clock import BROKER_TIME, LogClock
 from streams.kafka_clients.log_reader import LogRecord, log_record_of
+from streams.kafka_clients.open_transactions import LOOK_INTERVAL_S, OpenTransactions
 from streams.kafka_clients.producer import LogWriter
 from streams.log_worker.appending import PatientWriter
 from streams.log_worker.attempts import Attempts, Chance
@@ -191,7 +192,8 @@ class LogWorker:
         except (KafkaError, LogError, MisconfiguredError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
-        self._loops = [self._watched(self._take_records()), self._watched(self._committer.run())]
+        loops = (self._take_records(), self._committer.run(), self._look_how_far_it_is_read(self._committer))
+        self._loops = [self._watched(each) for each in loops]
 
     async def run(self) -> None:
         """Start, work until `request_stop` or a failure, drain, and return. Raises: whatever ended the worker."""
@@ -295,6 +297,17 @@ class LogWorker:
     def _tell_in_flight(self) -> None:
         """A metric for each poll, and for the last record that ends: one for each record costs more than it tells."""
         metrics.level("worker_records_in_flight", self._room.records, component=self._options.component)
+
+    async def _look_how_far_it_is_read(self, committer: Committer) -> None:
+        """Name partitions that wait behind a transaction; commit past what is no record, so that lag ends at zero."""
+        waits = OpenTransactions()
+        while True:  # ends by cancellation
+            # A poll's records are begun before anybody else has a turn: what is below a position is taken, or nothing.
+            places = self._consumer_started.read_places()
+            waits.look(places)
+            self._owned.read_to({each: place.position for each, place in places.items()})
+            committer.wake()
+            await asyncio.sleep(LOOK_INTERVAL_S)
 
     async def _poll_failed(self, error: KafkaError, failures: int) -> None:
         mapped = classify(error)

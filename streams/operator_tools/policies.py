@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from gateway_adapters import policy as rules
 from gateway_adapters.registry import GATEWAYS
+from schemas.card_disguises import hides_card_number
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
@@ -16,8 +17,8 @@ from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import LogError
 from streams.kafka_clients.policy_follower import PolicyView
-from streams.kafka_clients.policy_writer import set_policy
-from streams.operator_tools.errors import RefusedError, UnreachableError
+from streams.kafka_clients.policy_writer import delete_policy, set_policy
+from streams.operator_tools.errors import NotFoundError, RefusedError, UnreachableError
 from streams.operator_tools.log import Log
 
 FOLLOWED_WITHIN_S = 1
@@ -34,6 +35,8 @@ def known_policies(log: Log, codec: MessageCodec) -> Mapping[str, OriginPolicy]:
 
 def check(wish: OriginPolicy) -> None:
     """Return if the policy can work with the gateways of this version. Raises: RefusedError naming what cannot."""
+    if hides_card_number(wish.origin_id):
+        raise RefusedError("the origin looks like a card number, which nothing here takes")
     try:
         rules.validate(wish, known=frozenset(GATEWAYS))
     except MisconfiguredError as error:
@@ -52,3 +55,18 @@ def change(connection: KafkaConnection, codec: MessageCodec, wish: OriginPolicy,
         return asyncio.run(set_policy(connection, codec, wish, now_ms=now_ms))
     except LogError as error:
         raise UnreachableError(f"the policy was not provably written, see `policy show`: {error}") from error
+
+
+def forget(connection: KafkaConnection, codec: MessageCodec, origin_id: str) -> None:
+    """Take an origin's policy out of force, by a tombstone; its next one begins at version 1 again.
+
+    Raises:
+        NotFoundError: It has none. So the second time says that there is nothing left to do.
+        UnreachableError: The broker did not take it, or not provably; `policy show` tells.
+    """
+    try:
+        deleted = asyncio.run(delete_policy(connection, codec, origin_id))
+    except LogError as error:
+        raise UnreachableError(f"the policy was not provably deleted, see `policy show`: {error}") from error
+    if not deleted:
+        raise NotFoundError(f"{origin_id} has no policy of its own")

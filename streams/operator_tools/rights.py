@@ -51,9 +51,9 @@ def rights_of(component: Component) -> Iterator[Right]:
     for operation, names in (("Read", component.reads), ("Write", written)):
         if names:
             yield Right(principal=component.principal, resource="topic", names=names, operations=(operation,))
+    looked_at = tuple(dict.fromkeys((*component.reads, *written)))
+    yield Right(principal=component.principal, resource="topic", names=looked_at, operations=("DescribeConfigs",))
     if component.group is not None:
-        looked_at = tuple(dict.fromkeys((*component.reads, *written)))
-        yield Right(principal=component.principal, resource="topic", names=looked_at, operations=("DescribeConfigs",))
         yield Right(principal=component.principal, resource="group", names=(component.group,), operations=("Read",))
 
 

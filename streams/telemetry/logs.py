@@ -37,7 +37,7 @@ ALLOWED_FIELDS = frozenset(
         "event", "level", "timestamp", "logger", "component", "instance", "version", "pid",
         # the log itself
         "topic", "partition", "partitions", "offset", "offsets", "group", "generation", "key_bytes", "value_bytes",
-        "records", "lag", "topics", "action", "wanted", "actual",
+        "records", "lag", "percent", "topics", "action", "wanted", "actual",
         # the payment, by identifiers that the merchant or this engine made up
         "origin_id", "order_id", "payment_id", "refund_id", "op_id", "command_id", "event_id", "request_id", "kind",
         "state", "status", "outcome", "transition", "attempt", "call_number", "gateway", "policy_version", "rejection",

@@ -75,6 +75,7 @@ MetricName = Literal[
     "timers_open",
     "timers_fired",
     "row_regressions",
+    "retention_used",
 ]
 
 
@@ -170,6 +171,12 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         "key_file_faulty": _spec("gauge", "{file}", "1 while the last good API keys hold."),
         "timers_open": _spec("gauge", "{timer}", "Timers that orders of this worker wait for."),
         "timers_fired": _spec("counter", "{timer}", "Timers that became due and are on the log.", "kind"),
+        "retention_used": _spec(
+            "gauge",
+            "1",
+            "Age of the oldest unread record, as a share of its topic's retention; at 1 it is deleted unread.",
+            "topic",
+        ),
         "row_regressions": _spec(
             "counter", "{row}", "ALARM: a changelog held an older row after a newer one.", "table"
         ),

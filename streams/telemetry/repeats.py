@@ -16,6 +16,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from threading import Lock
 from typing import Final
 
 QUIET_S: Final = 60.0
@@ -42,32 +43,38 @@ class _Cause:
 
 
 class RepeatFilter(logging.Filter):
-    """Lets the first line of a cause pass, then one a minute. One for each handler; handlers lock around it."""
+    """Lets the first line of a cause pass, then one a minute. Any thread may log: Faust fetches in one of its own."""
 
     def __init__(self, *, monotonic_s: Callable[[], float] = time.monotonic) -> None:
         """Remember nothing yet; `monotonic_s` is a clock that never goes back, seconds."""
         super().__init__()
         self._monotonic_s = monotonic_s
         self._causes: OrderedDict[Hashable, _Cause] = OrderedDict()
+        self._lock = Lock()  # a handler takes its own only after its filters
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether the line is shown; one that stands for others is given their count."""
         key = _cause_of(record)
         if key is None:
             return True
+        with self._lock:
+            left_out = self._left_out_before(key)
+        if left_out:
+            _tell(record, left_out)
+        return left_out is not None
+
+    def _left_out_before(self, key: Hashable) -> int | None:
+        """Return how many lines of the cause this one stands for beside itself; None: it is left out, too."""
         now_s = self._monotonic_s()
         known = self._causes.get(key)
         if known is not None and now_s - known.shown_at_s < QUIET_S:
             known.left_out += 1
-            return False
-        left_out = 0 if known is None else known.left_out
+            return None
         self._causes[key] = _Cause(shown_at_s=now_s)
         self._causes.move_to_end(key)
         if len(self._causes) > MAX_CAUSES:
             self._causes.popitem(last=False)
-        if left_out:
-            _tell(record, left_out)
-        return True
+        return 0 if known is None else known.left_out
 
 
 def _cause_of(record: logging.LogRecord) -> Hashable | None:

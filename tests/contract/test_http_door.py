@@ -1,6 +1,7 @@
 """The door against hostile clients, over raw sockets: what a stranger sends costs little and never breaks a request."""
 
 import asyncio
+import contextlib
 import gzip
 import json
 import time
@@ -16,6 +17,7 @@ from tests.support.ingress_under_test import Running, running_ingress
 BOMB_BYTES = 50 * 1024 * 1024  # what the bomb inflates to
 MAX_BOMB_CPU_S = 0.02  # ten times the 2 ms that it may cost on a quiet machine; inflating it takes 50 ms and more
 ANSWER_TIMEOUT_S = 10.0
+ENDLESS_BYTES = 256 * 1024 * 1024
 GOOD = b'{"amount":1,"currency":"USD","token":"tok_1","orderId":"o"}'
 PLAIN = ("Host: x", "Content-Type: application/json", "X-Origin-Id: originA", "Idempotency-Key: k")
 
@@ -255,3 +257,33 @@ async def test_rate_is_kept_before_the_body_is_read() -> None:
         unnamed = [line for line in PLAIN if not line.startswith("X-Origin-Id")]
         named = json.dumps(json.loads(GOOD) | {"originId": "originA", "token": VISA}).encode()
         assert (await exchange(running, request("POST /payments HTTP/1.1", *unnamed, body=named)))[0] == 429
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 99999999999", "Transfer-Encoding: chunked"])
+async def test_body_without_end_is_cut_off_soon_after_its_refusal(running: Running, framing: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    writer.write(f"POST /nothing HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode())
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_TIMEOUT_S)
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert b"\r\nConnection: close\r\n" in head
+    sent_bytes, part = 0, b"1\r\nx\r\n" * 10_000
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            while sent_bytes < ENDLESS_BYTES:  # or until the server has had enough
+                writer.write(part)
+                sent_bytes += len(part)
+                await writer.drain()
+    assert sent_bytes < ENDLESS_BYTES
+    writer.close()
+
+
+async def test_connection_is_kept_when_a_small_body_comes_after_its_refusal(running: Running) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    for _ in range(2):
+        writer.write(b"POST /nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), ANSWER_TIMEOUT_S)
+        assert head.startswith(b"HTTP/1.1 404 ")
+        length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.split(b":")[1]))
+        writer.write(b"late")
+    writer.close()

@@ -64,6 +64,21 @@ async def test_replay_answers_the_same_when_the_same_request_comes_again(running
     assert second.headers["Idempotent-Replayed"] == "true"
 
 
+async def test_replay_keeps_status_and_operation_and_shows_the_payment_as_it_is_now(running: Running) -> None:
+    first = await pay(running)
+    said = await first.json()
+    refund = await running.http.post("/refunds", json={"paymentId": said["id"], "amount": 500}, headers=headers("r-1"))
+    assert refund.status == 201
+    again = await pay(running)
+    said_again = await again.json()
+    assert (again.status, said_again["operation"]) == (first.status, said["operation"])
+    now = await (await running.http.get(f"/payments/{said['id']}", headers={"X-Origin-Id": "originA"})).json()
+    assert {name: value for name, value in said_again.items() if name != "operation"} == {
+        name: value for name, value in now.items() if name != "operations"
+    }
+    assert (said["refundedAmount"], said_again["refundedAmount"]) == (0, 500)
+
+
 async def test_declined_payment_answers_402_and_replays_it(running: Running) -> None:
     first = await pay(running, token="tok_declined")
     second = await pay(running, token="tok_declined")

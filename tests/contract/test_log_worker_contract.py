@@ -59,10 +59,10 @@ async def test_worker_handles_and_commits_every_record_though_offsets_have_holes
     handler = ToldHandler()
     for number in range(6):
         await log.append(value(number), hole=True)
-    await log.append(value(6))
+    await log.append(value(6), hole=True)
     async with log.running(handler):
         await handler.wait_until(lambda: len(handler.done) == 7)
-        await log.wait_for_commits({0: 13})
+        await log.wait_for_commits({0: 14})  # past the last hole, too: lag ends at zero
     assert [each.offset for each in handler.done] == [0, 2, 4, 6, 8, 10, 12]
     assert await log.letters() == []
 
@@ -90,7 +90,8 @@ async def test_crash_repeats_nothing_that_was_committed_and_loses_nothing(log: L
         await second.wait_until(lambda: set(first.values_done()) | set(second.values_done()) == set(values))
     assert all(each.offset >= committed.get(each.partition, 0) for each in second.begun)
     for number in range(PARTITIONS):
-        assert min(each.offset for each in second.begun if each.partition == number) == committed.get(number, 0)
+        begun = [each.offset for each in second.begun if each.partition == number]
+        assert not begun or min(begun) == committed.get(number, 0)  # all the same where nothing was left to do
 
 
 async def test_revoke_drains_commits_and_lets_go(log: LogUnderTest) -> None:
@@ -98,14 +99,27 @@ async def test_revoke_drains_commits_and_lets_go(log: LogUnderTest) -> None:
         await asyncio.sleep(0.02)
 
     first, second = ToldHandler(takes_a_moment), ToldHandler(takes_a_moment)
-    values = await fill(log, 120)
+    values, enough = list[bytes](), asyncio.Event()
+
+    async def go_on_appending() -> None:
+        while not enough.is_set():
+            await log.append(value(len(values)), partition=len(values) % PARTITIONS)
+            values.append(value(len(values)))
+            await asyncio.sleep(0.002)
+
     async with log.running(first, max_records=8):
+        appending = asyncio.create_task(go_on_appending())
         await first.wait_until(lambda: len(first.done) >= 16)
-        async with log.running(second, max_records=8):
+        async with log.running(second, max_records=8):  # the first one has records under way when it is asked
             await second.wait_until(lambda: len(second.done) >= 8)
-            await log.wait_for_commits(dict.fromkeys(range(PARTITIONS), 30))
-    done = [*first.values_done(), *second.values_done()]
-    assert Counter(done) == Counter(values)  # each once: what was under way was done and committed, the rest not begun
+        before = len(first.done)
+        await first.wait_until(lambda: len(first.done) >= before + 8)
+        enough.set()
+        await appending
+        await first.wait_until(lambda: len(first.done) + len(second.done) >= len(values))
+    assert Counter([*first.values_done(), *second.values_done()]) == Counter(values)
+    # Each once: what was under way was done and committed at each revoke, and the rest not begun.
+    await log.wait_for_commits({number: len(values[number::PARTITIONS]) for number in range(PARTITIONS)})
 
 
 async def test_frozen_member_begins_nothing_before_its_lease_holds(log: LogUnderTest) -> None:
@@ -247,7 +261,7 @@ async def test_intake_is_paused_while_the_destination_is_busy_and_goes_on_by_its
     retry = RetryLimits(max_attempts=1, first_delay_s=0.05, max_delay_s=0.2, busy_limit_s=30.0)
     async with log.running(handler, max_records=4, retry=retry):
         await handler.wait_until(lambda: len(handler.begun) >= 12)
-        assert set(handler.values_begun()) == set(values[:4])  # the same again and again, and no attempt was counted
+        assert set(handler.values_begun()) <= set(values[:4])  # the same again and again, and no attempt was counted
         is_busy = False
         await log.wait_for_commits({0: 30})
     assert await log.letters() == []

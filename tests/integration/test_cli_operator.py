@@ -250,6 +250,15 @@ def test_policy_versions_rise_when_a_policy_is_set_again(broker: Mapping[str, st
     assert missing.exit_code == ExitCode.NOT_FOUND
 
 
+def test_policy_is_shown_no_more_when_it_is_deleted(broker: Mapping[str, str], origin: str) -> None:
+    assert run_command("policy", "set", origin, "--gateways", "mock", environment=broker).exit_code == ExitCode.OK
+    deleted = run_command("policy", "delete", origin, "--yes", environment=broker)
+    assert (deleted.exit_code, "is deleted; " in deleted.stdout) == (ExitCode.OK, True)
+    shown = run_command("policy", "show", origin, environment=broker)
+    assert (shown.exit_code, "has no policy of its own" in shown.stderr) == (ExitCode.NOT_FOUND, True)
+    assert run_command("policy", "delete", origin, "--yes", environment=broker).exit_code == ExitCode.NOT_FOUND
+
+
 def test_doctor_finds_broker_and_topics_well_when_they_were_applied(broker: Mapping[str, str]) -> None:
     result = run_command("doctor", "--probe", "-o", "json", environment=broker)
     findings = json.loads(result.stdout)

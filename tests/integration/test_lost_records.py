@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from streams.kafka_clients.backlog import Backlog, RecordsLostError, backlog_of,
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_group_consumer
 from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.retention_watch import RetentionWatch
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.kafka_topics import ADMIN_TIMEOUT_S, create_topics, delete_topics, producing, read_to_end, unique
+from tests.support.metric_pages import value_of
 from tests.support.tally_worker import Tally, TallyTopics, build_tally, make_topics
 from tests.support.waiting import until
 
@@ -238,3 +241,16 @@ async def test_faust_worker_goes_on_from_what_is_left_when_the_loss_was_accepted
         worker.request_stop()
         await serving
     assert [event.offset for event in handler.events] == [5, 6]
+
+
+def test_watch_shows_what_share_of_the_retention_the_oldest_unread_record_has_waited(
+    connection: KafkaConnection, topic: str
+) -> None:
+    group, watched = unique("group"), replace(topics.topic(topics.CLAIMS), name=topic)
+    (stamp, *_) = [record.timestamp for record in asyncio.run(read_partition(connection, topic, 0))]
+    watch = RetentionWatch(connection, group, [watched], clock_ms=lambda: stamp + 4 * topics.DAY_MS)
+    assert watch.look()[topic] == pytest.approx(4 / 7, abs=0.001)
+    assert value_of("retention_used", topic=topic) == pytest.approx(4 / 7, abs=0.001)
+    for partition in range(PARTITIONS):
+        commit(connection, group, topic, RECORDS, partition=partition)
+    assert watch.look() == {topic: 0.0}

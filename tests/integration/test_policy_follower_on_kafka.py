@@ -13,7 +13,7 @@ from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RejectedError, RetryableError
 from streams.kafka_clients.log_reader import ReadFrom, read_log
 from streams.kafka_clients.policy_follower import PolicyFollower
-from streams.kafka_clients.policy_writer import set_policy
+from streams.kafka_clients.policy_writer import delete_policy, set_policy
 from tests.support.embedded_process import embedded_broker_process
 from tests.support.gateway_calls import CODEC, NOW_MS, WISH, writing
 from tests.support.kafka_topics import COMPACTED, create_topics, unique
@@ -92,6 +92,19 @@ async def test_follower_keeps_the_last_good_policy_when_a_bad_record_comes(
         assert follower.current() == {"originA": good}
         await writer.append(topic, key=b"originA", value=None)
         await wait_until(lambda: not follower.current())
+
+
+async def test_follower_forgets_a_deleted_policy_and_a_second_deletion_writes_nothing(
+    connection: KafkaConnection, topic: str
+) -> None:
+    await set_policy(connection, CODEC, WISH, now_ms=NOW_MS, topic=topic)
+    async with following(connection, topic) as follower:
+        assert await delete_policy(connection, CODEC, WISH.origin_id, topic=topic)
+        await wait_until(lambda: not follower.current())
+    assert not await delete_policy(connection, CODEC, WISH.origin_id, topic=topic)
+    assert [record.value is None async for record in read_log(connection, topic)] == [False, True]
+    again = await set_policy(connection, CODEC, WISH, now_ms=NOW_MS, topic=topic)
+    assert again.version == 1
 
 
 async def test_policy_is_refused_and_not_written_when_it_cannot_be_followed(

@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -56,15 +57,20 @@ class KafkaCluster:
         proxied: bool = False,
         settings: Mapping[str, str] | None = None,
         jvm_options: Sequence[str] = JVM_OPTIONS,
+        users: Mapping[str, str] | None = None,
     ):
         """`settings` override the broker configuration; `jvm_options` go to every `java` call.
 
         `proxied` gives each node a second listener, whose clients are sent to a proxy's port (`NodeSpec.proxy_port`);
         whoever asks for it runs the proxies.
+
+        `users` (name: password) make that second listener one to log in at (SASL PLAIN, no proxy), and let nobody do
+        anything there that no ACL allows. Who comes by the first listener may do everything.
         """
-        self._proxied = proxied
+        self._logins = users is not None
+        self._proxied = proxied or self._logins
         self._brokers = brokers
-        self._settings = {**_broker_settings(brokers), **(settings or {})}
+        self._settings = {**_broker_settings(brokers), **_login_settings(users), **(settings or {})}
         self._jvm_options = tuple(jvm_options)
         self._folder: Path | None = None
         self.nodes: tuple[KafkaNode, ...] = ()
@@ -76,7 +82,7 @@ class KafkaCluster:
 
     @property
     def proxied_bootstrap_servers(self) -> str:
-        """`host:port` of every node's proxy, comma separated."""
+        """`host:port` of every node's proxy, or of its listener to log in at, comma separated."""
         return ",".join(f"127.0.0.1:{node.spec.proxy_port}" for node in self.nodes)
 
     def start(self) -> None:
@@ -111,6 +117,8 @@ class KafkaCluster:
             )
             for n in range(self._brokers)
         ]
+        if self._logins:
+            specs = [replace(spec, proxy_port=spec.proxied_port) for spec in specs]
         self.nodes = tuple(KafkaNode(spec, java=java, folder=self._folder / f"node-{spec.node_id}") for spec in specs)
         cluster_id = kafka_uuid()
         with ThreadPoolExecutor(len(self.nodes)) as pool:
@@ -162,6 +170,21 @@ class KafkaCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _login_settings(users: Mapping[str, str] | None) -> dict[str, str]:
+    if users is None:
+        return {}
+    known = " ".join(f'user_{name}="{password}"' for name, password in users.items())
+    return {
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:SASL_PLAINTEXT",
+        "listener.name.proxied.sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.proxied.plain.sasl.jaas.config": (
+            f"org.apache.kafka.common.security.plain.PlainLoginModule required {known};"
+        ),
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "super.users": "User:ANONYMOUS",
+    }
 
 
 def free_ports(count: int) -> list[int]:

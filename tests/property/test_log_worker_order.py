@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 
+from aiokafka import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from streams.log_worker.errors import RejectedRecordError, RetryableRecordError
 from streams.log_worker.handler import Delivery, RecordHandler
 from streams.log_worker.options import Ordering
 from tests.support.log_under_test import InMemoryLogUnderTest
+from tests.support.waiting import until
 
 LIMIT_S = 20.0
 Place = tuple[int, int]
@@ -90,7 +92,14 @@ async def play(
                 await check_commits(log, handler, offsets)
         finally:
             handler.let_go()
-        await log.wait_for_commits({partition: found[-1] + 1 for partition, found in offsets.items()})
+        await until(
+            lambda: all(
+                log.log.committed(log.group).get(TopicPartition(log.topic, each), 0) > found[-1]
+                for each, found in offsets.items()
+            ),
+            timeout_s=LIMIT_S,
+            look_again_s=0.001,
+        )
     check_order(handler.done)
 
 

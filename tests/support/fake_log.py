@@ -9,6 +9,7 @@ from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.consumer import ReadPlace
 from streams.kafka_clients.errors import LogError
 from streams.kafka_clients.producer import AppendedRecord, Headers, LogWriter
 
@@ -142,6 +143,9 @@ class FakeGroupConsumer:
             if taken:
                 found[partition] = taken
         return found
+
+    def read_places(self) -> Mapping[TopicPartition, ReadPlace]:
+        return {}  # no holes
 
     def watch_membership(self, answered: Callable[[float], None]) -> Callable[[], float | None]:
         return lambda: None  # no heartbeats: what a test has frozen stays frozen

@@ -114,6 +114,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # head and body leave together: apart, each answer waits for a delayed acknowledgement
 
     def do_PUT(self) -> None:
         self._serve()

@@ -51,10 +51,15 @@ def test_create_proposes_a_pepper_when_there_is_none(key_file: Path, monkeypatch
     assert not key_file.exists()
 
 
-@pytest.mark.parametrize(("origin", "pepper"), [("m|1", PEPPER), ("m1", "short")])
+@pytest.mark.parametrize(
+    ("origin", "pepper"),
+    [("m|1", PEPPER), ("m1", "short"), ("4242424242424242", PEPPER), ("m-4242-4242-4242-4242", PEPPER)],
+)
 def test_create_writes_nothing_when_origin_or_pepper_is_wrong(
     key_file: Path, monkeypatch: pytest.MonkeyPatch, origin: str, pepper: str
 ) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_HTTP_KEYS_PEPPER", pepper)
-    assert run_command("keys", "create", origin, "--file", str(key_file)).exit_code == ExitCode.MISCONFIGURED
+    refused = run_command("keys", "create", origin, "--file", str(key_file))
+    assert refused.exit_code == ExitCode.MISCONFIGURED
+    assert "4242" not in refused.output
     assert not key_file.exists()

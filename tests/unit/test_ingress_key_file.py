@@ -1,5 +1,7 @@
 """The key file while the ingress runs: what holds when it changes, breaks, or is written anew."""
 
+import dataclasses
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,7 @@ from http_ingress.access.api_keys import (
     FileKeyStore,
     KeyRecord,
     KeyRing,
+    MemoryKeyStore,
     append_record,
     create_key,
     read_key_file,
@@ -150,3 +153,55 @@ def test_key_file_refuses_to_start_when_a_line_is_no_record(tmp_path: Path, line
         read_key_file(path)
     with pytest.raises(MisconfiguredError, match="key file"):
         follow(tmp_path / "missing", Clock())
+
+
+def test_key_opens_no_other_origin_when_its_line_is_changed() -> None:
+    """Whoever may write the file, and has one merchant's key, would otherwise be any merchant."""
+    key, record = new_key()
+    moved = dataclasses.replace(record, origin_id="originB")
+    assert KeyRing(MemoryKeyStore([record]), pepper=PEPPER).origin_of(key) == ORIGIN
+    assert KeyRing(MemoryKeyStore([moved]), pepper=PEPPER).origin_of(key) is None
+
+
+def test_line_of_version_1_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    _, record = new_key()
+    append_record(path, record)
+    old = {name: value for name, value in dataclasses.asdict(record).items() if name != "version"}
+    with path.open("a") as lines:
+        lines.write(json.dumps(old) + "\n")
+    with pytest.raises(MisconfiguredError, match=r"line 2 .* version 1, .*`payment-engine keys create`"):
+        read_key_file(path)
+
+
+def test_line_of_a_later_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    append_record(path, dataclasses.replace(new_key()[1], version=3))
+    with pytest.raises(MisconfiguredError, match=r"line 1 .* version 2"):
+        read_key_file(path)
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_key_file_that_others_may_write_is_refused_at_a_start_and_not_followed_later(tmp_path: Path, mode: int) -> None:
+    path, clock = tmp_path / "keys", Clock()
+    key, record = new_key()
+    append_record(path, record)
+    store, ring = follow(path, clock)
+    path.chmod(mode)
+    with pytest.raises(MisconfiguredError, match=r"written by others .*chmod"):
+        follow(path, Clock())
+    with pytest.raises(MisconfiguredError, match="written by others"):
+        append_record(path, new_key()[1])
+    clock.pass_interval()
+    assert ring.origin_of(key) == ORIGIN
+    assert "written by others" in (store.fault() or "")
+    path.chmod(0o644)
+    clock.pass_interval()
+    assert store.fault() is None
+
+
+def test_key_file_that_others_may_read_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    append_record(path, new_key()[1])
+    path.chmod(0o444)
+    assert len(read_key_file(path)) == 1

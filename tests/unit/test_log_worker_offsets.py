@@ -33,6 +33,19 @@ def test_offsets_says_nothing_new_when_the_same_offset_was_committed() -> None:
     assert partition.staged() is None
 
 
+def test_offsets_commits_past_what_is_no_record_when_nothing_below_it_is_unfinished() -> None:
+    partition = PartitionOffsets()
+    partition.read_to(5)
+    assert partition.staged() is None  # nothing was taken: who stands where, the group knows
+    partition.begin(3)
+    partition.read_to(6)
+    assert partition.staged() is None
+    partition.complete(3)
+    assert partition.staged() == 6
+    partition.read_to(4)
+    assert partition.staged() == 6
+
+
 def test_offsets_refuses_an_offset_when_it_goes_back() -> None:
     partition = PartitionOffsets()
     partition.begin(5)

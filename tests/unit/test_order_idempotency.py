@@ -7,7 +7,7 @@ from schemas.records.claims import ClaimRow
 from schemas.vocabulary import OperationState, Outcome, Rejection
 from streams.domain.claims import decide_claim
 from streams.domain.limits import MAX_WAITERS
-from tests.support.order_desk import PENDING, SUCCESS, Desk, capture, completed, plan, sale
+from tests.support.order_desk import PENDING, SUCCESS, Desk, authorize, capture, completed, plan, refund, sale
 
 ELSEWHERE = OrderId("order-2")
 
@@ -39,6 +39,24 @@ def test_stored_outcome_is_replayed_when_the_command_comes_again_later() -> None
     (reply,) = desk.replies_to("later")
     assert (reply.final, reply.replayed) == (True, True)
     assert len(desk.said) == said + 1
+
+
+def test_replay_has_the_operation_as_it_ended_and_the_payment_as_it_is_now() -> None:
+    desk = Desk()
+    opened = desk.send(authorize(), command_id="authorize first")
+    desk.settle()
+    payment = desk.payment.payment_id
+    for name, command in (("capture", capture(payment)), ("refund", refund(payment, 300))):
+        desk.send(command, command_id=f"{name} first")
+        desk.settle()
+    for name, command in (("authorize", authorize()), ("capture", capture(payment)), ("refund", refund(payment, 300))):
+        desk.send(command, command_id=f"{name} again")
+        first, again = (desk.replies_to(f"{name} {when}")[-1] for when in ("first", "again"))
+        assert (again.final, again.replayed) == (True, True)
+        assert again.operation == first.operation
+        assert again.payment == desk.view
+    assert desk.state(opened) is OperationState.SUCCEEDED
+    assert desk.replies_to("authorize first")[-1].payment != desk.view
 
 
 def test_redelivery_is_no_replay_when_the_very_same_command_comes_twice() -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from streams.kafka.errors import LocalRowsBrokenError
+from streams.kafka.errors import LocalRowsBrokenError, LocalRowsUnwritableError
 from streams.kafka.partition_rows import StoredRow
 from streams.kafka.rocks_rows import RocksRows
 from streams.kafka.stamps import Stamp
@@ -74,7 +74,8 @@ def test_rocks_rows_are_thrown_away_when_writing_finds_damage_and_not_when_the_d
     rows = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
     refusing = SimpleNamespace(write=_raiser(word), close=rows._opened.close)
     monkeypatch.setattr(rows, "_db", refusing)
-    with pytest.raises(Exception, match="No space" if kept else "thrown away"):
+    wanted = LocalRowsUnwritableError if kept else LocalRowsBrokenError
+    with pytest.raises(wanted, match="No space" if kept else "thrown away"):
         rows.put({b"a": StoredRow(Stamp(3, 1), b"x", NOW_MS)}, 7)
     assert (tmp_path / "0.rocksdb").exists() is kept
     if kept:

@@ -19,7 +19,6 @@ from streams.development.demo.scenes import Scene
 from streams.development.demo.script import SCENES
 from streams.development.demo.stage import Shared, Stage
 from streams.development.local_engine import Component, LocalEngine
-from streams.telemetry import logs
 
 
 async def play_tour(console: Console, stopping: asyncio.Event) -> bool | None:
@@ -31,7 +30,6 @@ async def play_tour(console: Console, stopping: asyncio.Event) -> bool | None:
     Raises:
         ComponentFailedError: The engine did not start.
     """
-    logs.configure(component="demo", level="ERROR", form="console")
     with tempfile.TemporaryDirectory(prefix="payment-engine-demo-") as folder:
         playing = asyncio.ensure_future(_tour(console, Path(folder)))
         stop = asyncio.ensure_future(stopping.wait())

@@ -21,8 +21,9 @@ from streams.kafka.faust_fences.recovery import OrderedTableManager
 from streams.kafka.faust_fences.transport import LedgerConsumer, WorkerTransport
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Pipeline
-from streams.kafka.worker_settings import MAX_REQUEST_BYTES, WorkerSettings
+from streams.kafka.worker_settings import WorkerSettings
 from streams.kafka_clients.lease import Lease
+from streams.kafka_clients.producer import MAX_RECORD_BYTES
 
 COMMIT_EVERY_INPUTS = 1000
 """Commit also after so many inputs [10000]."""
@@ -119,6 +120,7 @@ class WorkerApp(faust.App):
         """How an aiokafka client of its own reaches the broker."""
         return {
             "bootstrap_servers": self.bootstrap_servers,
+            "client_id": self.conf.broker_client_id,
             "request_timeout_ms": round(BROKER_REQUEST_TIMEOUT_S * 1000),
             **credentials_to_aiokafka_auth(self.conf.broker_credentials, self.conf.ssl_context),
         }
@@ -172,7 +174,7 @@ def build_app(
         producer_acks=-1,
         producer_linger=0,
         producer_max_batch_size=262_144,
-        producer_max_request_size=MAX_REQUEST_BYTES,
+        producer_max_request_size=MAX_RECORD_BYTES,
         producer_request_timeout=settings.request_timeout_s,
         producer_threaded=False,
         processing_guarantee="at_least_once",
