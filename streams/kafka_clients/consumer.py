@@ -16,9 +16,11 @@ from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.aiokafka_fences.fenced_consumer import (
     FencedConsumer,
+    ReadPlace,
     ask_partitions,
     group_of,
     log_ends,
+    read_places,
     watch_heartbeats,
     watch_joins,
 )
@@ -60,7 +62,7 @@ class _Consumer(FencedConsumer):
             await settle_position(self, nowhere)
             return {}
 
-    def read_places(self) -> "dict[TopicPartition, ReadPlace]":
+    def read_places(self) -> dict[TopicPartition, ReadPlace]:
         """See `GroupConsumer`; by the function of that name."""
         return read_places(self)
 
