@@ -110,6 +110,18 @@ async def end_offsets(connection: KafkaConnection, topic: str) -> Mapping[int, i
     return {each.partition: offset for each, offset in ends.items()}
 
 
+async def has_record(connection: KafkaConnection, topic: str, partition: int, *, from_offset: int) -> bool:
+    """Return whether a record stands there or behind it, up to an open transaction.
+
+    Offsets alone do not tell: transactions' markers, and what they aborted, have offsets too.
+
+    Raises: MisconfiguredError, RetryableError.
+    """
+    start = ReadFrom(offsets={partition: from_offset})
+    found = [1 async for _ in read_log(connection, topic, start=start, partition=partition, max_records=1)]
+    return bool(found)
+
+
 def _partitions(known: Sequence[int], topic: str, partition: int | None, key: bytes | None) -> list[TopicPartition]:
     if partition is None and key is not None:
         partition = partition_of(key, len(known))

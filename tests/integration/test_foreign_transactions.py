@@ -12,9 +12,10 @@ from structlog.testing import capture_logs
 from streams.executor.past_results import ID_HEADER
 from streams.executor.results_tail import NOTHING_IS_CERTAIN_MS, ResultsTail
 from streams.kafka.worker import Worker
+from streams.kafka_clients.backlog import backlog_of
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import read_log
-from streams.operator_tools.doctor import transactions_check
+from streams.operator_tools.doctor import cluster_facts, transactions_check
 from streams.operator_tools.doctor.cluster import ClusterState, TopicState
 from tests.kafka_cluster import FoundKafka
 from tests.support.kafka_topics import committed_offsets, create_topics, end_offsets, producing, read_to_end, unique
@@ -209,3 +210,21 @@ async def test_doctor_finds_where_a_transaction_is_open_and_nothing_when_it_has_
         found = await asyncio.to_thread(transactions_check.find_waits, connection, cluster)
         assert found == (transactions_check.Wait(place=(topics.inputs, 1), first=2, end=5),)
     assert await asyncio.to_thread(transactions_check.find_waits, connection, cluster) == ()
+
+
+async def test_doctor_counts_no_marker_and_nothing_aborted_for_a_group_that_does_not_run(kafka: FoundKafka) -> None:
+    topics = make_topics(kafka.bootstrap_servers, partitions=3)
+    connection = KafkaConnection(bootstrap_servers=kafka.bootstrap_servers)
+    with transaction(kafka) as stranger:
+        append(stranger, topics.inputs, 0, [1, 2, 3])
+        append(stranger, topics.inputs, 1, [4])
+    await plain(kafka, topics, 1, [5])
+
+    def lags() -> list[int]:
+        backlog = backlog_of(connection, topics.app_id, [topics.inputs])
+        return [each.unread for each in cluster_facts.without_markers(connection, backlog)]
+
+    assert await asyncio.to_thread(lags) == [0, 3, 0]  # the second: one aborted, its marker, one to be read
+    with transaction(kafka) as stranger:
+        append(stranger, topics.inputs, 2, [6])
+        assert await asyncio.to_thread(lags) == [0, 3, 1]

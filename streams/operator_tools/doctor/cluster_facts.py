@@ -4,6 +4,8 @@ Every question has a time-out. What a broker will not tell (no authorization, an
 checks say less; a cluster that does not describe itself at all is `UnreachableError`.
 """
 
+import asyncio
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -20,13 +22,20 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
 
 from schemas.misconfigured import MisconfiguredError
 from schemas.topics import CATALOGUE
-from streams.kafka_clients.backlog import backlog_of, oldest_unread_ms
+from streams.kafka_clients.backlog import Backlog, backlog_of, oldest_unread_ms
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RetryableError
+from streams.kafka_clients.log_offsets import stable_ends
+from streams.kafka_clients.log_reader import has_record
 from streams.operator_tools.doctor.cluster import ClusterState, GroupState, TopicState
 from streams.operator_tools.errors import UnreachableError
 
 TIMEOUT_S = 10.0
+MAX_TAIL_RECORDS = 50
+"""Of a partition that is looked into: a transaction leaves one marker in each partition, besides what it aborted."""
+
+MAX_TAILS_READ = 24
+"""Partitions of a group that are looked into: each costs a tenth of a second."""
 
 
 def gather_cluster(connection: KafkaConnection) -> ClusterState:
@@ -90,7 +99,7 @@ def gather_groups(
 
 
 def _group_state(connection: KafkaConnection, group: ConsumerGroupDescription, topics: Iterable[str]) -> GroupState:
-    backlog = backlog_of(connection, group.group_id, topics)
+    backlog = without_markers(connection, backlog_of(connection, group.group_id, topics))
     lag: dict[str, int] = {}
     worst: dict[str, int] = {}
     for each in backlog:
@@ -105,6 +114,24 @@ def _group_state(connection: KafkaConnection, group: ConsumerGroupDescription, t
         oldest_ms=oldest_unread_ms(connection, group.group_id, backlog),
         lost=tuple(each for each in backlog if each.lost),
     )
+
+
+def without_markers(connection: KafkaConnection, backlog: Iterable[Backlog]) -> tuple[Backlog, ...]:
+    """Take a partition for read to its end when nothing but transactions' markers and aborted records is left of it.
+
+    A worker that runs commits past them; one that is down, or was stopped before it could, does not. A few short tails
+    are read to know; a long one is lag whatever is in it. Raises: RetryableError, MisconfiguredError.
+    """
+    found = {(each.topic, each.partition): each for each in backlog}
+    short = [place for place, each in found.items() if 0 < each.unread <= MAX_TAIL_RECORDS][:MAX_TAILS_READ]
+    readable = stable_ends(AdminClient(connection.confluent_options()), short, timeout_s=TIMEOUT_S)
+    for place in short:
+        each = found[place]
+        if readable.get(place, 0) < each.end:
+            continue  # what an open transaction holds up is yet to be read
+        if not asyncio.run(has_record(connection, *place, from_offset=each.next_offset)):
+            found[place] = dataclasses.replace(each, end=each.next_offset)
+    return tuple(found.values())
 
 
 def _answered(answers: Iterable[tuple[Any, "Future[Any]"]]) -> dict[Any, Any]:
