@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from aiokafka import TopicPartition
 
-from streams.kafka_clients.consumer import ReadPlace
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import ReadPlace
 from streams.telemetry import metrics
 
 WAIT_TO_NAME_S = 3.0
