@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -234,6 +235,24 @@ def _commands_in(code: str) -> Iterator[str]:
     for sub in subs:
         if sub.strip():
             yield f"{words[0]} {sub.split()[0]}"
+
+
+def test_wheel_holds_every_file_that_the_packages_read() -> None:
+    given = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["package-data"]
+    held = {
+        path
+        for package, patterns in given.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    beside = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    assert beside == {path for path in held if path.is_file()}
+    assert ROOT / "http_ingress" / "description" / "assets" / "swagger-ui-bundle.js" in held
 
 
 def test_makefile_calls_only_commands_that_exist_when_it_is_read() -> None:
