@@ -101,8 +101,7 @@ _SECRET_KEYS: Final = frozenset(
 )
 
 # Between two groups of one number: spaces and controls, dashes, dots, brackets and other marks, and what is not seen at
-# all (soft hyphens, joiners, marks of direction). Not quotation marks and bars: they end
-# a value in JSON and in our keys.
+# all (soft hyphens, joiners, marks of direction). Not quotation marks and bars: they end a value in JSON and in keys.
 _MARKS: Final = " \t\n\r\x0b\x0c-._/,:;'*#~+=()[]{}<>!?@&$\\^`" + "".join(map(chr, range(0x20))) + "\x7f"
 _WIDE_MARKS: Final = (
     r"\s\x80-\xa0\u00ad\u00b7\u034f\u180e\u2010-\u2015\u2022\u2027\u2212\u2219\u22c5"

@@ -1,6 +1,7 @@
 """Puts the command modules together. Called by the console script, `python -m streams.cli` and the tests."""
 
 from importlib import import_module
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated
 
@@ -51,4 +52,16 @@ def build() -> typer.Typer:
     app.callback()(_before_every_command)
     for name in COMMAND_MODULES:
         import_module(f"streams.cli.{name}").register(app)
+    _list_whole_sentences(app)
     return app
+
+
+def _list_whole_sentences(app: typer.Typer) -> None:
+    """Let `--help` list each command with its whole first line: by itself it cuts them to the terminal's width."""
+    for command in app.registered_commands:
+        said = command.help or getdoc(command.callback) or ""
+        command.short_help = said.partition("\n")[0]
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            group.short_help = str(group.typer_instance.info.help)
+            _list_whole_sentences(group.typer_instance)

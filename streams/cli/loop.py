@@ -8,16 +8,12 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import structlog
-
-from streams.settings import TelemetrySettings
-from streams.telemetry import logs
+if TYPE_CHECKING:
+    from streams.settings import TelemetrySettings
 
 Answer = TypeVar("Answer")
-
-log = structlog.get_logger(__name__)
 
 
 def run_until_told(main: Callable[[asyncio.Event], Coroutine[Any, Any, Answer]]) -> Answer:
@@ -42,8 +38,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def set_up_logs(component: str, telemetry: TelemetrySettings | None = None) -> None:
+def set_up_logs(component: str, telemetry: "TelemetrySettings | None" = None) -> None:
     """Let a program log as its settings say; without any, as an operator's tool does, which answers on its own."""
+    from streams.telemetry import logs
+
     if telemetry is None:
         logs.configure(component=component, level="ERROR", form="console")
     else:
@@ -52,6 +50,5 @@ def set_up_logs(component: str, telemetry: TelemetrySettings | None = None) -> N
 
 def announce(component: str, port: int) -> None:
     """Say on standard output that the program serves: whoever started it waits for this line. Port 0: it has none."""
-    log.info("ready", component=component, port=port)
     sys.stdout.write(f"READY {component} {port}\n" if port else f"READY {component}\n")
     sys.stdout.flush()

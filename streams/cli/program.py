@@ -18,6 +18,8 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Protocol, TypeVar
 
+import structlog
+
 from schemas.messages import MessageCodec
 from schemas.schema_ids import SchemaIds
 from streams.cli.loop import announce, run_until_told, set_up_logs
@@ -37,6 +39,9 @@ CHECK_AGAIN_S = 2.0
 Answer = TypeVar("Answer")
 Ready = Callable[[int], None]
 """Called once when the program serves, with its port; 0: it serves none."""
+
+
+log = structlog.get_logger(__name__)
 
 
 class Program(Protocol):
@@ -96,7 +101,7 @@ class _Life:
             program = await self._prepare(stopping)
             if program is not None and not stopping.is_set():
                 self._readiness.follow(program.faults, notes=program.notes)
-                await program.run(stopping, lambda port: announce(self._component.name, port))
+                await program.run(stopping, self._announce)
             self._readiness.wait_for("stopping")
 
     @contextlib.asynccontextmanager
@@ -143,6 +148,10 @@ class _Life:
                     raise
                 self._tell(f"the cluster does not tell whether this may start ({error}); asking again")
             time.sleep(CHECK_AGAIN_S)
+
+    def _announce(self, port: int) -> None:
+        log.info("ready", component=self._component.name, port=port)
+        announce(self._component.name, port)
 
     def _tell(self, what: str) -> None:
         self._readiness.wait_for(what)

@@ -4,6 +4,7 @@ Called by `application`. Each runs in the one shell (`program`, `loop`), in this
 found by their module's name when they are called: `streams` imports neither `http_ingress` nor a concrete gateway.
 """
 
+import logging
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -53,7 +54,8 @@ SERVERS = {
         "The embedded broker: in memory, on loopback, for development.",
     ),
 }
-"""What needs no log, and has options of its own: `parsed` and `serve` of the module."""
+"""What needs no log: `parsed` and `serve` of the module. All its options are on its command line: it reads no settings,
+whose import would take longer than all of its start."""
 
 AcceptLossOption = Annotated[
     bool,
@@ -114,12 +116,11 @@ def _component(name: str, module: str, composer: str) -> Callable[..., None]:
 def _server(name: str, module: str) -> Callable[[typer.Context], None]:
     def start(context: typer.Context) -> None:
         with expected_failures(), ended_by_interrupt():
-            from streams.cli.loop import announce, run_until_told, set_up_logs
-            from streams.settings import load
+            from streams.cli.loop import announce, run_until_told
 
             program = import_module(module)
             options = program.parsed(context.args)
-            set_up_logs(name, load().telemetry)
+            logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s")
             run_until_told(lambda stopping: program.serve(options, stopping, lambda port: announce(name, port)))
 
     return start

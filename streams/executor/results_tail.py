@@ -15,8 +15,9 @@ from aiokafka.errors import KafkaError
 from schemas.messages import EncodedMessage
 from schemas.misconfigured import MisconfiguredError
 from streams.executor.past_results import PastResult, PastResults
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import log_ends
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import build_reader, log_ends, partitions_of
+from streams.kafka_clients.consumer import build_reader, partitions_of
 from streams.kafka_clients.errors import classify
 
 log = structlog.get_logger(__name__)

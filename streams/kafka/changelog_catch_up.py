@@ -1,7 +1,7 @@
 """Reads a long changelog into the local rows by large batches, before Faust reads what little is left record by record.
 
-Called by `faust_recovery`, for the partitions of an owner that lack many records: a worker with an empty disk. Calls
-aiokafka's consumer directly. Faust's own way, an event, a queue and a dozen awaits a record, takes
+Called by `faust_fences.recovery`, for the partitions of an owner that lack many records: a worker with an empty disk.
+Calls aiokafka's consumer directly. Faust's own way, an event, a queue and a dozen awaits a record, takes
 about ten times as long, and the orders of the partition wait all the while.
 """
 

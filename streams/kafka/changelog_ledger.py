@@ -1,7 +1,7 @@
 """Whether each changelog record that is applied stands right behind what is applied: no fetched one was dropped.
 
-Called by `faust_transport` (what was fetched), `faust_recovery` (where reading begins) and `faust_tables` (what comes
-to be applied). Pure.
+Called by `faust_fences`: `transport` (what was fetched), `recovery` (where reading begins) and `tables` (what comes to
+be applied). Pure.
 
 Offsets alone cannot tell: compaction and transactions leave holes. So each record is remembered with the one that was
 fetched before it, and may be applied only once that one is. Whatever drops records on the way, in Faust or here: the

@@ -1,6 +1,6 @@
 """Which offset may be committed: only past inputs whose every write was acknowledged, and past no other.
 
-Called by `faust_transport` (what was fetched, what to commit) and `pipeline` (what arrived, what is done). Pure.
+Called by `faust_fences.transport` (what was fetched, what to commit) and `pipeline` (what arrived, what is done). Pure.
 
 Faust counts acknowledgements and fills holes with "gaps", which commits over inputs in flight (upstream #606) and over
 records that it fetched and then dropped. Here a record is noted when it is fetched, and again when it arrives at the

@@ -1,7 +1,7 @@
 """Persist, then speak, then commit, with many inputs in flight: the heart of a worker.
 
-Called by `worker` (one input after the other) and by `faust_transport` (drain at a rebalance or a stop). Calls: the
-handler, the row tables, the ledger and the producer's `send`.
+Called by `worker` (one input after the other) and by `faust_fences.transport` (drain at a rebalance or a stop). Calls:
+the handler, the row tables, the ledger and the producer's `send`.
 
 Each partition is a lane of three steps, each in the order of the log: the handler decides and the changelog records
 are sent (`take`); when they are acknowledged the rows enter the local store and the messages are sent (`_speak`);

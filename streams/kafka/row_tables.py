@@ -1,7 +1,7 @@
 """The tables of a worker: which rows of which partition are here, and how a changelog is read into them.
 
-Called by `faust_tables` (recovery and standby replicas), `pipeline` (reads and writes of the owner) and `worker` (hands
-the rows of ready partitions over). Pure but for the store it opens.
+Called by `faust_fences.tables` (recovery and standby replicas), `pipeline` (reads and writes of the owner) and
+`worker` (hands the rows of ready partitions over). Pure but for the store it opens.
 """
 
 import re

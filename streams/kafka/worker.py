@@ -1,8 +1,8 @@
 """A worker: one handler over co-partitioned source topics, with its tables, on a real log.
 
-For: `streams.bootstrap` (apps `orders` and `claims`) and the fault tests. Calls: `faust_app` and its overrides,
-`pipeline`, `row_tables`, `topic_check`. It runs on the event loop of its caller, installs no signal handlers and serves
-no HTTP: whoever starts it watches `ready` and `crashed`.
+For: `streams.bootstrap` (apps `orders` and `claims`) and the fault tests. Calls: `faust_fences.worker_app` and its
+overrides, `pipeline`, `row_tables`, `topic_check`. It runs on the event loop of its caller, installs no
+signal handlers and serves no HTTP: whoever starts it watches `ready` and `crashed`.
 
     worker = build_worker(app_id="orders", source_topics=[…], tables=["orders"], handler=…, …)
     await worker.run()          # until `worker.request_stop()`; raises what crashed it
@@ -21,8 +21,8 @@ from faust.types import TP
 from schemas.topics import changelog_topic
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import NotCopartitionedError, WorkerError
-from streams.kafka.faust_app import FaustParts, WorkerApp, WorkerHooks, build_app, credentials_of
-from streams.kafka.faust_tables import ChangelogTable
+from streams.kafka.faust_fences.tables import ChangelogTable
+from streams.kafka.faust_fences.worker_app import FaustParts, WorkerApp, WorkerHooks, build_app, credentials_of
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Acknowledged, Pipeline
 from streams.kafka.row_tables import RowTable
@@ -30,7 +30,7 @@ from streams.kafka.stamps import generation_above
 from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
-from streams.kafka_clients.consumer import MembershipEndedError
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import MembershipEndedError
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import wall_clock_ms
 

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from streams.kafka_clients import closed_transport, header_names, late_connections, own_cancellations
+from streams.kafka_clients import aiokafka_fences
 from streams.settings import KafkaSettings
 
-closed_transport.install()
-header_names.install()
-late_connections.install()
-own_cancellations.install()
+aiokafka_fences.install()
 
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 SaslMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]

@@ -14,8 +14,8 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, UnknownTopicOrPartitionError
 
 from schemas.topics import partition_of
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import ReadPlace
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import ReadPlace
 from streams.kafka_clients.errors import RejectedError
 from streams.kafka_clients.lease import now_s
 from streams.kafka_clients.log_clock import BROKER_TIME, wall_clock_ms

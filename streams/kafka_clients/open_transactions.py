@@ -1,6 +1,6 @@
 """Names the partitions that wait behind an open transaction, in the log and in a metric.
 
-Called by whoever reads in a group (the Faust workers, the executor), once a second with how far it is read
+Called by whoever reads in a group (the Faust workers, the log worker), once a second with how far it is read
 (`consumer.read_places`). Anyone who may append can open a transaction; the records behind it wait until it ends, at
 most the broker's `transaction.max.timeout.ms` (15 minutes unless set). An operator should not have to guess why.
 """
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import structlog
 from aiokafka import TopicPartition
 
-from streams.kafka_clients.consumer import ReadPlace
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import ReadPlace
 from streams.telemetry import metrics
 
 WAIT_TO_NAME_S = 3.0

@@ -27,8 +27,9 @@ from schemas.messages import DecodeError, MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.topics import POLICIES
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import ReadingEndedError
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import ReadingEndedError, build_reader, partitions_of
+from streams.kafka_clients.consumer import build_reader, partitions_of
 from streams.kafka_clients.errors import classify
 from streams.telemetry import metrics
 

@@ -19,7 +19,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from schemas.misconfigured import MisconfiguredError
-from streams.kafka_clients.abandonable import AbandonableProducer
+from streams.kafka_clients.aiokafka_fences.abandonable import AbandonableProducer
 from streams.kafka_clients.circuit import Circuit, CircuitState
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.deliveries import Deliveries

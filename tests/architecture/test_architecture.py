@@ -281,7 +281,7 @@ def test_docs_table_of_routes_is_the_described_one_when_both_are_read() -> None:
 def test_docs_name_every_page_of_the_service_when_it_is_read() -> None:
     table = read("docs/http.md").partition("`Prefer: wait=N`")[0]
     named = set(re.findall(r"`(/[a-z.]+)`", table))
-    assert named == {"/healthz", "/readyz", "/openapi.json", "/docs"}
+    assert named == {"/healthz", "/readyz", "/openapi.json", "/docs", "/asyncapi.json"}
     served = Path(ingress_app.__file__).read_text() + Path(pages.__file__).read_text()
     assert all(page in served for page in named)
 

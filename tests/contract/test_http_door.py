@@ -201,6 +201,13 @@ async def test_card_number_is_a_422_when_it_is_disguised(running: Running, chang
     assert running.engine.appended == []
 
 
+async def test_name_of_an_unknown_field_is_not_echoed_when_it_hides_a_card_number(running: Running) -> None:
+    body = GOOD[:-1] + f',"{IN_BASE64}":1}}'.encode()
+    status, problem = await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, body=body))
+    assert (status, problem["code"]) == (400, "invalid_body")
+    assert IN_BASE64 not in json.dumps(problem)
+
+
 @pytest.mark.parametrize(
     "path",
     [

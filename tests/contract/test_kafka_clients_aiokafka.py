@@ -12,7 +12,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError, OffsetOutOfRangeError, UnknownError
 from confluent_kafka import Producer
 
-from streams.kafka_clients import header_names
+from streams.kafka_clients.aiokafka_fences import header_names
 from tests.support.foreign_client import Sent
 from tests.support.raw_header_names import append_raw
 

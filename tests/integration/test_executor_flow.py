@@ -19,7 +19,8 @@ from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.results_tail import ResultsTail
 from streams.executor.worker import GatewayExecutor
-from streams.kafka_clients.consumer import build_group_consumer, watch_heartbeats, watch_joins
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import watch_heartbeats, watch_joins
+from streams.kafka_clients.consumer import build_group_consumer
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.lease import now_s
 from streams.telemetry import logs

@@ -10,11 +10,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from faust.types import TP, EventT
 
-from streams.kafka import faust_recovery, stamps
+from streams.kafka import stamps
 from streams.kafka.changelog_catch_up import RECORDS_MIN, Merge, Span, catch_up
-from streams.kafka.faust_app import WorkerApp
-from streams.kafka.faust_recovery import OrderedTableManager
-from streams.kafka.faust_tables import ChangelogTable
+from streams.kafka.faust_fences import recovery as faust_recovery
+from streams.kafka.faust_fences.recovery import OrderedTableManager
+from streams.kafka.faust_fences.tables import ChangelogTable
+from streams.kafka.faust_fences.worker_app import WorkerApp
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker import Worker
 from tests.kafka_cluster import ChildProcess, FoundKafka

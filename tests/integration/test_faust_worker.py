@@ -15,16 +15,17 @@ from aiokafka.errors import GroupAuthorizationFailedError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
-from streams.kafka import faust_transport, stamps
+from streams.kafka import stamps
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import DeliveryGapError, StalledError, TopicsNotReadyError
-from streams.kafka.faust_app import FaustParts
-from streams.kafka.faust_recovery import OrderedRecovery, OrderedTableManager
-from streams.kafka.faust_transport import LedgerConsumer, PromptConsumerThread, WorkerTransport
+from streams.kafka.faust_fences import transport as faust_transport
+from streams.kafka.faust_fences.recovery import OrderedRecovery, OrderedTableManager
+from streams.kafka.faust_fences.transport import LedgerConsumer, PromptConsumerThread, WorkerTransport
+from streams.kafka.faust_fences.worker_app import FaustParts
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker import Worker, build_worker
-from streams.kafka_clients.consumer import MembershipEndedError
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import MembershipEndedError
 from tests.kafka_cluster import FoundKafka
 from tests.support.kafka_topics import (
     COMPACTED,

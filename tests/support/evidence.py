@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas import identifiers, topics
-from schemas.card_numbers import holds_card_number
+from schemas.card_disguises import hides_card_number
 from schemas.commands_validation import InvalidCommandError, validate
 from schemas.identifiers import InvalidIdentifierError
 from schemas.messages import DecodeError, Envelope, MessageCodec
@@ -217,7 +217,7 @@ def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | Non
         if not isinstance(command, PaymentRequested | CaptureRequested | VoidRequested | RefundRequested):
             return None
         validate(command)
-        if holds_card_number(identifiers.command_id(taken.envelope.id)):
+        if hides_card_number(identifiers.command_id(taken.envelope.id)):
             return None
         intake.require_key(event, command.order_id.encode())
     except (RefusedError, InvalidCommandError, InvalidIdentifierError):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import ReadPlace
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import ReadPlace
 from streams.kafka_clients.errors import LogError
 from streams.kafka_clients.producer import AppendedRecord, Headers, LogWriter
 

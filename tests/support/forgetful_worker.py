@@ -13,9 +13,9 @@ from typing import Any, cast
 from faust.tables.manager import TableManager
 from faust.types import EventT
 
-from streams.kafka.faust_app import FaustParts, WorkerApp
-from streams.kafka.faust_recovery import OrderedTableManager
-from streams.kafka.faust_tables import ChangelogTable
+from streams.kafka.faust_fences.recovery import OrderedTableManager
+from streams.kafka.faust_fences.tables import ChangelogTable
+from streams.kafka.faust_fences.worker_app import FaustParts, WorkerApp
 from tests.support.tally_worker import run_process
 from tests.support.waiting import until
 

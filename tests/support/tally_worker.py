@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from schemas.topics import changelog_topic
-from streams.kafka.faust_app import FaustParts
+from streams.kafka.faust_fences.worker_app import FaustParts
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.worker import Worker, build_worker
 from streams.kafka.worker_settings import WorkerSettings

@@ -43,6 +43,18 @@ def test_help_names_every_command_when_asked() -> None:
         assert f"  {command} " in printed
 
 
+@pytest.mark.parametrize("columns", [40, 80, 200])
+@pytest.mark.parametrize("group", [(), ("topics",), ("schemas",), ("payments",), ("dlq",), ("policy",), ("keys",)])
+def test_help_cuts_no_sentence_off_whatever_the_width(
+    group: tuple[str, ...], columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    printed = _run(*group, "--help").stdout
+    listed = " ".join(printed.partition("Commands:")[2].split())
+    assert "..." not in listed
+    assert listed.endswith(".")
+
+
 def test_help_takes_less_than_half_a_second_when_nothing_else_runs() -> None:
     # Processor time, not the clock on the wall: what other tests do at the same time does not count.
     assert min(_processor_time_of_help_s() for _ in range(HELP_TRIES)) < HELP_LIMIT_S

@@ -2,6 +2,8 @@
 
 import errno
 import math
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -48,8 +50,6 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("executor",),
     ("dev", "--port", "0"),
     ("demo",),
-    ("mock-gateway", "--ledger", "unused.sqlite"),
-    ("broker",),
     ("doctor",),
     ("policy", "show"),
     ("policy", "set", "m1", "--gateways", "mock"),
@@ -264,3 +264,13 @@ def test_message_of_a_missing_topic_names_the_command_that_mends_it() -> None:
     known = exit_of(TopicsNotReadyError("payments.commands.v1 is missing"))
     assert known is not None
     assert "`payment-engine topics apply`" in known[1]
+
+
+def test_command_ends_without_a_word_when_nobody_reads_its_answer_to_the_end() -> None:
+    command = [sys.executable, "-m", "streams.cli", "settings", "-o", "markdown"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()  # before anything is written
+        told = process.stderr.read()
+    assert (process.returncode, told) == (ExitCode.FAILED, b"")

@@ -235,13 +235,17 @@ async def test_producer_is_told_the_reason_when_its_codec_cannot_be_compacted(co
         assert await asyncio.to_thread(refusal_of, broker.bootstrap_servers, "table", "gzip") is None
 
 
-async def test_transactional_producer_is_refused_for_good() -> None:
+async def test_transactional_producer_is_refused_for_good_and_the_broker_says_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with running() as broker:
         producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers, transactional_id="tx")
         with pytest.raises((TransactionalIdAuthorizationFailed, KafkaError)):
             async with asyncio.timeout(LIMIT_S):
                 await producer.start()
         await producer.stop()
+    assert "the embedded broker has no transactions" in caplog.text
+    assert "use Apache Kafka" in caplog.text
 
 
 # ---- faults

@@ -16,18 +16,19 @@ from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.kafka import faust_recovery, stamps
+from streams.kafka import stamps
 from streams.kafka.changelog_ledger import NOTHING, ChangelogLedger
 from streams.kafka.errors import DeliveryGapError
-from streams.kafka.faust_app import MAX_POLL_INTERVAL_S, FaustParts, WorkerApp, build_app
-from streams.kafka.faust_recovery import OrderedRecovery
-from streams.kafka.faust_tables import ChangelogTable
-from streams.kafka.faust_transport import IdempotentProducer, LedgerConsumer, Look
+from streams.kafka.faust_fences import recovery as faust_recovery
+from streams.kafka.faust_fences.recovery import OrderedRecovery
+from streams.kafka.faust_fences.tables import ChangelogTable
+from streams.kafka.faust_fences.transport import IdempotentProducer, LedgerConsumer, Look
+from streams.kafka.faust_fences.worker_app import MAX_POLL_INTERVAL_S, FaustParts, WorkerApp, build_app
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.worker_settings import WorkerSettings
-from streams.kafka_clients.consumer import ReadingEndedError, ReadPlace
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import ReadingEndedError, ReadPlace
 from tests.support.waiting import until
 
 SOURCE = TP("orders", 0)

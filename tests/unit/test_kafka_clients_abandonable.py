@@ -8,7 +8,7 @@ import pytest
 from aiokafka.cluster import ClusterMetadata
 
 from streams.development.embedded_broker.broker import EmbeddedBroker
-from streams.kafka_clients.abandonable import AbandonableProducer
+from streams.kafka_clients.aiokafka_fences.abandonable import AbandonableProducer
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import UnconfirmedError, classify
 from streams.kafka_clients.producer import LogWriter, build_producer

@@ -9,7 +9,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
 
-from streams.kafka_clients import closed_transport
+from streams.kafka_clients.aiokafka_fences import closed_transport
 
 uvloop = pytest.importorskip("uvloop")
 

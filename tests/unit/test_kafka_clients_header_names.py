@@ -11,7 +11,7 @@ from aiokafka.errors import CorruptRecordException
 from aiokafka.record import memory_records
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy, _DefaultRecordBatchPy
 
-from streams.kafka_clients import header_names
+from streams.kafka_clients.aiokafka_fences import header_names
 from tests.support.raw_header_names import name_of
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)

@@ -8,7 +8,7 @@ import pytest
 from aiokafka import client as aiokafka_client
 from aiokafka.client import AIOKafkaClient
 
-from streams.kafka_clients import late_connections
+from streams.kafka_clients.aiokafka_fences import late_connections
 
 
 class _Connection:

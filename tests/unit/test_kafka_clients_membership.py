@@ -12,8 +12,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.commit import OffsetCommitRequest
 from aiokafka.protocol.group import LeaveGroupRequest
 
-from streams.kafka.faust_app import MAX_POLL_INTERVAL_S
-from streams.kafka_clients.consumer import MembershipEndedError, check_membership
+from streams.kafka.faust_fences.worker_app import MAX_POLL_INTERVAL_S
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import MembershipEndedError, check_membership
 from tests.support.waiting import until
 
 WAIT_S = 5.0

@@ -6,7 +6,7 @@ import pytest
 from aiokafka import TopicPartition
 from structlog.testing import capture_logs
 
-from streams.kafka_clients.consumer import ReadPlace
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import ReadPlace
 from streams.kafka_clients.open_transactions import WAIT_TO_NAME_S, OpenTransactions
 from tests.support.metric_pages import page, value_of
 

@@ -10,7 +10,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.consumer.fetcher import Fetcher
 
 from streams.development.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault
-from streams.kafka_clients import late_connections, own_cancellations
+from streams.kafka_clients.aiokafka_fences import late_connections, own_cancellations
 from tests.support.waiting import until
 
 TOPIC = "t"

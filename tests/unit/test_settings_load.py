@@ -9,7 +9,7 @@ from schemas import topics
 from schemas.misconfigured import MisconfiguredError
 from streams.addresses import addresses_of
 from streams.bootstrap import DAY_MS, rules_of
-from streams.kafka.faust_app import BROKER_REQUEST_TIMEOUT_S
+from streams.kafka.faust_fences.worker_app import BROKER_REQUEST_TIMEOUT_S
 from streams.settings import DEAD_LETTER_LIFE_DAYS, MAX_SESSION_S, load, variables
 
 

@@ -3,6 +3,7 @@
 Called by `router`. With one node every answer names this node.
 """
 
+import logging
 from typing import Final
 
 from kio.schema.api_versions.v3.request import ApiVersionsRequest
@@ -28,8 +29,12 @@ from streams.development.embedded_broker.topic_config import InvalidConfigError
 from streams.development.embedded_broker.topic_store import InvalidPartitionCountError, InvalidTopicNameError, Topic
 from streams.development.embedded_broker.wire import NOT_THROTTLED
 
+NO_TRANSACTIONS: Final = "the embedded broker has no transactions; use Apache Kafka, or leave transactional.id away"
+
 _GROUP_COORDINATOR: Final = 0
 _THIS_NODE: Final = BrokerId(NODE_ID)
+
+_log = logging.getLogger(__name__)
 
 
 async def api_versions(_node: Node, _request: ApiVersionsRequest, _caller: Caller) -> ApiVersionsResponse:
@@ -106,10 +111,16 @@ def _described(topic: Topic) -> MetadataResponseTopic:
 
 
 async def find_coordinator(node: Node, request: FindCoordinatorRequest, _caller: Caller) -> FindCoordinatorResponse:
-    """This node for every group; a final refusal for transactions, which are not served."""
+    """This node for every group; a final refusal for transactions, which are not served.
+
+    librdkafka shows the message; aiokafka shows the code's own words alone, an authorization that failed. So the broker
+    says it, too.
+    """
     if request.key_type == _GROUP_COORDINATOR:
         return coordinator(node, ErrorCode.none, None)
-    return coordinator(node, ErrorCode.transactional_id_authorization_failed, "the embedded broker has no transactions")
+    _log.warning("refusing a transactional producer: %s", NO_TRANSACTIONS)
+    # All clients take this code as final. Others, such as "coordinator not available", they retry for ever.
+    return coordinator(node, ErrorCode.transactional_id_authorization_failed, NO_TRANSACTIONS)
 
 
 def coordinator(node: Node, code: ErrorCode, message: str | None) -> FindCoordinatorResponse:

@@ -1,6 +1,6 @@
 """A record with a header whose name is not UTF-8 is read, and its name has escapes in the place of the wrong bytes.
 
-Installed by `connection`, before any aiokafka client is built. To the broker a header's name is bytes, and clients in
+Installed before any aiokafka client is built. To the broker a header's name is bytes, and clients in
 C, Go or PHP write what they are given. aiokafka decodes it strictly, in `getmany`: whoever reads the partition would
 end there, and its successor at the same record. Kafka's own consumer in Java does not refuse such a name either.
 

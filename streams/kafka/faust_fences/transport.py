@@ -1,52 +1,30 @@
-"""Faust's consumer and producer, with what loses work overridden. Installed by `faust_app`.
+"""Faust's consumer and producer, with what loses work overridden. Put into an app by `worker_app.build_app`.
 
-Each override names what it is against (numbers of FAUST.md; upstream issues of faust-streaming) and has a test that
-fails without it, so that it can go when upstream fixes it. Written against faust-streaming 0.15.3.
-
-| override | against |
-| --- | --- |
-| `_new_offset`, `ack`, `_add_gap` | 1: out-of-order acks commit past an unacked message (#606); holes taken for gaps |
-| `_getmany` | 10: records that were fetched and then dropped are committed over |
-| `_getmany`, `_read_again` | a set of partitions emptied during a fetch means all; what is paused is dropped |
-| `getmany` of the thread | a fetch asked for before a rebalance may be made after the next seek, and moves its place |
-| `on_buffer_full`, `_wait_next_records` | sleeps of one second when all partitions are full or paused |
-| `on_partitions_revoked` | 1: the state of acknowledgements is dropped before the drain |
-| `wait_empty` | 3, 12: waits for the pipeline, not for reference counts; commits what really is done |
-| `_commit_offsets` | 5: `_committed_offset` is updated although the commit failed (#316); 2: `flush` is no barrier |
-| `perform_seek` | 10: a partition without a committed offset is not sought at all |
-| `_settings_extra` | there is no setting for an idempotent producer |
-| `PromptConsumerThread` | nobody is told of heartbeats, so a frozen owner would speak when it wakes up (9) |
-| `check_membership` | nobody asks aiokafka why it joins no group any more: it waits for that, and so does the worker |
-| `PromptConsumerThread` | reads what aborted transactions wrote, unless it writes in transactions itself |
-| `_highwaters` | with that, the end before an open transaction: a recovery would end without the rows behind it |
-| `_fetch_and_note` | a partition that ends in a transaction's marker is never committed to its end |
-| `_fetch` of the thread | aiokafka goes on in silence where the log begins when what comes next was deleted |
-| `_new_consumer_thread` | the thread runs asyncio's own loop beside a worker on uvloop: 12 to 14 % fewer payments |
-| `PromptConsumerThread` | a fetch that waits 1.5 s for records holds up every other question on its connection |
+What each override is against stands in `FENCES` of this folder, and each has a test that fails without it.
 """
 
 import asyncio
 import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.transport.consumer import ensure_TP
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
 
+from streams.kafka.faust_fences.engine_app import EngineApp
 from streams.kafka.offset_ledger import OffsetLedger
-from streams.kafka_clients.consumer import (
-    ISOLATION,
+from streams.kafka_clients.aiokafka_fences.fenced_consumer import (
     ReadPlace,
     check_membership,
     check_reading,
     log_ends,
     read_places,
-    settle_position,
     watch_heartbeats,
 )
+from streams.kafka_clients.consumer import ISOLATION, settle_position
 from streams.kafka_clients.open_transactions import LOOK_INTERVAL_S, OpenTransactions
 
 FETCH_MAX_WAIT_MS = 250
@@ -56,9 +34,6 @@ and took 6 to 9 s on three brokers."""
 
 FETCH_WAIT_S = 0.1
 """Longest fetch while source partitions are paused: it does not notice when they are resumed."""
-
-if TYPE_CHECKING:
-    from streams.kafka.faust_app import WorkerApp
 
 
 class Look(NamedTuple):
@@ -147,7 +122,7 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
 class LedgerConsumer(Consumer):
     """Commits what the ledger says, and nothing else."""
 
-    app: "WorkerApp"
+    app: EngineApp  # type: ignore[assignment]  # Faust's own type knows nothing of ours
     _thread: PromptConsumerThread
 
     def __post_init__(self) -> None:

@@ -1,6 +1,6 @@
 """A consumer that closes cancels its own tasks, and nobody else.
 
-Installed by `connection`, before any aiokafka client is built. aiokafka awaits each task that it has cancelled, and
+Installed before any aiokafka client is built. aiokafka awaits each task that it has cancelled, and
 some hand their cancellation out: a fetch that failed and waits before it says so (`retry_backoff_ms`), and any task
 that has not begun yet, as those of a consumer that is stopped right after its start (aiokafka #647). Whoever stops the
 consumer looks cancelled then, and the rest of that stop is not done: sockets stay open, and a program that was asked to

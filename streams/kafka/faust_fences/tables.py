@@ -5,28 +5,26 @@ Called by Faust's table manager and recovery. Calls `row_tables`. The rows are n
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 from faust.tables.table import Table
-from faust.types import TP, EventT, Message
+from faust.types import TP, AppT, EventT, Message
 
 from streams.kafka import stamps
 from streams.kafka.changelog_ledger import NOTHING
 from streams.kafka.errors import DeliveryGapError
+from streams.kafka.faust_fences.engine_app import EngineApp
 from streams.kafka.partition_rows import ChangelogRecord, StoredRow
 from streams.kafka.row_tables import RowTable
-
-if TYPE_CHECKING:
-    from streams.kafka.faust_app import WorkerApp
 
 
 class ChangelogTable(Table[bytes, bytes]):
     """Reads its changelog into a `RowTable`."""
 
-    app: "WorkerApp"
+    app: EngineApp  # type: ignore[assignment]  # Faust's own type knows nothing of ours
 
-    def __init__(self, app: "WorkerApp", rows: RowTable, *, partitions: int):
-        super().__init__(app, name=rows.name, partitions=partitions, key_type=bytes, value_type=bytes)
+    def __init__(self, app: EngineApp, rows: RowTable, *, partitions: int):
+        super().__init__(cast("AppT", app), name=rows.name, partitions=partitions, key_type=bytes, value_type=bytes)
         self.rows = rows
         self._assigned: frozenset[int] = frozenset()  # partitions that are owned or replicated here
 

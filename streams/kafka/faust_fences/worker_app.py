@@ -17,8 +17,8 @@ from faust.transport.drivers.aiokafka import Transport, credentials_to_aiokafka_
 from faust.types import TP
 
 from streams.kafka.changelog_ledger import ChangelogLedger
-from streams.kafka.faust_recovery import OrderedTableManager
-from streams.kafka.faust_transport import LedgerConsumer, WorkerTransport
+from streams.kafka.faust_fences.recovery import OrderedTableManager
+from streams.kafka.faust_fences.transport import LedgerConsumer, WorkerTransport
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Pipeline
 from streams.kafka.worker_settings import WorkerSettings
@@ -62,7 +62,7 @@ class WorkerHooks:
 
 
 class WorkerApp(faust.App):
-    """A Faust app that knows the pipeline of its worker."""
+    """A Faust app that knows the pipeline of its worker; what the other fences use of it is told by `EngineApp`."""
 
     ledger: OffsetLedger[tuple[str, int]]
     changelog_ledger: ChangelogLedger[TP]
@@ -73,16 +73,11 @@ class WorkerApp(faust.App):
     source_queue: Any = None
     """The queue that the agent reads; None until it does."""
     partitions_resumed: asyncio.Event
-    """Set when a partition may be fetched from again."""
     hooks: WorkerHooks
     parts: FaustParts
     revocations: int = 0
-    """How often partitions were given away. What was read or begun before the last time is over: the group's generation
-    does not tell, since it rises only when the next assignment comes."""
     fetches_ended: int = 0
-    """How many fetches have ended; what they brought is in the ledgers, and in the queues once the next one begins."""
     assigned_after: int = 0
-    """How many revocations came before the assignment that is being served, or recovered."""
 
     async def on_first_start(self) -> None:
         """Faust would make folders for its own store, which is not used."""

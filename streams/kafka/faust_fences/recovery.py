@@ -1,42 +1,26 @@
-"""Faust's table recovery, with what loses events or hangs overridden. Installed by `faust_app`.
+"""Faust's table recovery, with what loses events or hangs overridden. Put into an app by `worker_app.build_app`.
 
-| override | against |
-| --- | --- |
-| `on_recovery_completed` | 10: source partitions are un-paused before the seek and before the queues are cleared |
-| `on_recovery_completed` | records in a buffer count as recovered |
-| `on_rebalance`, `on_recovery_completed` | a recovery whose assignment is over goes on, and un-pauses the next one's |
-| `_build_offsets`, `_seek_offsets` | 7: seeks to earliest - 1 (#176); 8: believes a local offset beyond the log's end |
-| `_build_offsets` | reads a long changelog record by record, many times slower (`changelog_catch_up`) |
-| `_wait` | a step that took too long ends the recovery without a word, and the worker is never ready |
-| `_end_at_position` | 7: hangs when the changelog's last offset is a transaction marker or was compacted away |
-| `on_recovery_completed` | a recovery that ends before its records are applied: lanes would open without those rows |
-| `_build_offsets`, `_seek_offsets` | a record that is dropped on its way is missed by nobody (`changelog_ledger`) |
-| `TableManager.changelog_queue` | is cleared when the flow is resumed: a standby never has the rows that waited in it |
-| `TableManager.on_start` | waits a second for tables that are all there |
-
-Written against faust-streaming 0.15.3.
+What each override is against stands in `FENCES` of this folder, and each has a test that fails without it.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
 import structlog
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
-from faust.types import TP
+from faust.types import TP, AppT
 from mode import Service
 
 from streams.kafka.changelog_catch_up import RECORDS_MIN, Span, catch_up
 from streams.kafka.changelog_ledger import NOTHING
 from streams.kafka.errors import DeliveryGapError
-from streams.kafka.faust_tables import ChangelogTable
+from streams.kafka.faust_fences.engine_app import EngineApp
+from streams.kafka.faust_fences.tables import ChangelogTable
 from streams.kafka.partition_rows import ChangelogRecord
-
-if TYPE_CHECKING:
-    from streams.kafka.faust_app import WorkerApp
 
 POSITION_CHECK_INTERVAL_S = 0.5
 """Between two looks whether the consumer has passed the changelog's end without a record at its last offset."""
@@ -70,7 +54,7 @@ class _PastEnd:
 class OrderedRecovery(Recovery):
     """Seek, open the flow, and only then un-pause."""
 
-    app: "WorkerApp"
+    app: EngineApp  # type: ignore[assignment]  # Faust's own type knows nothing of ours
 
     async def on_rebalance(
         self, assigned: set[TP], revoked: set[TP], newly_assigned: set[TP], generation_id: int = 0
@@ -277,14 +261,14 @@ class OrderedRecovery(Recovery):
 class OrderedTableManager(TableManager):
     """Brings `OrderedRecovery` in."""
 
-    app: "WorkerApp"
+    app: EngineApp  # type: ignore[assignment]  # Faust's own type knows nothing of ours
     recovery_type: type[Recovery] = OrderedRecovery
 
     @property
     def recovery(self) -> Recovery:
         """The recovery service, made when first asked for."""
         if self._recovery is None:
-            self._recovery = self.recovery_type(self.app, self, beacon=self.beacon, loop=self.loop)
+            self._recovery = self.recovery_type(cast("AppT", self.app), self, beacon=self.beacon, loop=self.loop)
         return self._recovery
 
     @property

@@ -1,6 +1,6 @@
 """A connection that is made while its client closes is closed too.
 
-Installed by `connection`, before any aiokafka client is built. aiokafka closes the connections that it has; one that is
+Installed before any aiokafka client is built. aiokafka closes the connections that it has; one that is
 on its way at that moment is finished afterwards and closed by nobody (client.py, `_get_conn`): a process that
 replaces a broken producer would lose a socket at times. Written against aiokafka 0.14.0.
 """

@@ -1,6 +1,6 @@
 """A write to a connection that has just been closed is a broken connection, whatever loop it runs on.
 
-Installed by `connection`, before any aiokafka client is built. On uvloop such a write raises RuntimeError, where
+Installed before any aiokafka client is built. On uvloop such a write raises RuntimeError, where
 asyncio drops the bytes; aiokafka catches OSError alone (aiokafka #1038, open). The error then ends whatever task was
 sending: the fetcher of a consumer, which afterwards returns nothing for ever and says nothing. A fault run saw an
 ingress that heard no reply any more and called itself ready. Written against aiokafka 0.14.0; can go when that issue is
