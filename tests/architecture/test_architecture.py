@@ -123,7 +123,9 @@ def comments_of_all() -> Iterator[tuple[str, str]]:
         yield str(path.relative_to(ROOT)), re.sub(r"\s*\n\s*#?\s*", " ", path.read_text())
 
 
-@pytest.mark.parametrize("cited", ["DESIGN.md section 7", "DESIGN.md 7", "DESIGN sections 7 and 8", "FAUST.md, 2", "FAUST 2"])
+@pytest.mark.parametrize(
+    "cited", ["DESIGN.md section 7", "DESIGN.md 7", "DESIGN sections 7 and 8", "FAUST.md, 2", "FAUST 2"]
+)
 def test_a_number_of_a_page_is_found(cited: str) -> None:
     assert _NUMBER_OF_A_PAGE.search(f"as {cited} has it")
 
