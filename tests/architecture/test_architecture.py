@@ -112,7 +112,7 @@ def test_every_gateways_folder_is_listed_when_it_has_a_spec() -> None:
     assert folders == {spec.name for spec in SPECS}
 
 
-# A page's sections move; their names are looked for. The numbers of Faust's faults are its own: `FENCES` alone has them.
+# A page's sections move, so their names are cited. The numbers of Faust's faults stand in `FENCES` alone.
 _NUMBER_OF_A_PAGE = re.compile(r"\b(?:DESIGN|FAUST|DECISIONS)(?:\.md)?[,:]?\s+(?:§|sections?|points?|items?)?\s*\d")
 _NAME_OF_A_PART = re.compile(r"(?:DESIGN|FAUST)\.md, (?:['\"])([^'\"]+)['\"](?: and '([^']+)')?")
 
