@@ -70,7 +70,7 @@ def parse_object(raw: bytes) -> dict[str, JsonValue]:
 
 
 def _is_json(content_type: str) -> bool:
-    """Return whether a body of this type is read; other parameters than the charset mean nothing (RFC 8259 section 11)."""
+    """Return whether a body of this type is read; parameters but the charset mean nothing (RFC 8259 section 11)."""
     # Not by aiohttp, which asks the standard library's reader of mail: 8 KiB cost it 600 ms, and some of it breaks it.
     folded = content_type.lower()
     named = folded.partition(";")[0].strip(" \t")
