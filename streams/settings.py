@@ -295,6 +295,7 @@ class HealthSettings(_Group):
 
     host: str = Field(
         default="127.0.0.1",
+        min_length=1,  # to a server an empty one means every address
         description="Address that `/healthz`, `/readyz` and `/metrics` are served on. Not for merchants: they say what "
         "is wrong inside.",
     )

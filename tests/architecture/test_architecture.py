@@ -112,6 +112,36 @@ def test_every_gateways_folder_is_listed_when_it_has_a_spec() -> None:
     assert folders == {spec.name for spec in SPECS}
 
 
+# A page's sections move, so their names are cited. The numbers of Faust's faults stand in `FENCES` alone.
+_NUMBER_OF_A_PAGE = re.compile(r"\b(?:DESIGN|FAUST|DECISIONS)(?:\.md)?[,:]?\s+(?:§|sections?|points?|items?)?\s*\d")
+_NAME_OF_A_PART = re.compile(r"(?:DESIGN|FAUST)\.md, (?:['\"])([^'\"]+)['\"](?: and '([^']+)')?")
+
+
+def comments_of_all() -> Iterator[tuple[str, str]]:
+    """Yield each module, tests included, with its text in one line, as a sentence that is broken over lines reads."""
+    for path in (*sources(), *(ROOT / "tests").rglob("*.py")):
+        yield str(path.relative_to(ROOT)), re.sub(r"\s*\n\s*#?\s*", " ", path.read_text())
+
+
+@pytest.mark.parametrize(
+    "cited", ["DESIGN.md section 7", "DESIGN.md 7", "DESIGN sections 7 and 8", "FAUST.md, 2", "FAUST 2"]
+)
+def test_a_number_of_a_page_is_found(cited: str) -> None:
+    assert _NUMBER_OF_A_PAGE.search(f"as {cited} has it")
+
+
+def test_comments_cite_the_pages_by_name_and_never_by_number() -> None:
+    own = str(Path(__file__).relative_to(ROOT))
+    assert [name for name, text in comments_of_all() if name != own and _NUMBER_OF_A_PAGE.search(text)] == []
+
+
+def test_parts_of_the_pages_that_comments_cite_are_there() -> None:
+    known = re.findall(r"^## (.+)$", read("docs/DESIGN.md") + read("docs/FAUST.md"), flags=re.MULTILINE)
+    cited = {part for _, text in comments_of_all() for match in _NAME_OF_A_PART.findall(text) for part in match if part}
+    assert len(cited) >= 5
+    assert [part for part in cited if not any(heading.startswith(part) for heading in known)] == []
+
+
 def test_modules_stay_small_enough_to_be_read_when_they_are_measured() -> None:
     assert [str(path) for path in sources() if path.stat().st_size > MAX_MODULE_BYTES] == []
 

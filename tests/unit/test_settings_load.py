@@ -46,6 +46,15 @@ def test_load_names_every_fault_and_no_value_when_several_are_wrong(monkeypatch:
     assert "many-secret" not in told
 
 
+@pytest.mark.parametrize("variable", ["PAYMENT_ENGINE_HTTP_HOST", "PAYMENT_ENGINE_HEALTH_HOST"])
+def test_load_refuses_an_empty_address_when_it_would_listen_on_every_one(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "")
+    with pytest.raises(MisconfiguredError, match=variable):
+        load()
+
+
 def test_settings_show_no_secret_when_they_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_SASL_PASSWORD", "hunter2")
     assert "hunter2" not in repr(load())
