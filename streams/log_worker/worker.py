@@ -37,7 +37,7 @@ from streams.kafka_clients.producer import LogWriter
 from streams.log_worker.appending import PatientWriter
 from streams.log_worker.attempts import Attempts, Chance
 from streams.log_worker.committer import Committer
-from streams.log_worker.errors import PartitionLostError
+from streams.log_worker.errors import HandlerCancelledError, PartitionLostError
 from streams.log_worker.handler import Delivery, RecordHandler
 from streams.log_worker.options import LogWorkerOptions, Ordering
 from streams.log_worker.owned_partitions import OwnedPartition, OwnedPartitions
@@ -345,6 +345,12 @@ class LogWorker:
             # Not done, so not committed.
             metrics.count("worker_records_let_go", component=self._options.component)
             return
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if owned.is_ours and task is not None and not task.cancelling():
+                # Not by `_close`: passed over in silence, it would keep its partition from being committed for ever.
+                raise HandlerCancelledError(f"partition {record.partition}, offset {record.offset}") from error
+            raise
         owned.offsets.complete(record.offset)
         assert self._committer is not None
         self._committer.wake()

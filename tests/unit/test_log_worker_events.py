@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 from streams.kafka_clients.log_reader import LogRecord
 from streams.log_worker import attempts as attempts_module
 from streams.log_worker import worker as worker_module
-from streams.log_worker.errors import DestinationBusyError, RetryableRecordError
+from streams.log_worker.errors import DestinationBusyError, HandlerCancelledError, RetryableRecordError
 from streams.log_worker.handler import Delivery
 from streams.log_worker.options import RetryLimits
 from tests.support.log_under_test import InMemoryLogUnderTest
@@ -101,3 +101,15 @@ async def test_worker_asks_again_where_a_partition_ended_until_it_is_told(monkey
     await log.wait_for_commits({0: 2})
     await worker.stop()
     assert seen == [True, False]
+
+
+async def test_worker_ends_when_a_handler_is_cancelled_by_nobody_and_commits_nothing() -> None:
+    async def cancelled(_record: LogRecord, _delivery: Delivery) -> None:
+        raise asyncio.CancelledError  # as a client's own task that was cancelled hands it on
+
+    log = InMemoryLogUnderTest()
+    await log.append(b"x")
+    worker = log.worker(ToldHandler(cancelled))
+    with pytest.raises(HandlerCancelledError):  # else its partition would stand still, and nobody would know
+        await asyncio.wait_for(worker.run(), 5.0)
+    assert await log.committed() == {}
