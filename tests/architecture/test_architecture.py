@@ -176,6 +176,19 @@ def test_compose_names_only_services_and_volumes_that_it_has_when_it_is_read() -
     }  # fmt: skip
 
 
+def test_compose_keeps_what_must_last_on_volumes_that_their_user_may_write() -> None:
+    """Docker gives a volume to root, unless the image has the folder that it is put on: then to that folder's owner."""
+    services = yaml.safe_load(read("docker-compose.yml"))["services"]
+    (kafka_volume,) = services["kafka"]["volumes"]
+    assert services["kafka"]["environment"]["KAFKA_LOG_DIRS"] == kafka_volume.partition(":")[2]
+    ours = [
+        volume for name, each in services.items() if name not in FOREIGN_SERVICES for volume in each.get("volumes", ())
+    ]
+    assert ours
+    for volume in ours:
+        assert f"install --directory --owner engine {volume.partition(':')[2]}" in read("Dockerfile")
+
+
 @pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
 def test_compose_asks_each_component_on_its_health_port_and_publishes_none(component: Component) -> None:
     service = yaml.safe_load(read("docker-compose.yml"))["services"][component.name]
