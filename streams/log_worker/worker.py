@@ -192,8 +192,9 @@ class LogWorker:
         except (KafkaError, LogError, MisconfiguredError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
-        loops = (self._take_records(), self._committer.run(), self._look_how_far_it_is_read(self._committer))
-        self._loops = [self._watched(each) for each in loops]
+        intake = self._watched(self._take_records())
+        loops = (self._committer.run(), self._look_how_far_it_is_read(self._committer, intake))
+        self._loops = [intake, *map(self._watched, loops)]
 
     async def run(self) -> None:
         """Start, work until `request_stop` or a failure, drain, and return. Raises: whatever ended the worker."""
@@ -298,10 +299,10 @@ class LogWorker:
         """A metric for each poll, and for the last record that ends: one for each record costs more than it tells."""
         metrics.level("worker_records_in_flight", self._room.records, component=self._options.component)
 
-    async def _look_how_far_it_is_read(self, committer: Committer) -> None:
+    async def _look_how_far_it_is_read(self, committer: Committer, intake: asyncio.Task[None]) -> None:
         """Name partitions that wait behind a transaction; commit past what is no record, so that lag ends at zero."""
         waits = OpenTransactions()
-        while True:  # ends by cancellation
+        while not intake.done():  # one that failed may have left records of its last poll that it never began
             # A poll's records are begun before anybody else has a turn: what is below a position is taken, or nothing.
             places = self._consumer_started.read_places()
             waits.look(places)
