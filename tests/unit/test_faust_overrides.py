@@ -11,6 +11,7 @@ import pytest
 import uvloop
 from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.errors import NoOffsetForPartitionError
 from faust.tables.recovery import Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
@@ -321,6 +322,9 @@ class _Places:
     async def seek_to_beginning(self, tp: TP) -> None:
         self.sought.append((tp, "beginning"))
 
+    async def beginning_offsets(self, partitions: list[TP]) -> dict[TP, int]:
+        return dict.fromkeys(partitions, 0)
+
 
 def _fetching(app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during_fetch: bool) -> tuple[Any, _Places]:
     """Return a thread whose fetch finds one record, and its consumer."""
@@ -415,6 +419,22 @@ async def test_thread_goes_back_to_where_the_fetch_began_when_the_assignment_end
     thread, places = _fetching(app, monkeypatch, revoked_during_fetch=True)
     assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
     assert places.sought == [(SOURCE, 5)]
+
+
+@pytest.mark.parametrize("revoked_during_fetch", [False, True])
+async def test_thread_settles_a_partition_without_a_place_only_for_the_assignment_that_asked(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during_fetch: bool
+) -> None:
+    """Else it may go back to the beginning behind the seek of the next assignment's recovery."""
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+
+    async def nowhere(*_: object, **__: object) -> None:
+        app.revocations += revoked_during_fetch
+        raise NoOffsetForPartitionError(SOURCE)
+
+    monkeypatch.setattr(thread, "_fetch_records", nowhere)
+    assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
+    assert places.sought == ([] if revoked_during_fetch else [(SOURCE, "beginning")])
 
 
 async def test_thread_says_so_when_its_consumer_fetches_no_more(

@@ -106,7 +106,8 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
             )
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as nowhere:
             # Where a changelog begins is its recovery's to ask; it commits none, and what it lacks was compacted away.
-            await settle_position(consumer, nowhere, inputs=app.source_topics)
+            if app.revocations == revocations:  # else the next assignment's own seeks say where, and may have done so
+                await settle_position(consumer, nowhere, inputs=app.source_topics)
             return {}
         if app.revocations == revocations:
             if time.monotonic() - self._looked_at_s >= LOOK_INTERVAL_S:
