@@ -194,7 +194,7 @@ class LogWorker:
             raise classify(error) from error
         intake = self._watched(self._take_records())
         loops = (self._committer.run(), self._look_how_far_it_is_read(self._committer, intake))
-        self._loops = [intake, *map(self._watched, loops)]
+        self._loops += [intake, *map(self._watched, loops)]  # beside what joining the group has begun
 
     async def run(self) -> None:
         """Start, work until `request_stop` or a failure, drain, and return. Raises: whatever ended the worker."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,12 +11,13 @@ import pytest
 import uvloop
 from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
-from aiokafka.errors import NoOffsetForPartitionError
+from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.tables.recovery import Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from schemas import topics
 from streams.kafka import stamps
 from streams.kafka.changelog_ledger import NOTHING, ChangelogLedger
 from streams.kafka.errors import DeliveryGapError
@@ -306,6 +307,7 @@ class _Places:
     """aiokafka's consumer, as far as a fetch touches it: it remembers where it was told to go on."""
 
     _max_poll_records = 10
+    begin = 0
 
     def __init__(self) -> None:
         self.sought: list[tuple[TP, int | str]] = []
@@ -323,7 +325,7 @@ class _Places:
         self.sought.append((tp, "beginning"))
 
     async def beginning_offsets(self, partitions: list[TP]) -> dict[TP, int]:
-        return dict.fromkeys(partitions, 0)
+        return dict.fromkeys(partitions, self.begin)
 
 
 def _fetching(app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during_fetch: bool) -> tuple[Any, _Places]:
@@ -435,6 +437,33 @@ async def test_thread_settles_a_partition_without_a_place_only_for_the_assignmen
     monkeypatch.setattr(thread, "_fetch_records", nowhere)
     assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
     assert places.sought == ([] if revoked_during_fetch else [(SOURCE, "beginning")])
+
+
+@pytest.mark.parametrize(
+    ("last_fetched", "begin", "ends"),
+    [
+        pytest.param(None, 0, False, id="nothing was read"),
+        pytest.param(5, 0, True, id="it begins at what was read"),
+        pytest.param(5, 9, False, id="deleted unread, and no loss"),
+    ],
+)
+async def test_worker_ends_when_what_it_has_read_was_made_anew(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch, last_fetched: int | None, begin: int, *, ends: bool
+) -> None:
+    """Else the ledger passes over the new records, whose offsets it knows, and commits past them."""
+    monkeypatch.setattr(topics, "is_perishable", lambda _name: True)
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+    places.begin = begin
+
+    async def past_the_end(*_: object, **__: object) -> None:
+        raise OffsetOutOfRangeError({SOURCE: 6})
+
+    monkeypatch.setattr(thread, "_fetch_records", past_the_end)
+    if last_fetched is not None:
+        app.ledger.note_fetched((SOURCE.topic, SOURCE.partition), [last_fetched])
+    with pytest.raises(ReadingEndedError) if ends else nullcontext():
+        assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
+    assert places.sought == [(SOURCE, "beginning")]
 
 
 async def test_thread_says_so_when_its_consumer_fetches_no_more(

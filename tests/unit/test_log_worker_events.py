@@ -135,3 +135,14 @@ async def test_worker_commits_nothing_that_a_poll_brought_and_nobody_began(monke
         await asyncio.wait_for(running, 5.0)
     assert handler.values_begun() == [b"done"]
     assert await log.committed() == {1: 1}
+
+
+async def test_worker_leaves_no_task_behind_when_it_stops_before_it_knows_where_a_partition_ends() -> None:
+    log = InMemoryLogUnderTest()
+    worker = log.worker(ToldHandler())
+    worker.member.end_failures = [
+        KafkaConnectionError()
+    ]  # asked as the group is joined; the next try is a second later
+    await worker.start()
+    await worker.stop()
+    assert [each.get_coro() for each in asyncio.all_tasks() - {asyncio.current_task()}] == []
