@@ -11,7 +11,7 @@ import pytest
 import uvloop
 from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
-from aiokafka.errors import NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.tables.recovery import Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
@@ -690,6 +690,20 @@ async def test_recovery_does_not_take_the_position_of_an_assignment_that_is_over
     app.revocations += 1
     assert list(await recovery._look_past_ends(seen)) == list(seen)
     assert recovery.in_recovery
+
+
+async def test_recovery_waits_for_its_next_assignment_when_the_consumer_has_let_go_of_a_partition_already(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance reaches the consumer's thread first; the question that came between ended the worker."""
+    recovery, broker, failures = _recovering(app, monkeypatch)
+
+    async def not_assigned(tp: TP) -> int:
+        raise IllegalStateError(f"Partition {tp} is not assigned")
+
+    monkeypatch.setattr(broker, "position", not_assigned)
+    assert await recovery._look_past_ends({}) == {}
+    assert (recovery.in_recovery, failures) == (True, [])
 
 
 async def test_recovery_fails_its_worker_when_a_record_that_was_fetched_never_came(
