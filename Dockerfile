@@ -11,7 +11,7 @@ COPY http_ingress/ http_ingress/
 RUN /opt/engine/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
 
 FROM python:3.13-slim
-RUN useradd --system --uid 10001 --create-home engine
+RUN useradd --system --uid 10001 --create-home engine && install --directory --owner engine /home/engine/ledger
 COPY --from=build /opt/engine /opt/engine
 ENV PATH=/opt/engine/bin:$PATH PYTHONUNBUFFERED=1
 USER 10001

@@ -5,6 +5,7 @@ every path goes through `_outermost`: it gives each request its id, turns what w
 logs. A log line has the route's template, never the path, the query, a header or a body.
 """
 
+import json
 from importlib.metadata import version
 from typing import Final
 from uuid import uuid4
@@ -26,6 +27,7 @@ from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
 from http_ingress.representation.problems import CONTENT_TYPE, ProblemCode, ProblemError, retry_later
 from http_ingress.routes import API_ROUTES, ApiRoute
 from schemas.identifiers import CommandId
+from streams.operator_tools import asyncapi
 from streams.telemetry import metrics
 
 _DISTRIBUTION: Final = "payment-engine-lite"
@@ -71,6 +73,7 @@ def build_app(ingress: Ingress) -> web.Application:
 
 def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
     described = openapi.document(version=version(_DISTRIBUTION), dev=ingress.settings.dev)
+    topics_described = json.dumps(asyncapi.document(version=version(_DISTRIBUTION)), ensure_ascii=False).encode()
 
     async def healthz(request: web.Request) -> web.StreamResponse:
         return respond(request, await pages.health(ingress))
@@ -80,6 +83,12 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
 
     async def description(_: web.Request) -> web.StreamResponse:
         return pages.description_page(described)
+
+    async def description_of_topics(_: web.Request) -> web.StreamResponse:
+        return pages.description_page(topics_described)
+
+    async def topics(_: web.Request) -> web.StreamResponse:
+        return pages.asset_page("topics.html")
 
     async def docs(_: web.Request) -> web.StreamResponse:
         return pages.asset_page("docs.html")
@@ -94,7 +103,9 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
         "/healthz": healthz,
         "/readyz": readyz,
         "/openapi.json": description,
+        "/asyncapi.json": description_of_topics,
         "/docs": docs,
+        "/docs/topics": topics,
         "/docs/{asset}": asset,
     }
     for path, handler in handlers.items():

@@ -10,6 +10,7 @@ MAX_REQUEST_LINE_BYTES = 8 * 1024  # a self-routing payment id is below 250 char
 MAX_HEADER_BYTES = 8 * 1024  # one header; the largest of ours is an idempotency key of 255 characters
 MAX_HEADERS = 64
 READ_BUFFER_BYTES = 16 * 1024  # of a connection, then it waits; a 16th of it is how many chunks are read at once
+MAX_LIST_CHARS = 2 * 1024  # `Accept` and `Prefer`, all lines together; a browser's are below 300
 MAX_BACKLOG = 1024  # connections that the kernel holds before they are taken
 MAX_JSON_DEPTH = 16  # our bodies have depth 1; foreign ones must not cost a deep recursion
 MAX_FIELD_ERRORS = 20  # faults listed in one problem

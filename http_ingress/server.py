@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import HttpVersion11, web
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
+from yarl import URL
 
 from http_ingress.app import SAFE_HEADERS, build_app
 from http_ingress.ingress import Ingress
@@ -35,7 +37,9 @@ from schemas.misconfigured import MisconfiguredError
 _log = structlog.get_logger(__name__)
 _BAD_REQUEST: Final = 400
 _CONTINUE: Final = "100-continue"
+_NOWHERE: Final = URL("/")  # where none of our routes is
 _Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+_Make = Callable[..., web.BaseRequest]
 
 
 class _Connection(RequestHandler):
@@ -108,6 +112,21 @@ def _refusing_expectations(handle: _Handle) -> _Handle:
     return handled
 
 
+def _reading_any_host(make: _Make) -> _Make:
+    """Return what makes a request, so that a target whose host nobody can read (bad IDNA) is nothing on this server.
+
+    aiohttp lets the error end its task without an answer, and the connection then stays open for ever.
+    """
+
+    def made(message: RawRequestMessage, *positional: Any) -> web.BaseRequest:
+        try:
+            return make(message, *positional)
+        except ValueError:
+            return make(message._replace(url=_NOWHERE, should_close=True), *positional)
+
+    return made
+
+
 class _Connections(web.Server):
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
@@ -122,6 +141,7 @@ class _Runner(web.AppRunner):
         made = await super()._make_server()
         made.__class__ = _Connections
         made.request_handler = _refusing_expectations(made.request_handler)
+        made.request_factory = _reading_any_host(made.request_factory)
         return made
 
 

@@ -21,7 +21,7 @@ import math
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final
 
 from schemas.card_numbers import (
@@ -59,7 +59,7 @@ def _same_sized(size: int, gap: int) -> str:
     return rf"\d{{{size}}}({_GAP})\d{{{size}}}(?:\{gap}\d{{{size}}}){{{more}}}"
 
 
-# A quick look, in one pass, whether the groups could be a card's; `_usual` then judges each window of them.
+# A quick look, in one pass, whether the groups could be a card's; `_spread` then judges each window of them.
 _SPREAD: Final = re.compile(
     rf"(?<!\d)(?:\d{{4}}{_GAP}(?:\d{{4}}{_GAP}\d{{4}}|\d{{6}}{_GAP}\d{{4}})|"
     + "|".join(_same_sized(size, gap) for gap, size in enumerate((1, 2, 3, 5, 6), start=1))
@@ -121,24 +121,24 @@ def _decoded(text: str) -> Iterator[str]:
 
 
 def _spread(text: str) -> Iterator[str]:
-    groups = [(found.start(), found.end()) for found in _GROUP.finditer(text)][:MAX_SPREAD_GROUPS]
-    for first in range(len(groups)):
-        for last in range(first + _FEWEST_GROUPS, min(first + MAX_DIGITS, len(groups)) + 1):
-            window = groups[first:last]
-            digits = "".join(text[start:end] for start, end in window)
-            if len(digits) > MAX_DIGITS:
+    """Yield the digits of each window of neighbouring groups whose sizes and gaps are a card's usual ones."""
+    groups = [found.span() for found in _GROUP.finditer(text)][:MAX_SPREAD_GROUPS]
+    sizes = [end - start for start, end in groups]
+    gaps = [text[end:start] for (_, end), (start, _) in pairwise(groups)]
+    ends = [0, *accumulate(sizes)]
+    digits = "".join(text[start:end] for start, end in groups)
+    for first, size in enumerate(sizes):
+        same_size = same_gap = True  # of all groups so far, and of all gaps
+        for last in range(first + 1, min(first + MAX_DIGITS, len(groups))):
+            held = ends[last + 1] - ends[first]
+            if held > MAX_DIGITS or len(gaps[last - 1]) > MAX_GAP_CHARS:
                 break
-            if len(digits) >= MIN_DIGITS and _usual(text, window):
-                yield digits
-
-
-def _usual(text: str, window: list[tuple[int, int]]) -> bool:
-    sizes = tuple(end - start for start, end in window)
-    gaps = {text[end:start] for (_, end), (start, _) in pairwise(window)}
-    if any(len(gap) > MAX_GAP_CHARS for gap in gaps):
-        return False
-    even = len(set(sizes[:-1])) == 1 and sizes[-1] <= sizes[0]
-    return sizes in _OTHER_LAYOUTS or (even and (sizes[0] == MIN_PART_DIGITS or len(gaps) == 1))
+            same_gap = same_gap and gaps[last - 1] == gaps[first]
+            even = same_size and sizes[last] <= size and (size == MIN_PART_DIGITS or same_gap)
+            usual = even or tuple(sizes[first : last + 1]) in _OTHER_LAYOUTS
+            if usual and held >= MIN_DIGITS and last - first + 1 >= _FEWEST_GROUPS:
+                yield digits[ends[first] : ends[last + 1]]
+            same_size = same_size and sizes[last] == size
 
 
 def is_split_over(token: str, others: Iterable[str]) -> bool:

@@ -30,7 +30,8 @@ MISS_LIFE_S: Final = 60.0
 MAX_MISSES: Final = 256
 """Ids that are remembered as missing. While there are as many, no other is asked for: that many questions a minute."""
 SILENCE_S: Final = 30.0
-"""How long nothing is asked after the registry did not answer for a whole wait."""
+"""How long nothing is asked after the registry did not answer for a whole wait. Nor is anything before it has answered
+or been given up: the one request of its client may take longer than a wait."""
 
 
 class RegistrySilentError(Exception):
@@ -95,6 +96,7 @@ class LateSchemas:
         if (
             schema_id in self._missing_until_s
             or now_s < self._silent_until_s
+            or any(now_s >= question.until_s for question in self._open.values())
             or len(self._missing_until_s) >= MAX_MISSES
             or len(self._open) >= MAX_ASKED_AT_ONCE
             or self._learned + len(self._open) >= MAX_LEARNED

@@ -154,7 +154,7 @@ def _one_error(what: str, *, missing: type[RegistryError] = RegistryError) -> It
         raise NotARegistryError(f"{what}: this is no address of one") from error
     except httpx.HTTPError as error:
         raise RegistryError(f"{what}: {type(error).__name__}: {error}"[:MAX_TOLD_CHARS]) from error
-    except (ValueError, TypeError, SchemaParseException) as error:
+    except (ValueError, TypeError, AttributeError, SchemaParseException) as error:
         # What answers is no registry, or holds something else under our subject.
         raise RegistryError(f"{what}: {type(error).__name__}") from error
 

@@ -1,1 +1,1 @@
-"""From commands to decisions: the pure domain, its Faust shells, the gateway executor and what runs them."""
+"""From commands to decisions: the pure domain, its Faust shells, log worker and executor, and what runs them."""

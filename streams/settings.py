@@ -56,6 +56,13 @@ def _stated(text: object) -> object:
     return text
 
 
+def _bearer_token(token: SecretStr) -> SecretStr:
+    # RFC 6750 section 2.1. Another one, such as a file with its line break, an HTTP client shows in its error.
+    if re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token.get_secret_value()) is None:
+        raise ValueError("is no bearer token: letters, digits and ._~+/- alone, without spaces and line breaks")
+    return token
+
+
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
@@ -295,6 +302,7 @@ class HealthSettings(_Group):
 
     host: str = Field(
         default="127.0.0.1",
+        min_length=1,  # to a server an empty one means every address
         description="Address that `/healthz`, `/readyz` and `/metrics` are served on. Not for merchants: they say what "
         "is wrong inside.",
     )
@@ -323,7 +331,9 @@ class RegistrySettings(_Group):
     password: SecretStr | None = Field(
         default=None, validate_default=True, description="Password of that user, needed with one."
     )
-    token: SecretStr | None = Field(default=None, description="Bearer token for the registry, instead of a user.")
+    token: Annotated[SecretStr, AfterValidator(_bearer_token)] | None = Field(
+        default=None, description="Bearer token for the registry, instead of a user."
+    )
     ssl_cafile: Certificates | None = Field(
         default=None, description="CA certificates (PEM) that the registry's is checked against. None: the system's."
     )

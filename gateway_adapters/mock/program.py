@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Final
 
 from aiohttp import web
 
@@ -18,6 +19,8 @@ from gateway_adapters.mock.listener import SHUTDOWN_TIMEOUT_S, Listener
 from gateway_adapters.mock.server import DEFAULT_DELAY_MS, Server, ServerSettings
 from gateway_adapters.mock.wire import MAX_BODY_BYTES
 from schemas.misconfigured import MisconfiguredError
+
+MAX_PORT: Final = 65_535
 
 
 async def serve(settings: ServerSettings, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
@@ -73,6 +76,8 @@ def parsed(arguments: Sequence[str]) -> ServerSettings:
     parser.add_argument("--announce-all", action="store_true", help="send notices about what was final at once, too")
     parser.add_argument("--seed", type=int, default=0, help="of the latencies")
     chosen = parser.parse_args(arguments)
+    if not 0 <= chosen.port <= MAX_PORT:
+        parser.error(f"argument --port: must be 0 to {MAX_PORT}")  # uvloop would listen on what is left of it
     return ServerSettings(
         ledger=chosen.ledger,
         host=chosen.host,

@@ -263,7 +263,7 @@ def _record(number: int, line: str) -> KeyRecord:
         record = KeyRecord(**members)
         identifiers.origin_id(record.origin_id)
         whole = bool(_DIGEST.fullmatch(record.digest)) and isinstance(record.key_id, str)
-    except (TypeError, ValueError, InvalidIdentifierError):
+    except (TypeError, ValueError, RecursionError, InvalidIdentifierError):
         old = whole = False
     if old:
         raise MisconfiguredError(

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, generated from the table of routes and the pydantic models. Pure.
+"""The OpenAPI 3.1 document, generated from the table of routes and the pydantic models; pure but for its examples.
 
 Served at `/openapi.json`, shown by `/docs`, fuzzed by `tests/acceptance/test_openapi_fuzzing.py`. Requests are
 described as closed, since an unknown member is refused. Answers are open: a client that was generated from this

@@ -24,6 +24,8 @@ ASSETS = {
     "docs.html": "text/html",
     "docs.js": "text/javascript",
     "docs.css": "text/css",
+    "topics.html": "text/html",
+    "topics.js": "text/javascript",
     "swagger-ui-bundle.js": "text/javascript",
     "swagger-ui.css": "text/css",
     "swagger-ui-LICENSE.txt": "text/plain",
@@ -48,7 +50,7 @@ async def readiness(ingress: Ingress) -> Answer:
 
 
 def description_page(document: bytes) -> web.Response:
-    """Return the OpenAPI document."""
+    """Return the OpenAPI or the AsyncAPI document."""
     return web.Response(body=document, content_type=JSON_TYPE, charset="utf-8")
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from multidict import CIMultiDictProxy, MultiMapping
 
-from http_ingress.limits import ASYNC_WAIT_S, MAX_SYNC_WAIT_S, MAX_TRACESTATE_CHARS
+from http_ingress.limits import ASYNC_WAIT_S, MAX_LIST_CHARS, MAX_SYNC_WAIT_S, MAX_TRACESTATE_CHARS
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError
 from schemas import identifiers
 from schemas.card_disguises import hides_card_number, without_card_number
@@ -115,13 +115,18 @@ def refuse_unknown_parameters(query: MultiMapping[str], *, known: frozenset[str]
 
 def _preferences(headers: CIMultiDictProxy[str]) -> tuple[bool, int | None]:
     wants_async, wait_s = False, None
-    for line in headers.getall("Prefer", []):
-        for preference in line.split(","):
-            if _RESPOND_ASYNC.fullmatch(preference):
-                wants_async = True
-            elif wait_s is None and (match := _WAIT.fullmatch(preference)):
-                wait_s = int(match[1])  # the first one counts (RFC 7240 section 2)
+    for preference in _listed(headers, "Prefer"):
+        if _RESPOND_ASYNC.fullmatch(preference):
+            wants_async = True
+        elif wait_s is None and (match := _WAIT.fullmatch(preference)):
+            wait_s = int(match[1])  # the first one counts (RFC 7240 section 2)
     return wants_async, wait_s
+
+
+def _listed(headers: CIMultiDictProxy[str], name: str) -> list[str]:
+    """Return the members of a list, which may stand in several lines; none of one that is longer than anybody's."""
+    lines = headers.getall(name, ())
+    return [part for line in lines for part in line.split(",")] if sum(map(len, lines)) <= MAX_LIST_CHARS else []
 
 
 def idempotency_key(headers: CIMultiDictProxy[str]) -> IdempotencyKey:
@@ -153,9 +158,11 @@ def _invalid(name: str, detail: str) -> ProblemError:
 
 
 def accepts(headers: CIMultiDictProxy[str], media_types: tuple[str, ...]) -> bool:
-    """Whether the client takes one of these media types. No `Accept` takes all; a malformed weight counts as 1."""
-    lines = headers.getall("Accept", [])
-    ranges = [part.strip() for line in lines for part in line.split(",") if part.strip()]
+    """Whether the client takes one of these media types. No `Accept` takes all; a malformed weight counts as 1.
+
+    One that is longer than MAX_LIST_CHARS is disregarded, as RFC 9110 section 12.5.1 allows.
+    """
+    ranges = [part.strip() for part in _listed(headers, "Accept") if part.strip()]
     return not ranges or any(_matches(part, media_type) for part in ranges for media_type in media_types)
 
 

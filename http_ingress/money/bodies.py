@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from http_ingress.limits import MAX_FIELD_ERRORS, MAX_POINTER_CHARS
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError
 from schemas import money
+from schemas.card_disguises import hides_card_number
 from schemas.identifiers import MAX_ORDER_ID_CHARS, MAX_ORIGIN_ID_CHARS, MAX_TOKEN_CHARS, PAYMENT_PREFIX
 from schemas.money import MAX_AMOUNT_MINOR
 
@@ -123,6 +124,7 @@ def _detail(fault: ErrorDetails) -> str:
 
 
 def _pointer(location: tuple[int | str, ...]) -> str:
-    # RFC 6901 section 3: '~' and '/' inside a name are escaped.
+    # RFC 6901 section 3: '~' and '/' inside a name are escaped. A client's own name may hide what must not come back.
     words = (str(word).replace("~", "~0").replace("/", "~1") for word in location)
-    return ("#/" + "/".join(words))[:MAX_POINTER_CHARS]
+    pointer = ("#/" + "/".join(words))[:MAX_POINTER_CHARS]
+    return "#" if hides_card_number(pointer) else pointer

@@ -1,7 +1,7 @@
 """The one table of exit codes, and the one place where an error becomes one of them.
 
-Called by every command and program of the command line (`terminal.expected_failures`, `program.run_program`) and by
-`http_ingress.keys`. docs/operations.md holds the same table, and a test holds the two together. What an operator can
+Called by `terminal.expected_failures`, in which every command and program of the command line runs.
+docs/operations.md holds the same table, and a test holds the two together. What an operator can
 mend is one line on standard error. A defect keeps its trace, for whoever supervises the process.
 """
 

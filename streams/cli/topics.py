@@ -1,6 +1,7 @@
-"""`payment-engine topics plan|apply`: the catalogue against the broker. Called by `application`."""
+"""`payment-engine topics plan|apply`: the catalogue against the broker; `describe`: what it is. By `application`."""
 
 from collections.abc import Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -47,6 +48,52 @@ def apply(
         if refused:
             named = ", ".join(f"{row.topic} ({row.aspect})" for row in refused)
             fail(f"left as they are, a person must decide: {named}", ExitCode.REFUSED)
+
+
+class DescriptionForm(StrEnum):
+    """How the topics are described."""
+
+    TEXT = "text"
+    ASYNCAPI = "asyncapi"
+
+
+@app.command()
+def describe(
+    output: Annotated[
+        DescriptionForm, typer.Option("--output", "-o", help="A table, or an AsyncAPI document in JSON.")
+    ] = DescriptionForm.TEXT,
+) -> None:
+    """Describe every topic: who writes and reads it, its key, its records, how long they are kept. Asks no broker."""
+    match output:
+        case DescriptionForm.ASYNCAPI:
+            from importlib.metadata import version
+
+            from streams.operator_tools import asyncapi
+
+            print_json(asyncapi.document(version=version("payment-engine-lite")))
+        case DescriptionForm.TEXT:
+            _draw_catalogue()
+
+
+def _draw_catalogue() -> None:
+    from rich.table import Table
+
+    from schemas.topics import CATALOGUE, HOUR_MS
+    from streams.topology import COMPONENTS
+
+    table = Table("topic", "key", "records", "written by", "read by", "kept", box=None)
+    for topic in CATALOGUE:
+        writers = (each.name for each in COMPONENTS.values() if topic.name in (*each.writes, *each.changelogs))
+        readers = (each.name for each in COMPONENTS.values() if topic.name in each.reads)
+        table.add_row(
+            topic.name,
+            topic.key,
+            ", ".join(record.__name__ for record in topic.records),
+            ", ".join(writers) or "operators",
+            ", ".join(readers) or "whoever wants to know",
+            "for ever" if topic.retention_ms is None else f"{topic.retention_ms // HOUR_MS} h",
+        )
+    console().print(table)
 
 
 def _admin_rows(*, apply: bool) -> Sequence["TopicRow"]:

@@ -1,6 +1,6 @@
 """One gateway call, from the request to what it came to. It never raises for what a gateway does.
 
-Called by `handling`. Calls the gateway port. The rules are DESIGN.md sections 7 and 8:
+Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is promised' and 'Gateway port'):
 
 * A request whose idempotency key the gateway may have forgotten is never sent again: an inquiry answers for it, and
   that it finds nothing proves nothing, since an earlier copy may still be on its way.

@@ -48,6 +48,11 @@ class OffsetLedger(Generic[T]):
                 state.last_fetched = offset
                 state.fetched.append(offset)
 
+    def last_fetched(self, partition: T) -> int:
+        """The highest offset that was fetched, -1: none was. A record at a lower one counts as known."""
+        state = self._partitions.get(partition)
+        return -1 if state is None else state.last_fetched
+
     def note_read_to(self, partition: T, offset: int) -> None:
         """Every record below this offset has been noted as fetched; what else is below is none.
 

@@ -264,7 +264,6 @@ class Pipeline:
         self._idle.set()
         self._watch: asyncio.Task[None] | None = None
         self.failure: BaseException | None = None
-        self.done_count = 0
 
     @property
     def in_flight(self) -> int:
@@ -379,7 +378,6 @@ class Pipeline:
         self._in_flight.discard((topic, partition, offset))
         self._slots.release()
         self._slots_held -= 1
-        self.done_count += 1
         if not self._in_flight:
             self._idle.set()
 

@@ -27,7 +27,7 @@ from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Acknowledged, Pipeline
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import generation_above
-from streams.kafka.step import Handler, Headers, InputEvent, Outgoing, PartitionsReady, PartitionsRevoked, TableRow
+from streams.kafka.step import Handler, Headers, InputEvent, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import WorkerSettings
 from streams.kafka_clients.aiokafka_fences.fenced_consumer import MembershipEndedError
@@ -110,11 +110,6 @@ class Worker:
             lanes_ready=self._lanes_ready, lanes_revoked=self._lanes_revoked, worker_ready=self._inputs_flow
         )
 
-    @property
-    def owned_partitions(self) -> frozenset[int]:
-        """The partitions whose inputs this worker handles now."""
-        return self._owned
-
     def faults(self) -> tuple[str, ...]:
         """Return what keeps this worker from handling inputs now, for a person; empty: nothing does.
 
@@ -191,16 +186,6 @@ class Worker:
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)  # a failed start has raised in `start`
-
-    async def publish(self, message: Outgoing) -> None:
-        """Send a message that no input caused (a due timer), and return when it is acknowledged.
-
-        Raises:
-            TimeoutError: not acknowledged in time; it may be on the log all the same.
-        """
-        async with asyncio.timeout(self._settings.ack_timeout_s):
-            sent = await self.pipeline.send_message(message)
-            await sent
 
     async def _send(
         self, topic: str, value: bytes | None, *, key: bytes | None, partition: int | None, headers: Headers

@@ -1,7 +1,7 @@
 """How long a worker may believe that its partitions are its own.
 
-Used by the executor (before it starts a call) and by the pipeline of the Faust workers (before it says anything). No
-I/O. A worker that was frozen, or cut off from its group, may hold work that the group has long given to another: it
+Used by the log worker (before it begins a record) and by the pipeline of the Faust workers (before it says anything).
+No I/O. A worker that was frozen, or cut off from its group, may hold work that the group has long given to another: it
 must not act on it when it wakes up. So it acts only within one session time-out of the last moment when the broker said
 that this worker is a member: the broker gives nothing away before.
 """

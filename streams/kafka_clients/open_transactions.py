@@ -1,6 +1,6 @@
 """Names the partitions that wait behind an open transaction, in the log and in a metric.
 
-Called by whoever reads in a group (the Faust workers, the executor), once a second with how far it is read
+Called by whoever reads in a group (the Faust workers, the log worker), once a second with how far it is read
 (`consumer.read_places`). Anyone who may append can open a transaction; the records behind it wait until it ends, at
 most the broker's `transaction.max.timeout.ms` (15 minutes unless set). An operator should not have to guess why.
 """

@@ -61,3 +61,7 @@ class RejectedRecordError(HandlingError):
 
 class PartitionLostError(HandlingError):
     """The partition is being given away, or was: the record is the next owner's to handle."""
+
+
+class HandlerCancelledError(Exception):
+    """The handler ended by a cancellation that was not the worker's: nobody knows what became of its record."""

@@ -37,7 +37,7 @@ from streams.kafka_clients.producer import LogWriter
 from streams.log_worker.appending import PatientWriter
 from streams.log_worker.attempts import Attempts, Chance
 from streams.log_worker.committer import Committer
-from streams.log_worker.errors import PartitionLostError
+from streams.log_worker.errors import HandlerCancelledError, PartitionLostError
 from streams.log_worker.handler import Delivery, RecordHandler
 from streams.log_worker.options import LogWorkerOptions, Ordering
 from streams.log_worker.owned_partitions import OwnedPartition, OwnedPartitions
@@ -192,8 +192,9 @@ class LogWorker:
         except (KafkaError, LogError, MisconfiguredError, TimeoutError, OSError) as error:
             await self._close()
             raise classify(error) from error
-        loops = (self._take_records(), self._committer.run(), self._look_how_far_it_is_read(self._committer))
-        self._loops = [self._watched(each) for each in loops]
+        intake = self._watched(self._take_records())
+        loops = (self._committer.run(), self._look_how_far_it_is_read(self._committer, intake))
+        self._loops += [intake, *map(self._watched, loops)]  # beside what joining the group has begun
 
     async def run(self) -> None:
         """Start, work until `request_stop` or a failure, drain, and return. Raises: whatever ended the worker."""
@@ -298,10 +299,10 @@ class LogWorker:
         """A metric for each poll, and for the last record that ends: one for each record costs more than it tells."""
         metrics.level("worker_records_in_flight", self._room.records, component=self._options.component)
 
-    async def _look_how_far_it_is_read(self, committer: Committer) -> None:
+    async def _look_how_far_it_is_read(self, committer: Committer, intake: asyncio.Task[None]) -> None:
         """Name partitions that wait behind a transaction; commit past what is no record, so that lag ends at zero."""
         waits = OpenTransactions()
-        while True:  # ends by cancellation
+        while not intake.done():  # one that failed may have left records of its last poll that it never began
             # A poll's records are begun before anybody else has a turn: what is below a position is taken, or nothing.
             places = self._consumer_started.read_places()
             waits.look(places)
@@ -345,6 +346,12 @@ class LogWorker:
             # Not done, so not committed.
             metrics.count("worker_records_let_go", component=self._options.component)
             return
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if owned.is_ours and task is not None and not task.cancelling():
+                # Not by `_close`: passed over in silence, it would keep its partition from being committed for ever.
+                raise HandlerCancelledError(f"partition {record.partition}, offset {record.offset}") from error
+            raise
         owned.offsets.complete(record.offset)
         assert self._committer is not None
         self._committer.wake()

@@ -71,7 +71,7 @@ def _operators() -> Iterator[Right]:
         operations=("Create", "Delete", "Write"),
         prefixed=True,
     )
-    yield Right(principal=OPERATOR, resource="group", names=tuple(GROUPS), operations=("Describe", "Read"))
+    yield Right(principal=OPERATOR, resource="group", names=tuple(GROUPS), operations=("Describe",))
     yield Right(principal=OPERATOR, resource="cluster", names=(), operations=("Describe", "DescribeConfigs"))
 
 

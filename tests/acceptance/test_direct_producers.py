@@ -25,13 +25,12 @@ PARTITIONS = 8  # the default of PAYMENT_ENGINE_KAFKA_PARTITIONS
 STRUCTURED: HeaderList = [("content-type", b"application/cloudevents+json; charset=UTF-8")]
 
 
-def readme_section() -> str:
-    text = (ROOT / "docs/producing.md").read_text()
-    return text.partition("<!-- direct -->")[2].partition("<!-- /direct -->")[0]
+def producing_page() -> str:
+    return (ROOT / "docs/producing.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", readme_section(), flags=re.DOTALL)
+    return re.findall(rf"```{language}\n(.*?)```", producing_page(), flags=re.DOTALL)
 
 
 def structured_command(order: str, **changes: object) -> Sent:
@@ -46,7 +45,7 @@ def new_order() -> str:
     return f"direct-{uuid.uuid4()}"
 
 
-async def test_readme_code_pays_and_reads_the_events_when_it_is_run_as_it_stands(engine: LocalEngine) -> None:
+async def test_docs_code_pays_and_reads_the_events_when_it_is_run_as_it_stands(engine: LocalEngine) -> None:
     script = "\n".join(blocks("python"))
     assert not re.search(r"^\s*(?:from|import) (?:schemas|streams|http_ingress|gateway_adapters)", script, re.MULTILINE)
     script = script.replace("localhost:9092", engine.bootstrap_servers).replace("shop-ledger", f"shop-{uuid.uuid4()}")
@@ -62,7 +61,7 @@ async def test_readme_code_pays_and_reads_the_events_when_it_is_run_as_it_stands
     )
 
     assert done.returncode == 0, done.stderr
-    promised = re.findall(r"`(payments\.\S+ \w+ \d+)`", readme_section())
+    promised = re.findall(r"`(payments\.\S+ \w+ \d+)`", producing_page())
     assert len(promised) == 2
     assert done.stdout.splitlines() == promised
 

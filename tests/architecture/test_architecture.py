@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,36 @@ def test_every_gateways_folder_is_listed_when_it_has_a_spec() -> None:
     assert folders == {spec.name for spec in SPECS}
 
 
+# A page's sections move, so their names are cited. The numbers of Faust's faults stand in `FENCES` alone.
+_NUMBER_OF_A_PAGE = re.compile(r"\b(?:DESIGN|FAUST|DECISIONS)(?:\.md)?[,:]?\s+(?:§|sections?|points?|items?)?\s*\d")
+_NAME_OF_A_PART = re.compile(r"(?:DESIGN|FAUST)\.md, (?:['\"])([^'\"]+)['\"](?: and '([^']+)')?")
+
+
+def comments_of_all() -> Iterator[tuple[str, str]]:
+    """Yield each module, tests included, with its text in one line, as a sentence that is broken over lines reads."""
+    for path in (*sources(), *(ROOT / "tests").rglob("*.py")):
+        yield str(path.relative_to(ROOT)), re.sub(r"\s*\n\s*#?\s*", " ", path.read_text())
+
+
+@pytest.mark.parametrize(
+    "cited", ["DESIGN.md section 7", "DESIGN.md 7", "DESIGN sections 7 and 8", "FAUST.md, 2", "FAUST 2"]
+)
+def test_a_number_of_a_page_is_found(cited: str) -> None:
+    assert _NUMBER_OF_A_PAGE.search(f"as {cited} has it")
+
+
+def test_comments_cite_the_pages_by_name_and_never_by_number() -> None:
+    own = str(Path(__file__).relative_to(ROOT))
+    assert [name for name, text in comments_of_all() if name != own and _NUMBER_OF_A_PAGE.search(text)] == []
+
+
+def test_parts_of_the_pages_that_comments_cite_are_there() -> None:
+    known = re.findall(r"^## (.+)$", read("docs/DESIGN.md") + read("docs/FAUST.md"), flags=re.MULTILINE)
+    cited = {part for _, text in comments_of_all() for match in _NAME_OF_A_PART.findall(text) for part in match if part}
+    assert len(cited) >= 5
+    assert [part for part in cited if not any(heading.startswith(part) for heading in known)] == []
+
+
 def test_modules_stay_small_enough_to_be_read_when_they_are_measured() -> None:
     assert [str(path) for path in sources() if path.stat().st_size > MAX_MODULE_BYTES] == []
 
@@ -143,6 +174,19 @@ def test_compose_names_only_services_and_volumes_that_it_has_when_it_is_read() -
     assert {name for name in services if "topics" in services[name].get("depends_on", {})} >= {
         "orders", "claims", "executor", "ingress",
     }  # fmt: skip
+
+
+def test_compose_keeps_what_must_last_on_volumes_that_their_user_may_write() -> None:
+    """Docker gives a volume to root, unless the image has the folder that it is put on: then to that folder's owner."""
+    services = yaml.safe_load(read("docker-compose.yml"))["services"]
+    (kafka_volume,) = services["kafka"]["volumes"]
+    assert services["kafka"]["environment"]["KAFKA_LOG_DIRS"] == kafka_volume.partition(":")[2]
+    ours = [
+        volume for name, each in services.items() if name not in FOREIGN_SERVICES for volume in each.get("volumes", ())
+    ]
+    assert ours
+    for volume in ours:
+        assert f"install --directory --owner engine {volume.partition(':')[2]}" in read("Dockerfile")
 
 
 @pytest.mark.parametrize("component", COMPONENTS.values(), ids=COMPONENTS)
@@ -236,6 +280,24 @@ def _commands_in(code: str) -> Iterator[str]:
             yield f"{words[0]} {sub.split()[0]}"
 
 
+def test_wheel_holds_every_file_that_the_packages_read() -> None:
+    given = tomllib.loads(read("pyproject.toml"))["tool"]["setuptools"]["package-data"]
+    held = {
+        path
+        for package, patterns in given.items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    beside = {
+        path
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+    assert beside == {path for path in held if path.is_file()}
+    assert ROOT / "http_ingress" / "description" / "assets" / "swagger-ui-bundle.js" in held
+
+
 def test_makefile_calls_only_commands_that_exist_when_it_is_read() -> None:
     for command in re.findall(r"payment-engine ([a-z-]+)", read("Makefile")):
         assert command in known_commands()
@@ -281,7 +343,7 @@ def test_docs_table_of_routes_is_the_described_one_when_both_are_read() -> None:
 def test_docs_name_every_page_of_the_service_when_it_is_read() -> None:
     table = read("docs/http.md").partition("`Prefer: wait=N`")[0]
     named = set(re.findall(r"`(/[a-z.]+)`", table))
-    assert named == {"/healthz", "/readyz", "/openapi.json", "/docs"}
+    assert named == {"/healthz", "/readyz", "/openapi.json", "/docs", "/asyncapi.json"}
     served = Path(ingress_app.__file__).read_text() + Path(pages.__file__).read_text()
     assert all(page in served for page in named)
 

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -165,3 +166,27 @@ def test_every_override_of_faust_has_its_row() -> None:
                     overriding.append(f"{module_name}.{kind.__name__}.{name}")
     assert len(overriding) > 30
     assert [name for name in overriding if name not in told] == []
+
+
+def test_every_fault_of_faust_that_a_fence_names_is_told_on_its_page() -> None:
+    page = (ROOT / "docs/FAUST.md").read_text()
+    told = re.findall(r"^(\d+)\. ", page, flags=re.MULTILINE)
+    named = {
+        number
+        for folder in (faust_fences, aiokafka_fences)
+        for fence in folder.FENCES
+        for number in fence.faust_md.split(", ")
+        if number
+    }
+    assert len(set(told)) == len(told)
+    assert len(named) > 10
+    assert named <= set(told)
+
+
+def test_every_name_of_a_fence_that_the_page_of_faust_gives_is_in_a_table() -> None:
+    page = (ROOT / "docs/FAUST.md").read_text()
+    classes = {name.split(".")[1] for name in (each.name for each in faust_fences.FENCES) if name.count(".") > 1}
+    given = re.findall(rf"`((?:{'|'.join(sorted(classes))})\.\w+)`", page)
+    names = {each.name.partition(".")[2] for each in faust_fences.FENCES}
+    assert len(given) > 5
+    assert [name for name in given if name not in names] == []

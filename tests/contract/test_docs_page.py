@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 
 from http_ingress.description import openapi
+from schemas.topics import CATALOGUE
 from tests.support.chromium import page_in_chromium
 from tests.support.ingress_under_test import running_ingress
 
@@ -33,6 +34,17 @@ async def test_one_operation_shows_its_curl_its_example_and_the_meaning_of_its_e
     assert "The body does not fit the schema" in text
     assert "order-1" in text
     assert "[!-{}-~]" not in text
+
+
+async def test_every_topic_is_shown_and_nothing_is_refused_when_a_browser_opens_their_page(tmp_path: Path) -> None:
+    async with running_ingress() as running:
+        markup = await page_in_chromium(f"{running.url}/docs/topics", tmp_path)
+    assert 'data-shown="yes"' in markup
+    assert "data-refused" not in markup
+    assert re.findall(r'data-topic="([^"]+)"', markup) == [topic.name for topic in CATALOGUE]
+    records = {record.__name__ for topic in CATALOGUE for record in topic.records}
+    assert set(re.findall(r"<strong>(\w+)</strong>", markup)) == records
+    assert "payments.sale.succeeded.v1" in markup
 
 
 def test_viewer_is_the_release_that_is_noted() -> None:

@@ -253,8 +253,18 @@ def test_command_line_is_parsed(tmp_path: Path) -> None:
     assert settings.port == 0
 
 
-@pytest.mark.parametrize("bad", [["--latency", "x"], ["--port", "x"], []])
-def test_command_line_that_cannot_be_is_refused(bad: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "bad", [["--latency", "x"], ["--port", "x"], ["--port", "65536"], ["--port", "-1"], ["--ledger"]]
+)
+def test_command_line_that_cannot_be_is_refused(
+    tmp_path: Path, bad: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        parsed(bad)
+        parsed(["--ledger", str(tmp_path), *bad])
     assert "usage" in capsys.readouterr().err
+
+
+def test_command_line_without_a_ledger_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed([])
+    assert "--ledger" in capsys.readouterr().err

@@ -34,6 +34,13 @@ def request(start: str, *headers: str, body: bytes = b"") -> bytes:
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close the connection, and return when it is."""
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
 async def exchange(running: Running, sent: bytes) -> tuple[int, dict[str, object]]:
     """Return the status and the JSON of the first answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
@@ -44,7 +51,7 @@ async def exchange(running: Running, sent: bytes) -> tuple[int, dict[str, object
         body = await asyncio.wait_for(reader.readexactly(int(length.split(b":")[1])), ANSWER_TIMEOUT_S)
         return int(head.split(b" ", 2)[1]), json.loads(body)
     finally:
-        writer.close()
+        await closed(writer)
 
 
 def defects_in(lines: Sequence[Mapping[str, object]]) -> list[Mapping[str, object]]:
@@ -124,6 +131,65 @@ async def test_header_that_matters_is_refused_when_it_is_repeated(
     assert running.engine.appended == []
 
 
+@pytest.mark.parametrize(
+    ("media_type", "status"),
+    [
+        ("application/json", 201),
+        ("Application/JSON ; Charset=UTF-8", 201),
+        ('application/json; charset="utf-8"', 201),
+        ("application/json; profile=x", 201),
+        ("application/json; charset=latin-1", 415),
+        ("application/json; charset=utf-8; charset=latin-1", 415),
+        ("application/json; charset=", 415),
+        ("application/json; charset*", 415),  # an IndexError of the standard library's reader of such headers
+        ("application/jsonx", 415),
+        ("text/plain", 415),
+        ("", 415),
+        pytest.param("application/json" + '"' * 8_000, 415, id="quotes"),
+        pytest.param("application/json" + " ;" * 4_000, 201, id="separators"),
+        pytest.param("application/json" + ";a=b" * 2_000, 201, id="parameters"),
+        pytest.param("application/json" + ",(" * 4_000, 415, id="brackets"),
+    ],
+)
+async def test_content_type_costs_little_and_never_breaks_a_request(
+    running: Running, media_type: str, status: int
+) -> None:
+    await exchange(running, request("GET /healthz HTTP/1.1", "Host: x"))
+    lines = [line for line in PLAIN if not line.startswith("Content-Type:")]
+    before_s = time.process_time()
+    answered, _ = await exchange(
+        running, request("POST /payments HTTP/1.1", *lines, f"Content-Type: {media_type}", body=GOOD)
+    )
+    spent_s = time.process_time() - before_s
+    assert answered == status
+    assert spent_s < MAX_BOMB_CPU_S
+
+
+@pytest.mark.parametrize(
+    "host", ["xn--" + "a-" * 3_000, "xn--a", "xn--" * 1_900, "x..y", "a" * 70, "\u00fc" * 300, "[::1]", "1.2.3.4.5"]
+)
+async def test_target_with_a_host_is_answered_whatever_the_host_is(running: Running, host: str) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    with capture_logs() as lines:
+        writer.write(f"GET http://{host}/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await asyncio.wait_for(reader.read(), ANSWER_TIMEOUT_S)
+    await closed(writer)
+    assert answer.split(b" ", 2)[1] in (b"200", b"400", b"404")
+    assert defects_in(lines) == []
+
+
+@pytest.mark.parametrize(("name", "value"), [("Accept", "a/b;q=.," * 1_000), ("Prefer", " wait = ," * 900)])
+async def test_list_that_is_longer_than_anybodys_costs_little(running: Running, name: str, value: str) -> None:
+    await exchange(running, request("GET /healthz HTTP/1.1", "Host: x"))
+    before_s = time.process_time()
+    status, _ = await exchange(
+        running, request("POST /payments HTTP/1.1", *PLAIN, *[f"{name}: {value}"] * 50, body=GOOD)
+    )
+    spent_s = time.process_time() - before_s
+    assert status == 201  # it is disregarded, as its standard allows
+    assert spent_s < MAX_BOMB_CPU_S
+
+
 async def test_repeated_header_has_a_meaning_when_its_standard_gives_it_one(running: Running) -> None:
     parent = "traceparent: 00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
     lines = ("Prefer: wait=3", "Prefer: respond-async, wait=9", "Accept: text/html", "Accept: */*", parent, parent)
@@ -150,7 +216,7 @@ async def test_answer_tells_nothing_of_the_server_when_no_route_of_ours_gives_it
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
     writer.write(sent)
     answer = await asyncio.wait_for(reader.read(), ANSWER_TIMEOUT_S)
-    writer.close()
+    await closed(writer)
     assert b"\r\nServer: payment-engine\r\n" in answer
     assert b"\r\nX-Content-Type-Options: nosniff\r\n" in answer
     assert b"ython" not in answer
@@ -168,7 +234,7 @@ async def test_bad_chunks_are_a_400_and_no_defect(running: Running, body: bytes)
         writer.write(head + body)
         writer.write_eof()
         answer = await asyncio.wait_for(reader.read(), ANSWER_TIMEOUT_S)
-        writer.close()
+        await closed(writer)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")  # nothing: the client had gone before it was answered
     assert running.engine.appended == []
     assert defects_in(lines) == []
@@ -199,6 +265,13 @@ async def test_card_number_is_a_422_when_it_is_disguised(running: Running, chang
     assert (status, problem["code"]) == (422, "card_number")
     assert "1111" not in json.dumps(problem)
     assert running.engine.appended == []
+
+
+async def test_name_of_an_unknown_field_is_not_echoed_when_it_hides_a_card_number(running: Running) -> None:
+    body = GOOD[:-1] + f',"{IN_BASE64}":1}}'.encode()
+    status, problem = await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, body=body))
+    assert (status, problem["code"]) == (400, "invalid_body")
+    assert IN_BASE64 not in json.dumps(problem)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +347,7 @@ async def test_body_without_end_is_cut_off_soon_after_its_refusal(running: Runni
                 sent_bytes += len(part)
                 await writer.drain()
     assert sent_bytes < ENDLESS_BYTES
-    writer.close()
+    await closed(writer)
 
 
 async def test_connection_is_kept_when_a_small_body_comes_after_its_refusal(running: Running) -> None:
@@ -286,4 +359,4 @@ async def test_connection_is_kept_when_a_small_body_comes_after_its_refusal(runn
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         await reader.readexactly(int(length.split(b":")[1]))
         writer.write(b"late")
-    writer.close()
+    await closed(writer)

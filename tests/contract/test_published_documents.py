@@ -4,11 +4,15 @@ The rules are those that Redocly's `recommended` and Spectral's `oas` sets found
 which not every machine has.
 """
 
+import io
 import json
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import fastavro
+import jsonschema_rs
 import pytest
 import schemathesis
 from pydantic import BaseModel
@@ -17,8 +21,17 @@ from http_ingress.description import openapi
 from http_ingress.representation import payloads
 from http_ingress.representation.problems import PROBLEMS, ProblemCode
 from http_ingress.routes import API_ROUTES, ApiRoute
+from schemas.messages import MessageCodec, SchemaIds
+from schemas.record_shapes import RECORD_CLASSES
+from schemas.topics import CATALOGUE
+from streams.operator_tools import asyncapi
+from streams.topology import COMPONENTS
+from tests.support.command_line import json_of, run_command
 from tests.support.described_examples import played
+from tests.support.golden_messages import envelope_of, example
 from tests.support.ingress_under_test import running_ingress
+
+ROOT = Path(__file__).parents[2]
 
 DOCUMENTS = {dev: json.loads(openapi.document(version="1.2.3", dev=dev)) for dev in (False, True)}
 REQUESTS = {route.body.__name__ for route in API_ROUTES if route.body is not None}
@@ -154,3 +167,49 @@ async def test_fault_of_a_member_is_told_in_words_and_not_as_a_regular_expressio
     assert len(details) == 4
     assert not any("pattern" in detail or "^" in detail for detail in details)
     assert any("ISO 4217" in detail for detail in details)
+
+
+TOPICS: dict[str, Any] = asyncapi.document(version="1.2.3")
+
+
+def test_document_of_the_topics_is_asyncapi() -> None:
+    schema = json.loads((ROOT / "tests" / "support" / "asyncapi" / "3.0.0-without-id.json").read_text())
+    validator = jsonschema_rs.validator_for(schema)
+    assert [f"{list(error.instance_path)}: {error.message[:200]}" for error in validator.iter_errors(TOPICS)] == []
+    broken = {**TOPICS, "channels": {"c": {"bindings": {"kafka": {"partitions": "many"}}}}}
+    assert not validator.is_valid(broken)
+
+
+def test_document_of_the_topics_has_every_topic_record_and_component() -> None:
+    channels = TOPICS["channels"]
+    assert list(channels) == [topic.name for topic in CATALOGUE]
+    for topic in CATALOGUE:
+        assert set(channels[topic.name]["messages"]) == {record.__name__ for record in topic.records}
+    described = {(operation["action"], operation["channel"]["$ref"]) for operation in TOPICS["operations"].values()}
+    for component in COMPONENTS.values():
+        assert {("receive", f"#/channels/{name}") for name in component.reads} <= described
+        assert {("send", f"#/channels/{name}") for name in component.writes} <= described
+    places = {f"#/components/messages/{name}" for name in TOPICS["components"]["messages"]}
+    places |= {f"#/channels/{name}" for name in channels} | {"#/components/messageTraits/cloudEvent"}
+    assert {node["$ref"] for node in nodes(TOPICS) if isinstance(node.get("$ref"), str)} <= places
+
+
+def test_messages_of_the_topics_are_described_as_they_are_written() -> None:
+    """Each header of a real message is described, its type is listed, and its payload is read by its schema."""
+    codec = MessageCodec(SchemaIds.packaged())
+    trait = TOPICS["components"]["messageTraits"]["cloudEvent"]["headers"]
+    for cls in RECORD_CLASSES:
+        described = TOPICS["components"]["messages"][cls.__name__]
+        record = example(cls)
+        message = codec.encode(record, envelope_of(record))
+        headers = {header: value.decode() for header, value in message.headers}
+        assert set(trait["required"]) <= set(headers)
+        assert set(headers) <= set(trait["properties"])
+        assert headers["ce_type"] in described["headers"]["properties"]["ce_type"]["enum"]
+        assert fastavro.schemaless_reader(io.BytesIO(message.value[5:]), described["payload"]["schema"], None)
+
+
+def test_topics_are_described_by_the_command_line() -> None:
+    assert json_of(run_command("topics", "describe", "-o", "asyncapi"))["channels"] == TOPICS["channels"]
+    table = run_command("topics", "describe").stdout
+    assert all(topic.name in table for topic in CATALOGUE)

@@ -166,7 +166,7 @@ async def test_workers_have_every_row_when_another_joins_while_one_catches_up(
             await _ready(second)
             assert calls == ["began", "ended"]
             everything = frozenset(range(topics.partitions))
-            await until(lambda: first.owned_partitions | second.owned_partitions == everything, timeout_s=WAIT_S)
+            await until(lambda: first._owned | second._owned == everything, timeout_s=WAIT_S)
             assert _rows_of(first, second) == ALL_ROWS
 
 
@@ -192,7 +192,7 @@ async def test_standby_has_every_row_when_records_wait_while_the_flow_is_resumed
             await _ready(first)  # alone at first: else it is chance which of the two reads all rows as their owner
             await longer.enter_async_context(_running(second))
             await until(has_all, timeout_s=WAIT_S)
-        await until(lambda: second.owned_partitions == everything, timeout_s=WAIT_S)
+        await until(lambda: second._owned == everything, timeout_s=WAIT_S)
         assert _rows_of(second) == ALL_ROWS
 
 

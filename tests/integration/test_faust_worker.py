@@ -37,7 +37,16 @@ from tests.support.kafka_topics import (
     unique,
 )
 from tests.support.metric_pages import rise_of
-from tests.support.tally_worker import TABLE, Tally, TallyTopics, build_tally, ids_of, make_topics, quick_settings
+from tests.support.tally_worker import (
+    TABLE,
+    Tally,
+    TallyTopics,
+    build_tally,
+    finished,
+    ids_of,
+    make_topics,
+    quick_settings,
+)
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.kafka
@@ -81,7 +90,7 @@ async def _work_off(kafka: FoundKafka, topics: TallyTopics, count: int, *, data_
     tally = Tally(topics.outputs)
     worker = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=data_dir), handler=tally)
     async with _running(worker):
-        await _until(lambda: worker.pipeline.done_count >= count, worker)
+        await _until(lambda: finished(worker, tally) >= count, worker)
     assert worker.crashed is None
     return tally
 
@@ -158,7 +167,7 @@ async def test_worker_reads_its_rows_back_when_started_again(kafka: FoundKafka, 
         on_partitions_ready=lambda _numbers, rows: handed_over.extend(rows),
     )
     async with _running(worker):
-        assert worker.owned_partitions == frozenset(range(topics.partitions))
+        assert worker._owned == frozenset(range(topics.partitions))
     rows = {row.key: ids_of(row.value) for row in handed_over}
     assert rows == {b"key-%d" % key: list(range(key, 200, KEYS)) for key in range(KEYS)}
 
@@ -171,10 +180,11 @@ async def test_worker_throws_local_rows_away_when_they_are_ahead_of_the_changelo
     await _work_off(kafka, topics, 100, data_dir=tmp_path)
     delete_topics(kafka.bootstrap_servers, [topics.changelog])
     create_topics(kafka.bootstrap_servers, [topics.changelog], partitions=topics.partitions, config=COMPACTED)
-    worker = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=tmp_path))
+    tally = Tally(topics.outputs)
+    worker = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=tmp_path), handler=tally)
     async with _running(worker):
         await _produce(kafka, topics, range(100, 125))
-        await _until(lambda: worker.pipeline.done_count == 25, worker)
+        await _until(lambda: finished(worker, tally) == 25, worker)
     changelog = await read_to_end(kafka.bootstrap_servers, topics.changelog)
     assert sorted(ids_of(record.value) for record in changelog) == [[number] for number in range(100, 125)]
 
@@ -185,9 +195,9 @@ async def test_worker_marks_inputs_as_possible_replays_when_they_were_there_befo
     tally = Tally(topics.outputs)
     worker = build_tally(kafka.bootstrap_servers, topics, handler=tally)
     async with _running(worker):
-        await _until(lambda: worker.pipeline.done_count == 50, worker)
+        await _until(lambda: finished(worker, tally) == 50, worker)
         await _produce(kafka, topics, range(50, 100))
-        await _until(lambda: worker.pipeline.done_count == 100, worker)
+        await _until(lambda: finished(worker, tally) == 100, worker)
     assert {int(event.value or b""): event.possible_replay for event in tally.events} == {
         number: number < 50 for number in range(100)
     }
@@ -247,15 +257,16 @@ async def test_worker_reads_what_its_successor_wrote_when_it_wrote_behind_it_as_
 ) -> None:
     """A worker that was frozen, wrote late and was given its partition back granted a key twice: the fault run."""
     topics = make_topics(kafka.bootstrap_servers, partitions=1)
-    worker = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=tmp_path))
+    tally = Tally(topics.outputs)
+    worker = build_tally(kafka.bootstrap_servers, topics, settings=quick_settings(data_dir=tmp_path), handler=tally)
     async with _running(worker):
         await _produce(kafka, topics, range(KEYS))
-        await _until(lambda: worker.pipeline.done_count == KEYS, worker)
+        await _until(lambda: finished(worker, tally) == KEYS, worker)
         async with producing(kafka.bootstrap_servers) as successor:
             stamp = stamps.to_header(Stamp(9, 1))
             await successor.send_and_wait(topics.changelog, b"77", key=b"theirs", partition=0, headers=[stamp])
         await _produce(kafka, topics, range(KEYS, 2 * KEYS))
-        await _until(lambda: worker.pipeline.done_count == 2 * KEYS, worker)
+        await _until(lambda: finished(worker, tally) == 2 * KEYS, worker)
 
     handed_over: list[TableRow] = []
     again = build_worker(
@@ -340,8 +351,8 @@ async def test_worker_without_a_partition_ends_when_it_is_no_member_of_its_group
     topics = make_topics(kafka.bootstrap_servers, partitions=1)
     first, second = (build_tally(kafka.bootstrap_servers, topics) for _ in range(2))
     async with _running(first), _running(second):
-        await _until(lambda: len(first.owned_partitions) + len(second.owned_partitions) == 1)
-        idle = second if first.owned_partitions else first
+        await _until(lambda: len(first._owned) + len(second._owned) == 1)
+        idle = second if first._owned else first
         consumer: Any = idle.app.consumer
         coordinator = consumer._thread._consumer._coordinator
         if failing == "heartbeat":
@@ -401,9 +412,10 @@ async def _recover_late(kafka: FoundKafka, table_manager: type[TableManager]) ->
     parts = FaustParts(transport=_SlowSeekTransport, table_manager=table_manager)
     # One input in flight, so that records wait in Faust's queue; and a dropped tail of the log is soon missed.
     slow = dataclasses.replace(quick_settings(), max_inputs_in_flight=1, ack_timeout_s=4.0)
-    worker = build_tally(kafka.bootstrap_servers, topics, settings=slow, parts=parts)
+    tally = Tally(topics.outputs)
+    worker = build_tally(kafka.bootstrap_servers, topics, settings=slow, handler=tally, parts=parts)
     async with _running(worker):
-        await _until(lambda: worker.pipeline.done_count >= 400 - KEYS, worker)
+        await _until(lambda: finished(worker, tally) >= 400 - KEYS, worker)
     answers = await read_to_end(kafka.bootstrap_servers, topics.outputs)
     return worker.crashed, len({record.value for record in answers})
 

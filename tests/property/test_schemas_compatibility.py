@@ -224,16 +224,18 @@ def test_version_with_one_more_optional_field_is_full_transitive(record: str) ->
     first = newest_schemas()[record]
     changed = json.loads(first.text)
     changed["fields"].append({"name": "added", "type": ["null", "string"], "default": None})
-    second = _packaged(record, 2, changed)
+    second = _packaged(record, first.version + 1, changed)
     del changed["fields"][-1]["default"]
-    third = _packaged(record, 3, changed)
+    third = _packaged(record, first.version + 2, changed)
     assert check_all([first, second]) == ()
     parsed = [parse(version.text) for version in (first, second)]
     for reader, writer in (parsed, parsed[::-1]):
         assert reads(reader, writer, list(generate_many(writer, 3)))
     found = check_all([first, second, third])
     problem = "$.added: the writer has no such field, and there is no default"
-    assert found == (Incompatibility(record=record, reader_version=3, writer_version=1, problem=problem),)
+    assert found == (
+        Incompatibility(record=record, reader_version=third.version, writer_version=first.version, problem=problem),
+    )
 
 
 def _packaged(record: str, version: int, schema: Schema) -> PackagedSchema:

@@ -81,6 +81,11 @@ class Tally:
         )
 
 
+def finished(worker: Worker, tally: Tally) -> int:
+    """How many inputs this worker has handled of which everything is acknowledged; never more than are."""
+    return len(tally.events) - worker.pipeline.in_flight
+
+
 def build_tally(
     bootstrap_servers: str,
     topics: TallyTopics,

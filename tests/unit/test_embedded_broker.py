@@ -27,6 +27,7 @@ from streams.cli.exits import ExitCode
 from streams.development.embedded_broker import ApiKey, Effect, EmbeddedBroker, Fault, MemoryLimits, NotLoopbackError
 from streams.development.embedded_broker.apis import SERVED
 from streams.development.embedded_broker.limits import MAX_ARMED_FAULTS, MAX_REQUEST_BYTES
+from streams.development.embedded_broker.program import parsed
 from streams.development.embedded_broker.wire import UnreadableRequestError, decode_request
 from tests.support.embedded_process import embedded_broker_process
 
@@ -423,3 +424,10 @@ def test_broker_process_refuses_to_start_when_address_or_port_cannot_be_had() ->
     with embedded_broker_process() as address:
         taken = run("--port", address.rpartition(":")[2])
     assert (taken.returncode, "cannot listen" in taken.stderr) == (ExitCode.MISCONFIGURED, True)
+
+
+@pytest.mark.parametrize("port", ["65536", "-1"])
+def test_command_line_is_refused_when_no_port_is_that(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(["--port", port])
+    assert "--port" in capsys.readouterr().err

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import InvalidPartitionsError, KafkaError, UnknownTopicOrPartitionError
 from kio.schema.errors import ErrorCode
 
@@ -41,11 +40,6 @@ async def write(address: str, count: int) -> None:
             await producer.send_and_wait(TOPIC, b"%d" % n, partition=0, timestamp_ms=BEGAN_MS + 1_000 * n)
     finally:
         await producer.stop()
-
-
-async def config_of(admin: AIOKafkaAdminClient) -> dict[str, str]:
-    (answer,) = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC)])
-    return {entry[0]: entry[1] for entry in answer.resources[0][4]}
 
 
 @pytest.mark.parametrize(
@@ -89,21 +83,6 @@ async def test_topic_grows_and_never_shrinks() -> None:
             await admin.create_partitions({"nowhere": NewPartitions(3)})
 
 
-async def test_topics_config_is_replaced_as_a_whole_by_the_old_way_of_altering() -> None:
-    async with administered() as (_, admin):
-        for configs in ({"retention.ms": "5", "cleanup.policy": "compact"}, {"retention.bytes": "7"}):
-            await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, configs)])
-        shown = await config_of(admin)
-        assert (shown["retention.ms"], shown["retention.bytes"], shown["cleanup.policy"]) == (
-            "604800000",
-            "7",
-            "delete",
-        )
-        wrong = ConfigResource(ConfigResourceType.TOPIC, TOPIC, {"no.such": "1"})
-        (answer,) = await admin.alter_configs([wrong])
-        assert answer.resources[0][0] == ErrorCode.invalid_config
-
-
 async def test_records_are_deleted_up_to_an_offset_and_only_where_the_policy_deletes() -> None:
     async with administered() as (address, admin):
         await write(address, 5)
@@ -111,9 +90,9 @@ async def test_records_are_deleted_up_to_an_offset_and_only_where_the_policy_del
         assert await admin.delete_records({PARTITION: RecordsToDelete(before_offset=-1)}) == {PARTITION: 5}
         with pytest.raises(KafkaError):
             await admin.delete_records({PARTITION: RecordsToDelete(before_offset=99)})
-        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, TOPIC, {"cleanup.policy": "compact"})])
+        await admin.create_topics([NewTopic("table", 1, 1, topic_configs={"cleanup.policy": "compact"})])
         with pytest.raises(KafkaError):
-            await admin.delete_records({PARTITION: RecordsToDelete(before_offset=5)})
+            await admin.delete_records({TopicPartition("table", 0): RecordsToDelete(before_offset=0)})
 
 
 async def test_group_is_listed_and_described_and_keeps_its_offsets() -> None:

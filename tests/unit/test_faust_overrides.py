@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,11 +11,13 @@ import pytest
 import uvloop
 from aiokafka import TopicPartition
 from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.errors import IllegalStateError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.tables.recovery import Recovery, ServiceStopped
 from faust.transport.drivers.aiokafka import Consumer, Producer
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from schemas import topics
 from streams.kafka import stamps
 from streams.kafka.changelog_ledger import NOTHING, ChangelogLedger
 from streams.kafka.errors import DeliveryGapError
@@ -305,6 +307,7 @@ class _Places:
     """aiokafka's consumer, as far as a fetch touches it: it remembers where it was told to go on."""
 
     _max_poll_records = 10
+    begin = 0
 
     def __init__(self) -> None:
         self.sought: list[tuple[TP, int | str]] = []
@@ -320,6 +323,9 @@ class _Places:
 
     async def seek_to_beginning(self, tp: TP) -> None:
         self.sought.append((tp, "beginning"))
+
+    async def beginning_offsets(self, partitions: list[TP]) -> dict[TP, int]:
+        return dict.fromkeys(partitions, self.begin)
 
 
 def _fetching(app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during_fetch: bool) -> tuple[Any, _Places]:
@@ -415,6 +421,49 @@ async def test_thread_goes_back_to_where_the_fetch_began_when_the_assignment_end
     thread, places = _fetching(app, monkeypatch, revoked_during_fetch=True)
     assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
     assert places.sought == [(SOURCE, 5)]
+
+
+@pytest.mark.parametrize("revoked_during_fetch", [False, True])
+async def test_thread_settles_a_partition_without_a_place_only_for_the_assignment_that_asked(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch, *, revoked_during_fetch: bool
+) -> None:
+    """Else it may go back to the beginning behind the seek of the next assignment's recovery."""
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+
+    async def nowhere(*_: object, **__: object) -> None:
+        app.revocations += revoked_during_fetch
+        raise NoOffsetForPartitionError(SOURCE)
+
+    monkeypatch.setattr(thread, "_fetch_records", nowhere)
+    assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
+    assert places.sought == ([] if revoked_during_fetch else [(SOURCE, "beginning")])
+
+
+@pytest.mark.parametrize(
+    ("last_fetched", "begin", "ends"),
+    [
+        pytest.param(None, 0, False, id="nothing was read"),
+        pytest.param(5, 0, True, id="it begins at what was read"),
+        pytest.param(5, 9, False, id="deleted unread, and no loss"),
+    ],
+)
+async def test_worker_ends_when_what_it_has_read_was_made_anew(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch, last_fetched: int | None, begin: int, *, ends: bool
+) -> None:
+    """Else the ledger passes over the new records, whose offsets it knows, and commits past them."""
+    monkeypatch.setattr(topics, "is_perishable", lambda _name: True)
+    thread, places = _fetching(app, monkeypatch, revoked_during_fetch=False)
+    places.begin = begin
+
+    async def past_the_end(*_: object, **__: object) -> None:
+        raise OffsetOutOfRangeError({SOURCE: 6})
+
+    monkeypatch.setattr(thread, "_fetch_records", past_the_end)
+    if last_fetched is not None:
+        app.ledger.note_fetched((SOURCE.topic, SOURCE.partition), [last_fetched])
+    with pytest.raises(ReadingEndedError) if ends else nullcontext():
+        assert await thread._fetch(app.revocations, {SOURCE}, 1.0) == {}
+    assert places.sought == [(SOURCE, "beginning")]
 
 
 async def test_thread_says_so_when_its_consumer_fetches_no_more(
@@ -641,6 +690,20 @@ async def test_recovery_does_not_take_the_position_of_an_assignment_that_is_over
     app.revocations += 1
     assert list(await recovery._look_past_ends(seen)) == list(seen)
     assert recovery.in_recovery
+
+
+async def test_recovery_waits_for_its_next_assignment_when_the_consumer_has_let_go_of_a_partition_already(
+    app: WorkerApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rebalance reaches the consumer's thread first; the question that came between ended the worker."""
+    recovery, broker, failures = _recovering(app, monkeypatch)
+
+    async def not_assigned(tp: TP) -> int:
+        raise IllegalStateError(f"Partition {tp} is not assigned")
+
+    monkeypatch.setattr(broker, "position", not_assigned)
+    assert await recovery._look_past_ends({}) == {}
+    assert (recovery.in_recovery, failures) == (True, [])
 
 
 async def test_recovery_fails_its_worker_when_a_record_that_was_fetched_never_came(

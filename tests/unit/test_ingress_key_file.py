@@ -144,7 +144,7 @@ def test_last_good_keys_hold_when_the_key_file_changes_while_it_is_read(
 
 
 @pytest.mark.parametrize(
-    "line", ["{}", "[]", "null", '{"key_id":1,"origin_id":"o","digest":"x","created_at_ms":1}', "\udcff"]
+    "line", ["{}", "[]", "null", "[" * 100_000, '{"key_id":1,"origin_id":"o","digest":"x","created_at_ms":1}', "\udcff"]
 )
 def test_key_file_refuses_to_start_when_a_line_is_no_record(tmp_path: Path, line: str) -> None:
     path = tmp_path / "keys"

@@ -4,12 +4,13 @@ import asyncio
 
 import pytest
 import structlog.testing
+from aiokafka import ConsumerRecord
 from aiokafka.errors import KafkaConnectionError
 
-from streams.kafka_clients.log_reader import LogRecord
+from streams.kafka_clients.log_reader import LogRecord, log_record_of
 from streams.log_worker import attempts as attempts_module
 from streams.log_worker import worker as worker_module
-from streams.log_worker.errors import DestinationBusyError, RetryableRecordError
+from streams.log_worker.errors import DestinationBusyError, HandlerCancelledError, RetryableRecordError
 from streams.log_worker.handler import Delivery
 from streams.log_worker.options import RetryLimits
 from tests.support.log_under_test import InMemoryLogUnderTest
@@ -101,3 +102,47 @@ async def test_worker_asks_again_where_a_partition_ended_until_it_is_told(monkey
     await log.wait_for_commits({0: 2})
     await worker.stop()
     assert seen == [True, False]
+
+
+async def test_worker_ends_when_a_handler_is_cancelled_by_nobody_and_commits_nothing() -> None:
+    async def cancelled(_record: LogRecord, _delivery: Delivery) -> None:
+        raise asyncio.CancelledError  # as a client's own task that was cancelled hands it on
+
+    log = InMemoryLogUnderTest()
+    await log.append(b"x")
+    worker = log.worker(ToldHandler(cancelled))
+    with pytest.raises(HandlerCancelledError):  # else its partition would stand still, and nobody would know
+        await asyncio.wait_for(worker.run(), 5.0)
+    assert await log.committed() == {}
+
+
+async def test_worker_commits_nothing_that_a_poll_brought_and_nobody_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(raw: ConsumerRecord) -> LogRecord:
+        if raw.value == b"unreadable":
+            raise ValueError("offset 0 begun after 7")  # as of a log that was cut short
+        return log_record_of(raw)
+
+    monkeypatch.setattr(worker_module, "log_record_of", read)
+    monkeypatch.setattr(worker_module, "LOOK_INTERVAL_S", 0)  # it always looks between the failure and the stop
+    log, handler = InMemoryLogUnderTest(), ToldHandler()
+    await log.append(b"done", partition=1)
+    worker = log.worker(handler)
+    running = asyncio.create_task(worker.run())
+    await log.wait_for_commits({1: 1})
+    await log.append(b"unreadable", partition=0)
+    await log.append(b"never begun", partition=1)  # behind it in the same poll
+    with pytest.raises(ValueError, match="begun after"):
+        await asyncio.wait_for(running, 5.0)
+    assert handler.values_begun() == [b"done"]
+    assert await log.committed() == {1: 1}
+
+
+async def test_worker_leaves_no_task_behind_when_it_stops_before_it_knows_where_a_partition_ends() -> None:
+    log = InMemoryLogUnderTest()
+    worker = log.worker(ToldHandler())
+    worker.member.end_failures = [
+        KafkaConnectionError()
+    ]  # asked as the group is joined; the next try is a second later
+    await worker.start()
+    await worker.stop()
+    assert [each.get_coro() for each in asyncio.all_tasks() - {asyncio.current_task()}] == []

@@ -116,6 +116,20 @@ async def test_nobody_waits_longer_than_the_limit_when_the_registry_says_nothing
     scene.may_answer.set()
 
 
+async def test_no_other_id_waits_too_when_one_had_its_whole_wait_and_the_registry_still_says_nothing() -> None:
+    scene = Scene(lambda _id: KNOWN)
+    scene.may_answer.clear()
+    first = scene.late.ask(7)
+    assert first is not None
+    scene.now_s += MAX_WAIT_S
+    assert scene.late.ask(8) is None, "its client's time-outs are longer than a wait: each id would cost one"
+    scene.may_answer.set()
+    async with asyncio.timeout(LIMIT_S):
+        while not await scene.ask(8):  # noqa: ASYNC110 -- as soon as the thread has ended; bounded by the time-out
+            await asyncio.sleep(0)
+    assert scene.known[8] == KNOWN
+
+
 async def test_registry_that_fails_is_asked_again_within_the_wait_and_then_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -17,6 +17,7 @@ from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerialize
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from schemas.decode_errors import DecodeError, SchemaAwaitedError
+from schemas.late_schemas import RegistrySilentError
 from schemas.messages import MessageCodec, SchemaIds
 from schemas.records.commands import PaymentRequested
 from schemas.schema_ids import newest_schemas, packaged_schemas
@@ -29,6 +30,7 @@ from schemas.schema_registry import (
     RegistryError,
     SchemaNotRegisteredError,
     connect,
+    fetch,
     look_up,
     register,
 )
@@ -284,6 +286,17 @@ def test_every_wrong_answer_is_one_error(
         look_up(client)
     with pytest.raises(RegistryError):
         register(client, packaged_schemas())
+
+
+@pytest.mark.parametrize(
+    "body", [b'"ok"', b"null", b"[]", b'{"schema": "{}", "references": ["x"]}', b'{"schema": "{}", "schemaType": []}']
+)
+def test_answer_about_one_id_counts_as_none_when_no_registry_gives_such_a_one(
+    server: ThreadingHTTPServer, body: bytes
+) -> None:
+    _Answer.status, _Answer.body = 200, body
+    with pytest.raises(RegistrySilentError):  # else who waits would ask again at once, and for ever
+        fetch(connect(f"http://127.0.0.1:{server.server_port}", timeout_s=5), 7)
 
 
 def test_registry_that_is_not_there_or_never_answers_is_one_error() -> None:

@@ -46,6 +46,25 @@ def test_load_names_every_fault_and_no_value_when_several_are_wrong(monkeypatch:
     assert "many-secret" not in told
 
 
+@pytest.mark.parametrize("variable", ["PAYMENT_ENGINE_HTTP_HOST", "PAYMENT_ENGINE_HEALTH_HOST"])
+def test_load_refuses_an_empty_address_when_it_would_listen_on_every_one(
+    monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "")
+    with pytest.raises(MisconfiguredError, match=variable):
+        load()
+
+
+@pytest.mark.parametrize("token", ["hunter2\n", "hunter2 ", "hunter\n2", "hunter2é", ""])
+def test_load_refuses_a_token_without_showing_it_when_no_header_can_carry_it(
+    monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_REGISTRY_TOKEN", token)
+    with pytest.raises(MisconfiguredError, match="PAYMENT_ENGINE_REGISTRY_TOKEN") as caught:
+        load()
+    assert "hunter" not in str(caught.value)
+
+
 def test_settings_show_no_secret_when_they_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_SASL_PASSWORD", "hunter2")
     assert "hunter2" not in repr(load())

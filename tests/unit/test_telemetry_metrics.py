@@ -173,12 +173,12 @@ def test_page_is_prometheus_text_with_what_this_process_counts() -> None:
     fired, timed = rise_of("timers_fired", kind="page_test"), rise_of("log_append_ms", topic="page_test")
     process_metrics.count("timers_fired", 2, kind="page_test")
     process_metrics.observe("log_append_ms", 7.0, topic="page_test")
-    process_metrics.level("policies_known", 3)
+    process_metrics.level("worker_partitions", 3, component="page_test")
     page, content_type = exporter.page()
-    assert (fired(), timed(), value_of("policies_known")) == (2, 1, 3)
+    assert (fired(), timed(), value_of("worker_partitions", component="page_test")) == (2, 1, 3)
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
     assert b"# TYPE payment_engine_timers_fired_total counter" in page
-    assert b"# HELP payment_engine_policies_known Origins with a policy of their own" in page
+    assert b"# HELP payment_engine_worker_partitions " in page
     buckets = samples_of(page.decode())["payment_engine_log_append_milliseconds_bucket"]
     ours = {had["le"]: value for had, value in buckets if had["topic"] == "page_test"}
     assert (ours["5.0"], ours["10.0"], ours["+Inf"]) == (0, 1, 1)

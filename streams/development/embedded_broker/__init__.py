@@ -3,7 +3,6 @@
 It keeps nothing and is not Kafka.
 """
 
-import streams.development.embedded_broker.quick_kio  # noqa: F401  before anything else that imports kio
 from streams.development.embedded_broker.apis import ApiKey
 from streams.development.embedded_broker.broker import EmbeddedBroker, NotLoopbackError
 from streams.development.embedded_broker.faults import ArmedFault, Effect, Fault

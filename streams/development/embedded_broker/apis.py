@@ -37,7 +37,6 @@ class ApiKey(IntEnum):
     DELETE_RECORDS = 21
     INIT_PRODUCER_ID = 22
     DESCRIBE_CONFIGS = 32
-    ALTER_CONFIGS = 33
     CREATE_PARTITIONS = 37
     DELETE_GROUPS = 42
     INCREMENTAL_ALTER_CONFIGS = 44
@@ -84,7 +83,6 @@ SERVED: Final = MappingProxyType(
         ApiKey.DELETE_RECORDS: _served(0, 2),
         ApiKey.INIT_PRODUCER_ID: _served(0, 4),
         ApiKey.DESCRIBE_CONFIGS: _served(1, 4),
-        ApiKey.ALTER_CONFIGS: _served(0, 2),
         ApiKey.CREATE_PARTITIONS: _served(0, 3),
         ApiKey.DELETE_GROUPS: _served(0, 2),
         ApiKey.INCREMENTAL_ALTER_CONFIGS: _served(0, 1),

@@ -1,4 +1,4 @@
-"""DescribeConfigs, AlterConfigs, IncrementalAlterConfigs: settings of topics, and a read-only few of the broker.
+"""DescribeConfigs, IncrementalAlterConfigs: settings of topics, and a read-only few of the broker.
 
 Called by `router`; which settings exist is in `topic_config`.
 """
@@ -8,8 +8,6 @@ from enum import IntEnum
 from functools import partial
 from typing import Final
 
-from kio.schema.alter_configs.v2.request import AlterConfigsRequest
-from kio.schema.alter_configs.v2.response import AlterConfigsResourceResponse, AlterConfigsResponse
 from kio.schema.describe_configs.v4.request import DescribeConfigsRequest, DescribeConfigsResource
 from kio.schema.describe_configs.v4.response import (
     DescribeConfigsResourceResult,
@@ -19,8 +17,10 @@ from kio.schema.describe_configs.v4.response import (
 )
 from kio.schema.errors import ErrorCode
 from kio.schema.incremental_alter_configs.v1 import request as incremental
-from kio.schema.incremental_alter_configs.v1.response import AlterConfigsResourceResponse as IncrementalResourceResponse
-from kio.schema.incremental_alter_configs.v1.response import IncrementalAlterConfigsResponse
+from kio.schema.incremental_alter_configs.v1.response import (
+    AlterConfigsResourceResponse,
+    IncrementalAlterConfigsResponse,
+)
 from kio.static.primitive import i8
 
 from streams.development.embedded_broker.limits import MAX_REQUEST_BYTES
@@ -30,6 +30,8 @@ from streams.development.embedded_broker.wire import NOT_THROTTLED
 
 _TOPIC: Final = 2
 _BROKER: Final = 4
+_SET: Final = 0  # AlterConfigOp.OpType
+_DELETE: Final = 1
 
 
 class _Source(IntEnum):
@@ -38,15 +40,6 @@ class _Source(IntEnum):
     TOPIC = 1
     STATIC_BROKER = 4
     DEFAULT = 5
-
-
-class _Operation(IntEnum):
-    """What IncrementalAlterConfigs does to a setting (AlterConfigOp.OpType)."""
-
-    SET = 0
-    DELETE = 1
-    APPEND = 2
-    SUBTRACT = 3
 
 
 async def describe_configs(node: Node, request: DescribeConfigsRequest, _caller: Caller) -> DescribeConfigsResponse:
@@ -123,34 +116,11 @@ def _broker_setting(name: str, value: str) -> DescribeConfigsResourceResult:
     )
 
 
-async def alter_configs(node: Node, request: AlterConfigsRequest, _caller: Caller) -> AlterConfigsResponse:
-    """Replaces all overrides of a topic (the old way: what is not named goes back to its default)."""
-    responses: list[AlterConfigsResourceResponse] = []
-    for resource in request.resources:
-        overrides = {entry.name: entry.value for entry in resource.configs if entry.value is not None}
-        code, message = _alter(
-            node,
-            resource.resource_type,
-            resource.resource_name,
-            partial(_replaced, overrides=overrides),
-            validate_only=request.validate_only,
-        )
-        responses.append(
-            AlterConfigsResourceResponse(
-                error_code=code,
-                error_message=message,
-                resource_type=resource.resource_type,
-                resource_name=resource.resource_name,
-            )
-        )
-    return AlterConfigsResponse(throttle_time=NOT_THROTTLED, responses=tuple(responses))
-
-
 async def incremental_alter_configs(
     node: Node, request: incremental.IncrementalAlterConfigsRequest, _caller: Caller
 ) -> IncrementalAlterConfigsResponse:
     """Changes single settings of a topic."""
-    responses: list[IncrementalResourceResponse] = []
+    responses: list[AlterConfigsResourceResponse] = []
     for resource in request.resources:
         code, message = _alter(
             node,
@@ -160,7 +130,7 @@ async def incremental_alter_configs(
             validate_only=request.validate_only,
         )
         responses.append(
-            IncrementalResourceResponse(
+            AlterConfigsResourceResponse(
                 error_code=code,
                 error_message=message,
                 resource_type=resource.resource_type,
@@ -188,31 +158,19 @@ def _alter(
     return ErrorCode.none, None
 
 
-def _replaced(_config: TopicConfig, overrides: Mapping[str, str]) -> TopicConfig:
-    return TopicConfig(overrides)
-
-
 def _with_changes(config: TopicConfig, changes: tuple[incremental.AlterableConfig, ...]) -> TopicConfig:
     for change in changes:
-        config = config.changed({change.name: _new_value(config, change)})
+        config = config.changed({change.name: _new_value(change)})
     return config
 
 
-def _new_value(config: TopicConfig, change: incremental.AlterableConfig) -> str | None:
-    try:
-        operation = _Operation(change.config_operation)
-    except ValueError as error:
-        raise InvalidConfigError(f"Unknown operation {change.config_operation}") from error
-    if operation is _Operation.DELETE:
+def _new_value(change: incremental.AlterableConfig) -> str | None:
+    if change.config_operation == _DELETE:
         return None
-    if operation is _Operation.SET:
-        if change.value is None:
-            raise InvalidConfigError(f"Null value not supported for: {change.name}")
-        return change.value
-    if change.name not in TOPIC_CONFIGS or TOPIC_CONFIGS[change.name][1] is not ConfigType.LIST:
-        raise InvalidConfigError(f"Config value append is not allowed for config key: {change.name}")
-    present = [part for part in config.value_of(change.name).split(",") if part]
-    given = (change.value or "").split(",")
-    if operation is _Operation.APPEND:
-        return ",".join([*present, *(part for part in given if part not in present)])
-    return ",".join(part for part in present if part not in given)
+    if change.config_operation != _SET:
+        raise InvalidConfigError(
+            f"the embedded broker sets and deletes, and knows no operation {change.config_operation}"
+        )
+    if change.value is None:
+        raise InvalidConfigError(f"Null value not supported for: {change.name}")
+    return change.value

@@ -10,6 +10,8 @@ import logging
 import struct
 from typing import Final, assert_never
 
+from kio.static.protocol import ResponsePayload
+
 from streams.development.embedded_broker.faults import ArmedFault, Effect, Faults
 from streams.development.embedded_broker.limits import (
     IDLE_TIMEOUT_S,
@@ -18,7 +20,7 @@ from streams.development.embedded_broker.limits import (
     WRITE_TIMEOUT_S,
 )
 from streams.development.embedded_broker.node import Node
-from streams.development.embedded_broker.refusals import Answer, refusal
+from streams.development.embedded_broker.refusals import refusal
 from streams.development.embedded_broker.router import answer
 from streams.development.embedded_broker.wire import Request, UnreadableRequestError, decode_request, encode_response
 
@@ -73,12 +75,12 @@ class Connection:
             reply = await self._answer_under(armed, request)
         if reply is None:
             return
-        self._writer.writelines(encode_response(request, reply))
+        self._writer.write(encode_response(request, reply))
         if self._writer.transport.get_write_buffer_size() > WRITE_BUFFER_BYTES:
             async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._writer.drain()
 
-    async def _answer_under(self, armed: ArmedFault, request: Request) -> Answer | None:
+    async def _answer_under(self, armed: ArmedFault, request: Request) -> ResponsePayload | None:
         """The answer, or none, as the fault has it."""
         fault = armed.fault
         await armed.announce()
@@ -89,7 +91,7 @@ class Connection:
         if fault.effect is Effect.DROP_BEFORE:
             return None
         if fault.error is not None:
-            reply: Answer | None = refusal(self._node, request, fault.error)
+            reply: ResponsePayload | None = refusal(self._node, request, fault.error)
         else:
             reply = await answer(self._node, request, self._client_host)
         if fault.answer_delay_s:

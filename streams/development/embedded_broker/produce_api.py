@@ -1,14 +1,16 @@
 """Produce: check the batches, make room, append, wake the readers.
 
-Called by `router` for every ProduceRequest; the answer is written by `hot_wire`.
+Called by `router` for every ProduceRequest.
 """
 
-from typing import Final
+from datetime import UTC, datetime
+from typing import Final, cast
 
 from kio.schema.errors import ErrorCode
 from kio.schema.produce.v8.request import ProduceRequest
+from kio.schema.produce.v8.response import PartitionProduceResponse, ProduceResponse, TopicProduceResponse
+from kio.static.primitive import TZAware, i32, i64
 
-from streams.development.embedded_broker.hot_wire import NO_APPEND_TIME, ProduceAnswer, Produced
 from streams.development.embedded_broker.node import Caller, Node
 from streams.development.embedded_broker.partition_log import NO_OFFSET, PartitionLog
 from streams.development.embedded_broker.producer_state import OutOfOrderSequenceError, StaleProducerEpochError
@@ -26,6 +28,8 @@ from streams.development.embedded_broker.topic_store import MemoryFullError, Top
 
 _VALID_ACKS: Final = (-1, 0, 1)
 _NO_ANSWER_WANTED: Final = 0
+_MS_PER_S: Final = 1000
+_US_PER_MS: Final = 1000
 
 
 class _RefusedError(Exception):
@@ -36,39 +40,46 @@ class _RefusedError(Exception):
         self.code = code
 
 
-async def produce(node: Node, request: ProduceRequest, _caller: Caller) -> ProduceAnswer | None:
+async def produce(node: Node, request: ProduceRequest, _caller: Caller) -> ProduceResponse | None:
     """Appends all batches; None when the producer wants no answer (acks=0)."""
     acks_are_valid = request.acks in _VALID_ACKS
-    topics = [
-        (
-            entry.name,
-            [
+    responses = tuple(
+        TopicProduceResponse(
+            name=entry.name,
+            partition_responses=tuple(
                 _append(node, entry.name, part.index, part.records or b"")
                 if acks_are_valid
                 else _refusal(part.index, ErrorCode.invalid_required_acks, "acks must be -1, 0 or 1")
                 for part in entry.partition_data
-            ],
+            ),
         )
         for entry in request.topic_data
-    ]
-    return None if request.acks == _NO_ANSWER_WANTED else ProduceAnswer(topics)
+    )
+    return None if request.acks == _NO_ANSWER_WANTED else ProduceResponse(responses=responses)
 
 
-def refused(request: ProduceRequest, code: ErrorCode) -> ProduceAnswer:
+def refused(request: ProduceRequest, code: ErrorCode) -> ProduceResponse:
     """The answer that refuses every partition, for the fault switches."""
-    return ProduceAnswer(
-        [
-            (entry.name, [_refusal(part.index, code, "a fault on request") for part in entry.partition_data])
+    return ProduceResponse(
+        responses=tuple(
+            TopicProduceResponse(
+                name=entry.name,
+                partition_responses=tuple(
+                    _refusal(part.index, code, "a fault on request") for part in entry.partition_data
+                ),
+            )
             for entry in request.topic_data
-        ]
+        )
     )
 
 
-def _refusal(partition: int, code: ErrorCode, message: str | None) -> Produced:
-    return Produced(partition, code, NO_OFFSET, NO_OFFSET, message)
+def _refusal(partition: int, code: ErrorCode, message: str | None) -> PartitionProduceResponse:
+    return PartitionProduceResponse(
+        index=i32(partition), error_code=code, base_offset=i64(NO_OFFSET), record_errors=(), error_message=message
+    )
 
 
-def _append(node: Node, name: str, partition: int, records: bytes) -> Produced:
+def _append(node: Node, name: str, partition: int, records: bytes) -> PartitionProduceResponse:
     topic, log = node.topics.find(name), node.topics.log(name, partition)
     if topic is None or log is None:
         return _refusal(partition, ErrorCode.unknown_topic_or_partition, None)
@@ -80,8 +91,20 @@ def _append(node: Node, name: str, partition: int, records: bytes) -> Produced:
     log.wake_waiters()
     if topic.config.compacts and is_dirty(topic, log):
         node.upkeep_is_due.set()
-    append_time_ms = now_ms if topic.config.stamps else NO_APPEND_TIME
-    return Produced(partition, ErrorCode.none, base_offset, log.start_offset, None, append_time_ms)
+    return PartitionProduceResponse(
+        index=i32(partition),
+        error_code=ErrorCode.none,
+        base_offset=i64(base_offset),
+        log_append_time=_moment(now_ms) if topic.config.stamps else None,  # None: the producer's own time was kept
+        log_start_offset=i64(log.start_offset),
+        record_errors=(),
+    )
+
+
+def _moment(time_ms: int) -> TZAware:
+    seconds, milliseconds = divmod(time_ms, _MS_PER_S)
+    moment = datetime.fromtimestamp(seconds, tz=UTC).replace(microsecond=milliseconds * _US_PER_MS)
+    return cast("TZAware", moment)  # kio's type refuses milliseconds, its writer keeps them
 
 
 def _append_batches(node: Node, topic: Topic, log: PartitionLog, records: bytes, now_ms: int) -> int:

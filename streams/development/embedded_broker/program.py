@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from schemas.misconfigured import MisconfiguredError
+from streams.addresses import MAX_PORT
 from streams.development.embedded_broker.broker import EmbeddedBroker, NotLoopbackError
 
 _NOTICE: Final = "embedded broker: development only, keeps nothing, is not Kafka"
@@ -22,7 +23,10 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0, the default, takes any free port")
     parser.add_argument("--partitions", type=int, default=8, help="of a topic created without a count (default 8)")
     parser.add_argument("--auto-create-topics", action="store_true", help="create topics when they are first asked for")
-    return parser.parse_args(arguments)
+    chosen = parser.parse_args(arguments)
+    if not 0 <= chosen.port <= MAX_PORT:
+        parser.error(f"argument --port: must be 0 to {MAX_PORT}")  # uvloop would listen on what is left of it
+    return chosen
 
 
 async def serve(options: argparse.Namespace, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:

@@ -38,12 +38,10 @@ from streams.development.embedded_broker.apis import ApiKey
 from streams.development.embedded_broker.group_member import JoinOutcome, SyncOutcome
 from streams.development.embedded_broker.node import NODE_ID, Node
 from streams.development.embedded_broker.offset_apis import NOTHING_COMMITTED, committed_partition
-from streams.development.embedded_broker.wire import NOT_THROTTLED, HotAnswer, Request
-
-Answer = ResponsePayload | HotAnswer
+from streams.development.embedded_broker.wire import NOT_THROTTLED, Request
 
 
-def refusal(node: Node, request: Request, code: ErrorCode) -> Answer:
+def refusal(node: Node, request: Request, code: ErrorCode) -> ResponsePayload:
     """The answer to `request` that says `code` wherever the answer has room for it.
 
     Raises:
@@ -52,7 +50,7 @@ def refusal(node: Node, request: Request, code: ErrorCode) -> Answer:
     return _REFUSALS[request.api](node, request.payload, code)
 
 
-def _list_offsets(_node: Node, request: ListOffsetsRequest, code: ErrorCode) -> Answer:
+def _list_offsets(_node: Node, request: ListOffsetsRequest, code: ErrorCode) -> ResponsePayload:
     return ListOffsetsResponse(
         throttle_time=NOT_THROTTLED,
         topics=tuple(
@@ -68,7 +66,7 @@ def _list_offsets(_node: Node, request: ListOffsetsRequest, code: ErrorCode) -> 
     )
 
 
-def _metadata(node: Node, request: MetadataRequest, code: ErrorCode) -> Answer:
+def _metadata(node: Node, request: MetadataRequest, code: ErrorCode) -> ResponsePayload:
     return MetadataResponse(
         throttle_time=NOT_THROTTLED,
         brokers=(MetadataResponseBroker(node_id=BrokerId(NODE_ID), host=node.host, port=i32(node.port)),),
@@ -78,7 +76,7 @@ def _metadata(node: Node, request: MetadataRequest, code: ErrorCode) -> Answer:
     )
 
 
-def _offset_commit(_node: Node, request: OffsetCommitRequest, code: ErrorCode) -> Answer:
+def _offset_commit(_node: Node, request: OffsetCommitRequest, code: ErrorCode) -> ResponsePayload:
     return OffsetCommitResponse(
         throttle_time=NOT_THROTTLED,
         topics=tuple(
@@ -94,7 +92,7 @@ def _offset_commit(_node: Node, request: OffsetCommitRequest, code: ErrorCode) -
     )
 
 
-def _offset_fetch(_node: Node, request: OffsetFetchRequest, code: ErrorCode) -> Answer:
+def _offset_fetch(_node: Node, request: OffsetFetchRequest, code: ErrorCode) -> ResponsePayload:
     return OffsetFetchResponse(
         throttle_time=NOT_THROTTLED,
         topics=tuple(
@@ -110,7 +108,7 @@ def _offset_fetch(_node: Node, request: OffsetFetchRequest, code: ErrorCode) -> 
     )
 
 
-def _create_topics(_node: Node, request: CreateTopicsRequest, code: ErrorCode) -> Answer:
+def _create_topics(_node: Node, request: CreateTopicsRequest, code: ErrorCode) -> ResponsePayload:
     return CreateTopicsResponse(
         throttle_time=NOT_THROTTLED,
         topics=tuple(
@@ -121,7 +119,7 @@ def _create_topics(_node: Node, request: CreateTopicsRequest, code: ErrorCode) -
 
 
 # The payload's type follows from the API; each function names the one it takes.
-_REFUSALS: Final[Mapping[ApiKey, Callable[[Node, Any, ErrorCode], Answer]]] = MappingProxyType(
+_REFUSALS: Final[Mapping[ApiKey, Callable[[Node, Any, ErrorCode], ResponsePayload]]] = MappingProxyType(
     {
         ApiKey.PRODUCE: lambda _node, request, code: produce_api.refused(request, code),
         ApiKey.FETCH: lambda _node, request, code: fetch_api.refused(request, code),

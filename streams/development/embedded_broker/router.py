@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from kio.schema.errors import ErrorCode
+from kio.static.protocol import ResponsePayload
 
 from streams.development.embedded_broker import (
     cluster_apis,
@@ -22,11 +23,10 @@ from streams.development.embedded_broker import (
 )
 from streams.development.embedded_broker.apis import SERVED, ApiKey
 from streams.development.embedded_broker.node import Caller, Node
-from streams.development.embedded_broker.refusals import Answer
 from streams.development.embedded_broker.wire import Request
 
 # Each handler names the one payload type it takes; `wire` guarantees that it gets it, since both follow from the API.
-_Handler = Callable[[Node, Any, Caller], Awaitable[Answer | None]]
+_Handler = Callable[[Node, Any, Caller], Awaitable[ResponsePayload | None]]
 
 _HANDLERS: Final[Mapping[ApiKey, _Handler]] = MappingProxyType(
     {
@@ -49,7 +49,6 @@ _HANDLERS: Final[Mapping[ApiKey, _Handler]] = MappingProxyType(
         ApiKey.DELETE_RECORDS: log_apis.delete_records,
         ApiKey.INIT_PRODUCER_ID: log_apis.init_producer_id,
         ApiKey.DESCRIBE_CONFIGS: config_apis.describe_configs,
-        ApiKey.ALTER_CONFIGS: config_apis.alter_configs,
         ApiKey.CREATE_PARTITIONS: topic_apis.create_partitions,
         ApiKey.DELETE_GROUPS: group_admin_apis.delete_groups,
         ApiKey.INCREMENTAL_ALTER_CONFIGS: config_apis.incremental_alter_configs,
@@ -58,7 +57,7 @@ _HANDLERS: Final[Mapping[ApiKey, _Handler]] = MappingProxyType(
 )
 
 
-async def answer(node: Node, request: Request, client_host: str) -> Answer | None:
+async def answer(node: Node, request: Request, client_host: str) -> ResponsePayload | None:
     """Applies a request; None when its sender wants no answer."""
     if request.version not in SERVED[request.api]:
         return cluster_apis.served(ErrorCode.unsupported_version)  # only ApiVersions gets here, see `wire`

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import structlog
+from aiokafka.errors import IllegalStateError
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.types import TP, AppT
@@ -255,7 +256,10 @@ class OrderedRecovery(Recovery):
         consumer = self.app.consumer
         if tp not in consumer.assignment() or self.signal_recovery_start.is_set():
             return None
-        return await asyncio.wait_for(consumer.position(tp), self.app.conf.broker_request_timeout)
+        try:
+            return await asyncio.wait_for(consumer.position(tp), self.app.conf.broker_request_timeout)
+        except IllegalStateError:  # the consumer's thread has let go of it, and this loop is told in a moment
+            return None
 
 
 class OrderedTableManager(TableManager):

@@ -1,7 +1,7 @@
 """Faust's idea of a table on top of our own rows: recovery, standby replicas and assignment are Faust's.
 
 Called by Faust's table manager and recovery. Calls `row_tables`. The rows are never read or written through Faust: its
-`Table` writes to the local store before the changelog record is acknowledged (FAUST.md 2, 8).
+`Table` writes to the local store before the changelog record is acknowledged (FAUST.md, "Loses or repeats work").
 """
 
 from collections.abc import Iterable

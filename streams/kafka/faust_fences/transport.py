@@ -17,6 +17,7 @@ from faust.types import TP
 from streams.kafka.faust_fences.engine_app import EngineApp
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka_clients.aiokafka_fences.fenced_consumer import (
+    ReadingEndedError,
     ReadPlace,
     check_membership,
     check_reading,
@@ -84,7 +85,7 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
         """Fetch for the assignment of this moment: nothing when it is over before the fetch is.
 
         Raises:
-            ReadingEndedError: the consumer fetches no more.
+            ReadingEndedError: the consumer fetches no more, or what it reads was made anew.
             RecordsLostError: input was deleted before it was read.
         """
         app: Any = self.app
@@ -106,7 +107,9 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
             )
         except (NoOffsetForPartitionError, OffsetOutOfRangeError) as nowhere:
             # Where a changelog begins is its recovery's to ask; it commits none, and what it lacks was compacted away.
-            await settle_position(consumer, nowhere, inputs=app.source_topics)
+            if app.revocations == revocations:  # else the next assignment's own seeks say where, and may have done so
+                await settle_position(consumer, nowhere, inputs=app.source_topics)
+                await self._refuse_log_made_anew(nowhere)
             return {}
         if app.revocations == revocations:
             if time.monotonic() - self._looked_at_s >= LOOK_INTERVAL_S:
@@ -117,6 +120,20 @@ class PromptConsumerThread(AIOKafkaConsumerThread):
             with contextlib.suppress(IllegalStateError):  # not ours any more
                 consumer.seek(tp, batch[0].offset)
         return {}
+
+    async def _refuse_log_made_anew(self, nowhere: NoOffsetForPartitionError | OffsetOutOfRangeError) -> None:
+        """Return if all that a partition without a place goes on from is new: what the ledger knows, it passes over.
+
+        Raises: ReadingEndedError: it was made anew while it was read; a worker that starts reads all of it.
+        """
+        app: Any = self.app
+        places = nowhere.args[0] if isinstance(nowhere, OffsetOutOfRangeError) else ()
+        known = {tp: app.ledger.last_fetched((tp.topic, tp.partition)) for tp in places}
+        read = {tp: last for tp, last in known.items() if last >= 0}
+        begins = await self._ensure_consumer().beginning_offsets(list(read)) if read else {}
+        for tp, begin in begins.items():
+            if begin <= read[tp]:
+                raise ReadingEndedError(f"{tp.topic} {tp.partition} was made anew while it was read")
 
 
 class LedgerConsumer(Consumer):
