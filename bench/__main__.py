@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import platform
+import sysconfig
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,13 +41,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each phase (default: %(default)s)")
     parser.add_argument("--only", choices=["fast", "slow"], default=None, help="only one gateway latency")
     chosen = parser.parse_args()
-    python = platform.python_version()
-    print(f"machine: {os.cpu_count()} cores, {platform.machine()}, Python {python}; {PARTITIONS} partitions")
+    python = f"Python {platform.python_version()} {build_of_python()}"
+    print(f"machine: {os.cpu_count()} cores, {platform.machine()}, {python}; {PARTITIONS} partitions")
     with KafkaCluster(brokers=1) as kafka:
         if chosen.only != "slow":
             asyncio.run(fast_gateway(kafka, seconds=chosen.seconds))
         if chosen.only != "fast":
             asyncio.run(slow_gateway(kafka, seconds=chosen.seconds))
+
+
+def build_of_python() -> str:
+    """Return how this Python was compiled, for a person: with profile-guided optimisation it is a quarter faster."""
+    if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or ""):
+        return "built with optimisation"
+    return "built WITHOUT optimisation (--enable-optimizations gives 23 to 43 % more payments)"
 
 
 async def fast_gateway(kafka: KafkaCluster, *, seconds: float) -> None:
