@@ -12,9 +12,7 @@ from typing import Any, Final
 
 import structlog
 from aiohttp import HttpVersion11, web
-from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
-from yarl import URL
 
 from http_ingress.app import SAFE_HEADERS, build_app
 from http_ingress.ingress import Ingress
@@ -33,13 +31,12 @@ from http_ingress.limits import (
 from http_ingress.representation.answers import of_error
 from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas.misconfigured import MisconfiguredError
+from streams.telemetry.health import AnyHostRunner
 
 _log = structlog.get_logger(__name__)
 _BAD_REQUEST: Final = 400
 _CONTINUE: Final = "100-continue"
-_NOWHERE: Final = URL("/")  # where none of our routes is
 _Handle = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-_Make = Callable[..., web.BaseRequest]
 
 
 class _Connection(RequestHandler):
@@ -112,27 +109,12 @@ def _refusing_expectations(handle: _Handle) -> _Handle:
     return handled
 
 
-def _reading_any_host(make: _Make) -> _Make:
-    """Return what makes a request, so that a target whose host nobody can read (bad IDNA) is nothing on this server.
-
-    aiohttp lets the error end its task without an answer, and the connection then stays open for ever.
-    """
-
-    def made(message: RawRequestMessage, *positional: Any) -> web.BaseRequest:
-        try:
-            return make(message, *positional)
-        except ValueError:
-            return make(message._replace(url=_NOWHERE, should_close=True), *positional)
-
-    return made
-
-
 class _Connections(web.Server):
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
-class _Runner(web.AppRunner):
+class _Runner(AnyHostRunner):
     """aiohttp's runner, making our connections; `test_http_protocol.py` fails when aiohttp changes here."""
 
     __slots__ = ()
@@ -141,7 +123,6 @@ class _Runner(web.AppRunner):
         made = await super()._make_server()
         made.__class__ = _Connections
         made.request_handler = _refusing_expectations(made.request_handler)
-        made.request_factory = _reading_any_host(made.request_factory)
         return made
 
 

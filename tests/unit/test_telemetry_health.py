@@ -170,3 +170,14 @@ def test_readiness_is_what_was_said_last() -> None:
     assert (readiness.faults(), readiness.notes()) == ((), ("line 3",))
     readiness.wait_for("stopping")
     assert (readiness.faults(), readiness.notes()) == (("stopping",), ())
+
+
+async def test_target_with_a_host_that_nobody_can_read_is_answered_and_its_connection_closed() -> None:
+    async with served() as http:
+        assert http._base_url is not None
+        reader, writer = await asyncio.open_connection(HOST, http._base_url.port)
+        writer.write(b"GET http://xn--a/healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), TIMEOUT_S)  # to the end: the server closes
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 404 ")
