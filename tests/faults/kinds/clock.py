@@ -1,12 +1,16 @@
 """A process whose clock is wrong: hours ahead, or behind, or beyond the life of any claim and order.
 
-By libfaketime (Debian: `apt install faketime`). Such a process sweeps for what has expired by the second, so that its
-wrong clock has the time to do harm.
+By libfaketime (Debian: `apt install faketime`), and `c11_waits.c` for the waits that it does not know, which any C compiler
+makes a library of. Such a process sweeps for what has expired by the second, so that its wrong clock has the time to do
+harm.
 """
 
 import asyncio
 import functools
 import random
+import shutil
+import subprocess
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +22,8 @@ OFFSETS = ("+2h", "+200d", "-2h")
 WRONG_FOR_S = (3.0, 6.0)
 LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")
 LIBRARY = "libfaketime.so.1"
+COMPILER = "cc"
+COMPILE_LIMIT_S = 60.0
 
 
 @functools.cache
@@ -30,7 +36,19 @@ def library() -> Path | None:
 
 def no_library() -> str | None:
     """Return what is missing, or None."""
+    if shutil.which(COMPILER) is None:
+        return "there is no C compiler (Debian: gcc, libc6-dev)"
     return None if library() is not None else f"{LIBRARY} is not installed (Debian: faketime)"
+
+
+@functools.cache
+def waits() -> Path:
+    """Return the library of `c11_waits.c`, made when first asked for. Raises: CalledProcessError."""
+    made = Path(tempfile.mkdtemp(prefix="c11-waits-")) / "libc11waits.so"
+    source = Path(__file__).with_name("c11_waits.c")
+    command = [COMPILER, "-shared", "-fPIC", "-O1", "-o", str(made), str(source)]
+    subprocess.run(command, check=True, capture_output=True, timeout=COMPILE_LIMIT_S)
+    return made
 
 
 def _is_loaded(pid: int) -> bool:
@@ -44,7 +62,7 @@ async def set_wrong(world: World, chance: random.Random, *, kind: str) -> str:
     right, offset = component.environment, chance.choice(OFFSETS)
     wrong = {
         **right,
-        "LD_PRELOAD": str(library()),
+        "LD_PRELOAD": f"{library()}:{waits()}",
         "FAKETIME": offset,
         # Time-outs and back-offs go by the monotonic clock, which no clock setting moves.
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
