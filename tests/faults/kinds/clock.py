@@ -1,8 +1,7 @@
 """A process whose clock is wrong: hours ahead, or behind, or beyond the life of any claim and order.
 
-By libfaketime (Debian: `apt install faketime`), and `c11_waits.c` for the waits that it does not know, which any C compiler
-makes a library of. Such a process sweeps for what has expired by the second, so that its wrong clock has the time to do
-harm.
+By libfaketime (Debian: `apt install faketime`), and by `c11_waits.c` for the waits that it does not know.
+Such a process sweeps for what has expired by the second, so that its wrong clock has the time to do harm.
 """
 
 import asyncio
