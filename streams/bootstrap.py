@@ -89,7 +89,7 @@ def _require_usable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
-            pass
+            pass  # that one can be made is all there is to know
     except OSError as error:
         raise MisconfiguredError(
             f"PAYMENT_ENGINE_STREAM_STATE_DIR: tables cannot be kept in {folder} ({error.strerror})"

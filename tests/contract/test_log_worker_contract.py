@@ -96,7 +96,7 @@ async def test_crash_repeats_nothing_that_was_committed_and_loses_nothing(log: L
 
 async def test_revoke_drains_commits_and_lets_go(log: LogUnderTest) -> None:
     async def takes_a_moment(_record: LogRecord, _delivery: Delivery) -> None:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # how long a record takes, no condition: some are under way at the revoke
 
     first, second = ToldHandler(takes_a_moment), ToldHandler(takes_a_moment)
     values, enough = list[bytes](), asyncio.Event()
@@ -105,7 +105,7 @@ async def test_revoke_drains_commits_and_lets_go(log: LogUnderTest) -> None:
         while not enough.is_set():
             await log.append(value(len(values)), partition=len(values) % PARTITIONS)
             values.append(value(len(values)))
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # the pace of the load, no condition
 
     async with log.running(first, max_records=8):
         appending = asyncio.create_task(go_on_appending())
@@ -164,7 +164,7 @@ async def test_worker_takes_no_more_than_its_bounds_in_records_and_bytes(log: Lo
         async def watch(_record: LogRecord, _delivery: Delivery) -> None:
             nonlocal most_bytes, most_records
             most_bytes, most_records = max(most_bytes, worker.bytes_in_flight), max(most_records, worker.in_flight)
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # one turn of the loop: others are under way meanwhile
 
         assert worker.bytes_in_flight <= 100_000
         handler.behave = watch
