@@ -69,6 +69,7 @@ class GatewayCallCompleted:
     raw: str | None  # the gateway's answer, redacted and cut to a limit
     completed_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
+    occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
 
 
 @quick_init
