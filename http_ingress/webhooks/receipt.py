@@ -25,7 +25,7 @@ from http_ingress.representation.payloads import Health
 from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas.card_disguises import hides_card_number
 from schemas.card_masks import mask_card_data
-from schemas.identifiers import GatewayName, OrderId, OriginId
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName, OrderId, OriginId, gateway_route
 from schemas.records.gateway import WebhookHeader, WebhookReceived
 
 Address = tuple[OriginId | None, OrderId | None, str | None]
@@ -36,10 +36,10 @@ _log = structlog.get_logger(__name__)
 
 async def receive_webhook(call: Call) -> Answer:
     """Take a gateway's notice: 200 once it is on the log, 401 when it is not the gateway's."""
-    name = GatewayName(call.request.match_info["gateway"])
-    gateway = call.ingress.webhooks.get(name)
+    name, account = _named(call)
+    gateway = call.ingress.webhooks.get(gateway_route(name, account))
     if gateway is None:
-        raise ProblemError(ProblemCode.NOT_FOUND, "no such gateway")
+        raise ProblemError(ProblemCode.NOT_FOUND, "no such gateway, or no such account at it")
     body = await read_raw(call.request, max_bytes=MAX_WEBHOOK_BYTES)
     headers = request_headers.named(call.request.headers, gateway.webhook_headers)
     now_ms = call.ingress.now_ms()
@@ -60,6 +60,7 @@ async def receive_webhook(call: Call) -> Answer:
             headers=_kept(headers),
             body=kept_body,
             received_at_ms=now_ms,
+            account=account,
         )
         envelope = webhook_envelope(
             record,
@@ -69,6 +70,11 @@ async def receive_webhook(call: Call) -> Answer:
         )
         await call.ingress.log.append(record, envelope)  # a failure is a 503: the gateway sends it again
     return Answer(status=200, body=Health(status="ok"))
+
+
+def _named(call: Call) -> tuple[GatewayName, AccountName]:
+    named = call.request.match_info
+    return GatewayName(named["gateway"]), AccountName(named.get("account", DEFAULT_ACCOUNT))
 
 
 def _said(gateway: WebhookGateway, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
