@@ -10,7 +10,6 @@ and the engine knows the operation if it was written after all.
 import math
 from typing import Final, Protocol, assert_never
 
-from gateway_adapters.spec import DEFAULT_ACCOUNT
 from http_ingress.limits import APPEND_TIMEOUT_S, RETRY_AFTER_LOG_S
 from schemas import identifiers, topics
 from schemas.event_types import TYPES
@@ -107,7 +106,7 @@ def _webhook_key(webhook: WebhookReceived) -> bytes:
     if webhook.order_id is not None:
         return webhook.order_id.encode()
     what = webhook.gateway_reference or identifiers.short_hash(webhook.body.hex())
-    return identifiers.reference_key(webhook.gateway, DEFAULT_ACCOUNT, what)
+    return identifiers.reference_key(webhook.gateway, webhook.account, what)
 
 
 def command_envelope(

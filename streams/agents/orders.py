@@ -13,7 +13,7 @@ from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers
 from schemas.card_disguises import hides_card_number, without_card_number
 from schemas.commands_validation import CardDataError, InvalidCommandError, validate
-from schemas.identifiers import GatewayName, InvalidIdentifierError, OrderId, OriginId
+from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
@@ -75,6 +75,7 @@ class OrdersAgent:
         self._webhooks = Webhooks(codec, self._intake, gateways)
         self._policies = policies
         self._gateways = gateways
+        self._routes = {identifiers.gateway_route(name, DEFAULT_ACCOUNT): spec for name, spec in gateways.items()}
         self._timers = timers
         self._timer_changes: list[Callable[[], None]] = []
         self._rules = rules
@@ -105,7 +106,10 @@ class OrdersAgent:
             metrics.count("webhooks_ignored", len(came.notices), gateway=webhook.gateway, reason="order_unknown")
             return Step(rows=(), speak=())
         now_ms, replay = event.timestamp_ms, event.possible_replay
-        inputs = [NoticeReceived(notice=each, now_ms=now_ms, possible_replay=replay) for each in came.notices]
+        inputs = [
+            NoticeReceived(notice=each, now_ms=now_ms, possible_replay=replay, account=webhook.account)
+            for each in came.notices
+        ]
         return self._decided(event, identifiers.row_key(came.origin_id, came.order_id), stored, inputs)
 
     def _decided(self, event: InputEvent, key: bytes, stored: bytes | None, inputs: Iterable[OrderInput]) -> Step:
@@ -170,7 +174,7 @@ class OrdersAgent:
         )
 
     def _plan(self, command: Command) -> RoutePlan:
-        return plan_for(self._policies(), command, self._gateways)
+        return plan_for(self._policies(), command, self._routes)
 
     def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())

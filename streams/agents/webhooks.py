@@ -12,7 +12,7 @@ from gateway_adapters import notices
 from gateway_adapters.contract import GatewayNotice
 from gateway_adapters.errors import UntranslatableError
 from gateway_adapters.notices import Address, TooManyNoticesError
-from gateway_adapters.spec import DEFAULT_ACCOUNT, GatewaySpec
+from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers, topics
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, OrderId, OriginId
@@ -81,7 +81,7 @@ class Webhooks:
 
     def _appended(self, envelope: Envelope, webhook: WebhookReceived, address: Address) -> Outgoing:
         """Return the webhook as a record for this address; said again, it has the same id."""
-        key, name = _key_of(webhook.gateway, address)
+        key, name = _key_of(webhook, address)
         record = replace(
             webhook,
             origin_id=address.origin_id,
@@ -118,9 +118,9 @@ def _said(gateway: GatewaySpec, webhook: WebhookReceived) -> tuple[GatewayNotice
         raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, str(error)) from error
 
 
-def _key_of(gateway: GatewayName, address: Address) -> tuple[bytes, str]:
+def _key_of(webhook: WebhookReceived, address: Address) -> tuple[bytes, str]:
     if address.origin_id is not None and address.order_id is not None:
         return address.order_id.encode(), identifiers.row_key(address.origin_id, address.order_id).decode()
     assert address.reference is not None
-    key = identifiers.reference_key(gateway, DEFAULT_ACCOUNT, address.reference)
+    key = identifiers.reference_key(webhook.gateway, webhook.account, address.reference)
     return key, key.decode()
