@@ -46,11 +46,18 @@ class CallResult:
     error: OperationError | None = None
     raw: str | None = None  # the answer, redacted, at most MAX_RAW_CHARS
     replayed: bool = False  # the gateway gave the stored answer of an earlier call with the same key
+    occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayNotice:
-    """One thing a webhook says, in the engine's words. The same notice delivered twice has the same `notice_id`."""
+    """One thing a webhook says, in the engine's words. The same notice delivered twice has the same `notice_id`.
+
+    SUCCEEDED is absolute: from then on the operation counts for the confirmed amount, also after a reversal. REVERSED
+    and DISPUTE_* confirm how much is taken back or disputed, under their case (None: all that it counts for). A refund
+    made at the gateway's own desk is a SUCCEEDED of kind REFUND without `op_id`, with its own reference and the
+    payment's.
+    """
 
     gateway: GatewayName
     notice_id: str
@@ -65,6 +72,7 @@ class GatewayNotice:
     confirmed_currency: str | None
     error: OperationError | None
     occurred_at_ms: int  # by the gateway's clock
+    case_reference: str | None = None  # the gateway's id of the reversal or dispute, the same in every word about it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +90,12 @@ class Capabilities:
     not_found_is_proof: bool  # whether 'not found' can be positive evidence at all
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
+    references_indexed: frozenset[CallKind] = frozenset()
+    """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
+    gives nothing of ours back."""
+    own_references_indexed: frozenset[CallKind] = frozenset()
+    """Kinds whose operation id, which is our reference at the gateway, is kept there with the intent already: where a
+    notice gives that back and nothing else of ours, and may come before the answer."""
 
     def supports(self, kind: CallKind, currency: str | None) -> bool:
         """Return whether this operation, in this currency if one is given, can be asked of the gateway."""
@@ -229,6 +243,7 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         attempt=request.attempt,
         call_number=request.call_number,
         gateway=request.gateway,
+        account=request.account,
         outcome=result.outcome,
         gateway_reference=result.gateway_reference,
         confirmed_amount_minor=result.confirmed_amount_minor,
@@ -237,6 +252,7 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         error=result.error,
         raw=result.raw,
         completed_at_ms=completed_at_ms,
+        occurred_at_ms=result.occurred_at_ms,
     )
 
 

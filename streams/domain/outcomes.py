@@ -33,11 +33,14 @@ _REFUSED: Final = frozenset(
 )
 _SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
 _LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.REVERSED})
+_NOT_READ_YET: Final = (Outcome.EXPIRED, Outcome.DISPUTE_OPENED, Outcome.DISPUTE_WON, Outcome.DISPUTE_LOST)
+"""What gateways may say and this version does not weigh yet: it settles nothing."""
+
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
     Outcome.REQUIRES_ACTION: (OperationState.REQUIRES_ACTION, Transition.ACTION_REQUIRED),
     Outcome.UNKNOWN: (OperationState.UNKNOWN, Transition.DOUBTED),
-}
+} | dict.fromkeys(_NOT_READ_YET, (OperationState.UNKNOWN, Transition.DOUBTED))
 
 
 def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
@@ -69,6 +72,7 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         timers.let_go(turn, operation),
         attempt=evidence.attempt,
         gateway=evidence.gateway,
+        account=evidence.account,
         gateway_reference=None,
         call_number=evidence.call_number,
         call_kind=CallKind.INQUIRE if evidence.inquiry else CallKind(operation.kind.value),
@@ -78,7 +82,8 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         sent_until_ms=turn.now_ms,
     )
     if operation.kind in OPENING:
-        turn.put_payment(replace(turn.payment_of(operation), gateway=evidence.gateway))
+        here = replace(turn.payment_of(operation), gateway=evidence.gateway, account=evidence.account)
+        turn.put_payment(here)
     turn.put(operation)
     if evidence.inquiry:
         return settlement.moved(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)
@@ -100,7 +105,15 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
             _taken_back(turn, turn.operations[operation.op_id], evidence)
         case Outcome.NOT_EXECUTED:
             _not_executed(turn, operation, evidence, answered=answered)
-        case Outcome.PENDING | Outcome.REQUIRES_ACTION | Outcome.UNKNOWN:
+        case (
+            Outcome.PENDING
+            | Outcome.REQUIRES_ACTION
+            | Outcome.UNKNOWN
+            | Outcome.EXPIRED
+            | Outcome.DISPUTE_OPENED
+            | Outcome.DISPUTE_WON
+            | Outcome.DISPUTE_LOST
+        ):
             _unsettled(turn, operation, evidence, answered=answered)
         case _:
             assert_never(evidence.outcome)
