@@ -19,6 +19,8 @@ RefundId = NewType("RefundId", str)
 CommandId = NewType("CommandId", str)
 EventId = NewType("EventId", str)
 GatewayName = NewType("GatewayName", str)
+OperatorName = NewType("OperatorName", str)
+DecisionId = NewType("DecisionId", str)
 Fingerprint = NewType("Fingerprint", str)
 
 MAX_ORIGIN_ID_CHARS = 64
@@ -26,6 +28,7 @@ MAX_ORDER_ID_CHARS = 128
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_TOKEN_CHARS = 255
 MAX_COMMAND_ID_CHARS = 128
+MAX_OPERATOR_NAME_CHARS = 64
 SHORT_HASH_CHARS = 16
 
 # Visible ASCII without the separator of row keys and claim keys; no space, so that a log line stays one field.
@@ -64,6 +67,11 @@ def order_id(value: str) -> OrderId:
 def idempotency_key(value: str) -> IdempotencyKey:
     """Return the idempotency key, as its HTTP header or record has it. Raises: InvalidIdentifierError."""
     return IdempotencyKey(_checked(value, what="Idempotency-Key", max_chars=MAX_IDEMPOTENCY_KEY_CHARS))
+
+
+def operator_name(value: str) -> OperatorName:
+    """Return the name of an operator, the owner of a key of that kind. Raises: InvalidIdentifierError."""
+    return OperatorName(_checked(value, what="the operator's name", max_chars=MAX_OPERATOR_NAME_CHARS))
 
 
 def gateway_token(value: str) -> str:

@@ -28,7 +28,7 @@ from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts, Accoun
 from schemas.identifiers import GatewayName
 from schemas.misconfigured import MisconfiguredError
 from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
-from streams.topology import MERCHANTS_PORT
+from streams.topology import MERCHANTS_PORT, OPERATORS_PORT
 
 PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = 30
@@ -37,6 +37,9 @@ any more would be carried out again."""
 
 MAX_SESSION_S = 80.0
 """Faust waits 90 s for one answer (`streams.kafka`), and refuses a session that is longer."""
+
+MIN_PEPPER_CHARS = 16
+"""Of the secret that keys are hashed with (`http_ingress.access.api_keys`): fewer could be guessed from a key file."""
 
 MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
@@ -295,6 +298,61 @@ class HttpSettings(_Group):
         return None
 
 
+class OperatorsSettings(_Group):
+    """The desk: the listener where operators decide, and how the command line reaches it."""
+
+    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}OPERATORS_")
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address that the desk listens on.")
+    port: Port = Field(default=OPERATORS_PORT, description="Port that the desk listens on; 0 takes a free one.")
+    dev: bool = Field(
+        default=False,
+        description="Serve the desk without keys: who decides is what `X-Operator` says. For development only: it is "
+        "refused on an address that is not loopback, and beside KEYS_FILE.",
+    )
+    dev_off_loopback: bool = Field(
+        default=False,
+        description="Allow DEV of the desk on any address: whoever reaches the port decides about every payment.",
+    )
+    keys_file: FilePath | None = Field(
+        default=None, description="Operators' keys as keyed hashes, as `payment-engine keys create --operator` writes."
+    )
+    keys_pepper: Annotated[SecretStr, Field(min_length=MIN_PEPPER_CHARS)] | None = Field(
+        default=None, description="Secret that operators' keys are hashed with, of 16 characters or more."
+    )
+    four_eyes: bool = Field(
+        default=False,
+        description="Whether what an operator decides holds only once another operator has approved it. Notes need "
+        "no second person.",
+    )
+    proposal_life_h: int = Field(
+        default=24, ge=1, le=168, description="Hours that a decision waits for another operator; then it is void."
+    )
+    instance: int = Field(
+        default=0, ge=0, le=999, description="Number of this instance: it waits on this partition of replies."
+    )
+    url: WebAddress = Field(
+        default=f"http://127.0.0.1:{OPERATORS_PORT}", description="Where the command line finds the desk."
+    )
+    key: SecretStr | None = Field(default=None, description="An operator's key, for the command line.")
+
+    def why_dev_is_refused(self) -> str | None:
+        """Return what makes development mode dangerous here, naming the variables; None: nothing, or it is off."""
+        if not self.dev:
+            return None
+        if self.keys_file is not None:
+            return (
+                f"{PREFIX}OPERATORS_DEV: is on beside {PREFIX}OPERATORS_KEYS_FILE, and would ask nobody for a key of "
+                "that file; take one of them away"
+            )
+        if not (is_loopback(self.host) or self.dev_off_loopback):
+            return (
+                f"{PREFIX}OPERATORS_DEV: is on, and {PREFIX}OPERATORS_HOST ({self.host}) is not loopback: whoever "
+                "reaches it could decide about any payment; give a key file, or listen on 127.0.0.1"
+            )
+        return None
+
+
 class HealthSettings(_Group):
     """A component's own port, for whoever watches it."""
 
@@ -373,6 +431,7 @@ class Settings:
     executor: ExecutorSettings
     gateway: GatewaySettings
     http: HttpSettings
+    operators: OperatorsSettings
     health: HealthSettings
     registry: RegistrySettings
     telemetry: TelemetrySettings
@@ -384,6 +443,7 @@ class Settings:
         "executor": ExecutorSettings,
         "gateway": GatewaySettings,
         "http": HttpSettings,
+        "operators": OperatorsSettings,
         "health": HealthSettings,
         "registry": RegistrySettings,
         "telemetry": TelemetrySettings,

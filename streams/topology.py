@@ -20,6 +20,7 @@ TIMERS_TABLE: Final = "timers"
 CLAIMS_TABLE: Final = "claims"
 
 MERCHANTS_PORT: Final = 8080
+OPERATORS_PORT: Final = 8081
 
 OPERATOR_CLIENT_ID: Final = "payment-engine-operator"
 """Of the command line's own tools."""
