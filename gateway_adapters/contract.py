@@ -46,11 +46,18 @@ class CallResult:
     error: OperationError | None = None
     raw: str | None = None  # the answer, redacted, at most MAX_RAW_CHARS
     replayed: bool = False  # the gateway gave the stored answer of an earlier call with the same key
+    occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayNotice:
-    """One thing a webhook says, in the engine's words. The same notice delivered twice has the same `notice_id`."""
+    """One thing a webhook says, in the engine's words. The same notice delivered twice has the same `notice_id`.
+
+    SUCCEEDED is absolute: from then on the operation counts for the confirmed amount, also after a reversal. REVERSED
+    and DISPUTE_* confirm how much is taken back or disputed, under their case (None: all that it counts for). A refund
+    made at the gateway's own desk is a SUCCEEDED of kind REFUND without `op_id`, with its own reference and the
+    payment's.
+    """
 
     gateway: GatewayName
     notice_id: str
@@ -65,6 +72,7 @@ class GatewayNotice:
     confirmed_currency: str | None
     error: OperationError | None
     occurred_at_ms: int  # by the gateway's clock
+    case_reference: str | None = None  # the gateway's id of the reversal or dispute, the same in every word about it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,6 +245,7 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         error=result.error,
         raw=result.raw,
         completed_at_ms=completed_at_ms,
+        occurred_at_ms=result.occurred_at_ms,
     )
 
 

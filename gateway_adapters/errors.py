@@ -95,6 +95,11 @@ class Code(StrEnum):
     AUTHENTICATION_REQUIRED = "authentication_required"
     PROCESSING_ERROR = "processing_error"
     FAILED_LATE = "failed_late"
+    AUTHORIZATION_EXPIRED = "authorization_expired"
+    PARTIALLY_APPROVED = "partially_approved"
+    ACTION_EXPIRED = "action_expired"
+    CANCELLED = "cancelled"
+    ACCOUNT_UNKNOWN = "account_unknown"
 
 
 class Signal(StrEnum):
@@ -280,6 +285,24 @@ DECLINES: Mapping[Code, DeclineRow] = MappingProxyType(
             decline_class=DeclineClass.HARD,
             retry=RetryAdvice.NEVER,
             message="The scheme took the operation back.",
+        ),
+        Code.AUTHORIZATION_EXPIRED: DeclineRow(
+            decline_class=DeclineClass.SOFT,
+            retry=RetryAdvice.NEW_KEY_LATER,
+            message="The hold ran out.",
+        ),
+        Code.PARTIALLY_APPROVED: DeclineRow(
+            decline_class=DeclineClass.SOFT,
+            retry=RetryAdvice.AFTER_FIX,
+            message="The issuer approved a part of the amount only, which was not asked for.",
+        ),
+        Code.ACTION_EXPIRED: DeclineRow(
+            decline_class=DeclineClass.AUTH_REQUIRED,
+            retry=RetryAdvice.AFTER_SCA,
+            message="The payer did not act in time.",
+        ),
+        Code.CANCELLED: DeclineRow(
+            decline_class=DeclineClass.HARD, retry=RetryAdvice.NEVER, message="The operation was cancelled."
         ),
     }
 )

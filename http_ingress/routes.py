@@ -145,6 +145,24 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
     ),
     ApiRoute(
         method="POST",
+        path="/payments/{paymentId}/cancel",
+        name="cancelPayment",
+        summary="Cancel",
+        description="Ends a payment of which nothing was captured: what is held is released, and a payer who still has "
+        "to act is waited for no longer. It is the same operation as a void: the same key sent to either path is "
+        f"answered with the first one's outcome. {_MODES}",
+        handler=void_payment,
+        body=VoidBody,
+        moves_money=True,
+        parameters=_PAYMENT_ID,
+        outcomes={
+            200: Outcome(meaning="Cancelled.", model=payloads.PaymentAnswer, headers=_SYNC_HEADERS),
+            202: _ACCEPTED,
+        },
+        problems=_WRITE_PROBLEMS | _ON_A_PAYMENT,
+    ),
+    ApiRoute(
+        method="POST",
         path="/refunds",
         name="createRefund",
         summary="Refund",

@@ -79,7 +79,11 @@ class Outcome(StrEnum):
     PENDING = "pending"
     REQUIRES_ACTION = "requires_action"
     UNKNOWN = "unknown"
-    REVERSED = "reversed"  # said by a webhook or an inquiry: a success was taken back
+    REVERSED = "reversed"  # said by a webhook or an inquiry: some or all of a success was taken back
+    EXPIRED = "expired"  # a hold ran out; what was captured of it stays
+    DISPUTE_OPENED = "dispute_opened"  # the payer disputes some or all of it; no sum changes yet
+    DISPUTE_WON = "dispute_won"  # and what the dispute took is given back
+    DISPUTE_LOST = "dispute_lost"  # and the disputed amount is gone, if it was not taken before
 
 
 class DeclineClass(StrEnum):
@@ -109,6 +113,8 @@ class TimerKind(StrEnum):
     RETRY = "retry"  # the next attempt of a call that was not executed
     RECONCILE = "reconcile"  # the next inquiry about an operation in doubt or pending
     EXPIRE_ROW = "expire_row"  # a terminal order leaves the table
+    EXPIRE_ACTION = "expire_action"  # the payer's time to act is over
+    DRIVE_AGAIN = "drive_again"  # what is owed for too long is said again; asked by the sweep
 
 
 class Rejection(StrEnum):

@@ -200,6 +200,7 @@ def _from_operation(request: GatewayCallRequested, operation: Operation, answer:
         error=problem,
         raw=_raw(request, answer),
         replayed=_replayed(answer),
+        occurred_at_ms=operation.updated_ms,
     )
 
 

@@ -92,7 +92,7 @@ class CaptureBody(Body):
 
 
 class VoidBody(Body):
-    """Release a payment of which nothing was captured."""
+    """Release or cancel a payment of which nothing was captured."""
 
 
 class RefundBody(Body):

@@ -67,6 +67,7 @@ class GatewayCallCompleted:
     error: OperationError | None
     raw: str | None  # the gateway's answer, redacted and cut to a limit
     completed_at_ms: int
+    occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
 
 
 @quick_init

@@ -33,11 +33,14 @@ _REFUSED: Final = frozenset(
 )
 _SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
 _LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.REVERSED})
+_NOT_READ_YET: Final = (Outcome.EXPIRED, Outcome.DISPUTE_OPENED, Outcome.DISPUTE_WON, Outcome.DISPUTE_LOST)
+"""What gateways may say and this version does not weigh yet: it settles nothing."""
+
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
     Outcome.REQUIRES_ACTION: (OperationState.REQUIRES_ACTION, Transition.ACTION_REQUIRED),
     Outcome.UNKNOWN: (OperationState.UNKNOWN, Transition.DOUBTED),
-}
+} | dict.fromkeys(_NOT_READ_YET, (OperationState.UNKNOWN, Transition.DOUBTED))
 
 
 def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
@@ -100,7 +103,15 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
             _taken_back(turn, turn.operations[operation.op_id], evidence)
         case Outcome.NOT_EXECUTED:
             _not_executed(turn, operation, evidence, answered=answered)
-        case Outcome.PENDING | Outcome.REQUIRES_ACTION | Outcome.UNKNOWN:
+        case (
+            Outcome.PENDING
+            | Outcome.REQUIRES_ACTION
+            | Outcome.UNKNOWN
+            | Outcome.EXPIRED
+            | Outcome.DISPUTE_OPENED
+            | Outcome.DISPUTE_WON
+            | Outcome.DISPUTE_LOST
+        ):
             _unsettled(turn, operation, evidence, answered=answered)
         case _:
             assert_never(evidence.outcome)

@@ -59,6 +59,14 @@ def test_call_survives_the_wire() -> None:
         assert wire.decode_call(raw, kind=kind, gateway_key=call.gateway_key, payment=call.payment) == call
 
 
+def test_result_says_when_it_came_about_by_the_gateways_clock() -> None:
+    assert translate.from_answer(REQUEST, answer(200, operation(updated_ms=77))).occurred_at_ms == 77
+    assert (
+        translate.from_inquiry(INQUIRY, answer(200, {"found": True, **operation(updated_ms=78)})).occurred_at_ms == 78
+    )
+    assert translate.from_answer(REQUEST, answer(500, b"")).occurred_at_ms is None
+
+
 def test_path_is_quoted_so_that_a_reference_cannot_lead_elsewhere() -> None:
     request = follow_up(REQUEST, CallKind.CAPTURE, reference="../x?y=1#z", amount_minor=5)
     assert translate.posted_path(translate.to_call(request)) == "/payments/..%2Fx%3Fy%3D1%23z/captures"
