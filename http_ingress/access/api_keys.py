@@ -327,5 +327,5 @@ def _read(members: dict[str, Any]) -> KeyRecord | None:
     others = {name: value for name, value in members.items() if name != kind.value}
     record = KeyRecord(kind=kind, owner=members[kind.value], **others)
     (identifiers.origin_id if kind is KeyKind.MERCHANT else identifiers.operator_name)(record.owner)
-    whole = isinstance(record.key_id, str) and _DIGEST.fullmatch(record.digest)
+    whole = bool(_DIGEST.fullmatch(record.digest)) and isinstance(record.key_id, str)
     return record if whole else None
