@@ -96,6 +96,7 @@ ORDERS: Final = Component(
     writes=(
         topics.CLAIMS,
         topics.GATEWAY_REQUESTS,
+        topics.WEBHOOKS,  # on their way to the order that they turn out to be about
         topics.EVENTS,
         topics.TIMERS,
         topics.REPLIES,
