@@ -19,8 +19,9 @@ from schemas.card_disguises import hides_card_number
 from schemas.identifiers import InvalidIdentifierError
 from schemas.misconfigured import MisconfiguredError
 from streams import settings
+from streams.desk_settings import OperatorsSettings
 from streams.kafka_clients.log_clock import wall_clock_ms
-from streams.settings import HttpSettings, OperatorsSettings
+from streams.settings import HttpSettings
 
 _PEPPER_BYTES: Final = 32
 _FILE_VARIABLE: Final = "PAYMENT_ENGINE_HTTP_KEYS_FILE"

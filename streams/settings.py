@@ -11,27 +11,26 @@ account is there as soon as one of its variables is.
 
 import os
 import re
-import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gateway_adapters.registry import GATEWAYS, SPECS
 from gateway_adapters.spec import Accounts, AccountSettings, GatewaySpec
 from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
 from schemas.misconfigured import MisconfiguredError
 from schemas.topics import DAY_MS, DLQ, topic
-from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
-from streams.topology import MERCHANTS_PORT, OPERATORS_PORT
+from streams.addresses import broker_list, is_loopback
+from streams.desk_settings import OperatorsSettings
+from streams.setting_kinds import PREFIX, Certificates, FilePath, Group, MemberId, Port, Seconds, WebAddress
+from streams.topology import MERCHANTS_PORT
 
-PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = (topic(DLQ).retention_ms or 0) // DAY_MS + topic(DLQ).segment_ms // DAY_MS + 1
 """How long a dead letter may be there. A broker deletes whole segments, so that a letter outlives the retention by up
 to `segment.ms`; a day is margin for when the broker looks, and for clocks. A command that is redriven when neither row
@@ -40,25 +39,8 @@ nor key knows it any more would be carried out again."""
 MAX_SESSION_S = 80.0
 """Faust waits 90 s for one answer (`streams.kafka`), and refuses a session that is longer."""
 
-MIN_PEPPER_CHARS = 16
-"""Of the secret that keys are hashed with (`http_ingress.access.api_keys`): fewer could be guessed from a key file."""
-
 MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
-
-
-def _certificates(path: Path) -> Path:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except OSError as error:
-        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
-    return path
-
-
-def _stated(text: object) -> object:
-    if text == "":
-        raise ValueError("is empty, which would mean the folder that the program was started in")
-    return text
 
 
 def _bearer_token(token: SecretStr) -> SecretStr:
@@ -68,22 +50,7 @@ def _bearer_token(token: SecretStr) -> SecretStr:
     return token
 
 
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
-FilePath = Annotated[Path, BeforeValidator(_stated)]
-Certificates = Annotated[FilePath, AfterValidator(_certificates)]
-WebAddress = Annotated[str, AfterValidator(web_address)]
-
-
-class _Group(BaseSettings):
-    """One group of settings, frozen."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX, hide_input_in_errors=True)
-
-
-class KafkaSettings(_Group):
+class KafkaSettings(Group):
     """The broker and how it is reached."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
@@ -141,7 +108,7 @@ class KafkaSettings(_Group):
         return wanted
 
 
-class StreamSettings(_Group):
+class StreamSettings(Group):
     """The Faust apps `orders` and `claims`."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STREAM_")
@@ -207,7 +174,7 @@ class StreamSettings(_Group):
         return days
 
 
-class ExecutorSettings(_Group):
+class ExecutorSettings(Group):
     """The gateway executor."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}EXECUTOR_")
@@ -223,7 +190,7 @@ class ExecutorSettings(_Group):
     )
 
 
-class GatewaySettings(_Group):
+class GatewaySettings(Group):
     """What holds of every gateway. What an account at one of them needs stands in `Settings.accounts`."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}GATEWAY_")
@@ -256,7 +223,7 @@ def names_of(text: str) -> tuple[GatewayName, ...]:
     return tuple(GatewayName(name.strip()) for name in text.split(",") if name.strip())
 
 
-class HttpSettings(_Group):
+class HttpSettings(Group):
     """The HTTP ingress."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
@@ -303,62 +270,7 @@ class HttpSettings(_Group):
         return None
 
 
-class OperatorsSettings(_Group):
-    """The desk: the listener where operators decide, and how the command line reaches it."""
-
-    model_config = SettingsConfigDict(env_prefix=f"{PREFIX}OPERATORS_")
-
-    host: str = Field(default="127.0.0.1", min_length=1, description="Address that the desk listens on.")
-    port: Port = Field(default=OPERATORS_PORT, description="Port that the desk listens on; 0 takes a free one.")
-    dev: bool = Field(
-        default=False,
-        description="Serve the desk without keys: who decides is what `X-Operator` says. For development only: it is "
-        "refused on an address that is not loopback, and beside KEYS_FILE.",
-    )
-    dev_off_loopback: bool = Field(
-        default=False,
-        description="Allow DEV of the desk on any address: whoever reaches the port decides about every payment.",
-    )
-    keys_file: FilePath | None = Field(
-        default=None, description="Operators' keys as keyed hashes, as `payment-engine keys create --operator` writes."
-    )
-    keys_pepper: Annotated[SecretStr, Field(min_length=MIN_PEPPER_CHARS)] | None = Field(
-        default=None, description="Secret that operators' keys are hashed with, of 16 characters or more."
-    )
-    four_eyes: bool = Field(
-        default=False,
-        description="Whether what an operator decides holds only once another operator has approved it. Notes need "
-        "no second person.",
-    )
-    proposal_life_h: int = Field(
-        default=24, ge=1, le=168, description="Hours that a decision waits for another operator; then it is void."
-    )
-    instance: int = Field(
-        default=0, ge=0, le=999, description="Number of this instance: it waits on this partition of replies."
-    )
-    url: WebAddress = Field(
-        default=f"http://127.0.0.1:{OPERATORS_PORT}", description="Where the command line finds the desk."
-    )
-    key: SecretStr | None = Field(default=None, description="An operator's key, for the command line.")
-
-    def why_dev_is_refused(self) -> str | None:
-        """Return what makes development mode dangerous here, naming the variables; None: nothing, or it is off."""
-        if not self.dev:
-            return None
-        if self.keys_file is not None:
-            return (
-                f"{PREFIX}OPERATORS_DEV: is on beside {PREFIX}OPERATORS_KEYS_FILE, and would ask nobody for a key of "
-                "that file; take one of them away"
-            )
-        if not (is_loopback(self.host) or self.dev_off_loopback):
-            return (
-                f"{PREFIX}OPERATORS_DEV: is on, and {PREFIX}OPERATORS_HOST ({self.host}) is not loopback: whoever "
-                "reaches it could decide about any payment; give a key file, or listen on 127.0.0.1"
-            )
-        return None
-
-
-class HealthSettings(_Group):
+class HealthSettings(Group):
     """A component's own port, for whoever watches it."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HEALTH_")
@@ -376,7 +288,7 @@ class HealthSettings(_Group):
     )
 
 
-class RegistrySettings(_Group):
+class RegistrySettings(Group):
     """The schema registry."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REGISTRY_")
@@ -416,7 +328,7 @@ class RegistrySettings(_Group):
         return value
 
 
-class TelemetrySettings(_Group):
+class TelemetrySettings(Group):
     """Logs, and the names this process goes by in traces and metrics."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TELEMETRY_")
@@ -442,7 +354,7 @@ class Settings:
     telemetry: TelemetrySettings
     accounts: Accounts = field(default_factory=dict)  # at gateways
 
-    GROUPS: ClassVar[Mapping[str, type[_Group]]] = {
+    GROUPS: ClassVar[Mapping[str, type[Group]]] = {
         "kafka": KafkaSettings,
         "stream": StreamSettings,
         "executor": ExecutorSettings,
@@ -488,7 +400,7 @@ def load() -> Settings:
     """
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     faults: list[str] = []
-    groups: dict[str, _Group] = {}
+    groups: dict[str, Group] = {}
     for name, group in Settings.GROUPS.items():
         for field_name in group.model_fields:
             given.pop(f"{PREFIX}{name}_{field_name}".upper(), None)

@@ -21,10 +21,11 @@ from http_ingress.server import HttpServer, reserve_address
 from http_ingress.settings import reply_partition_of
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
+from streams.desk_settings import OperatorsSettings
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.kafka_clients.producer import LogWriter
-from streams.settings import OperatorsSettings, Settings
+from streams.settings import Settings
 from streams.telemetry import metrics
 from streams.topology import OPERATORS
 

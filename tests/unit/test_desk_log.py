@@ -30,7 +30,7 @@ PROPOSED = DecisionProposed(
     op_id=OP,
     verdict=Verdict.NOT_EXECUTED,
     amount_minor=None,
-    why="the gateway knows nothing of it, they write",
+    why="their support knows of no such call",
     proposed_by=OperatorName("anna"),
     proposed_at_ms=NOW_MS,
     expires_at_ms=NOW_MS + 1_000,
@@ -43,7 +43,7 @@ MADE = DecisionMade(
     op_id=OP,
     verdict=Verdict.NOT_EXECUTED,
     amount_minor=None,
-    why="the gateway knows nothing of it, they write",
+    why="their support knows of no such call",
     decided_by=OperatorName("anna"),
     approved_by=OperatorName("bert"),
     decided_at_ms=NOW_MS,
@@ -66,7 +66,7 @@ class Memory:
     """Topics in memory, and the two ends that the desk has of them."""
 
     def __init__(self) -> None:
-        self.log = InMemoryLog({topics.DECISIONS: 4, topics.QUERIES: 4}, clock_ms=lambda: NOW_MS)
+        self.log = InMemoryLog(dict.fromkeys((topics.DECISIONS, topics.QUERIES), 4), clock_ms=lambda: NOW_MS)
         self.failure: Exception | None = None
 
     async def append(

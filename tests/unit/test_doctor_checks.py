@@ -21,6 +21,7 @@ from schemas.topics import (
     PartitionRule,
     partition_of,
 )
+from streams.desk_settings import OperatorsSettings
 from streams.kafka_clients.backlog import Backlog
 from streams.operator_tools.doctor import (
     broker_check,
@@ -42,7 +43,6 @@ from streams.settings import (
     HealthSettings,
     HttpSettings,
     KafkaSettings,
-    OperatorsSettings,
     RegistrySettings,
     Settings,
     StreamSettings,
