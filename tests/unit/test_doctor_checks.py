@@ -22,6 +22,7 @@ from schemas.topics import (
     partition_of,
 )
 from streams.accounts_file import INLINE, FileAccount
+from streams.desk_settings import OperatorsSettings
 from streams.kafka_clients.backlog import Backlog
 from streams.operator_tools.doctor import (
     broker_check,
@@ -77,6 +78,7 @@ def _settings(
         executor=executor or ExecutorSettings(),
         gateway=gateway or GatewaySettings(default_gateways=""),
         http=http or HttpSettings(dev=True),
+        operators=OperatorsSettings(dev=True),
         registry=RegistrySettings(),
         health=HealthSettings(),
         telemetry=TelemetrySettings(),
