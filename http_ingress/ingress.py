@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway_adapters.contract import GatewayNotice, RawHeaders
+from gateway_adapters.contract import Capabilities, GatewayNotice, RawHeaders
 from http_ingress.access.api_keys import KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import CommandLog
 from http_ingress.replies.waiters import Waiters
 from http_ingress.settings import IngressSettings
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 
 
 class WebhookGateway(Protocol):
@@ -22,6 +22,11 @@ class WebhookGateway(Protocol):
     @property
     def webhook_headers(self) -> frozenset[str]:
         """The headers, in lower case, that its webhooks are verified or read by."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; which of its references are indexed decides how its webhooks are split."""
         ...
 
     def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
@@ -51,7 +56,7 @@ class Ingress:
     waiters: Waiters
     limiter: RateLimiter
     keys: KeyRing | None  # None in dev mode only
-    webhooks: Mapping[GatewayName, WebhookGateway]
+    webhooks: Mapping[GatewayRoute, WebhookGateway]
     now_ms: Callable[[], int]  # wall clock, milliseconds since the epoch
     monotonic_s: Callable[[], float]
     faults: Callable[[], tuple[str, ...]]  # what keeps it from being ready, for a person; empty: ready

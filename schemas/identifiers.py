@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 import uuid
-from typing import NewType
+from typing import Final, NewType
 
 OriginId = NewType("OriginId", str)
 OrderId = NewType("OrderId", str)
@@ -19,6 +19,10 @@ RefundId = NewType("RefundId", str)
 CommandId = NewType("CommandId", str)
 EventId = NewType("EventId", str)
 GatewayName = NewType("GatewayName", str)
+OperatorName = NewType("OperatorName", str)
+DecisionId = NewType("DecisionId", str)
+AccountName = NewType("AccountName", str)
+GatewayRoute = NewType("GatewayRoute", str)
 Fingerprint = NewType("Fingerprint", str)
 
 MAX_ORIGIN_ID_CHARS = 64
@@ -26,10 +30,18 @@ MAX_ORDER_ID_CHARS = 128
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_TOKEN_CHARS = 255
 MAX_COMMAND_ID_CHARS = 128
+MAX_OPERATOR_NAME_CHARS = 64
+MAX_OP_ID_CHARS = 64
+MAX_DECISION_ID_CHARS = 64
+MAX_ACCOUNT_CHARS = 32
 SHORT_HASH_CHARS = 16
+
+DEFAULT_ACCOUNT: Final = AccountName("default")
+"""The account at a gateway that is meant where none is named."""
 
 # Visible ASCII without the separator of row keys and claim keys; no space, so that a log line stays one field.
 _VISIBLE = re.compile(r"[!-{}-~]+")
+_ACCOUNT = re.compile(rf"[a-z0-9]{{1,{MAX_ACCOUNT_CHARS}}}")
 _NAMESPACE = uuid.UUID("6f0c6c8e-2b55-5c0e-9d0c-5b8a6f3f7a51")  # fixed for ever: event ids are derived from it
 _NAMESPACE_BYTES = _NAMESPACE.bytes
 _VARIANTS = {
@@ -66,6 +78,21 @@ def idempotency_key(value: str) -> IdempotencyKey:
     return IdempotencyKey(_checked(value, what="Idempotency-Key", max_chars=MAX_IDEMPOTENCY_KEY_CHARS))
 
 
+def operator_name(value: str) -> OperatorName:
+    """Return the name of an operator, the owner of a key of that kind. Raises: InvalidIdentifierError."""
+    return OperatorName(_checked(value, what="the operator's name", max_chars=MAX_OPERATOR_NAME_CHARS))
+
+
+def operation_id(value: str) -> OpId:
+    """Return an operation's id, as a caller names it. Raises: InvalidIdentifierError."""
+    return OpId(_checked(value, what="the operation's id", max_chars=MAX_OP_ID_CHARS))
+
+
+def decision_id(value: str) -> DecisionId:
+    """Return the id of a decision. Raises: InvalidIdentifierError."""
+    return DecisionId(_checked(value, what="the decision's id", max_chars=MAX_DECISION_ID_CHARS))
+
+
 def gateway_token(value: str) -> str:
     """Return a gateway's token for a payment method. Raises: InvalidIdentifierError."""
     return _checked(value, what="token", max_chars=MAX_TOKEN_CHARS)
@@ -74,6 +101,26 @@ def gateway_token(value: str) -> str:
 def command_id(value: str) -> CommandId:
     """Return the CloudEvents id of a command. Raises: InvalidIdentifierError."""
     return CommandId(_checked(value, what="ce_id", max_chars=MAX_COMMAND_ID_CHARS))
+
+
+def account_name(value: str) -> AccountName:
+    """Return the name of an account at a gateway: lower-case letters and digits. Raises: InvalidIdentifierError."""
+    if _ACCOUNT.fullmatch(value) is None:
+        raise InvalidIdentifierError(
+            f"an account's name must be 1 to {MAX_ACCOUNT_CHARS} lower-case letters and digits"
+        )
+    return AccountName(value)
+
+
+def gateway_route(gateway: GatewayName, account: AccountName) -> GatewayRoute:
+    """Return what policies and plans call this account: `gateway`, or `gateway/account` when it is not the default."""
+    return GatewayRoute(gateway if account == DEFAULT_ACCOUNT else f"{gateway}/{account}")
+
+
+def parts_of(route: GatewayRoute) -> tuple[GatewayName, AccountName]:
+    """Return the gateway and the account that a policy or a plan names; whether there are such is not looked at."""
+    gateway, separator, account = route.partition("/")
+    return GatewayName(gateway), AccountName(account) if separator else DEFAULT_ACCOUNT
 
 
 def _digest(*parts: str) -> bytes:
@@ -94,6 +141,14 @@ def fingerprint(*parts: str) -> Fingerprint:
 def op_id(origin: OriginId, key: IdempotencyKey, order: OrderId, body: Fingerprint) -> OpId:
     """Return the operation's id: the same wish under the same key is the same operation, for ever."""
     return OpId("op_" + _base64url(_digest(origin, key, order, body))[:32])
+
+
+def decision_of(operator: OperatorName, key: IdempotencyKey, order: OrderId) -> DecisionId:
+    """Return the id of the decision that an operator asks for under a key: the same wish is one decision, for ever.
+
+    Nobody can ask for the id of another's decision: the operator is part of it.
+    """
+    return DecisionId("dec_" + _base64url(_digest(operator, key, order))[:32])
 
 
 def short_hash(value: str) -> str:
@@ -165,3 +220,8 @@ def row_key(origin: OriginId, order: OrderId) -> bytes:
 def claim_key(origin: OriginId, key: IdempotencyKey) -> bytes:
     """Return the key of a claim: on the claims topic and in the claims table alike."""
     return f"{origin}|{key}".encode()
+
+
+def reference_key(gateway: GatewayName, account: str, reference: str) -> bytes:
+    """Return the key under which a gateway's reference is looked up: names of gateways and accounts hold no `|`."""
+    return f"{gateway}|{account}|{reference}".encode()

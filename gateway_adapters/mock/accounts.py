@@ -14,8 +14,9 @@ import orjson
 
 from gateway_adapters.mock.signature import DEVELOPMENT_SECRET
 from gateway_adapters.mock.wire import Json, WireError, optional_text, text
+from schemas.identifiers import DEFAULT_ACCOUNT
 
-DEFAULT: Final = "default"
+DEFAULT: Final[str] = DEFAULT_ACCOUNT
 SCHEME: Final = "Bearer "
 MAX_ACCOUNTS: Final = 100
 MAX_FILE_BYTES: Final = 256 * 1024

@@ -27,6 +27,7 @@ class MockGateway(translate.MockTranslator, Gateway):
         self._secrets = account.webhook_secrets()
         key = account.api_key
         self._credential = {} if key is None else {wire.ACCOUNT_HEADER: f"Bearer {key.get_secret_value()}"}
+        self._capabilities = account.narrowed(CAPABILITIES)
         self._transport = HttpTransport(base_url=account.url, limits=limits or TransportLimits())
 
     @property
@@ -36,8 +37,8 @@ class MockGateway(translate.MockTranslator, Gateway):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
-        return CAPABILITIES
+        """What it can do with this account."""
+        return self._capabilities
 
     async def authorize(self, request: GatewayCallRequested) -> CallResult:
         """Hold an amount."""

@@ -92,7 +92,7 @@ class CaptureBody(Body):
 
 
 class VoidBody(Body):
-    """Release a payment of which nothing was captured."""
+    """Release or cancel a payment of which nothing was captured."""
 
 
 class RefundBody(Body):
@@ -103,7 +103,7 @@ class RefundBody(Body):
     currency: CurrencyField | None = Field(None, description="Must be the payment's, when given.")
 
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=BaseModel)
 
 
 def parse_body(model: type[B], members: Mapping[str, object]) -> B:

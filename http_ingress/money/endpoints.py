@@ -88,7 +88,7 @@ async def capture_payment(call: Call) -> Answer:
 
 
 async def void_payment(call: Call) -> Answer:
-    """Release a payment of which nothing was captured."""
+    """Release a payment of which nothing was captured; also what `cancel` asks for."""
     payment_id, order = payment_in_path(call.request)
     asked, _ = await _read(call, VoidBody, may_be_empty=True)
     command = VoidRequested(origin_id=asked.origin, order_id=order, idempotency_key=asked.key, payment_id=payment_id)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.identifiers import GatewayName, OpId, OrderId, OriginId, PaymentId
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName, OpId, OrderId, OriginId, PaymentId
 from schemas.quick_init import quick_init
 from schemas.vocabulary import CallKind, DeclineClass, Outcome, RetryAdvice
 
@@ -44,6 +44,7 @@ class GatewayCallRequested:
     final: bool  # of a capture: release the rest
     first_requested_at_ms: int  # of this attempt: the gateway's idempotency window runs from here
     requested_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: whose credentials make the call
     repeated: bool = False  # asked for again after a crash: the first copy may be on its way, made, or lost
 
 
@@ -67,6 +68,7 @@ class GatewayCallCompleted:
     error: OperationError | None
     raw: str | None  # the gateway's answer, redacted and cut to a limit
     completed_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
 
 
@@ -82,12 +84,17 @@ class WebhookHeader:
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookReceived:
-    """A gateway's notice, verified on its raw bytes and kept raw; translated inside the stream."""
+    """A gateway's webhook, verified on its raw bytes and kept raw; translated inside the stream.
+
+    It is appended once for each order, or reference, that items of it are about; of one that is about nobody all three
+    fields are None. Whoever takes it takes the items of this order or reference alone.
+    """
 
     gateway: GatewayName
-    origin_id: OriginId | None  # when the notice carries it
-    order_id: OrderId | None  # when the notice carries it
-    gateway_reference: str | None
+    origin_id: OriginId | None
+    order_id: OrderId | None
+    gateway_reference: str | None  # of items that name no order; with it once the references index has found the order
     headers: tuple[WebhookHeader, ...]
     body: bytes
     received_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one whose secret it was signed with

@@ -16,12 +16,14 @@ from gateway_adapters.mock.wire import SIGNATURE_HEADER
 from gateway_adapters.registry import build_gateways
 from http_ingress.access.api_keys import ApiKey, KeyRing, MemoryKeyStore, create_key
 from http_ingress.settings import IngressSettings
-from schemas.identifiers import GatewayName, OrderId, OriginId
+from schemas.identifiers import GatewayName, GatewayRoute, OrderId, OriginId
 from schemas.records.gateway import WebhookReceived
 from schemas.vocabulary import CallKind, Outcome
 from streams.settings import accounts_with_webhook_secrets, load
 from tests.support.fake_engine import NOW_MS
+from tests.support.gateway_calls import capabilities_with
 from tests.support.ingress_under_test import Running, running_ingress
+from tests.support.metric_pages import rise_of
 
 PROBLEM = "application/problem+json"
 PEPPER = b"a pepper of more than sixteen bytes"
@@ -110,6 +112,7 @@ class Fakeway:
 
     SECRET = b"whsec"
     webhook_headers = frozenset({"x-signature", "x-time"})
+    capabilities = capabilities_with(None)
 
     def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
         if not hmac.compare_digest(headers.get("x-signature", ""), self.sign(body)):
@@ -127,6 +130,12 @@ class Fakeway:
         return hmac.new(cls.SECRET, body, hashlib.sha256).hexdigest()
 
 
+class Refusing(Fakeway):
+    """Another account of that gateway: another secret."""
+
+    SECRET = b"another"
+
+
 def _notice(order: str) -> GatewayNotice:
     return GatewayNotice(
         gateway=GATEWAY,
@@ -136,7 +145,7 @@ def _notice(order: str) -> GatewayNotice:
         op_id=None,
         kind=CallKind.SALE,
         outcome=Outcome.SUCCEEDED,
-        gateway_reference="ref",
+        gateway_reference="ref" if order else None,
         payment_reference=None,
         confirmed_amount_minor=None,
         confirmed_currency=None,
@@ -147,7 +156,7 @@ def _notice(order: str) -> GatewayNotice:
 
 @pytest.fixture
 async def hooked() -> AsyncIterator[Running]:
-    async with running_ingress(webhooks={GATEWAY: Fakeway()}) as running:
+    async with running_ingress(webhooks={GatewayRoute(GATEWAY): Fakeway()}) as running:
         yield running
 
 
@@ -168,6 +177,22 @@ async def test_webhook_is_kept_raw_when_its_signature_holds(hooked: Running) -> 
     assert kept.body == body
     assert (kept.origin_id, kept.order_id) == ("originA", "order-1")
     assert [header.name for header in kept.headers] == ["x-signature"]
+
+
+async def test_webhook_of_an_account_is_verified_with_that_accounts_secret_and_kept_under_its_name() -> None:
+    accounts = {GatewayRoute(GATEWAY): Refusing(), GatewayRoute(f"{GATEWAY}/eu"): Fakeway()}
+    headers = {"X-Signature": Fakeway.sign(b'["o1"]')}
+    async with running_ingress(webhooks=accounts) as running:
+        for path, status in ((f"{GATEWAY}/eu", 200), (GATEWAY, 401), (f"{GATEWAY}/us", 404), ("other/eu", 404)):
+            async with running.http.post(f"/webhooks/{path}", data=b'["o1"]', headers=headers) as response:
+                assert response.status == status
+        assert [kept.account for kept in webhooks(running)] == ["eu"]
+
+
+async def test_webhook_of_no_account_is_the_default_accounts(hooked: Running) -> None:
+    await notify(hooked, b'["o1"]')
+    (kept,) = webhooks(hooked)
+    assert kept.account == "default"
 
 
 async def test_webhook_is_refused_when_a_header_that_its_gateway_reads_is_repeated(hooked: Running) -> None:
@@ -234,6 +259,21 @@ async def test_webhook_is_kept_once_an_order_when_it_speaks_of_several(hooked: R
     assert await notify(hooked, b'["o1","o2","o1"]') == 200
     assert [kept.order_id for kept in webhooks(hooked)] == ["o1", "o2"]
     assert len({envelope.id for _, envelope in hooked.engine.appended}) == 2
+
+
+async def test_webhook_is_kept_once_and_counted_when_it_is_about_nobody(hooked: Running) -> None:
+    ignored = rise_of("webhooks_ignored", gateway=GATEWAY, reason="about_nobody")
+    assert await notify(hooked, b'["", "o1", ""]') == 200
+    assert await notify(hooked, b"[]") == 200
+    assert [(kept.order_id, kept.gateway_reference) for kept in webhooks(hooked)] == [("o1", None), (None, None)]
+    assert ignored() == 2
+
+
+async def test_webhook_is_kept_for_the_dead_letters_when_it_says_more_than_one_may(hooked: Running) -> None:
+    """A refusal would come back for ever, and hold up what the gateway has behind it."""
+    assert await notify(hooked, json.dumps(["o1"] * 10_000).encode()) == 200
+    (kept,) = webhooks(hooked)
+    assert (kept.order_id, kept.gateway_reference, len(kept.body)) == (None, None, 60_000)
 
 
 async def test_webhook_is_kept_for_the_dead_letters_when_it_cannot_be_read(hooked: Running) -> None:

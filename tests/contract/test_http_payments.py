@@ -212,6 +212,17 @@ async def test_void_takes_no_body_and_is_refused_when_something_was_captured(run
     assert (await refused.json(content_type=PROBLEM))["code"] == "invalid_state"
 
 
+async def test_cancel_is_the_same_operation_as_a_void_when_its_key_is_the_same(running: Running) -> None:
+    authorized = await (await pay(running, capture=False)).json()
+    cancelled = await running.http.post(f"/payments/{authorized['id']}/cancel", headers=headers("c1"))
+    assert cancelled.status == 200
+    first = await cancelled.json()
+    assert (first["status"], first["operation"]["kind"]) == ("voided", "void")
+    voided = await running.http.post(f"/payments/{authorized['id']}/void", headers=headers("c1"))
+    assert (voided.status, voided.headers["Idempotent-Replayed"]) == (200, "true")
+    assert (await voided.json())["operation"] == first["operation"]
+
+
 async def test_second_payment_of_an_order_is_refused(running: Running) -> None:
     await pay(running)
     response = await pay(running, key="another")

@@ -80,6 +80,22 @@ COURSE = (
     ),
     Step(operation="voidPayment", method="POST", path="/payments/{released}/void?mode=sync", body={}, key="idem-128"),
     Step(
+        operation="createPayment",
+        method="POST",
+        path="/payments?mode=sync",
+        body={**_ORDER, "orderId": "order-5", "capture": False},
+        key="idem-130",
+        keeps="abandoned",
+        shown=False,
+    ),
+    Step(
+        operation="cancelPayment",
+        method="POST",
+        path="/payments/{abandoned}/cancel?mode=sync",
+        body={},
+        key="idem-131",
+    ),
+    Step(
         operation="createRefund",
         method="POST",
         path="/refunds?mode=sync",

@@ -51,9 +51,9 @@ def ledger_equals_events(evidence: Evidence) -> list[str]:
             published[event.operation.op_id][envelope.id] = (transition, event.operation.amount_minor)
     effects: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for entry in _known_of_ledger(evidence):
-        said = _PUBLISHED.get(entry.kind, "succeeded")
-        if said is not None:
-            effects[entry.op_id].append((said, entry.amount_minor))
+        word = _PUBLISHED.get(entry.kind, "succeeded")
+        if word is not None:
+            effects[entry.op_id].append((word, entry.amount_minor))
     return [
         f"{op}: published {said}, the ledger has {done}"
         for op in published.keys() | effects.keys()

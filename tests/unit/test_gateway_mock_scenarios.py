@@ -1,15 +1,17 @@
 import statistics
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from gateway_adapters.mock import scenarios
-from gateway_adapters.mock.courses import Manner, Scenario
+from gateway_adapters.mock.courses import Manner, Scenario, Word
 from gateway_adapters.mock.latency import MAX_LATENCY_MS, Fixed, LogNormal, parse
 from gateway_adapters.mock.scenarios import MAX_RULES, Happening, Request, Rule, ScenarioBook
 from gateway_adapters.mock.tokens import PLAIN, TokenPlan, plan_of
 from schemas.vocabulary import CallKind
 
+PAGE = Path(__file__).parents[2] / "docs" / "mock.md"
 HTML = Happening(scenario=Scenario.HTML_502_AFTER)
 
 
@@ -66,6 +68,12 @@ def test_our_tokens_name_scenario_kind_and_times(token: str, expected: TokenPlan
 
 def test_every_scenario_can_be_asked_for_by_token() -> None:
     assert {plan_of(f"tok_mock_{scenario.value}").scenario for scenario in Scenario} == set(Scenario)
+
+
+def test_page_about_the_mock_names_all_that_can_be_asked_for() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    missing = [name.value for name in (*Scenario, *Manner, *Word) if f"`{name.value}`" not in page]
+    assert missing == []
 
 
 def test_token_scenario_strikes_so_many_calls_of_its_kind_and_order() -> None:
