@@ -600,7 +600,7 @@ async def test_one_body_speaks_of_several_orders_and_of_what_is_not_ours(peer: G
     assert {notice.op_id for notice in told} > ours
     assert {notice.outcome for notice in told if notice.op_id in ours} == {Outcome.SUCCEEDED}
     for hook in await peer.webhooks(1):
-        peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms())
+        await peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms(), certificates=NO_CERTIFICATES)
 
 
 async def test_rest_of_a_partly_captured_hold_is_released_by_a_void(peer: GatewayUnderTest) -> None:
