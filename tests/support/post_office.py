@@ -211,6 +211,8 @@ class PostOffice:
         self.settle()
 
     def _keep(self, message: Outgoing) -> None:
+        if message.value is None:
+            return  # a tombstone: an operation waits no longer
         _, record = CODEC.decode(message.value, message.headers)
         self.said.append(record)
         match record:
