@@ -15,6 +15,7 @@ from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import DeadLetterReason, OperationState, RetryAdvice
 from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
+from streams.agents.references import Parking
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import InputEvent, Step
@@ -36,7 +37,13 @@ class Agent:
         """Go on with another agent, for another number of partitions."""
         self._partitions = partitions
         self._agent = OrdersAgent(
-            CODEC, partitions=partitions, policies=dict, gateways={}, timers=TimerHeap(), rules=DEFAULT_RULES
+            CODEC,
+            partitions=partitions,
+            policies=dict,
+            gateways={},
+            timers=TimerHeap(),
+            parking=Parking(),
+            rules=DEFAULT_RULES,
         )
 
     def take(self, topic: str, record: Record, envelope: Envelope) -> Step:
