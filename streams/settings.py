@@ -4,56 +4,51 @@ Variables are named `PAYMENT_ENGINE_<GROUP>_<FIELD>`. Read once by a program's s
 values. A variable that is malformed, or that no group knows, refuses to start and is named: a typing error must not
 turn into a default. `payment-engine settings` prints the table of them all, which docs/configuration.md holds too.
 
-What an account at a gateway needs, its gateway says (`gateway_adapters.spec`). A variable of the default account is
-`PAYMENT_ENGINE_GATEWAY_<GATEWAY>_<FIELD>`; of another, `PAYMENT_ENGINE_GATEWAY_<GATEWAY>__<ACCOUNT>__<FIELD>`. An
-account is there as soon as one of its variables is.
+What an account at a gateway needs, its gateway says (`gateway_adapters.spec`); where it is said, `streams.accounts`.
 """
 
 import os
 import re
-import ssl
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gateway_adapters.registry import GATEWAYS, SPECS
-from gateway_adapters.spec import Accounts, AccountSettings, GatewaySpec
-from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
+from gateway_adapters.spec import Accounts, AccountSettings
+from schemas.identifiers import (
+    DEFAULT_ACCOUNT,
+    AccountName,
+    GatewayName,
+    GatewayRoute,
+    account_name,
+    gateway_route,
+    parts_of,
+)
 from schemas.misconfigured import MisconfiguredError
-from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
+from schemas.topics import DAY_MS, DLQ, topic
+from streams.accounts import FILE_VARIABLE, accounts_in_file, accounts_of, place_of, said, variable_of
+from streams.accounts_file import FileAccount
+from streams.addresses import broker_list, is_loopback
+from streams.desk_settings import OperatorsSettings
+from streams.setting_kinds import PREFIX, Certificates, FilePath, Group, MemberId, Port, Seconds, WebAddress
 from streams.topology import MERCHANTS_PORT
 
-PREFIX = "PAYMENT_ENGINE_"
-DEAD_LETTER_LIFE_DAYS = 30
-"""The retention of `payments.dlq.v1` (`schemas.topics`). A command that is redriven when neither row nor key knows it
-any more would be carried out again."""
+DEAD_LETTER_LIFE_DAYS = (topic(DLQ).retention_ms or 0) // DAY_MS + topic(DLQ).segment_ms // DAY_MS + 1
+"""How long a dead letter may be there. A broker deletes whole segments, so that a letter outlives the retention by up
+to `segment.ms`; a day is margin for when the broker looks, and for clocks. A command that is redriven when neither row
+nor key knows it any more would be carried out again."""
 
 MAX_SESSION_S = 80.0
 """Faust waits 90 s for one answer (`streams.kafka`), and refuses a session that is longer."""
 
 MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
-
-
-def _certificates(path: Path) -> Path:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except OSError as error:
-        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
-    return path
-
-
-def _stated(text: object) -> object:
-    if text == "":
-        raise ValueError("is empty, which would mean the folder that the program was started in")
-    return text
 
 
 def _bearer_token(token: SecretStr) -> SecretStr:
@@ -63,22 +58,7 @@ def _bearer_token(token: SecretStr) -> SecretStr:
     return token
 
 
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
-FilePath = Annotated[Path, BeforeValidator(_stated)]
-Certificates = Annotated[FilePath, AfterValidator(_certificates)]
-WebAddress = Annotated[str, AfterValidator(web_address)]
-
-
-class _Group(BaseSettings):
-    """One group of settings, frozen."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX, hide_input_in_errors=True)
-
-
-class KafkaSettings(_Group):
+class KafkaSettings(Group):
     """The broker and how it is reached."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
@@ -136,7 +116,7 @@ class KafkaSettings(_Group):
         return wanted
 
 
-class StreamSettings(_Group):
+class StreamSettings(Group):
     """The Faust apps `orders` and `claims`."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STREAM_")
@@ -167,11 +147,11 @@ class StreamSettings(_Group):
     claim_life_days: int = Field(default=30, ge=1, le=3650, description="Days an idempotency key is remembered.")
     order_life_days: int = Field(
         default=180,
-        ge=DEAD_LETTER_LIFE_DAYS,
+        ge=1,
         le=3650,
         validate_default=True,
-        description="Days a finished order stays in the table: no fewer than a key is remembered, nor than a dead "
-        "letter, which may be redriven.",
+        description="Days a finished order stays in the table: those that a key is remembered, and those that a dead "
+        "letter of its last repetition may be redriven.",
     )
     sweep_interval_s: Seconds = Field(
         default=3600.0, description="Between sweeps for expired claims and orders, seconds."
@@ -191,15 +171,18 @@ class StreamSettings(_Group):
     @classmethod
     def _order_outlives_its_keys(cls, days: int, others: ValidationInfo) -> int:
         # The claim grants the same operation again, however often it asks: that it is done already, only the row knows.
-        claim_life_days = others.data.get("claim_life_days", days)
-        if days < claim_life_days:
+        # A command may be repeated on the last day of its key, become a dead letter, and be redriven on the letter's.
+        claim_life_days = others.data.get("claim_life_days", 0)
+        needed_days = claim_life_days + DEAD_LETTER_LIFE_DAYS
+        if days < needed_days:
             raise ValueError(
-                f"{days} days are fewer than CLAIM_LIFE_DAYS ({claim_life_days}): a repeated key would pay twice"
+                f"{days} days are fewer than CLAIM_LIFE_DAYS ({claim_life_days}) and the {DEAD_LETTER_LIFE_DAYS} of a "
+                f"dead letter together: a repeated or redriven command would pay twice; set {needed_days} at least"
             )
         return days
 
 
-class ExecutorSettings(_Group):
+class ExecutorSettings(Group):
     """The gateway executor."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}EXECUTOR_")
@@ -215,7 +198,7 @@ class ExecutorSettings(_Group):
     )
 
 
-class GatewaySettings(_Group):
+class GatewaySettings(Group):
     """What holds of every gateway. What an account at one of them needs stands in `Settings.accounts`."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}GATEWAY_")
@@ -231,24 +214,38 @@ class GatewaySettings(_Group):
     )
     default_gateways: str = Field(
         default=SPECS[0].name,
-        description="Gateways, with commas and in order, of an origin that has no policy. Empty: none.",
+        description="Gateways, with commas and in order, of an origin that has no policy, as `gateway` or "
+        "`gateway/account`. Empty: none.",
+    )
+    accounts_file: FilePath | None = Field(
+        default=None,
+        description="TOML file with the accounts at gateways, their secrets by reference; "
+        "`payment-engine accounts example` prints one to begin with.",
     )
 
     @field_validator("default_gateways")
     @classmethod
     def _every_gateway_is_known(cls, names: str) -> str:
-        unknown = [name for name in names_of(names) if name not in GATEWAYS]
+        unknown = [route for route in routes_of(names) if parts_of(route)[0] not in GATEWAYS]
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: no such gateway; known: {', '.join(sorted(GATEWAYS))}")
         return names
 
 
-def names_of(text: str) -> tuple[GatewayName, ...]:
-    """Return the gateways that a list with commas names, in its order."""
-    return tuple(GatewayName(name.strip()) for name in text.split(",") if name.strip())
+def routes_of(text: str) -> tuple[GatewayRoute, ...]:
+    """Return the gateways, or accounts at them, that a list with commas names, in its order.
+
+    Raises:
+        InvalidIdentifierError: what stands behind a `/` is no account's name.
+    """
+    named = (name.strip().partition("/") for name in text.split(",") if name.strip())
+    return tuple(
+        gateway_route(GatewayName(gateway), account_name(account) if slash else DEFAULT_ACCOUNT)
+        for gateway, slash, account in named
+    )
 
 
-class HttpSettings(_Group):
+class HttpSettings(Group):
     """The HTTP ingress."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
@@ -295,7 +292,7 @@ class HttpSettings(_Group):
         return None
 
 
-class HealthSettings(_Group):
+class HealthSettings(Group):
     """A component's own port, for whoever watches it."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HEALTH_")
@@ -313,7 +310,7 @@ class HealthSettings(_Group):
     )
 
 
-class RegistrySettings(_Group):
+class RegistrySettings(Group):
     """The schema registry."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REGISTRY_")
@@ -353,7 +350,7 @@ class RegistrySettings(_Group):
         return value
 
 
-class TelemetrySettings(_Group):
+class TelemetrySettings(Group):
     """Logs, and the names this process goes by in traces and metrics."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TELEMETRY_")
@@ -373,30 +370,24 @@ class Settings:
     executor: ExecutorSettings
     gateway: GatewaySettings
     http: HttpSettings
+    operators: OperatorsSettings
     health: HealthSettings
     registry: RegistrySettings
     telemetry: TelemetrySettings
     accounts: Accounts = field(default_factory=dict)  # at gateways
+    in_file: Mapping[GatewayRoute, FileAccount] = field(default_factory=dict)  # those of them that the file has
 
-    GROUPS: ClassVar[Mapping[str, type[_Group]]] = {
+    GROUPS: ClassVar[Mapping[str, type[Group]]] = {
         "kafka": KafkaSettings,
         "stream": StreamSettings,
         "executor": ExecutorSettings,
         "gateway": GatewaySettings,
         "http": HttpSettings,
+        "operators": OperatorsSettings,
         "health": HealthSettings,
         "registry": RegistrySettings,
         "telemetry": TelemetrySettings,
     }
-
-
-_ACCOUNT: Final = re.compile(r"[A-Z0-9]+")
-
-
-def variable_of(gateway: GatewayName, field_name: str, account: AccountName = DEFAULT_ACCOUNT) -> str:
-    """Return the variable of one field of one account at a gateway."""
-    word = "" if account == DEFAULT_ACCOUNT else f"_{account}__"
-    return f"{PREFIX}GATEWAY_{gateway}_{word}{field_name}".upper()
 
 
 def variables() -> Iterator[tuple[str, FieldInfo]]:
@@ -415,6 +406,11 @@ def add_to_environment(values: Mapping[str, str]) -> None:
         os.environ.setdefault(name, value)
 
 
+def use_accounts_file(path: Path) -> None:
+    """Let `load` read this accounts file instead of the one that the environment names."""
+    os.environ[FILE_VARIABLE] = str(path)
+
+
 def load() -> Settings:
     """Read the environment.
 
@@ -423,7 +419,7 @@ def load() -> Settings:
     """
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     faults: list[str] = []
-    groups: dict[str, _Group] = {}
+    groups: dict[str, Group] = {}
     for name, group in Settings.GROUPS.items():
         for field_name in group.model_fields:
             given.pop(f"{PREFIX}{name}_{field_name}".upper(), None)
@@ -431,52 +427,18 @@ def load() -> Settings:
             groups[name] = group()
         except ValidationError as error:
             faults += [
-                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {_said(each['msg'])}"
+                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {said(each['msg'])}"
                 for each in error.errors()
             ]
-    accounts = {spec.name: _accounts_of(spec, given, faults) for spec in SPECS}
+    gateway = groups.get("gateway")
+    file = gateway.accounts_file if isinstance(gateway, GatewaySettings) else None
+    in_file = accounts_in_file(file, GATEWAYS, os.environ, faults)
+    accounts = {spec.name: accounts_of(spec, given, in_file, faults) for spec in SPECS}
     faults += [f"{name}: no such setting" for name in given]
     if faults:
         raise MisconfiguredError("; ".join(sorted(faults)))
     set_up = MappingProxyType({name: by_account for name, by_account in accounts.items() if by_account})
-    return Settings(accounts=set_up, **groups)  # type: ignore[arg-type]  # each name is given the group of its class
-
-
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")  # pydantic's, before what a validator of ours says
-
-
-def _accounts_of(spec: GatewaySpec, given: dict[str, str], faults: list[str]) -> Mapping[AccountName, AccountSettings]:
-    """Return the gateway's accounts. Takes their variables out of `given`; adds to `faults` what is wrong with them."""
-    raw: dict[AccountName, dict[str, str]] = defaultdict(dict)
-    for variable in sorted(given):
-        found = _field_of(spec, variable)
-        if found is not None:
-            account, field_name = found
-            raw[account][field_name] = given.pop(variable)
-    accounts: dict[AccountName, AccountSettings] = {}
-    for account, values in raw.items():
-        try:
-            accounts[account] = spec.settings.model_validate(values)
-        except ValidationError as error:
-            faults += [
-                f"{variable_of(spec.name, str(each['loc'][0]), account)}: {_said(each['msg'])}"
-                for each in error.errors()
-            ]
-    return MappingProxyType(accounts)
-
-
-def _field_of(spec: GatewaySpec, variable: str) -> tuple[AccountName, str] | None:
-    rest = variable.removeprefix(variable_of(spec.name, ""))
-    if rest == variable:
-        return None
-    account, field_name = DEFAULT_ACCOUNT, rest.lower()
-    if rest.startswith("_"):
-        word, _, field_name = rest[1:].partition("__")
-        account, field_name = AccountName(word.lower()), field_name.lower()
-        if _ACCOUNT.fullmatch(word) is None or account == DEFAULT_ACCOUNT:
-            return None
-    return (account, field_name) if field_name in spec.settings.model_fields else None
+    return Settings(accounts=set_up, in_file=in_file, **groups)  # type: ignore[arg-type]  # each has the group of its class
 
 
 def accounts_with_webhook_secrets(settings: Settings) -> Accounts:
@@ -493,7 +455,7 @@ def accounts_with_webhook_secrets(settings: Settings) -> Accounts:
         public = GATEWAYS[gateway].development_webhook_secret
         accounts[gateway] = dict(by_account)
         for account, values in by_account.items():
-            variable = variable_of(gateway, "webhook_secret", account)
+            variable = place_of(gateway, "webhook_secret", account, settings.in_file)
             if public is not None and settings.http.dev:
                 secret = values.webhook_secret or SecretStr(public)
                 accounts[gateway][account] = values.model_copy(update={"webhook_secret": secret})

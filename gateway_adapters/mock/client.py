@@ -25,6 +25,7 @@ class MockGateway(translate.MockTranslator, Gateway):
             limits: of the transport; None: the defaults.
         """
         self._secrets = account.webhook_secrets()
+        self._capabilities = account.narrowed(CAPABILITIES)
         self._transport = HttpTransport(base_url=account.url, limits=limits or TransportLimits())
 
     @property
@@ -34,8 +35,8 @@ class MockGateway(translate.MockTranslator, Gateway):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
-        return CAPABILITIES
+        """What it can do with this account."""
+        return self._capabilities
 
     async def authorize(self, request: GatewayCallRequested) -> CallResult:
         """Hold an amount."""

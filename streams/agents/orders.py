@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from gateway_adapters.contract import Capabilities
 from gateway_adapters.policy import plan_for
 from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers, topics
 from schemas.card_disguises import hides_card_number, without_card_number
 from schemas.commands_validation import CardDataError, InvalidCommandError, validate
-from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, InvalidIdentifierError, OrderId, OriginId
+from schemas.identifiers import GatewayName, GatewayRoute, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
@@ -29,6 +30,7 @@ from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.references import Parking, References
 from streams.agents.speech import Speech
 from streams.agents.timers import TimerHeap, timer_key
+from streams.agents.waiting import say_waiting
 from streams.agents.webhooks import Webhooks
 from streams.domain.inputs import (
     CommandReceived,
@@ -59,6 +61,7 @@ class OrdersAgent:
         partitions: int,
         policies: Policies,
         gateways: Mapping[GatewayName, GatewaySpec],
+        capabilities: Mapping[GatewayRoute, Capabilities],
         timers: TimerHeap,
         parking: Parking,
         rules: Rules,
@@ -69,7 +72,8 @@ class OrdersAgent:
             codec: The published language.
             partitions: Of every topic; a record in another partition than its key's is refused.
             policies: The policies as they are now; read when a claim is made, which pins them.
-            gateways: Those whose webhooks can be translated, and that a plan may name.
+            gateways: Those whose webhooks can be translated.
+            capabilities: Of each account that a plan may name.
             timers: The open timers of this worker, kept in step with their table.
             parking: How much waits for references in this worker's partitions, kept in step with its table.
             rules: What the deployment sets of the domain's rules.
@@ -81,7 +85,7 @@ class OrdersAgent:
         self._webhooks = Webhooks(codec, self._intake, gateways, self._references)
         self._policies = policies
         self._gateways = gateways
-        self._routes = {identifiers.gateway_route(name, DEFAULT_ACCOUNT): spec for name, spec in gateways.items()}
+        self._capabilities = capabilities
         self._timers = timers
         self._timer_changes: list[Callable[[], None]] = []
         self._rules = rules
@@ -193,7 +197,7 @@ class OrdersAgent:
         )
 
     def _plan(self, command: Command) -> RoutePlan:
-        return plan_for(self._policies(), command, self._routes)
+        return plan_for(self._policies(), command, self._capabilities)
 
     def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())
@@ -226,6 +230,7 @@ class OrdersAgent:
                     speak.append(
                         self._speech.message(output, row=row, partition=event.partition, now_ms=event.timestamp_ms)
                     )
+        speak += say_waiting(self._codec, before, row, possible_replay=event.possible_replay)
         return Step(rows=rows, speak=speak)
 
     def _opened(self, partition: int, timer: OpenTimer) -> RowWrite:

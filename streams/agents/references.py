@@ -152,7 +152,7 @@ class References:
         came = references.register(known, kept, possible_replay=event.possible_replay)
         if came.contested:
             metrics.count("references_contested", gateway=kept.gateway)
-            log.error("reference_contested", gateway=kept.gateway, order_id=kept.order_id, holder=came.row.order_id)
+            log.error("reference_contested", gateway=kept.gateway, order_id=kept.order_id, op_id=came.row.op_id)
         rows = []
         if came.row != known or event.possible_replay:
             rows.append(RowWrite(table=REFERENCES_TABLE, key=key, value=self._codec.encode_row(came.row)))

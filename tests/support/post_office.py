@@ -108,6 +108,7 @@ class PostOffice:
             partitions=PARTITIONS,
             policies=dict,
             gateways={MOCK: self.spec},
+            capabilities={},
             timers=TimerHeap(),
             parking=self.parking,
             rules=DEFAULT_RULES,
@@ -225,6 +226,8 @@ class PostOffice:
         self.settle()
 
     def _keep(self, message: Outgoing) -> None:
+        if message.value is None:
+            return  # a tombstone of a topic that only tells
         _, record = CODEC.decode(message.value, message.headers)
         self.said.append(record)
         match record:

@@ -75,6 +75,7 @@ def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> Orde
         partitions=partitions,
         policies=dict,  # the plan of an operation stands in its verdict
         gateways={SPEC.name: SPEC},
+        capabilities={},
         timers=_NoTimers(),
         parking=Parking(),
         rules=Rules(

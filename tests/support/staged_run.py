@@ -58,6 +58,7 @@ class StagedRun:
             partitions=1,
             policies=lambda: {ANY_ORIGIN: default_policy((GatewayRoute(MOCK),))},
             gateways={MOCK: SPEC},
+            capabilities={GatewayRoute(MOCK): SPEC.capabilities},
             timers=TimerHeap(),
             parking=Parking(),
             rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),

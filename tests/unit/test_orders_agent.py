@@ -41,6 +41,7 @@ class Agent:
             partitions=partitions,
             policies=dict,
             gateways={},
+            capabilities={},
             timers=TimerHeap(),
             parking=Parking(),
             rules=DEFAULT_RULES,

@@ -32,6 +32,7 @@ class _Desk:
             partitions=1,
             policies=dict,
             gateways={SPEC.name: SPEC},
+            capabilities={},
             timers=self.heap,
             parking=Parking(),
             rules=DEFAULT_RULES,
