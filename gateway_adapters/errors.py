@@ -13,6 +13,7 @@ GatewayError
 │   ├── NotSentError            no byte of the request can have reached the gateway
 │   └── InDoubtError            it may or may not have had its effect
 ├── UnauthenticError          a webhook that is not the gateway's: refuse it and store nothing
+├── UnverifiableError         a webhook that cannot be verified now: store nothing, ask for it again
 ├── UntranslatableError       a webhook that is authentic and cannot be read: dead letter
 └── InvariantViolatedError    a request that this engine must never have made: stop the worker
 ```
@@ -57,6 +58,10 @@ class InDoubtError(CallFailedError):
 
 class UnauthenticError(GatewayError):
     """A webhook whose signature or age does not hold. Refuse it and store nothing."""
+
+
+class UnverifiableError(GatewayError):
+    """A webhook of which nobody can say now whose it is. Store nothing, and let the gateway send it again."""
 
 
 class UntranslatableError(GatewayError):

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway_adapters.contract import CallResult, Capabilities, Gateway, RawHeaders
+from gateway_adapters.contract import CallResult, Capabilities, CertificateFetcher, Gateway, RawHeaders
 from gateway_adapters.errors import CallFailedError, UnauthenticError
 from gateway_adapters.http_transport import HttpTransport, TransportLimits
 from gateway_adapters.mock import signature, translate, wire
@@ -25,6 +25,8 @@ class MockGateway(translate.MockTranslator, Gateway):
             limits: of the transport; None: the defaults.
         """
         self._secrets = account.webhook_secrets()
+        key = account.api_key
+        self._credential = {} if key is None else {wire.ACCOUNT_HEADER: f"Bearer {key.get_secret_value()}"}
         self._capabilities = account.narrowed(CAPABILITIES)
         self._transport = HttpTransport(base_url=account.url, limits=limits or TransportLimits())
 
@@ -61,12 +63,19 @@ class MockGateway(translate.MockTranslator, Gateway):
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         """Return what became of the operation with this key or reference."""
         try:
-            answer = await self._transport.send("GET", translate.inquiry_path(request), headers={})
+            answer = await self._transport.send("GET", translate.inquiry_path(request), headers=self._credential)
         except CallFailedError as error:
             return translate.from_failure(request, error)
         return translate.from_inquiry(request, answer)
 
-    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+    async def verify_webhook(
+        self,
+        headers: RawHeaders,
+        body: bytes,
+        *,
+        now_ms: int,
+        certificates: CertificateFetcher,  # noqa: ARG002 - the port's shape
+    ) -> None:
         """Return if these raw bytes are the Mock's own and fresh. Raises: UnauthenticError."""
         header = headers.get(wire.SIGNATURE_HEADER.lower())
         if header is None:
@@ -89,7 +98,7 @@ class MockGateway(translate.MockTranslator, Gateway):
             answer = await self._transport.send(
                 "POST",
                 translate.posted_path(call),
-                headers={wire.KEY_HEADER: call.gateway_key},
+                headers={**self._credential, wire.KEY_HEADER: call.gateway_key},
                 body=wire.encode_call(call),
             )
         except CallFailedError as error:
