@@ -83,6 +83,7 @@ class Code(StrEnum):
     NOT_FOUND_AT_GATEWAY = "not_found_at_gateway"
     UNKNOWN_STATUS = "unknown_status"
     UNSUPPORTED = "unsupported"
+    COMMAND_GONE = "command_gone"
     CARD_DECLINED = "card_declined"
     DO_NOT_HONOR = "do_not_honor"
     INSUFFICIENT_FUNDS = "insufficient_funds"
@@ -119,6 +120,7 @@ class Signal(StrEnum):
     INQUIRY_FOUND_NOTHING = "inquiry_found_nothing"  # and the gateway says that this is proof
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
+    COMMAND_GONE = "command_gone"  # the log no longer holds the command with what the call needs; nothing was sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +224,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.UNSUPPORTED,
             retry=RetryAdvice.OTHER_GATEWAY,
             message="This gateway has no such operation; nothing was sent.",
+        ),
+        Signal.COMMAND_GONE: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.COMMAND_GONE,
+            retry=RetryAdvice.AFTER_FIX,
+            message="The log no longer holds the command with this call's token and details; nothing was sent.",
+            alarm=True,
         ),
     }
 )

@@ -66,9 +66,9 @@ def idempotency_key(value: str) -> IdempotencyKey:
     return IdempotencyKey(_checked(value, what="Idempotency-Key", max_chars=MAX_IDEMPOTENCY_KEY_CHARS))
 
 
-def gateway_token(value: str) -> str:
+def gateway_token(value: str, *, max_chars: int = MAX_TOKEN_CHARS) -> str:
     """Return a gateway's token for a payment method. Raises: InvalidIdentifierError."""
-    return _checked(value, what="token", max_chars=MAX_TOKEN_CHARS)
+    return _checked(value, what="token", max_chars=max_chars)
 
 
 def command_id(value: str) -> CommandId:
