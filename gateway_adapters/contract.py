@@ -237,6 +237,7 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         attempt=request.attempt,
         call_number=request.call_number,
         gateway=request.gateway,
+        account=request.account,
         outcome=result.outcome,
         gateway_reference=result.gateway_reference,
         confirmed_amount_minor=result.confirmed_amount_minor,

@@ -20,7 +20,7 @@ from itertools import cycle, islice
 from typing import Final, Protocol
 
 from gateway_adapters.contract import Capabilities
-from schemas.identifiers import GatewayName, InvalidIdentifierError, OriginId, origin_id
+from schemas.identifiers import GatewayRoute, InvalidIdentifierError, OriginId, origin_id
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command, PaymentRequested, kind_of
@@ -48,7 +48,7 @@ class Capable(Protocol):
         ...
 
 
-def default_policy(gateways: tuple[GatewayName, ...]) -> OriginPolicy:
+def default_policy(gateways: tuple[GatewayRoute, ...]) -> OriginPolicy:
     """Return the policy of version 0 that holds until `policies.v1` brings one. Without gateways it refuses."""
     return OriginPolicy(
         origin_id=ANY_ORIGIN,
@@ -71,14 +71,14 @@ def policy_for(policies: Mapping[str, OriginPolicy], origin: OriginId) -> Origin
 
 
 def plan_for(
-    policies: Mapping[str, OriginPolicy], command: Command, supported: Mapping[GatewayName, Capable]
+    policies: Mapping[str, OriginPolicy], command: Command, supported: Mapping[GatewayRoute, Capable]
 ) -> RoutePlan:
     """Return the route plan of this command under these policies.
 
     Args:
         policies: by origin id, or `*`.
         command: what is asked for.
-        supported: the gateways of this engine; others that a policy names are passed over.
+        supported: the gateways, and their accounts, of this engine; others that a policy names are passed over.
     """
     policy = policy_for(policies, command.origin_id)
     if not isinstance(command, PaymentRequested):
@@ -94,7 +94,7 @@ def plan_for(
     return _plan(policy, able, refusal=None if able else Rejection.NO_GATEWAY)
 
 
-def _plan(policy: OriginPolicy, gateways: tuple[GatewayName, ...], *, refusal: Rejection | None) -> RoutePlan:
+def _plan(policy: OriginPolicy, gateways: tuple[GatewayRoute, ...], *, refusal: Rejection | None) -> RoutePlan:
     candidates = gateways if policy.fallback else gateways[:1]
     return RoutePlan(
         policy_version=policy.version, gateways=tuple(islice(cycle(candidates), policy.max_attempts)), refusal=refusal
@@ -107,12 +107,12 @@ def _exceeds(policy: OriginPolicy, command: PaymentRequested) -> bool:
     )
 
 
-def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = None) -> None:
+def validate(policy: OriginPolicy, *, known: frozenset[GatewayRoute] | None = None) -> None:
     """Return if the policy can work.
 
     Args:
         policy: to be put in force.
-        known: the gateways there are; None when the caller cannot know.
+        known: the gateways, and their accounts, there are; None when the caller cannot know.
 
     Raises:
         MisconfiguredError: it cannot; the message says which field and why.
@@ -142,7 +142,7 @@ def _check_origin(origin: str) -> None:
         raise MisconfiguredError(f"policy: origin_id: {error}") from error
 
 
-def _listed(names: frozenset[GatewayName]) -> str:
+def _listed(names: frozenset[GatewayRoute]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 

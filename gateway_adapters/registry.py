@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.mock.spec import SPEC as MOCK
-from gateway_adapters.spec import DEFAULT_ACCOUNT, Accounts, GatewaySpec
-from schemas.identifiers import GatewayName
+from gateway_adapters.spec import Accounts, GatewaySpec
+from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName
 
 if TYPE_CHECKING:
     from gateway_adapters.http_transport import TransportLimits

@@ -8,22 +8,16 @@ client, and with it an HTTP stack, only when a gateway is built.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final, NewType
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 
 from gateway_adapters.contract import Capabilities, Gateway, WebhookTranslator
-from schemas.identifiers import GatewayName
+from schemas.identifiers import AccountName, GatewayName
 
 if TYPE_CHECKING:
     from gateway_adapters.http_transport import TransportLimits
-
-AccountName = NewType("AccountName", str)
-"""One of a deployment's accounts at a gateway: lower-case letters and digits."""
-
-DEFAULT_ACCOUNT: Final = AccountName("default")
-"""The account whose settings need no further word in their names."""
 
 MAX_URL_CHARS: Final = 2048
 """Longest base URL: what common proxies take as a request line's, with room to spare."""

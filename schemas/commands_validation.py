@@ -27,10 +27,9 @@ from schemas.records.commands import (
     VoidRequested,
 )
 
-
 MAX_COMMAND_BYTES: Final = 96 * 1024
-"""Of all texts of a command together, in UTF-8: the four encrypted fields of an Adyen card, and as much again as half of
-them for the tokens of others. A tenth of what the broker takes in one record."""
+"""Of all texts of a command together, in UTF-8: the four encrypted fields of an Adyen card, and half as much again for
+all the rest. A tenth of what the broker takes in one record."""
 
 MAX_TOKENS: Final = 10
 """A policy names no more gateways."""

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import re
 import uuid
-from typing import NewType
+from typing import Final, NewType
 
 OriginId = NewType("OriginId", str)
 OrderId = NewType("OrderId", str)
@@ -19,6 +19,8 @@ RefundId = NewType("RefundId", str)
 CommandId = NewType("CommandId", str)
 EventId = NewType("EventId", str)
 GatewayName = NewType("GatewayName", str)
+AccountName = NewType("AccountName", str)
+GatewayRoute = NewType("GatewayRoute", str)
 Fingerprint = NewType("Fingerprint", str)
 
 MAX_ORIGIN_ID_CHARS = 64
@@ -26,10 +28,15 @@ MAX_ORDER_ID_CHARS = 128
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_TOKEN_CHARS = 255
 MAX_COMMAND_ID_CHARS = 128
+MAX_ACCOUNT_CHARS = 32
 SHORT_HASH_CHARS = 16
+
+DEFAULT_ACCOUNT: Final = AccountName("default")
+"""The account at a gateway that is meant where none is named."""
 
 # Visible ASCII without the separator of row keys and claim keys; no space, so that a log line stays one field.
 _VISIBLE = re.compile(r"[!-{}-~]+")
+_ACCOUNT = re.compile(rf"[a-z0-9]{{1,{MAX_ACCOUNT_CHARS}}}")
 _NAMESPACE = uuid.UUID("6f0c6c8e-2b55-5c0e-9d0c-5b8a6f3f7a51")  # fixed for ever: event ids are derived from it
 _NAMESPACE_BYTES = _NAMESPACE.bytes
 _VARIANTS = {
@@ -74,6 +81,26 @@ def gateway_token(value: str, *, max_chars: int = MAX_TOKEN_CHARS) -> str:
 def command_id(value: str) -> CommandId:
     """Return the CloudEvents id of a command. Raises: InvalidIdentifierError."""
     return CommandId(_checked(value, what="ce_id", max_chars=MAX_COMMAND_ID_CHARS))
+
+
+def account_name(value: str) -> AccountName:
+    """Return the name of an account at a gateway: lower-case letters and digits. Raises: InvalidIdentifierError."""
+    if _ACCOUNT.fullmatch(value) is None:
+        raise InvalidIdentifierError(
+            f"an account's name must be 1 to {MAX_ACCOUNT_CHARS} lower-case letters and digits"
+        )
+    return AccountName(value)
+
+
+def gateway_route(gateway: GatewayName, account: AccountName) -> GatewayRoute:
+    """Return what policies and plans call this account: `gateway`, or `gateway/account` when it is not the default."""
+    return GatewayRoute(gateway if account == DEFAULT_ACCOUNT else f"{gateway}/{account}")
+
+
+def parts_of(route: GatewayRoute) -> tuple[GatewayName, AccountName]:
+    """Return the gateway and the account that a policy or a plan names; whether there are such is not looked at."""
+    gateway, separator, account = route.partition("/")
+    return GatewayName(gateway), AccountName(account) if separator else DEFAULT_ACCOUNT
 
 
 def _digest(*parts: str) -> bytes:

@@ -16,7 +16,7 @@ from gateway_adapters.contract import Gateway
 from gateway_adapters.policy import ANY_ORIGIN, Capable, default_policy
 from gateway_adapters.registry import build_gateways, specs_of, transport_limits
 from gateway_adapters.spec import Accounts
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
@@ -106,7 +106,7 @@ def rules_of(settings: Settings, gateways: Mapping[GatewayName, Capable]) -> Rul
     )
 
 
-def policies_from(follower: PolicyFollower, gateways: tuple[GatewayName, ...]) -> orders_agent.Policies:
+def policies_from(follower: PolicyFollower, gateways: tuple[GatewayRoute, ...]) -> orders_agent.Policies:
     """Return the policies as they are now; `*` is the configured default until `policies.v1` brings another."""
     fallback: Mapping[str, OriginPolicy] = {ANY_ORIGIN: default_policy(gateways)}
 
@@ -172,10 +172,11 @@ class OrdersProgram:
             await _work(worker, stopping, ready, background=[self._timer_clock.run, sweeper.run])
 
     def _shell(self) -> AgentShell:
+        routes = tuple(map(GatewayRoute, names_of(self._settings.gateway.default_gateways)))
         agent = orders_agent.OrdersAgent(
             self._codec,
             partitions=self._settings.kafka.partitions,
-            policies=policies_from(self._follower, names_of(self._settings.gateway.default_gateways)),
+            policies=policies_from(self._follower, routes),
             gateways=self._gateways,
             timers=self._timers,
             rules=self._rules,

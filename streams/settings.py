@@ -24,8 +24,8 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway_adapters.registry import GATEWAYS, SPECS
-from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts, AccountSettings, GatewaySpec
-from schemas.identifiers import GatewayName
+from gateway_adapters.spec import Accounts, AccountSettings, GatewaySpec
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
 from schemas.misconfigured import MisconfiguredError
 from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
 from streams.topology import MERCHANTS_PORT

@@ -6,7 +6,7 @@ across partitions").
 
 from dataclasses import dataclass
 
-from schemas.identifiers import GatewayName, IdempotencyKey, OpId, OrderId, OriginId
+from schemas.identifiers import GatewayRoute, IdempotencyKey, OpId, OrderId, OriginId
 from schemas.quick_init import quick_init
 from schemas.vocabulary import Rejection
 
@@ -14,10 +14,10 @@ from schemas.vocabulary import Rejection
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutePlan:
-    """Which gateways an operation may go to, in order, by the policy when its claim was made. Pinned by the claim."""
+    """Where an operation may go, attempt by attempt, by the policy when its claim was made. Pinned by the claim."""
 
     policy_version: int
-    gateways: tuple[GatewayName, ...]
+    gateways: tuple[GatewayRoute, ...]  # `gateway` (its default account), or `gateway/account`
     refusal: Rejection | None  # the policy's refusal (a limit), pinned like the rest
 
 

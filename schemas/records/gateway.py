@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.identifiers import GatewayName, OpId, OrderId, OriginId, PaymentId
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName, OpId, OrderId, OriginId, PaymentId
 from schemas.quick_init import quick_init
 from schemas.records.commands import NamedText, Payer
 from schemas.vocabulary import CallKind, DeclineClass, Outcome, RetryAdvice
@@ -61,6 +61,7 @@ class GatewayCallRequested:
     final: bool  # of a capture: release the rest
     first_requested_at_ms: int  # of this attempt: the gateway's idempotency window runs from here
     requested_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: whose credentials make the call
     repeated: bool = False  # asked for again after a crash: the first copy may be on its way, made, or lost
     command_offset: int | None = None  # where the rest stands, in this partition of the commands; None: it needs none
     details: CallDetails | None = None  # None on the log: the executor reads them, and the token, from the command
@@ -86,6 +87,7 @@ class GatewayCallCompleted:
     error: OperationError | None
     raw: str | None  # the gateway's answer, redacted and cut to a limit
     completed_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
 
 
@@ -110,3 +112,4 @@ class WebhookReceived:
     headers: tuple[WebhookHeader, ...]
     body: bytes
     received_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one whose secret it was signed with

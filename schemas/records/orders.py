@@ -5,7 +5,17 @@ Kept in the orders table and its changelog. Only `streams/domain` makes or chang
 
 from dataclasses import dataclass
 
-from schemas.identifiers import Fingerprint, GatewayName, IdempotencyKey, OpId, OrderId, OriginId, PaymentId
+from schemas.identifiers import (
+    DEFAULT_ACCOUNT,
+    AccountName,
+    Fingerprint,
+    GatewayName,
+    IdempotencyKey,
+    OpId,
+    OrderId,
+    OriginId,
+    PaymentId,
+)
 from schemas.quick_init import quick_init
 from schemas.records.claims import RoutePlan
 from schemas.records.gateway import OperationError
@@ -77,6 +87,7 @@ class OperationRow:
     first_requested_at_ms: int  # of the current attempt
     requested_at_ms: int
     updated_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: pinned by the plan, as the gateway is
 
 
 @quick_init
@@ -99,6 +110,7 @@ class PaymentRow:
     disputed: bool
     created_at_ms: int
     updated_at_ms: int
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway; captures, voids and refunds go to it
 
 
 @quick_init

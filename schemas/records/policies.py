@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 from schemas.quick_init import quick_init
 
 
@@ -22,7 +22,7 @@ class OriginPolicy:
 
     origin_id: str  # or `*`
     version: int  # rises with every change
-    gateways: tuple[GatewayName, ...]
+    gateways: tuple[GatewayRoute, ...]  # `gateway` (its default account), or `gateway/account`
     fallback: bool  # whether a call that was not executed may go to the next gateway
     max_attempts: int  # over all gateways, 1 to 10
     limits: tuple[AmountLimit, ...]  # a currency without an entry has no limit

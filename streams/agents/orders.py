@@ -14,7 +14,7 @@ from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers
 from schemas.card_disguises import hides_card_number, without_card_number
 from schemas.commands_validation import CardDataError, InvalidCommandError, validate
-from schemas.identifiers import GatewayName, InvalidIdentifierError, OrderId, OriginId
+from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
@@ -73,6 +73,7 @@ class OrdersAgent:
         self._speech = Speech(codec)
         self._policies = policies
         self._gateways = gateways
+        self._routes = {identifiers.gateway_route(name, DEFAULT_ACCOUNT): spec for name, spec in gateways.items()}
         self._timers = timers
         self._timer_changes: list[Callable[[], None]] = []
         self._rules = rules
@@ -168,13 +169,18 @@ class OrdersAgent:
         if origin is None or order is None:
             raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, "does not name exactly one order")
         inputs = [
-            NoticeReceived(notice=notice, now_ms=event.timestamp_ms, possible_replay=event.possible_replay)
+            NoticeReceived(
+                notice=notice,
+                now_ms=event.timestamp_ms,
+                possible_replay=event.possible_replay,
+                account=webhook.account,
+            )
             for notice in notices
         ]
         return origin, order, inputs
 
     def _plan(self, command: Command) -> RoutePlan:
-        return plan_for(self._policies(), command, self._gateways)
+        return plan_for(self._policies(), command, self._routes)
 
     def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())

@@ -64,7 +64,7 @@ def set_policy(
 ) -> None:
     """Put a policy in force: the origin's whole policy, as given here. Running workers follow without a restart."""
     with expected_failures():
-        from schemas.identifiers import GatewayName
+        from schemas.identifiers import GatewayRoute
         from schemas.records.policies import OriginPolicy
         from streams.cli.tools import opened
         from streams.operator_tools import policies
@@ -73,7 +73,7 @@ def set_policy(
         wish = OriginPolicy(
             origin_id=origin,
             version=1,
-            gateways=tuple(GatewayName(name.strip()) for name in gateways.split(",") if name.strip()),
+            gateways=tuple(GatewayRoute(name.strip()) for name in gateways.split(",") if name.strip()),
             fallback=fallback,
             max_attempts=max_attempts,
             limits=_limits(limit or ()),

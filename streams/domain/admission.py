@@ -8,7 +8,7 @@ operation is refused with `payment_in_doubt`, which is final for its idempotency
 """
 
 from schemas.event_types import Transition
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 from schemas.records.claims import RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationKind, OperationState, Rejection
@@ -59,11 +59,11 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
     if isinstance(verdict, Rejection):
         settlement.refused(turn, operation, verdict)
         return
-    gateway = routing.gateway_for(operation, plan, payment, attempt=1)
-    if gateway is None:
+    route = routing.gateway_for(operation, plan, payment, attempt=1)
+    if route is None:
         settlement.refused(turn, operation, Rejection.NO_GATEWAY)
         return
-    _dispatch(turn, replace(operation, amount_minor=verdict), gateway)
+    _dispatch(turn, replace(operation, amount_minor=verdict), route)
 
 
 def _doubted(turn: Turn, operation: OperationRow) -> OperationRow | None:
@@ -78,24 +78,24 @@ def _doubted(turn: Turn, operation: OperationRow) -> OperationRow | None:
     return None
 
 
-def _dispatch(turn: Turn, operation: OperationRow, gateway: GatewayName) -> None:
+def _dispatch(turn: Turn, operation: OperationRow, route: GatewayRoute) -> None:
     """Write the intent, tell the world and who waits that the operation is accepted, and ask for the call."""
     if operation.kind in OPENING:
-        turn.put_payment(_opened(turn, operation, gateway))
-    operation = replace(operation, state=OperationState.DISPATCHED, gateway=gateway, updated_at_ms=turn.now_ms)
-    operation = calls.attempted(turn, turn.put(operation), gateway)
+        turn.put_payment(_opened(turn, operation))
+    operation = replace(operation, state=OperationState.DISPATCHED, updated_at_ms=turn.now_ms)
+    operation = calls.attempted(turn, turn.put(operation), route)
     operation = turn.publish(operation, Transition.ACCEPTED)
     turn.answer_all(operation)
 
 
-def _opened(turn: Turn, operation: OperationRow, gateway: GatewayName) -> PaymentRow:
+def _opened(turn: Turn, operation: OperationRow) -> PaymentRow:
     assert operation.asked_currency is not None
     return PaymentRow(
         payment_id=operation.payment_id,
         op_id=operation.op_id,
         amount_minor=operation.amount_minor,
         currency=operation.asked_currency,
-        gateway=gateway,
+        gateway=None,  # as soon as the attempt is begun
         gateway_reference=None,
         authorized_minor=0,
         captured_minor=0,

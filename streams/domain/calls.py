@@ -5,7 +5,7 @@ the row before the request leaves, and the gateway's key is made of the operatio
 """
 
 from schemas import identifiers
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind
@@ -16,14 +16,16 @@ from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
 
 
-def attempted(turn: Turn, operation: OperationRow, gateway: GatewayName) -> OperationRow:
-    """Begin the operation's next attempt at this gateway; return the operation."""
+def attempted(turn: Turn, operation: OperationRow, route: GatewayRoute) -> OperationRow:
+    """Begin the operation's next attempt there; return the operation."""
+    gateway, account = identifiers.parts_of(route)
     if operation.kind in OPENING:
-        turn.put_payment(replace(turn.payment_of(operation), gateway=gateway))
+        turn.put_payment(replace(turn.payment_of(operation), gateway=gateway, account=account))
     operation = replace(
         operation,
         attempt=operation.attempt + 1,
         gateway=gateway,
+        account=account,
         gateway_reference=None,
         sent_until_ms=0,
         first_requested_at_ms=turn.now_ms,
@@ -68,6 +70,7 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         attempt=operation.attempt,
         call_number=operation.call_number,
         gateway=operation.gateway,
+        account=operation.account,
         gateway_key=identifiers.gateway_key(operation.op_id, operation.attempt),
         amount_minor=operation.amount_minor,
         currency=payment.currency,

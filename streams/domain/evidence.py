@@ -6,7 +6,7 @@ Made by `order` and judged by `outcomes`. A notice without our operation id is m
 from dataclasses import dataclass
 
 from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import GatewayName
+from schemas.identifiers import AccountName, GatewayName
 from schemas.quick_init import quick_init
 from schemas.records.gateway import GatewayCallCompleted, OperationError
 from schemas.records.orders import OperationRow
@@ -22,6 +22,7 @@ class Evidence:
 
     outcome: Outcome
     gateway: GatewayName
+    account: AccountName
     attempt: int | None
     call_number: int | None
     inquiry: bool
@@ -45,7 +46,7 @@ class Evidence:
         A notice names no attempt, and an earlier one may have been made at the same gateway: its object has another
         reference. While the last one's is not known, nobody can tell them apart, and the notice counts for the last.
         """
-        if self.gateway != operation.gateway:
+        if (self.gateway, self.account) != (operation.gateway, operation.account):
             return False
         return self.attempt == operation.attempt or (self.attempt is None and not self.names_another(operation))
 
@@ -60,6 +61,7 @@ def of_result(result: GatewayCallCompleted) -> Evidence:
     return Evidence(
         outcome=result.outcome,
         gateway=result.gateway,
+        account=result.account,
         attempt=result.attempt,
         call_number=result.call_number,
         inquiry=result.kind is CallKind.INQUIRE,
@@ -71,11 +73,12 @@ def of_result(result: GatewayCallCompleted) -> Evidence:
     )
 
 
-def of_notice(notice: GatewayNotice) -> Evidence:
+def of_notice(notice: GatewayNotice, account: AccountName) -> Evidence:
     """Return what the notice says."""
     return Evidence(
         outcome=notice.outcome,
         gateway=notice.gateway,
+        account=account,
         attempt=None,
         call_number=None,
         inquiry=False,
@@ -87,8 +90,8 @@ def of_notice(notice: GatewayNotice) -> Evidence:
     )
 
 
-def noticed(turn: Turn, notice: GatewayNotice) -> OperationRow | None:
-    """Return the operation that the notice is about.
+def noticed(turn: Turn, notice: GatewayNotice, account: AccountName) -> OperationRow | None:
+    """Return the operation that the notice, which came to this account, is about.
 
     By our own id when the gateway gave it back; else by the gateway's id of the operation; else, on the payment that it
     names, the only open operation of that kind whose id at the gateway we do not know yet. None when that leaves any
@@ -99,7 +102,7 @@ def noticed(turn: Turn, notice: GatewayNotice) -> OperationRow | None:
         return turn.operations.get(notice.op_id)
     if notice.gateway_reference is None:
         return None
-    ours = [each for each in turn.operations.values() if each.gateway == notice.gateway]
+    ours = [each for each in turn.operations.values() if (each.gateway, each.account) == (notice.gateway, account)]
     for each in ours:
         if each.gateway_reference == notice.gateway_reference and notice.kind in {None, each.kind.value}:
             return each

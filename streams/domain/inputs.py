@@ -8,7 +8,7 @@ and what that made may be lost (the re-drive rule of DESIGN.md).
 from dataclasses import dataclass
 
 from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import CommandId
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, CommandId
 from schemas.quick_init import quick_init
 from schemas.records.claims import ClaimDecided
 from schemas.records.commands import Command
@@ -58,6 +58,7 @@ class NoticeReceived:
     notice: GatewayNotice
     now_ms: int
     possible_replay: bool
+    account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one whose secret it was signed with
 
 
 @quick_init

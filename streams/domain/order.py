@@ -128,7 +128,8 @@ def _taken(turn: Turn, event: OrderInput) -> OpId | None:
             operation = turn.operations.get(event.result.op_id)
             return _evidence(turn, operation, evidence.of_result(event.result))
         case NoticeReceived():
-            return _evidence(turn, evidence.noticed(turn, event.notice), evidence.of_notice(event.notice))
+            noticed = evidence.noticed(turn, event.notice, event.account)
+            return _evidence(turn, noticed, evidence.of_notice(event.notice, event.account))
         case TimerReceived():
             return _timer(turn, event.timer)
         case _:

@@ -72,6 +72,7 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         timers.let_go(turn, operation),
         attempt=evidence.attempt,
         gateway=evidence.gateway,
+        account=evidence.account,
         gateway_reference=None,
         call_number=evidence.call_number,
         call_kind=CallKind.INQUIRE if evidence.inquiry else CallKind(operation.kind.value),
@@ -81,7 +82,8 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         sent_until_ms=turn.now_ms,
     )
     if operation.kind in OPENING:
-        turn.put_payment(replace(turn.payment_of(operation), gateway=evidence.gateway))
+        here = replace(turn.payment_of(operation), gateway=evidence.gateway, account=evidence.account)
+        turn.put_payment(here)
     turn.put(operation)
     if evidence.inquiry:
         return settlement.moved(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)

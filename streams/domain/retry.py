@@ -4,6 +4,8 @@ Called by `outcomes`, and by `order` when the retry timer fires. The order's que
 do not: the pause is a timer on the log. Never reached while anything is in doubt.
 """
 
+from schemas import identifiers
+from schemas.identifiers import GatewayRoute
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState, RetryAdvice
@@ -18,7 +20,7 @@ _HOPELESS = frozenset({RetryAdvice.NEVER, RetryAdvice.AFTER_FIX, RetryAdvice.AFT
 def not_executed(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:
     """Decide what follows on an attempt that was not executed.
 
-    Another gateway is tried at once: the pause that this one asks for does not concern it.
+    Another gateway, or account, is tried at once: the pause that this one asks for does not concern it.
     """
     if is_hopeless(error) or paid_once.may_take_twice(turn, operation):
         _given_up(turn, operation, error)
@@ -26,13 +28,13 @@ def not_executed(turn: Turn, operation: OperationRow, error: OperationError | No
     assert error is not None
     assert operation.plan is not None
     following = operation.attempt + 1
-    gateway = routing.gateway_for(operation, operation.plan, turn.payment_of(operation), attempt=following)
-    if gateway is None:
+    route = routing.gateway_for(operation, operation.plan, turn.payment_of(operation), attempt=following)
+    if route is None:
         _given_up(turn, operation, error)
         return
     operation = replace(operation, error=error, updated_at_ms=turn.now_ms)
-    if gateway != operation.gateway:
-        calls.attempted(turn, operation, gateway)
+    if route != _here(operation):
+        calls.attempted(turn, operation, route)
         return
     delay_ms = max(error.retry_after_ms or 0, RETRY_BACKOFF_MS[min(operation.attempt, len(RETRY_BACKOFF_MS)) - 1])
     if delay_ms > MAX_RETRY_DELAY_MS:
@@ -52,8 +54,12 @@ def due(turn: Turn, operation: OperationRow) -> None:
         _given_up(turn, operation, operation.error)
         return
     assert operation.plan is not None
+    calls.attempted(turn, replace(operation, timer_due_at_ms=None), _here(operation))
+
+
+def _here(operation: OperationRow) -> GatewayRoute:
     assert operation.gateway is not None
-    calls.attempted(turn, replace(operation, timer_due_at_ms=None), operation.gateway)
+    return identifiers.gateway_route(operation.gateway, operation.account)
 
 
 def _given_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:

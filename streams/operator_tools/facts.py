@@ -108,6 +108,7 @@ def _of_call(call: GatewayCallRequested) -> tuple[Fact, ...]:
         call=call.kind.value,
         about=call.inquired_kind,
         gateway=call.gateway,
+        account=call.account,
         attempt=call.attempt,
         call_number=call.call_number,
         gateway_key=call.gateway_key,
@@ -122,6 +123,7 @@ def _of_result(result: GatewayCallCompleted) -> tuple[Fact, ...]:
         outcome=result.outcome.value,
         call=result.kind.value,
         gateway=result.gateway,
+        account=result.account,
         attempt=result.attempt,
         call_number=result.call_number,
         gateway_reference=result.gateway_reference,
@@ -187,7 +189,7 @@ def _of_notice(record: DeadLetter | DeadLetterHandled | WebhookReceived | TimerF
             facts = _facts(action=record.action, letter=letter, operator=record.operator, note=masked(record.note))
             return Shown(kind="dead letter handled", op_id=None, facts=facts)
         case WebhookReceived():
-            facts = _facts(gateway=record.gateway, gateway_reference=record.gateway_reference)
+            facts = _facts(gateway=record.gateway, account=record.account, gateway_reference=record.gateway_reference)
             return Shown(kind="webhook", op_id=None, facts=facts)
         case TimerFired():
             facts = _facts(timer=record.kind.value, number=record.number, due_at_ms=record.due_at_ms)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import CommandId, GatewayName
+from schemas.identifiers import CommandId, GatewayName, GatewayRoute
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, RoutePlan
 from schemas.records.commands import Command
 from schemas.records.gateway import GatewayCallCompleted
@@ -102,7 +102,7 @@ class Policy:
     def plan(self) -> RoutePlan:
         gateways = self.plans[self.version % len(self.plans)]
         return RoutePlan(
-            policy_version=self.version, gateways=tuple(GatewayName(each) for each in gateways), refusal=None
+            policy_version=self.version, gateways=tuple(GatewayRoute(each) for each in gateways), refusal=None
         )
 
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from gateway_adapters.contract import CallResult, Capabilities, Gateway, GatewayNotice, RawHeaders
 from schemas import identifiers
 from schemas.event_types import TYPES
-from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId
+from schemas.identifiers import GatewayName, GatewayRoute, IdempotencyKey, OrderId, OriginId
 from schemas.messages import EncodedMessage, Envelope, MessageCodec
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.records.policies import OriginPolicy
@@ -30,7 +30,13 @@ WAIT_LIMIT_S = 60.0
 
 CODEC = MessageCodec(SchemaIds.packaged())
 WISH = OriginPolicy(
-    origin_id=ORIGIN, version=0, gateways=(GATEWAY,), fallback=True, max_attempts=3, limits=(), updated_at_ms=0
+    origin_id=ORIGIN,
+    version=0,
+    gateways=(GatewayRoute(GATEWAY),),
+    fallback=True,
+    max_attempts=3,
+    limits=(),
+    updated_at_ms=0,
 )
 """A policy as somebody would like to have it set."""
 

@@ -8,7 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import CommandId, GatewayName, IdempotencyKey, OpId, OrderId, OriginId, PaymentId
+from schemas.identifiers import (
+    DEFAULT_ACCOUNT,
+    AccountName,
+    CommandId,
+    GatewayName,
+    GatewayRoute,
+    IdempotencyKey,
+    OpId,
+    OrderId,
+    OriginId,
+    PaymentId,
+)
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, RoutePlan
 from schemas.records.commands import (
     CaptureRequested,
@@ -44,7 +55,7 @@ MAX_STEPS = 2_000
 
 
 def plan(*gateways: str, version: int = 1) -> RoutePlan:
-    return RoutePlan(policy_version=version, gateways=tuple(GatewayName(each) for each in gateways), refusal=None)
+    return RoutePlan(policy_version=version, gateways=tuple(GatewayRoute(each) for each in gateways), refusal=None)
 
 
 def error(
@@ -193,7 +204,8 @@ class Desk:
         return self.take(ResultReceived(result=result, now_ms=self.now_ms, possible_replay=self.replay))
 
     def notice(self, op_id: OpId | None, said: Said, **fields: object) -> Decision:
-        """Let a webhook say this; `fields` replace those of the notice."""
+        """Let a webhook say this; `fields` replace those of the notice, but for `account`, which it comes to."""
+        account = AccountName(str(fields.pop("account", DEFAULT_ACCOUNT)))
         notice = GatewayNotice(
             gateway=MOCK,
             notice_id="n1",
@@ -210,7 +222,9 @@ class Desk:
             occurred_at_ms=self.now_ms,
         )
         notice = replace(notice, **fields)  # type: ignore[arg-type]  # a test names any field of the notice
-        return self.take(NoticeReceived(notice=notice, now_ms=self.now_ms, possible_replay=self.replay))
+        return self.take(
+            NoticeReceived(notice=notice, now_ms=self.now_ms, possible_replay=self.replay, account=account)
+        )
 
     def fire(self, op_id: OpId, *, number: int | None = None) -> Decision:
         """Let the operation's timer fire, at its time; or one of another number."""
@@ -291,6 +305,7 @@ def completed(request: GatewayCallRequested, said: Said, *, now_ms: int) -> Gate
         attempt=request.attempt,
         call_number=request.call_number,
         gateway=request.gateway,
+        account=request.account,
         outcome=said.outcome,
         gateway_reference=said.reference,
         confirmed_amount_minor=said.confirmed_minor or (request.amount_minor if succeeded else None),

@@ -17,7 +17,7 @@ from http_ingress.command_log import command_envelope
 from http_ingress.representation import answers
 from schemas import topics
 from schemas.event_types import TYPES
-from schemas.identifiers import CommandId, GatewayName, OpId
+from schemas.identifiers import CommandId, GatewayName, GatewayRoute, OpId
 from schemas.messages import Envelope, MessageCodec, Record
 from schemas.records.commands import Command, PaymentRequested, RefundRequested, VoidRequested, kind_of, op_id_of
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
@@ -55,7 +55,7 @@ class StagedRun:
         self._orders = OrdersAgent(
             self.codec,
             partitions=1,
-            policies=lambda: {ANY_ORIGIN: default_policy((MOCK,))},
+            policies=lambda: {ANY_ORIGIN: default_policy((GatewayRoute(MOCK),))},
             gateways={MOCK: SPEC},
             timers=TimerHeap(),
             rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),

@@ -17,7 +17,7 @@ from streams.operator_tools.memory_log import MemoryLog
 from streams.operator_tools.timelines import Entry, Timeline, subject_of, timeline
 from tests.support.operator_log import CODEC, bury, dead_letter, memory_log, payment_requested, put
 
-PLAN = RoutePlan(policy_version=3, gateways=(identifiers.GatewayName("mock"),), refusal=None)
+PLAN = RoutePlan(policy_version=3, gateways=(identifiers.GatewayRoute("mock"),), refusal=None)
 SALE = payment_requested()
 PAYMENT = identifiers.payment_id(SALE.order_id, op_id_of(SALE))
 

@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from gateway_adapters.mock.spec import SPEC, MockAccount
-from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, Accounts
+from gateway_adapters.spec import Accounts
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName
 from schemas.schema_ids import SchemaIds, packaged_schemas
 from schemas.topics import (
     CATALOGUE,

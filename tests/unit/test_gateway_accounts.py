@@ -16,8 +16,8 @@ from gateway_adapters.mock.signature import DEVELOPMENT_SECRET, sign
 from gateway_adapters.mock.spec import SPEC, MockAccount
 from gateway_adapters.mock.wire import SIGNATURE_HEADER
 from gateway_adapters.registry import GATEWAYS, SPECS, build_gateways, specs_of
-from gateway_adapters.spec import DEFAULT_ACCOUNT, AccountName, AccountSettings, GatewaySpec, checked_base_url
-from schemas.identifiers import GatewayName
+from gateway_adapters.spec import AccountSettings, GatewaySpec, checked_base_url
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
 from schemas.misconfigured import MisconfiguredError
 from streams import settings as engine_settings
 from streams.settings import GatewaySettings, accounts_with_webhook_secrets, load, variable_of, variables

@@ -1,5 +1,7 @@
 """Payments as a merchant knows them: authorize, capture, void, refund, their sums, their refusals."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.identifiers import PaymentId, payment_id
@@ -242,7 +244,7 @@ def test_payment_is_refused_when_the_plan_names_no_gateway() -> None:
 
 def test_payment_is_refused_when_the_plan_says_so() -> None:
     desk = Desk()
-    desk.plan = plan("mock").__class__(policy_version=1, gateways=(MOCK,), refusal=Rejection.LIMIT_EXCEEDED)
+    desk.plan = replace(plan("mock"), refusal=Rejection.LIMIT_EXCEEDED)
     assert refused(desk, desk.do(sale())) is Rejection.LIMIT_EXCEEDED
 
 

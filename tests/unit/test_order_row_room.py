@@ -34,6 +34,7 @@ NOT_COUNTED = {
     "doubted_op_id": "a hash, in OPERATION_CHARS",
     "asked_currency": "three letters, in OPERATION_CHARS",
     "gateway": "a name of ours, in OPERATION_CHARS",
+    "account": "a name of ours, in OPERATION_CHARS",
     "gateway_reference": "in OPERATION_CHARS",
     "events.gateway": "a name of ours, in EVENT_CHARS",
     "events.gateway_reference": "in EVENT_CHARS",

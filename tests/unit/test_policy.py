@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from gateway_adapters.contract import Capabilities
 from gateway_adapters.mock.spec import CAPABILITIES
 from gateway_adapters.policy import ANY_ORIGIN, REFUSE_ALL, default_policy, plan_for, policy_for, validate
-from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId, PaymentId
+from schemas.identifiers import GatewayRoute, IdempotencyKey, OrderId, OriginId, PaymentId
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import PaymentRequested, RefundRequested
 from schemas.records.policies import AmountLimit, OriginPolicy
 from schemas.vocabulary import CallKind, Rejection
 
-A, B, C = GatewayName("a"), GatewayName("b"), GatewayName("c")
+A, B, C = GatewayRoute("a"), GatewayRoute("b"), GatewayRoute("c")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def test_refund_is_never_refused_by_a_policy() -> None:
     max_attempts=st.integers(1, 10),
 )
 def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
-    gateways: list[GatewayName], fallback: bool, max_attempts: int
+    gateways: list[GatewayRoute], fallback: bool, max_attempts: int
 ) -> None:
     policy = replace(POLICY, gateways=tuple(gateways), fallback=fallback, max_attempts=max_attempts)
     validate(policy)
@@ -120,17 +120,17 @@ def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
         (replace(POLICY, max_attempts=0), "max_attempts"),
         (replace(POLICY, max_attempts=11), "max_attempts"),
         (replace(POLICY, gateways=(A, A)), "repeat"),
-        (replace(POLICY, gateways=tuple(GatewayName(str(n)) for n in range(11))), "at most"),
+        (replace(POLICY, gateways=tuple(GatewayRoute(str(n)) for n in range(11))), "at most"),
         (replace(POLICY, limits=(AmountLimit(currency="eur", max_amount_minor=1),)), "ISO 4217"),
         (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=0),)), "positive"),
         (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=1),) * 2), "repeat a currency"),
         (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=1),) * 201), "at most"),
-        (replace(POLICY, gateways=(A, GatewayName("z"))), "names z"),
+        (replace(POLICY, gateways=(A, GatewayRoute("z"))), "names z"),
     ],
 )
 def test_policy_that_cannot_work_is_refused_with_its_reason(policy: OriginPolicy, why: str) -> None:
     with pytest.raises(MisconfiguredError, match=why):
-        validate(policy, known=frozenset({A, B, *(GatewayName(str(n)) for n in range(11))}))
+        validate(policy, known=frozenset({A, B, *(GatewayRoute(str(n)) for n in range(11))}))
 
 
 def test_policy_that_can_work_is_taken() -> None:

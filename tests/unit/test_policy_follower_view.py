@@ -8,7 +8,7 @@ import pytest
 from aiokafka import TopicPartition
 
 from schemas.event_types import TYPES
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 from schemas.messages import EncodedMessage, Envelope, MessageCodec
 from schemas.records.policies import AmountLimit, OriginPolicy
 from schemas.schema_ids import SchemaIds, Wait, newest_schemas, packaged_schemas, packaged_writers
@@ -21,7 +21,7 @@ from tests.support.gateway_calls import CODEC, NOW_MS, message_of, request_of
 POLICY = OriginPolicy(
     origin_id="originA",
     version=1,
-    gateways=(GatewayName("mock"),),
+    gateways=(GatewayRoute("mock"),),
     fallback=True,
     max_attempts=3,
     limits=(AmountLimit(currency="USD", max_amount_minor=5_000),),
@@ -73,7 +73,7 @@ def test_view_forgets_a_policy_when_a_tombstone_comes() -> None:
         ({"version": -1}, "version"),
         ({"max_attempts": 0}, "max_attempts"),
         ({"max_attempts": 11}, "max_attempts"),
-        ({"gateways": (GatewayName("a"), GatewayName("a"))}, "repeat"),
+        ({"gateways": (GatewayRoute("a"), GatewayRoute("a"))}, "repeat"),
         ({"limits": (AmountLimit(currency="USD", max_amount_minor=0),)}, "positive"),
         (
             {

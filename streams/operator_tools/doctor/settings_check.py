@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway_adapters.spec import DEFAULT_ACCOUNT
+from schemas.identifiers import DEFAULT_ACCOUNT
 from schemas.misconfigured import MisconfiguredError
 from streams.operator_tools.doctor.findings import Finding, Subject, failure, ok, warning
 from streams.settings import Settings, accounts_with_webhook_secrets, names_of, variable_of
