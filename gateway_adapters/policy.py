@@ -8,7 +8,8 @@ A plan is a schedule: attempt n goes to its n-th gateway, and after the last ent
 pins `fallback` and `max_attempts` together with the order, in one list:
 
 * gateways (a, b), no fallback, 3 attempts → (a, a, a)
-* gateways (a, b), fallback, 3 attempts → (a, b, a)
+* gateways (a, b), fallback, 3 attempts, a token for each → (a, b, a)
+* gateways (a, b), fallback, 3 attempts, one token → (a, a, a): it is a's, and means nothing to b
 
 A capture, void or refund goes to the gateway that holds its payment, whatever the policy says today. Its plan only
 says how many attempts there are, and is never a refusal: a payment that was taken can be given back.
@@ -20,7 +21,7 @@ from itertools import cycle, islice
 from typing import Final, Protocol
 
 from gateway_adapters.contract import Capabilities
-from schemas.identifiers import GatewayRoute, InvalidIdentifierError, OriginId, origin_id
+from schemas.identifiers import GatewayRoute, InvalidIdentifierError, OriginId, origin_id, parts_of
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command, PaymentRequested, kind_of
@@ -89,9 +90,27 @@ def plan_for(
         for name in policy.gateways
         if name in supported and supported[name].capabilities.supports(kind, command.currency)
     )
+    routes = _with_token(command, able)
     if _exceeds(policy, command):
-        return _plan(policy, able, refusal=Rejection.LIMIT_EXCEEDED)
-    return _plan(policy, able, refusal=None if able else Rejection.NO_GATEWAY)
+        return _plan(policy, routes, refusal=Rejection.LIMIT_EXCEEDED)
+    return _plan(policy, routes, refusal=None if routes else Rejection.NO_GATEWAY)
+
+
+def _with_token(command: PaymentRequested, able: tuple[GatewayRoute, ...]) -> tuple[GatewayRoute, ...]:
+    """Return those of the gateways and accounts that the payment brings a token for, in their order.
+
+    A token that is said to be nobody's is the first one's: no other gateway would know it. One of a gateway whose
+    account is not said is that of the first account there.
+    """
+    if command.token is not None:
+        return able[:1]
+    meant = {_route_of(token.gateway, able) for token in command.tokens}
+    return tuple(route for route in able if route in meant)
+
+
+def _route_of(named: str, able: tuple[GatewayRoute, ...]) -> str | None:
+    firsts = (route for route in able if parts_of(route)[0] == named)
+    return named if named in able else next(firsts, None)
 
 
 def _plan(policy: OriginPolicy, gateways: tuple[GatewayRoute, ...], *, refusal: Rejection | None) -> RoutePlan:

@@ -17,10 +17,11 @@ from typing import Any, Final
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from schemas import topics
+from schemas import identifiers, topics
 from schemas.decode_errors import SchemaAwaitedError
+from schemas.identifiers import GatewayName
 from schemas.messages import DecodeError, MessageCodec
-from schemas.records.commands import Command, PaymentRequested, op_id_of
+from schemas.records.commands import Command, PaymentRequested, PaymentToken, op_id_of
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_reader
@@ -163,8 +164,14 @@ async def _decoded(record: LogRecord, codec: MessageCodec) -> Command | None:
     return found if isinstance(found, Command) else None
 
 
+def _token_for(request: GatewayCallRequested, command: PaymentRequested) -> PaymentToken | None:
+    tokens = {token.gateway: token for token in command.tokens}
+    route = identifiers.gateway_route(request.gateway, request.account)
+    return tokens.get(GatewayName(route)) or tokens.get(request.gateway)
+
+
 def _of_payment(request: GatewayCallRequested, command: PaymentRequested) -> GatewayCallRequested:
-    token = next((each for each in command.tokens if each.gateway == request.gateway), None)
+    token = _token_for(request, command)
     details = CallDetails(
         token_kind=None if token is None else token.kind,
         payer_reference=None if token is None else token.payer_reference,
