@@ -90,6 +90,12 @@ class Capabilities:
     not_found_is_proof: bool  # whether 'not found' can be positive evidence at all
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
+    references_indexed: frozenset[CallKind] = frozenset()
+    """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
+    gives nothing of ours back."""
+    own_references_indexed: frozenset[CallKind] = frozenset()
+    """Kinds whose operation id, which is our reference at the gateway, is kept there with the intent already: where a
+    notice gives that back and nothing else of ours, and may come before the answer."""
 
     def supports(self, kind: CallKind, currency: str | None) -> bool:
         """Return whether this operation, in this currency if one is given, can be asked of the gateway."""

@@ -11,7 +11,7 @@ import math
 from typing import Final, Protocol, assert_never
 
 from http_ingress.limits import APPEND_TIMEOUT_S, RETRY_AFTER_LOG_S
-from schemas import topics
+from schemas import identifiers, topics
 from schemas.event_types import TYPES
 from schemas.identifiers import CommandId
 from schemas.messages import Envelope, Headers, MessageCodec
@@ -96,10 +96,17 @@ def destination_of(record: Appendable) -> tuple[str, bytes]:
         case PaymentQueried():
             return topics.QUERIES, record.order_id.encode()
         case WebhookReceived():
-            # An order's notices are read in its partition. Without an order: by what they are about, at least.
-            return topics.WEBHOOKS, (record.order_id or record.gateway_reference or record.gateway).encode()
+            return topics.WEBHOOKS, _webhook_key(record)
         case _:
             assert_never(record)
+
+
+def _webhook_key(webhook: WebhookReceived) -> bytes:
+    """An order's notices are read in its partition, a reference's where the index has it; others are spread."""
+    if webhook.order_id is not None:
+        return webhook.order_id.encode()
+    what = webhook.gateway_reference or identifiers.short_hash(webhook.body.hex())
+    return identifiers.reference_key(webhook.gateway, webhook.account, what)
 
 
 def command_envelope(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway_adapters.contract import GatewayNotice, RawHeaders
+from gateway_adapters.contract import Capabilities, GatewayNotice, RawHeaders
 from http_ingress.access.api_keys import KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import CommandLog
@@ -22,6 +22,11 @@ class WebhookGateway(Protocol):
     @property
     def webhook_headers(self) -> frozenset[str]:
         """The headers, in lower case, that its webhooks are verified or read by."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do; which of its references are indexed decides how its webhooks are split."""
         ...
 
     def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:

@@ -17,7 +17,6 @@ MAX_JSON_DEPTH = 16  # our bodies have depth 3; foreign ones must not cost a dee
 MAX_FIELD_ERRORS = 20  # faults listed in one problem
 MAX_POINTER_CHARS = 128  # a client's own field name comes back only this far
 MAX_TRACESTATE_CHARS = 512  # W3C Trace Context section 3.3.1.5
-MAX_ORDERS_PER_WEBHOOK = 100
 
 # Time.
 BODY_READ_TIMEOUT_S = 10.0  # a client that sends a body slower than this is broken or hostile

@@ -192,3 +192,8 @@ def row_key(origin: OriginId, order: OrderId) -> bytes:
 def claim_key(origin: OriginId, key: IdempotencyKey) -> bytes:
     """Return the key of a claim: on the claims topic and in the claims table alike."""
     return f"{origin}|{key}".encode()
+
+
+def reference_key(gateway: GatewayName, account: str, reference: str) -> bytes:
+    """Return the key under which a gateway's reference is looked up: names of gateways and accounts hold no `|`."""
+    return f"{gateway}|{account}|{reference}".encode()

@@ -155,7 +155,7 @@ CATALOGUE: tuple[Topic, ...] = (
     _log(VERDICTS, "orderId", 7 * DAY_MS, ClaimDecided),
     _log(GATEWAY_REQUESTS, "orderId", 7 * DAY_MS, GatewayCallRequested),
     _log(GATEWAY_RESULTS, "orderId", 7 * DAY_MS, GatewayCallCompleted),
-    _log(WEBHOOKS, "orderId, else the gateway's reference", 30 * DAY_MS, WebhookReceived),
+    _log(WEBHOOKS, "orderId, else gateway|account|reference", 30 * DAY_MS, WebhookReceived),
     _log(EVENTS, "orderId", 30 * DAY_MS, PaymentEvent),
     _log(TIMERS, "orderId", 7 * DAY_MS, TimerFired),
     Topic(

@@ -147,4 +147,5 @@ class DeadLetterReason(StrEnum):
     TOO_LARGE = "too_large"
     UNKNOWN_GATEWAY = "unknown_gateway"
     UNTRANSLATABLE_WEBHOOK = "untranslatable_webhook"
+    REFERENCE_UNKNOWN = "reference_unknown"  # a gateway's notice names a reference that no order came to be known by
     HANDLER_FAILED = "handler_failed"  # a defect of ours: kept for a redrive after the fix

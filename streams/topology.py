@@ -92,7 +92,15 @@ ORDERS: Final = Component(
     ),
     follows=(topics.POLICIES,),
     tables=(ORDERS_TABLE, TIMERS_TABLE),
-    writes=(topics.CLAIMS, topics.GATEWAY_REQUESTS, topics.EVENTS, topics.TIMERS, topics.REPLIES, topics.DLQ),
+    writes=(
+        topics.CLAIMS,
+        topics.GATEWAY_REQUESTS,
+        topics.WEBHOOKS,  # on their way to the order that they turn out to be about
+        topics.EVENTS,
+        topics.TIMERS,
+        topics.REPLIES,
+        topics.DLQ,
+    ),
     health_port=9465,
     settings_groups=("kafka", "stream", "gateway", "health", "registry", "telemetry"),
 )

@@ -1,9 +1,10 @@
 """The door for gateways' notices: verified on the raw bytes, appended, answered at once.
 
 What a notice means is decided inside the stream, so that a translation that was wrong can be repaired and the log read
-again. Here a notice is only looked into for its address: whose order it is about. One that speaks of several orders is
-appended once for each. An authentic notice that cannot be read is appended too: it ends in the dead letters, not at the
-gateway, which would only send it again and again.
+again. Here a webhook is only looked into for its addresses: whose orders it is about, or which references of those that
+name no order (`gateway_adapters.notices`). It is appended once for each. One that is about nobody of ours is counted,
+and kept all the same. An authentic one that cannot be read, or that says too much, is appended too: it ends in the dead
+letters, not at the gateway, which would only send it again and again, and others behind it never.
 
 Of the headers those alone are kept that the gateway names (`WebhookTranslator.webhook_headers`). The body is kept as it
 came, but for card data in it: that is masked, unless the notice then says something else. It does when what looks like
@@ -14,22 +15,24 @@ import structlog
 
 from gateway_adapters.contract import GatewayNotice, RawHeaders
 from gateway_adapters.errors import UnauthenticError, UntranslatableError
+from gateway_adapters.notices import NOBODY, Split, TooManyNoticesError, split
 from http_ingress.command_log import webhook_envelope
 from http_ingress.door import request_headers
 from http_ingress.door.request_bodies import read_raw
 from http_ingress.ingress import WebhookGateway
-from http_ingress.limits import MAX_ORDERS_PER_WEBHOOK, MAX_WEBHOOK_BYTES
+from http_ingress.limits import MAX_WEBHOOK_BYTES
 from http_ingress.money.endpoints import Call
 from http_ingress.representation.answers import Answer
 from http_ingress.representation.payloads import Health
 from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas.card_disguises import hides_card_number
 from schemas.card_masks import mask_card_data
-from schemas.identifiers import GatewayName, OrderId, OriginId
+from schemas.identifiers import GatewayName
 from schemas.records.gateway import WebhookHeader, WebhookReceived
+from streams.telemetry import metrics
 
-Address = tuple[OriginId | None, OrderId | None, str | None]
-_NOWHERE: Address = (None, None, None)
+_UNREAD = Split(addresses=(NOBODY,), ignored=0)
+"""Of what only a person can place: its dead letter holds it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -47,16 +50,16 @@ async def receive_webhook(call: Call) -> Answer:
         gateway.verify_webhook(headers, body, now_ms=now_ms)
     except UnauthenticError:
         raise ProblemError(ProblemCode.UNAUTHENTICATED, "the signature does not hold") from None
-    addresses = _addresses(_said(gateway, headers, body))
+    said = _split(gateway, headers, body)
     kept_body = _without_card_data(gateway, headers, body)
     if kept_body != body:
         _log.warning("webhook_masked", gateway=name, request_id=call.request_id, code=ProblemCode.CARD_NUMBER)
-    for number, (origin, order, reference) in enumerate(addresses):
+    for number, address in enumerate(said.addresses or (NOBODY,)):
         record = WebhookReceived(
             gateway=name,
-            origin_id=origin,
-            order_id=order,
-            gateway_reference=reference,
+            origin_id=address.origin_id,
+            order_id=address.order_id,
+            gateway_reference=address.reference,
             headers=_kept(headers),
             body=kept_body,
             received_at_ms=now_ms,
@@ -68,6 +71,8 @@ async def receive_webhook(call: Call) -> Answer:
             tracestate=call.trace.tracestate,
         )
         await call.ingress.log.append(record, envelope)  # a failure is a 503: the gateway sends it again
+    if said.ignored:
+        metrics.count("webhooks_ignored", said.ignored, gateway=name, reason="about_nobody")
     return Answer(status=200, body=Health(status="ok"))
 
 
@@ -84,14 +89,11 @@ def _without_card_data(gateway: WebhookGateway, headers: RawHeaders, body: bytes
     return masked if same else body
 
 
-def _addresses(notices: tuple[GatewayNotice, ...]) -> tuple[Address, ...]:
-    found: dict[tuple[OriginId | None, OrderId | None], Address] = {}
-    for notice in notices:
-        reference = notice.payment_reference or notice.gateway_reference
-        found.setdefault((notice.origin_id, notice.order_id), (notice.origin_id, notice.order_id, reference))
-    if len(found) > MAX_ORDERS_PER_WEBHOOK:
-        raise ProblemError(ProblemCode.TOO_LARGE, f"at most {MAX_ORDERS_PER_WEBHOOK} orders in one notice")
-    return tuple(found.values()) or (_NOWHERE,)
+def _split(gateway: WebhookGateway, headers: RawHeaders, body: bytes) -> Split:
+    try:
+        return split(gateway.parse_webhook(headers, body), gateway.capabilities)
+    except (UntranslatableError, TooManyNoticesError):
+        return _UNREAD
 
 
 def _kept(headers: RawHeaders) -> tuple[WebhookHeader, ...]:

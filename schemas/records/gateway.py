@@ -103,12 +103,16 @@ class WebhookHeader:
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookReceived:
-    """A gateway's notice, verified on its raw bytes and kept raw; translated inside the stream."""
+    """A gateway's webhook, verified on its raw bytes and kept raw; translated inside the stream.
+
+    It is appended once for each order, or reference, that items of it are about; of one that is about nobody all three
+    fields are None. Whoever takes it takes the items of this order or reference alone.
+    """
 
     gateway: GatewayName
-    origin_id: OriginId | None  # when the notice carries it
-    order_id: OrderId | None  # when the notice carries it
-    gateway_reference: str | None
+    origin_id: OriginId | None
+    order_id: OrderId | None
+    gateway_reference: str | None  # of items that name no order; with it once the references index has found the order
     headers: tuple[WebhookHeader, ...]
     body: bytes
     received_at_ms: int

@@ -4,11 +4,10 @@ Reads the commands, verdicts, results, webhooks, timers and queries of its parti
 table of open timers; speaks to claims, executor, events and replies.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
-from gateway_adapters.errors import UntranslatableError
 from gateway_adapters.policy import plan_for
 from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers
@@ -27,6 +26,7 @@ from schemas.vocabulary import DeadLetterReason, Outcome
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.speech import Speech
 from streams.agents.timers import TimerHeap, timer_key
+from streams.agents.webhooks import Webhooks
 from streams.domain.inputs import (
     CommandReceived,
     NoticeReceived,
@@ -40,6 +40,7 @@ from streams.domain.order import decide
 from streams.domain.outputs import ClearTimer, Output, Reply, SetTimer
 from streams.domain.views import answer_query
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
+from streams.telemetry import metrics
 from streams.topology import ORDERS_TABLE, TIMERS_TABLE
 
 Policies = Callable[[], Mapping[str, OriginPolicy]]
@@ -71,6 +72,7 @@ class OrdersAgent:
         self._codec = codec
         self._intake = Intake(codec, partitions=partitions)
         self._speech = Speech(codec)
+        self._webhooks = Webhooks(codec, self._intake, gateways)
         self._policies = policies
         self._gateways = gateways
         self._routes = {identifiers.gateway_route(name, DEFAULT_ACCOUNT): spec for name, spec in gateways.items()}
@@ -87,10 +89,30 @@ class OrdersAgent:
         taken = self._intake.decode(event)
         if isinstance(taken.record, PaymentQueried):
             return self._answer(event, taken.record, read)
-        origin, order, inputs = self._inputs(event, taken)
+        if isinstance(taken.record, WebhookReceived):
+            return self._noticed(event, taken, taken.record, read)
+        origin, order, each = self._input(event, taken)
         self._intake.require_key(event, order.encode())
         key = identifiers.row_key(origin, order)
-        stored = read(ORDERS_TABLE, key)
+        return self._decided(event, key, read(ORDERS_TABLE, key), (each,))
+
+    def _noticed(self, event: InputEvent, taken: Taken, webhook: WebhookReceived, read: RowReader) -> Step:
+        came = self._webhooks.take(event, taken, webhook)
+        if isinstance(came, Step):
+            return came
+        stored = read(ORDERS_TABLE, identifiers.row_key(came.origin_id, came.order_id))
+        if stored is None:
+            # Its origin is another system's, or it ended long ago. Nothing of ours is settled by it.
+            metrics.count("webhooks_ignored", len(came.notices), gateway=webhook.gateway, reason="order_unknown")
+            return Step(rows=(), speak=())
+        now_ms, replay = event.timestamp_ms, event.possible_replay
+        inputs = [
+            NoticeReceived(notice=each, now_ms=now_ms, possible_replay=replay, account=webhook.account)
+            for each in came.notices
+        ]
+        return self._decided(event, identifiers.row_key(came.origin_id, came.order_id), stored, inputs)
+
+    def _decided(self, event: InputEvent, key: bytes, stored: bytes | None, inputs: Iterable[OrderInput]) -> Step:
         before = None if stored is None else self._codec.decode_row(OrderRow, stored)
         row = before
         outputs: list[Output] = []
@@ -109,7 +131,7 @@ class OrdersAgent:
             change()
         self._timer_changes.clear()
 
-    def _inputs(self, event: InputEvent, taken: Taken) -> tuple[OriginId, OrderId, Sequence[OrderInput]]:
+    def _input(self, event: InputEvent, taken: Taken) -> tuple[OriginId, OrderId, OrderInput]:
         record = taken.record
         now_ms, replay = event.timestamp_ms, event.possible_replay
         each: OrderInput
@@ -123,12 +145,10 @@ class OrdersAgent:
                 each = ResultReceived(result=in_time, now_ms=now_ms, possible_replay=replay)
             case TimerFired():
                 each = TimerReceived(timer=record, now_ms=now_ms, possible_replay=replay)
-            case WebhookReceived():
-                return self._notices(event, record)
             case _:
                 detail = f"{taken.envelope.type} does not belong on this topic"
                 raise RefusedError(DeadLetterReason.UNKNOWN_TYPE, detail)
-        return record.origin_id, record.order_id, (each,)
+        return record.origin_id, record.order_id, each
 
     def _command(self, event: InputEvent, envelope: Envelope, command: Command) -> CommandReceived:
         try:
@@ -152,32 +172,6 @@ class OrdersAgent:
             now_ms=event.timestamp_ms,
             possible_replay=event.possible_replay,
         )
-
-    def _notices(
-        self, event: InputEvent, webhook: WebhookReceived
-    ) -> tuple[OriginId, OrderId, Sequence[NoticeReceived]]:
-        gateway = self._gateways.get(webhook.gateway)
-        if gateway is None:
-            raise RefusedError(DeadLetterReason.UNKNOWN_GATEWAY, "no such gateway here")
-        try:
-            headers = {header.name: header.value for header in webhook.headers}
-            notices = gateway.translator.parse_webhook(headers, webhook.body)
-        except UntranslatableError as error:
-            raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, str(error)) from error
-        orders = {(notice.origin_id, notice.order_id) for notice in notices}
-        origin, order = orders.pop() if len(orders) == 1 else (None, None)
-        if origin is None or order is None:
-            raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, "does not name exactly one order")
-        inputs = [
-            NoticeReceived(
-                notice=notice,
-                now_ms=event.timestamp_ms,
-                possible_replay=event.possible_replay,
-                account=webhook.account,
-            )
-            for notice in notices
-        ]
-        return origin, order, inputs
 
     def _plan(self, command: Command) -> RoutePlan:
         return plan_for(self._policies(), command, self._routes)

@@ -70,6 +70,7 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_worker_tries_again_when_a_result_cannot_be_appended_at_once",
     "executor_unexpected_errors": "unit/test_executor_gateway_calls.py::"
     "test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_raises",
+    "webhooks_ignored": "contract/test_http_callers.py::test_webhook_is_kept_once_and_counted_when_it_is_about_nobody",
     "key_file_faulty": "contract/test_http_on_kafka.py::"
     "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
     "log_producer_renewed": "unit/test_kafka_clients_producer.py::"

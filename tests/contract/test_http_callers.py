@@ -21,7 +21,9 @@ from schemas.records.gateway import WebhookReceived
 from schemas.vocabulary import CallKind, Outcome
 from streams.settings import accounts_with_webhook_secrets, load
 from tests.support.fake_engine import NOW_MS
+from tests.support.gateway_calls import capabilities_with
 from tests.support.ingress_under_test import Running, running_ingress
+from tests.support.metric_pages import rise_of
 
 PROBLEM = "application/problem+json"
 PEPPER = b"a pepper of more than sixteen bytes"
@@ -110,6 +112,7 @@ class Fakeway:
 
     SECRET = b"whsec"
     webhook_headers = frozenset({"x-signature", "x-time"})
+    capabilities = capabilities_with(None)
 
     def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
         if not hmac.compare_digest(headers.get("x-signature", ""), self.sign(body)):
@@ -136,7 +139,7 @@ def _notice(order: str) -> GatewayNotice:
         op_id=None,
         kind=CallKind.SALE,
         outcome=Outcome.SUCCEEDED,
-        gateway_reference="ref",
+        gateway_reference="ref" if order else None,
         payment_reference=None,
         confirmed_amount_minor=None,
         confirmed_currency=None,
@@ -234,6 +237,21 @@ async def test_webhook_is_kept_once_an_order_when_it_speaks_of_several(hooked: R
     assert await notify(hooked, b'["o1","o2","o1"]') == 200
     assert [kept.order_id for kept in webhooks(hooked)] == ["o1", "o2"]
     assert len({envelope.id for _, envelope in hooked.engine.appended}) == 2
+
+
+async def test_webhook_is_kept_once_and_counted_when_it_is_about_nobody(hooked: Running) -> None:
+    ignored = rise_of("webhooks_ignored", gateway=GATEWAY, reason="about_nobody")
+    assert await notify(hooked, b'["", "o1", ""]') == 200
+    assert await notify(hooked, b"[]") == 200
+    assert [(kept.order_id, kept.gateway_reference) for kept in webhooks(hooked)] == [("o1", None), (None, None)]
+    assert ignored() == 2
+
+
+async def test_webhook_is_kept_for_the_dead_letters_when_it_says_more_than_one_may(hooked: Running) -> None:
+    """A refusal would come back for ever, and hold up what the gateway has behind it."""
+    assert await notify(hooked, json.dumps(["o1"] * 10_000).encode()) == 200
+    (kept,) = webhooks(hooked)
+    assert (kept.order_id, kept.gateway_reference, len(kept.body)) == (None, None, 60_000)
 
 
 async def test_webhook_is_kept_for_the_dead_letters_when_it_cannot_be_read(hooked: Running) -> None:

@@ -130,7 +130,7 @@ class StagedRun:
             gateway=MOCK,
             origin_id=call.origin_id,
             order_id=call.order_id,
-            gateway_reference="ref",
+            gateway_reference=None,
             headers=(),
             body=wire.encode_event(wire.Event(id="evt", created_ms=self.now_ms, operation=operation)),
             received_at_ms=self.now_ms,

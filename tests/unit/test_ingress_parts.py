@@ -1,6 +1,7 @@
 """The pure parts of the ingress: headers, keys, rates, the status table and answers."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
@@ -280,5 +281,7 @@ def test_webhook_is_keyed_by_its_order_else_by_what_it_is_about() -> None:
         )
 
     assert destination_of(webhook("o", "r")) == (topics.WEBHOOKS, b"o")
-    assert destination_of(webhook(None, "r")) == (topics.WEBHOOKS, b"r")
-    assert destination_of(webhook(None, None)) == (topics.WEBHOOKS, b"mock")
+    assert destination_of(webhook(None, "r")) == (topics.WEBHOOKS, b"mock|default|r")
+    nobodys = destination_of(webhook(None, None))
+    assert nobodys[1].startswith(b"mock|default|")
+    assert nobodys == destination_of(webhook(None, None)) != destination_of(replace(webhook(None, None), body=b"2"))
