@@ -148,6 +148,21 @@ def kind_of(command: Command) -> OperationKind:
             return OperationKind.REFUND
 
 
+def is_for_its_gateway_alone(command: Command) -> bool:
+    """Return whether a command says what only a gateway may be told: it is read from the command, and copied nowhere.
+
+    A single token is no such thing: it is part of the order's row for as long as a call may need it.
+    """
+    return isinstance(command, PaymentRequested) and (
+        command.payer is not None
+        or bool(command.tokens or command.metadata)
+        or command.return_url is not None
+        or command.statement_descriptor is not None
+        or command.merchant_initiated
+        or command.allow_partial
+    )
+
+
 def body_of(cls: type[C]) -> Callable[[C], tuple[str, ...]]:
     """Return what tells the canonical body of a command of this class, as texts in a fixed order, without its kind.
 
