@@ -27,13 +27,15 @@ from gateway_adapters.registry import GATEWAYS, SPECS
 from gateway_adapters.spec import Accounts, AccountSettings, GatewaySpec
 from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
 from schemas.misconfigured import MisconfiguredError
+from schemas.topics import DAY_MS, DLQ, topic
 from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
 from streams.topology import MERCHANTS_PORT
 
 PREFIX = "PAYMENT_ENGINE_"
-DEAD_LETTER_LIFE_DAYS = 30
-"""The retention of `payments.dlq.v1` (`schemas.topics`). A command that is redriven when neither row nor key knows it
-any more would be carried out again."""
+DEAD_LETTER_LIFE_DAYS = (topic(DLQ).retention_ms or 0) // DAY_MS + topic(DLQ).segment_ms // DAY_MS + 1
+"""How long a dead letter may be there. A broker deletes whole segments, so that a letter outlives the retention by up
+to `segment.ms`; a day is margin for when the broker looks, and for clocks. A command that is redriven when neither row
+nor key knows it any more would be carried out again."""
 
 MAX_SESSION_S = 80.0
 """Faust waits 90 s for one answer (`streams.kafka`), and refuses a session that is longer."""
@@ -167,11 +169,11 @@ class StreamSettings(_Group):
     claim_life_days: int = Field(default=30, ge=1, le=3650, description="Days an idempotency key is remembered.")
     order_life_days: int = Field(
         default=180,
-        ge=DEAD_LETTER_LIFE_DAYS,
+        ge=1,
         le=3650,
         validate_default=True,
-        description="Days a finished order stays in the table: no fewer than a key is remembered, nor than a dead "
-        "letter, which may be redriven.",
+        description="Days a finished order stays in the table: those that a key is remembered, and those that a dead "
+        "letter of its last repetition may be redriven.",
     )
     sweep_interval_s: Seconds = Field(
         default=3600.0, description="Between sweeps for expired claims and orders, seconds."
@@ -191,10 +193,13 @@ class StreamSettings(_Group):
     @classmethod
     def _order_outlives_its_keys(cls, days: int, others: ValidationInfo) -> int:
         # The claim grants the same operation again, however often it asks: that it is done already, only the row knows.
-        claim_life_days = others.data.get("claim_life_days", days)
-        if days < claim_life_days:
+        # A command may be repeated on the last day of its key, become a dead letter, and be redriven on the letter's.
+        claim_life_days = others.data.get("claim_life_days", 0)
+        needed_days = claim_life_days + DEAD_LETTER_LIFE_DAYS
+        if days < needed_days:
             raise ValueError(
-                f"{days} days are fewer than CLAIM_LIFE_DAYS ({claim_life_days}): a repeated key would pay twice"
+                f"{days} days are fewer than CLAIM_LIFE_DAYS ({claim_life_days}) and the {DEAD_LETTER_LIFE_DAYS} of a "
+                f"dead letter together: a repeated or redriven command would pay twice; set {needed_days} at least"
             )
         return days
 

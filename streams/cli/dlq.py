@@ -170,13 +170,20 @@ def _run(
     yes: bool,
     output: Output,
 ) -> None:
+    from schemas.topics import DAY_MS
     from streams.cli.tools import opened
     from streams.operator_tools import dead_letters
-    from streams.operator_tools.redrive import plan
+    from streams.operator_tools.redrive import known_since_ms, plan
 
     with opened() as tools:
         found = dead_letters.find(tools.log, tools.codec, wanted)
-        planned = plan(found.letters, order.action, again=again, limit=limit)
+        lives = tools.settings.stream
+        since_ms = known_since_ms(
+            wall_clock_ms(),
+            order_life_ms=lives.order_life_days * DAY_MS,
+            claim_life_ms=lives.claim_life_days * DAY_MS,
+        )
+        planned = plan(found.letters, order.action, again=again, since_ms=since_ms, limit=limit)
         done: Sequence[Done] = ()
         if not dry_run and planned.chosen:
             _confirm(planned, order, yes=yes, output=output)

@@ -71,8 +71,8 @@ def dead_letter_of(
     """Return the dead letter of a record as it came; without its bytes when they hold card data.
 
     Of a `private` record (`is_private`) the value is left out: it stands where it stood, and can be redriven from there
-    until retention deletes it. Of a record that no letter could hold the value is left out, and the key and headers too where they alone are too
-    large. `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
+    until retention deletes it. Of a record that no letter could hold the value is left out, and the key and headers too
+    where they alone are too large. `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
     """
     withheld = reason is DeadLetterReason.CARD_NUMBER or has_card_data(record)
     beside_value = _bytes_beside_value(record)

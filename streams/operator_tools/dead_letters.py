@@ -30,6 +30,12 @@ REDRIVE_COUNT_HEADER = "dlq_redrive"
 MAX_COUNT_DIGITS = 9
 """A longer count is not ours."""
 
+MAX_TIME_DIGITS = 14
+"""A longer time, in milliseconds, is not ours."""
+
+APPENDED_AT_HEADER = "dlq_appended_at_ms"
+"""When the record was appended for the first time, on the redriven record: its own date is that of the redrive."""
+
 _ORIGIN_HEADER = "ce_originid"
 _ORIGIN_ATTRIBUTE = "originid"
 
@@ -56,6 +62,7 @@ class Letter:
     component: str
     topic: str  # of the record that died, like the next three
     original: Position
+    appended_at_ms: int  # by the log's time; of a record that was redriven before: when it came for the first time
     key: bytes | None
     origin_id: str | None  # None: the record does not say
     value_bytes: int
@@ -211,6 +218,7 @@ def _summary(record: LogRecord, letter: DeadLetter) -> Letter:
         component=letter.component,
         topic=letter.topic,
         original=Position(letter.partition, letter.offset),
+        appended_at_ms=first_appended_ms(letter),
         key=letter.key,
         origin_id=origin_of(letter),
         value_bytes=len(letter.value or b""),
@@ -240,6 +248,14 @@ def redrives_of(letter: DeadLetter) -> int:
     """Return how often the dead record had been redriven; a foreign or malformed count is 0."""
     count = _header(letter, REDRIVE_COUNT_HEADER) or b"0"
     return int(count) if count.isdigit() and len(count) <= MAX_COUNT_DIGITS else 0
+
+
+def first_appended_ms(letter: DeadLetter) -> int:
+    """Return when the record that died came to the log, before any redrive. A stranger can make it older only."""
+    said = _header(letter, APPENDED_AT_HEADER) or b""
+    if said.isdigit() and len(said) <= MAX_TIME_DIGITS:
+        return min(int(said), letter.timestamp_ms)
+    return letter.timestamp_ms
 
 
 def _header(letter: DeadLetter, name: str) -> bytes | None:

@@ -20,7 +20,15 @@ from schemas.messages import Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.topics import CATALOGUE, COMMANDS, DLQ, Cleanup
 from schemas.vocabulary import DeadLetterReason
-from streams.operator_tools.dead_letters import REDRIVE_COUNT_HEADER, Letter, LetterState, redrives_of, whole
+from streams.operator_tools.dead_letters import (
+    APPENDED_AT_HEADER,
+    REDRIVE_COUNT_HEADER,
+    Letter,
+    LetterState,
+    first_appended_ms,
+    redrives_of,
+    whole,
+)
 from streams.operator_tools.errors import NotFoundError
 from streams.operator_tools.log import Log, NewRecord, Position
 
@@ -44,7 +52,9 @@ ORIGINAL_HEADER = "dlq_original"
 
 REDRIVEN_AT_HEADER = "dlq_redriven_at_ms"
 OPERATOR_HEADER = "dlq_operator"
-_OWN_HEADERS = frozenset({FROM_HEADER, ORIGINAL_HEADER, REDRIVEN_AT_HEADER, OPERATOR_HEADER, REDRIVE_COUNT_HEADER})
+_OWN_HEADERS = frozenset(
+    {FROM_HEADER, ORIGINAL_HEADER, REDRIVEN_AT_HEADER, OPERATOR_HEADER, REDRIVE_COUNT_HEADER, APPENDED_AT_HEADER}
+)
 _SOURCE = "payment-engine/operator"
 _REDRIVABLE_TOPICS = frozenset(topic.name for topic in CATALOGUE if topic.cleanup is Cleanup.DELETE) - {DLQ}
 """A compacted topic holds rows, which no letter may forge."""
@@ -58,6 +68,7 @@ class Refusal(StrEnum):
     ALREADY_HANDLED = "already_handled"
     WITHHELD = "withheld"  # the bytes were not kept, and may not be appended again
     UNKNOWN_TOPIC = "unknown_topic"  # it says it died on a topic that is not the engine's
+    TOO_OLD = "too_old"  # its order may be forgotten, and would do again what was done
     OVER_LIMIT = "over_limit"  # left for the next run
 
 
@@ -86,8 +97,31 @@ class Done:
     appended_at: Position | None  # of a redrive: where the record stands now
 
 
-def plan(letters: Sequence[Letter], action: Action, *, again: bool, limit: int = DEFAULT_LETTERS_PER_RUN) -> Plan:
+def known_since_ms(now_ms: int, *, order_life_ms: int, claim_life_ms: int) -> int:
+    """Return since when every command on the log is still known, by its order or because its key is free again.
+
+    A command may repeat another for as long as its key is remembered (`claim_life_ms`). The order's row, which alone
+    knows what was done, goes `order_life_ms` after it was. So what is older than their difference may be forgotten.
+    """
+    return now_ms - (order_life_ms - claim_life_ms)
+
+
+def plan(
+    letters: Sequence[Letter],
+    action: Action,
+    *,
+    again: bool,
+    since_ms: int,
+    limit: int = DEFAULT_LETTERS_PER_RUN,
+) -> Plan:
     """Return which letters a run handles: the oldest first, at most `limit`; and why the others are left.
+
+    Args:
+        letters: Those that are wanted.
+        action: What is to become of them.
+        again: Whether those that were handled before are handled once more.
+        since_ms: A record that came to the log before is not redriven (`known_since_ms`).
+        limit: Letters at most, 1 to MAX_LETTERS_PER_RUN.
 
     Raises:
         ValueError: `limit` is not between 1 and MAX_LETTERS_PER_RUN.
@@ -97,7 +131,7 @@ def plan(letters: Sequence[Letter], action: Action, *, again: bool, limit: int =
     chosen: list[Letter] = []
     left: list[tuple[Letter, Refusal]] = []
     for letter in letters:
-        refusal = _refusal(letter, action, again=again)
+        refusal = _refusal(letter, action, again=again, since_ms=since_ms)
         if refusal is None and len(chosen) >= limit:
             refusal = Refusal.OVER_LIMIT
         if refusal is None:
@@ -107,7 +141,7 @@ def plan(letters: Sequence[Letter], action: Action, *, again: bool, limit: int =
     return Plan(chosen=tuple(chosen), left=tuple(left))
 
 
-def _refusal(letter: Letter, action: Action, *, again: bool) -> Refusal | None:
+def _refusal(letter: Letter, action: Action, *, again: bool, since_ms: int) -> Refusal | None:
     if letter.handlings and not again:
         return Refusal.ALREADY_HANDLED
     if action is LetterState.DISCARDED:
@@ -116,6 +150,8 @@ def _refusal(letter: Letter, action: Action, *, again: bool) -> Refusal | None:
         return Refusal.WITHHELD
     if letter.topic not in _REDRIVABLE_TOPICS:
         return Refusal.UNKNOWN_TOPIC
+    if letter.appended_at_ms < since_ms:
+        return Refusal.TOO_OLD
     return None
 
 
@@ -205,6 +241,7 @@ def _redriven(position: Position, dead: DeadLetter, *, operator: str, at_ms: int
         (REDRIVEN_AT_HEADER, str(at_ms).encode()),
         (OPERATOR_HEADER, operator.encode()),
         (REDRIVE_COUNT_HEADER, str(redrives_of(dead) + 1).encode()),
+        (APPENDED_AT_HEADER, str(first_appended_ms(dead)).encode()),
     )
     kept = tuple((header.name, header.value) for header in dead.headers if header.name not in _OWN_HEADERS)
     return NewRecord(

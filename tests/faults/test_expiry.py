@@ -1,7 +1,7 @@
 """Rows end with their lives, and not before, though their owners are killed and frozen: on a real Kafka.
 
-A day is half a second here (`brief_lives`), so that keys live for fifteen and orders for thirty. The log's own times
-say whether a row ended too early; the gateway's ledger says whether anything was paid twice because one did.
+A day is half a second here (`brief_lives`), so that keys live for fifteen and orders for thirty-one. The log's own
+times say whether a row ended too early; the gateway's ledger says whether anything was paid twice because one did.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from tests.support.workload import Client, Habits, History, Request
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(420)]
 
-CLAIM_LIFE_DAYS, ORDER_LIFE_DAYS = 30, 60
+CLAIM_LIFE_DAYS, ORDER_LIFE_DAYS = 30, 62
 SESSION_S = 6.0
 ORDERS = 60
 ORIGIN = "originA"

@@ -12,14 +12,16 @@ from streams.operator_tools.dead_letters import LetterFilter, LetterState, find
 from streams.operator_tools.errors import NotFoundError, UnreachableError
 from streams.operator_tools.log import LogRecord, NewRecord, Position
 from streams.operator_tools.memory_log import MemoryLog
-from streams.operator_tools.redrive import BATCH_LETTERS, Done, Order, Refusal, carry_out, plan
+from streams.operator_tools.redrive import BATCH_LETTERS, Done, Order, Refusal, carry_out, known_since_ms, plan
 from tests.support.operator_log import CODEC, PARTITIONS, Ticking, bury, dead_letter, memory_log, payment_requested, put
 
+SINCE_MS = 1_699_999_990_000
 REDRIVE = Order(action=LetterState.REDRIVEN, operator="ann", note="fixed")
 
 
 def _redrive(log: MemoryLog, *, again: bool = False, limit: int = 1_000, rate_per_s: float = 1_000) -> list[Done]:
-    chosen = plan(find(log, CODEC, LetterFilter()).letters, LetterState.REDRIVEN, again=again, limit=limit).chosen
+    letters = find(log, CODEC, LetterFilter()).letters
+    chosen = plan(letters, LetterState.REDRIVEN, again=again, since_ms=0, limit=limit).chosen
     return list(carry_out(log, CODEC, chosen, REDRIVE, rate_per_s=rate_per_s, clock_ms=Ticking(), pause=lambda _: None))
 
 
@@ -90,7 +92,7 @@ def test_plan_leaves_withheld_and_foreign_letters_and_says_why_when_they_are_to_
     bury(log, dead_letter(offset=4))
     bury(log, dead_letter(offset=5))
     bury(log, dead_letter(offset=6, topic=ORDERS_CHANGELOG))  # nobody reads it as input: a row would be forged
-    planned = plan(find(log, CODEC, LetterFilter()).letters, LetterState.REDRIVEN, again=False, limit=1)
+    planned = plan(find(log, CODEC, LetterFilter()).letters, LetterState.REDRIVEN, again=False, since_ms=0, limit=1)
     assert [letter.original.offset for letter in planned.chosen] == [4]
     assert {letter.original.offset: why for letter, why in planned.left} == {
         1: Refusal.WITHHELD,
@@ -122,10 +124,50 @@ def test_redrive_says_that_a_command_is_gone_when_retention_has_deleted_what_the
     assert _commands(log) == []
 
 
+def test_plan_leaves_a_letter_whose_order_may_be_forgotten_when_it_is_to_be_redriven() -> None:
+    log = memory_log()
+    bury(log, dead_letter(offset=1, timestamp_ms=SINCE_MS - 1))
+    bury(log, dead_letter(offset=2, timestamp_ms=SINCE_MS))
+    letters = find(log, CODEC, LetterFilter()).letters
+    planned = plan(letters, LetterState.REDRIVEN, again=False, since_ms=SINCE_MS)
+    assert [letter.original.offset for letter in planned.chosen] == [2]
+    assert [(letter.original.offset, why) for letter, why in planned.left] == [(1, Refusal.TOO_OLD)]
+    assert len(plan(letters, LetterState.REDRIVEN, again=True, since_ms=SINCE_MS).chosen) == 1
+    assert len(plan(letters, LetterState.DISCARDED, again=False, since_ms=SINCE_MS).chosen) == 2
+
+
+def test_letter_is_as_old_as_the_record_was_at_first_when_it_was_redriven_and_died_again() -> None:
+    log = memory_log()
+    bury(log, dead_letter(timestamp_ms=SINCE_MS - 1))
+    _redrive(log)
+    (redriven,) = _commands(log)
+    bury(log, dead_letter(offset=redriven.offset, headers=tuple(redriven.headers), timestamp_ms=SINCE_MS + 1))
+    *_, again = find(log, CODEC, LetterFilter()).letters
+    assert again.redrives == 1
+    assert again.appended_at_ms == SINCE_MS - 1
+
+
+@pytest.mark.parametrize("said", [b"-1", b"soon", b"9" * 40, b"1700000000001", "²".encode()])
+def test_letter_is_as_old_as_its_record_when_a_stranger_says_that_it_is_younger(said: bytes) -> None:
+    log = memory_log()
+    bury(log, dead_letter(timestamp_ms=SINCE_MS, headers=(("dlq_appended_at_ms", said),)))
+    (letter,) = find(log, CODEC, LetterFilter()).letters
+    assert letter.appended_at_ms == SINCE_MS
+
+
+def test_what_was_repeated_on_the_last_day_of_its_key_is_known_for_as_long_as_it_may_be_redriven() -> None:
+    settled_ms, claim_life_ms, order_life_ms = 1_000, 30, 80
+    repeated_ms = settled_ms + claim_life_ms
+    forgotten_ms = settled_ms + order_life_ms
+    lives = {"order_life_ms": order_life_ms, "claim_life_ms": claim_life_ms}
+    assert repeated_ms >= known_since_ms(forgotten_ms, **lives)
+    assert repeated_ms < known_since_ms(forgotten_ms + 1, **lives)
+
+
 def test_plan_lets_withheld_letters_be_discarded_when_asked() -> None:
     log = memory_log()
     bury(log, dead_letter(value=None, withheld=True))
-    planned = plan(find(log, CODEC, LetterFilter()).letters, LetterState.DISCARDED, again=False)
+    planned = plan(find(log, CODEC, LetterFilter()).letters, LetterState.DISCARDED, again=False, since_ms=0)
     assert len(planned.chosen) == 1
 
 
@@ -197,4 +239,4 @@ def test_carry_out_refuses_a_rate_when_it_is_out_of_range(rate_per_s: float) -> 
 @pytest.mark.parametrize("limit", [0, 100_001])
 def test_plan_refuses_a_limit_when_it_is_out_of_range(limit: int) -> None:
     with pytest.raises(ValueError, match="limit"):
-        plan((), LetterState.REDRIVEN, again=False, limit=limit)
+        plan((), LetterState.REDRIVEN, again=False, since_ms=0, limit=limit)

@@ -84,7 +84,7 @@ class LogDesk:
 
     async def handle(self, letters: tuple[Letter, ...], action: Action, *, note: str) -> tuple[Done, ...]:
         """Redrive or discard the letters as `payment-engine dlq` does; returns those that were handled."""
-        planned = redrive.plan(letters, action, again=False)
+        planned = redrive.plan(letters, action, again=False, since_ms=0)  # of a minute ago, at most
         order = Order(action=action, operator=OPERATOR, note=note)
 
         def carry_out(log: KafkaLog) -> tuple[Done, ...]:
