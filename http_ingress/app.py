@@ -1,11 +1,12 @@
 """The aiohttp application: the table of routes on a router, and the one place where errors become problems.
 
 Built by `http_ingress.server` and by the tests, with an `Ingress` that holds everything with I/O. Every answer of
-every path goes through `_outermost`: it gives each request its id, turns what was raised into a problem, counts and
+every path goes through `outermost`: it gives each request its id, turns what was raised into a problem, counts and
 logs. A log line has the route's template, never the path, the query, a header or a body.
 """
 
 import json
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Final
 from uuid import uuid4
@@ -62,10 +63,10 @@ _log = structlog.get_logger(__name__)
 
 def build_app(ingress: Ingress) -> web.Application:
     """Return the application, not yet served."""
-    app = web.Application(middlewares=[_outermost(ingress)], client_max_size=MAX_WEBHOOK_BYTES)
+    app = web.Application(middlewares=[outermost(ingress.monotonic_s)], client_max_size=MAX_WEBHOOK_BYTES)
     for route in API_ROUTES:
         app.router.add_route(
-            route.method, route.path, _endpoint(route, ingress), name=route.name, expect_handler=_expect
+            route.method, route.path, _endpoint(route, ingress), name=route.name, expect_handler=expect
         )
     _add_service_pages(app, ingress)
     return app
@@ -109,7 +110,7 @@ def _add_service_pages(app: web.Application, ingress: Ingress) -> None:
         "/docs/{asset}": asset,
     }
     for path, handler in handlers.items():
-        app.router.add_get(path, handler, expect_handler=_expect)
+        app.router.add_get(path, handler, expect_handler=expect)
 
 
 def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
@@ -126,7 +127,7 @@ def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
                 request=request,
                 ingress=ingress,
                 caller=caller,
-                request_id=CommandId(request[_REQUEST_ID]),
+                request_id=request_id_of(request),
                 trace=trace,
             )
             return respond(request, await route.handler(call))
@@ -134,7 +135,13 @@ def _endpoint(route: ApiRoute, ingress: Ingress) -> HttpHandler:
     return endpoint
 
 
-async def _expect(request: web.Request) -> None:
+def request_id_of(request: web.Request) -> CommandId:
+    """Return the id that `outermost` gave this request: also the id of what it appends."""
+    return CommandId(request[_REQUEST_ID])
+
+
+async def expect(request: web.Request) -> None:
+    """Ask for a body that waits to be asked for, unless the request will be refused whatever it holds."""
     # aiohttp calls this outside of the middlewares. What is expected but `100-continue` the server has refused before.
     if request.version < HttpVersion11:
         return  # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored
@@ -158,10 +165,12 @@ def respond(request: web.Request, answer: Answer) -> web.Response:
     )
 
 
-def _outermost(ingress: Ingress) -> Middleware:
+def outermost(monotonic_s: Callable[[], float]) -> Middleware:
+    """Return what every answer of an application goes through: ids, problems, counts, logs, safe headers."""
+
     @web.middleware
-    async def outermost(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
-        started_s = ingress.monotonic_s()
+    async def through(request: web.Request, handler: HttpHandler) -> web.StreamResponse:
+        started_s = monotonic_s()
         request_id = request[_REQUEST_ID] = uuid4().hex  # also the command id, so that a log line finds its command
         response = await _answered(request, handler)
         for name, value in SAFE_HEADERS.items():
@@ -169,10 +178,10 @@ def _outermost(ingress: Ingress) -> Middleware:
         response.headers["X-Request-Id"] = request_id
         if _has_much_to_come(request):
             response.force_close()
-        _account(request, response.status, ingress.monotonic_s() - started_s)
+        _account(request, response.status, monotonic_s() - started_s)
         return response
 
-    return outermost
+    return through
 
 
 def _has_much_to_come(request: web.Request) -> bool:

@@ -14,7 +14,7 @@ from http_ingress.limits import APPEND_TIMEOUT_S, RETRY_AFTER_LOG_S
 from schemas import identifiers, topics
 from schemas.event_types import TYPES
 from schemas.identifiers import CommandId
-from schemas.messages import Envelope, Headers, MessageCodec
+from schemas.messages import EncodedMessage, Envelope, Headers, MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.gateway import WebhookReceived
@@ -72,20 +72,22 @@ class KafkaCommandLog:
             LogUnavailableError: Not written now, or not provably.
             RejectedError: The log will never take it: a defect, since all that is appended here is far below its limit.
         """
-        message = self._codec.encode(record, envelope)
         topic, key = destination_of(record)
-        try:
-            await self._writer.append(
-                topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S
-            )
-        except RetryableError as error:
-            # Only this one says that nothing was sent; a broker's own refusal may follow a try that it did take.
-            unsent = isinstance(error, BackpressureError)
-            raise LogUnavailableError(
-                str(error), retry_after_s=math.ceil(error.retry_after_s), may_be_written=not unsent
-            ) from error
-        except MisconfiguredError as error:
-            raise LogUnavailableError(str(error)) from error
+        await append_durably(self._writer, topic, key=key, message=self._codec.encode(record, envelope))
+
+
+async def append_durably(writer: Appender, topic: str, *, key: bytes, message: EncodedMessage) -> None:
+    """Append the message; when this returns, every in-sync replica has it. Raises: as `KafkaCommandLog.append`."""
+    try:
+        await writer.append(topic, key=key, value=message.value, headers=message.headers, timeout_s=APPEND_TIMEOUT_S)
+    except RetryableError as error:
+        # Only this one says that nothing was sent; a broker's own refusal may follow a try that it did take.
+        unsent = isinstance(error, BackpressureError)
+        raise LogUnavailableError(
+            str(error), retry_after_s=math.ceil(error.retry_after_s), may_be_written=not unsent
+        ) from error
+    except MisconfiguredError as error:
+        raise LogUnavailableError(str(error)) from error
 
 
 def destination_of(record: Appendable) -> tuple[str, bytes]:

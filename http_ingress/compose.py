@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from http_ingress.access.api_keys import FileKeyStore, KeyRing
 from http_ingress.access.rate_limit import RateLimiter
+from http_ingress.app import build_app
 from http_ingress.command_log import KafkaCommandLog
 from http_ingress.ingress import Ingress, WebhookGateway
 from http_ingress.replies.kafka_feed import KafkaReplyFeed
@@ -43,7 +44,7 @@ class IngressProgram:
         self._http = http
         self._writer = writer
         self._pump = pump
-        self._server = HttpServer(ingress)
+        self._server = HttpServer(ingress, build_app(ingress))
 
     async def start(self) -> int:
         """Connect to the log, read replies, then open HTTP. Returns the port.

@@ -1,21 +1,21 @@
 """Serves the application: the socket, the limits of connections, and the orderly stop.
 
-Called by `http_ingress.program`, and by the tests in the same way. The order of a start: replies are read before HTTP
-opens, so that the first command can be answered. The order of a stop: no new requests, those that wait get
-DRAIN_TIMEOUT_S for their answers, the rest is told 202 (their commands are durable), then everything is closed.
+Called by the programs of the ingress and of the desk, and by the tests in the same way. The order of a start: replies
+are read before HTTP opens, so that the first command can be answered. The order of a stop: no new requests, those that
+wait get DRAIN_TIMEOUT_S for their answers, the rest is told 202 (their commands are durable), then all is closed.
 """
 
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import structlog
 from aiohttp import HttpVersion11, web
 from aiohttp.web_protocol import RequestHandler
 
-from http_ingress.app import SAFE_HEADERS, build_app
-from http_ingress.ingress import Ingress
+from http_ingress.app import SAFE_HEADERS
+from http_ingress.ingress import Stopping
 from http_ingress.limits import (
     DRAIN_TIMEOUT_S,
     KEEP_ALIVE_TIMEOUT_S,
@@ -28,6 +28,7 @@ from http_ingress.limits import (
     READ_BUFFER_BYTES,
     RELEASED_ANSWER_TIMEOUT_S,
 )
+from http_ingress.replies.waiters import Waiters
 from http_ingress.representation.answers import of_error
 from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas.misconfigured import MisconfiguredError
@@ -126,8 +127,13 @@ class _Runner(AnyHostRunner):
         return made
 
 
-def reserve_address(host: str, port: int) -> socket.socket:
+def reserve_address(host: str, port: int, *, group: str = "HTTP") -> socket.socket:
     """Return a socket that holds this address and does not listen yet; close it. Port 0 takes a free one.
+
+    Args:
+        host: the address.
+        port: its port.
+        group: of the settings that say them, for the error.
 
     Raises:
         MisconfiguredError: The address cannot be had: taken, not of this machine, or no address.
@@ -136,25 +142,41 @@ def reserve_address(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
     except (OSError, UnicodeError) as error:  # UnicodeError: a label of the name is too long
-        raise MisconfiguredError(f"PAYMENT_ENGINE_HTTP_HOST: is no address ({error})") from error
+        raise MisconfiguredError(f"PAYMENT_ENGINE_{group}_HOST: is no address ({error})") from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
         raise MisconfiguredError(
-            f"PAYMENT_ENGINE_HTTP_HOST and PAYMENT_ENGINE_HTTP_PORT: {host}:{port} cannot be had ({error.strerror})"
+            f"PAYMENT_ENGINE_{group}_HOST and PAYMENT_ENGINE_{group}_PORT: {host}:{port} cannot be had "
+            f"({error.strerror})"
         ) from error
     return listener
+
+
+class Served(Protocol):
+    """Whose requests are served: what an orderly stop needs of it."""
+
+    @property
+    def waiters(self) -> Waiters:
+        """Its requests that wait for replies."""
+        ...
+
+    @property
+    def stopping(self) -> Stopping:
+        """Where it is told to stop."""
+        ...
 
 
 class HttpServer:
     """One instance, serving."""
 
-    def __init__(self, ingress: Ingress) -> None:
-        self._ingress = ingress
+    def __init__(self, served: Served, app: web.Application) -> None:
+        """Serve `app`, which works with the parts of `served`. Nothing is opened yet."""
+        self._served = served
         self._runner = _Runner(
-            build_app(ingress),
+            app,
             access_log=None,  # the outermost middleware logs
             keepalive_timeout=KEEP_ALIVE_TIMEOUT_S,
             lingering_time=LINGERING_TIME_S,
@@ -167,10 +189,10 @@ class HttpServer:
         )
         self._sites: list[web.BaseSite] = []
 
-    async def start(self, *, host: str, port: int) -> int:
-        """Listen. Returns the port. Raises: MisconfiguredError when the address cannot be had."""
+    async def start(self, *, host: str, port: int, group: str = "HTTP") -> int:
+        """Listen. Returns the port. Raises: MisconfiguredError when the address cannot be had (`reserve_address`)."""
         await self._runner.setup()
-        listener = reserve_address(host, port)
+        listener = reserve_address(host, port, group=group)
         site = web.SockSite(self._runner, listener, backlog=MAX_BACKLOG)
         await site.start()
         self._sites.append(site)
@@ -179,19 +201,19 @@ class HttpServer:
 
     async def stop(self, *, drain_timeout_s: float = DRAIN_TIMEOUT_S) -> None:
         """Refuse new requests, let those that wait be answered, release the rest with a 202, close. Idempotent."""
-        self._ingress.stopping.begun = True
+        self._served.stopping.begun = True
         for site in self._sites:
             await site.stop()
         self._sites.clear()
         if not await self._drained(drain_timeout_s):
-            _log.warning("drain_ended", abandoned=len(self._ingress.waiters))
-        self._ingress.waiters.release_all()
+            _log.warning("drain_ended", abandoned=len(self._served.waiters))
+        self._served.waiters.release_all()
         await self._runner.cleanup()
 
     async def _drained(self, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
-                await self._ingress.waiters.none_left()
+                await self._served.waiters.none_left()
         except TimeoutError:
             return False
         return True

@@ -12,6 +12,7 @@ from schemas.record_shapes import Record
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
 from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
+from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
@@ -36,6 +37,10 @@ TYPES: Mapping[type[Record], str] = MappingProxyType(
         DeadLetter: "payments.dead_letter.recorded.v1",
         DeadLetterHandled: "payments.dead_letter.handled.v1",
         OriginPolicy: "payments.policy.changed.v1",
+        DecisionProposed: "payments.decision.proposed.v1",
+        DecisionMade: "payments.decision.made.v1",
+        DecisionTried: "payments.decision.tried.v1",
+        PaymentWaiting: "payments.waiting.recorded.v1",
     }
 )
 """The type of each record that has only one; a PaymentEvent's type depends on its transition."""

@@ -19,6 +19,8 @@ RefundId = NewType("RefundId", str)
 CommandId = NewType("CommandId", str)
 EventId = NewType("EventId", str)
 GatewayName = NewType("GatewayName", str)
+OperatorName = NewType("OperatorName", str)
+DecisionId = NewType("DecisionId", str)
 AccountName = NewType("AccountName", str)
 GatewayRoute = NewType("GatewayRoute", str)
 Fingerprint = NewType("Fingerprint", str)
@@ -28,6 +30,9 @@ MAX_ORDER_ID_CHARS = 128
 MAX_IDEMPOTENCY_KEY_CHARS = 255
 MAX_TOKEN_CHARS = 255
 MAX_COMMAND_ID_CHARS = 128
+MAX_OPERATOR_NAME_CHARS = 64
+MAX_OP_ID_CHARS = 64
+MAX_DECISION_ID_CHARS = 64
 MAX_ACCOUNT_CHARS = 32
 SHORT_HASH_CHARS = 16
 
@@ -71,6 +76,21 @@ def order_id(value: str) -> OrderId:
 def idempotency_key(value: str) -> IdempotencyKey:
     """Return the idempotency key, as its HTTP header or record has it. Raises: InvalidIdentifierError."""
     return IdempotencyKey(_checked(value, what="Idempotency-Key", max_chars=MAX_IDEMPOTENCY_KEY_CHARS))
+
+
+def operator_name(value: str) -> OperatorName:
+    """Return the name of an operator, the owner of a key of that kind. Raises: InvalidIdentifierError."""
+    return OperatorName(_checked(value, what="the operator's name", max_chars=MAX_OPERATOR_NAME_CHARS))
+
+
+def operation_id(value: str) -> OpId:
+    """Return an operation's id, as a caller names it. Raises: InvalidIdentifierError."""
+    return OpId(_checked(value, what="the operation's id", max_chars=MAX_OP_ID_CHARS))
+
+
+def decision_id(value: str) -> DecisionId:
+    """Return the id of a decision. Raises: InvalidIdentifierError."""
+    return DecisionId(_checked(value, what="the decision's id", max_chars=MAX_DECISION_ID_CHARS))
 
 
 def gateway_token(value: str, *, max_chars: int = MAX_TOKEN_CHARS) -> str:
@@ -121,6 +141,14 @@ def fingerprint(*parts: str) -> Fingerprint:
 def op_id(origin: OriginId, key: IdempotencyKey, order: OrderId, body: Fingerprint) -> OpId:
     """Return the operation's id: the same wish under the same key is the same operation, for ever."""
     return OpId("op_" + _base64url(_digest(origin, key, order, body))[:32])
+
+
+def decision_of(operator: OperatorName, key: IdempotencyKey, order: OrderId) -> DecisionId:
+    """Return the id of the decision that an operator asks for under a key: the same wish is one decision, for ever.
+
+    Nobody can ask for the id of another's decision: the operator is part of it.
+    """
+    return DecisionId("dec_" + _base64url(_digest(operator, key, order))[:32])
 
 
 def short_hash(value: str) -> str:

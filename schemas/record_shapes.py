@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
 from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
+from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
@@ -40,6 +41,10 @@ Record: TypeAlias = (
     | DeadLetter
     | DeadLetterHandled
     | OriginPolicy
+    | DecisionMade
+    | DecisionProposed
+    | DecisionTried
+    | PaymentWaiting
 )
 """What may stand on a topic as a message with an envelope."""
 

@@ -13,6 +13,7 @@ from schemas.record_shapes import Record, Row
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
 from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
+from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
@@ -31,6 +32,8 @@ TIMERS: Final = "payments.timers.v1"
 REPLIES: Final = "payments.replies.v1"
 DLQ: Final = "payments.dlq.v1"
 POLICIES: Final = "policies.v1"
+DECISIONS: Final = "decisions.v1"
+WAITING: Final = "payments.waiting.v1"
 
 
 def changelog_topic(app_id: str, table: str) -> str:
@@ -145,7 +148,7 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         name=QUERIES,
         key="orderId",
-        records=(PaymentQueried,),
+        records=(PaymentQueried, DecisionTried),
         cleanup=Cleanup.DELETE,
         retention_ms=HOUR_MS,
         partition_rule=PartitionRule.MURMUR2,
@@ -158,6 +161,15 @@ CATALOGUE: tuple[Topic, ...] = (
     _log(WEBHOOKS, "orderId, else gateway|account|reference", 30 * DAY_MS, WebhookReceived),
     _log(EVENTS, "orderId", 30 * DAY_MS, PaymentEvent),
     _log(TIMERS, "orderId", 7 * DAY_MS, TimerFired),
+    _log(DECISIONS, "orderId", 30 * DAY_MS, DecisionProposed, DecisionMade),
+    Topic(
+        name=WAITING,
+        key="originId|orderId|opId",
+        records=(PaymentWaiting,),
+        cleanup=Cleanup.COMPACT,
+        retention_ms=None,
+        partition_rule=PartitionRule.MURMUR2,
+    ),
     Topic(
         name=REPLIES,
         key="none",

@@ -133,6 +133,38 @@ class Rejection(StrEnum):
     NO_GATEWAY = "no_gateway"  # the origin's policy names no gateway that can do it
 
 
+class Verdict(StrEnum):
+    """What a person decides about an operation."""
+
+    SUCCEEDED = "succeeded"  # the gateway did it, for this amount
+    NOT_EXECUTED = "not_executed"  # the gateway did nothing
+    TAKEN_BACK = "taken_back"  # it succeeded, and some or all of it was taken back since
+    NOTE = "note"  # changes nothing: what was found out, for whoever looks next
+    CLOSE_REVIEW = "close_review"  # somebody has looked, and the sums are right as they are
+
+
+class DecisionRefusal(StrEnum):
+    """Why an order does not take a decision."""
+
+    PAYMENT_UNKNOWN = "payment_unknown"
+    OPERATION_UNKNOWN = "operation_unknown"
+    UNDER_WAY = "under_way"  # its gateway's answer is still to come
+    NOT_OPEN = "not_open"  # it is settled: there is nothing to decide
+    NOTHING_TO_TAKE_BACK = "nothing_to_take_back"  # it counts for nothing
+    AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
+    NO_REVIEW = "no_review"
+    ID_REUSED = "id_reused"  # another decision has this id
+    TOO_MANY_DECISIONS = "too_many_decisions"
+
+
+class WaitingFor(StrEnum):
+    """What an operation waits for."""
+
+    IN_DOUBT = "in_doubt"  # nobody knows whether the gateway did it; it is asked
+    REVIEW = "review"  # a person
+    PENDING = "pending"  # the gateway's last word
+
+
 class DeadLetterReason(StrEnum):
     """Why a record could not be taken; the first word of every dead letter."""
 

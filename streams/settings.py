@@ -11,27 +11,26 @@ account is there as soon as one of its variables is.
 
 import os
 import re
-import ssl
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, ClassVar, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
 from gateway_adapters.registry import GATEWAYS, SPECS
 from gateway_adapters.spec import Accounts, AccountSettings, GatewaySpec
 from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
 from schemas.misconfigured import MisconfiguredError
 from schemas.topics import DAY_MS, DLQ, topic
-from streams.addresses import MAX_PORT, broker_list, is_loopback, web_address
+from streams.addresses import broker_list, is_loopback
+from streams.desk_settings import OperatorsSettings
+from streams.setting_kinds import PREFIX, Certificates, FilePath, Group, MemberId, Port, Seconds, WebAddress
 from streams.topology import MERCHANTS_PORT
 
-PREFIX = "PAYMENT_ENGINE_"
 DEAD_LETTER_LIFE_DAYS = (topic(DLQ).retention_ms or 0) // DAY_MS + topic(DLQ).segment_ms // DAY_MS + 1
 """How long a dead letter may be there. A broker deletes whole segments, so that a letter outlives the retention by up
 to `segment.ms`; a day is margin for when the broker looks, and for clocks. A command that is redriven when neither row
@@ -44,20 +43,6 @@ MIN_HEARTBEATS_PER_SESSION = 3
 """Fewer, and one lost heartbeat costs a rebalance (Kafka's own advice for `heartbeat.interval.ms`)."""
 
 
-def _certificates(path: Path) -> Path:
-    try:
-        ssl.create_default_context(cafile=str(path))
-    except OSError as error:
-        raise ValueError(f"holds no CA certificates that can be read ({error.strerror or error})") from error
-    return path
-
-
-def _stated(text: object) -> object:
-    if text == "":
-        raise ValueError("is empty, which would mean the folder that the program was started in")
-    return text
-
-
 def _bearer_token(token: SecretStr) -> SecretStr:
     # RFC 6750 section 2.1. Another one, such as a file with its line break, an HTTP client shows in its error.
     if re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", token.get_secret_value()) is None:
@@ -65,22 +50,7 @@ def _bearer_token(token: SecretStr) -> SecretStr:
     return token
 
 
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-MemberId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
-"""Kafka's own rule for the id of a static member; a broker refuses another when the worker joins."""
-FilePath = Annotated[Path, BeforeValidator(_stated)]
-Certificates = Annotated[FilePath, AfterValidator(_certificates)]
-WebAddress = Annotated[str, AfterValidator(web_address)]
-
-
-class _Group(BaseSettings):
-    """One group of settings, frozen."""
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_prefix=PREFIX, hide_input_in_errors=True)
-
-
-class KafkaSettings(_Group):
+class KafkaSettings(Group):
     """The broker and how it is reached."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}KAFKA_")
@@ -138,7 +108,7 @@ class KafkaSettings(_Group):
         return wanted
 
 
-class StreamSettings(_Group):
+class StreamSettings(Group):
     """The Faust apps `orders` and `claims`."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}STREAM_")
@@ -204,7 +174,7 @@ class StreamSettings(_Group):
         return days
 
 
-class ExecutorSettings(_Group):
+class ExecutorSettings(Group):
     """The gateway executor."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}EXECUTOR_")
@@ -220,7 +190,7 @@ class ExecutorSettings(_Group):
     )
 
 
-class GatewaySettings(_Group):
+class GatewaySettings(Group):
     """What holds of every gateway. What an account at one of them needs stands in `Settings.accounts`."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}GATEWAY_")
@@ -253,7 +223,7 @@ def names_of(text: str) -> tuple[GatewayName, ...]:
     return tuple(GatewayName(name.strip()) for name in text.split(",") if name.strip())
 
 
-class HttpSettings(_Group):
+class HttpSettings(Group):
     """The HTTP ingress."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HTTP_")
@@ -300,7 +270,7 @@ class HttpSettings(_Group):
         return None
 
 
-class HealthSettings(_Group):
+class HealthSettings(Group):
     """A component's own port, for whoever watches it."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}HEALTH_")
@@ -318,7 +288,7 @@ class HealthSettings(_Group):
     )
 
 
-class RegistrySettings(_Group):
+class RegistrySettings(Group):
     """The schema registry."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}REGISTRY_")
@@ -358,7 +328,7 @@ class RegistrySettings(_Group):
         return value
 
 
-class TelemetrySettings(_Group):
+class TelemetrySettings(Group):
     """Logs, and the names this process goes by in traces and metrics."""
 
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}TELEMETRY_")
@@ -378,17 +348,19 @@ class Settings:
     executor: ExecutorSettings
     gateway: GatewaySettings
     http: HttpSettings
+    operators: OperatorsSettings
     health: HealthSettings
     registry: RegistrySettings
     telemetry: TelemetrySettings
     accounts: Accounts = field(default_factory=dict)  # at gateways
 
-    GROUPS: ClassVar[Mapping[str, type[_Group]]] = {
+    GROUPS: ClassVar[Mapping[str, type[Group]]] = {
         "kafka": KafkaSettings,
         "stream": StreamSettings,
         "executor": ExecutorSettings,
         "gateway": GatewaySettings,
         "http": HttpSettings,
+        "operators": OperatorsSettings,
         "health": HealthSettings,
         "registry": RegistrySettings,
         "telemetry": TelemetrySettings,
@@ -428,7 +400,7 @@ def load() -> Settings:
     """
     given = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     faults: list[str] = []
-    groups: dict[str, _Group] = {}
+    groups: dict[str, Group] = {}
     for name, group in Settings.GROUPS.items():
         for field_name in group.model_fields:
             given.pop(f"{PREFIX}{name}_{field_name}".upper(), None)

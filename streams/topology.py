@@ -20,6 +20,7 @@ TIMERS_TABLE: Final = "timers"
 CLAIMS_TABLE: Final = "claims"
 
 MERCHANTS_PORT: Final = 8080
+OPERATORS_PORT: Final = 8081
 
 OPERATOR_CLIENT_ID: Final = "payment-engine-operator"
 """Of the command line's own tools."""
@@ -99,6 +100,7 @@ ORDERS: Final = Component(
         topics.EVENTS,
         topics.TIMERS,
         topics.REPLIES,
+        topics.WAITING,
         topics.DLQ,
     ),
     health_port=9465,
@@ -136,8 +138,18 @@ INGRESS: Final = Component(
     settings_groups=("kafka", "executor", "gateway", "http", "health", "registry", "telemetry"),
 )
 
+OPERATORS: Final = Component(
+    name="operators",
+    does="takes what a person decides",
+    follows=(topics.REPLIES, topics.DECISIONS),  # decisions: what waits for a second person, read when somebody asks
+    writes=(topics.DECISIONS, topics.QUERIES),
+    http_port=OPERATORS_PORT,
+    health_port=9468,
+    settings_groups=("kafka", "operators", "health", "registry", "telemetry"),
+)
+
 COMPONENTS: Final[Mapping[str, Component]] = MappingProxyType(
-    {each.name: each for each in (INGRESS, ORDERS, CLAIMS, EXECUTOR)}
+    {each.name: each for each in (INGRESS, ORDERS, CLAIMS, EXECUTOR, OPERATORS)}
 )
 """By name, in the order of a payment's life."""
 

@@ -1,10 +1,14 @@
 """API keys: how one is made, kept and checked.
 
-A key is `pek_<id>_<secret>`: the id finds the record, the secret proves it. Only a keyed hash of the secret is kept
-(HMAC-SHA256 under the pepper, a secret that is not in the key file), so a stolen key file is worth nothing. The hash
-covers the origin too: whoever may write the file, and has a key of one origin, cannot make it another's. The secret has
-256 random bits, hence no slow password hash is needed. `create_key` is for the command line; the ingress calls
-`KeyRing.origin_of` for each request.
+A key is `pek_<id>_<secret>` (of a merchant) or `pok_<id>_<secret>` (of an operator): the id finds the record, the
+secret proves it. Only a keyed hash of the secret is kept (HMAC-SHA256 under the pepper, a secret that is not in the key
+file), so a stolen key file is worth nothing. The hash covers the owner too, and the kind: whoever may write the file,
+and has a key of one origin, can make it neither another's nor an operator's. The secret has 256 random bits, hence no
+slow password hash is needed.
+
+A kind is good at one port alone. The merchants' ingress asks `KeyRing.origin_of`, the operators' listener
+`KeyRing.operator_of`; neither takes a key of the other kind, whichever file holds it. `create_key` and
+`create_operator_key` are for the command line.
 """
 
 import hashlib
@@ -14,15 +18,16 @@ import re
 import secrets
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Final, NewType, Protocol
+from typing import Any, Final, NewType, Protocol
 
 import structlog
 
 from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S, MAX_API_KEY_CHARS, MAX_API_KEYS, MAX_KEY_FILE_BYTES
 from schemas import identifiers
-from schemas.identifiers import InvalidIdentifierError, OriginId
+from schemas.identifiers import InvalidIdentifierError, OperatorName, OriginId
 from schemas.misconfigured import MisconfiguredError
 
 ApiKey = NewType("ApiKey", str)
@@ -33,7 +38,7 @@ FORMAT_VERSION: Final = 2
 OTHERS_MAY_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _ID_BYTES = 8
 _SECRET_BYTES = 32
-_KEY = re.compile(r"pek_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+_KEY_AFTER_PREFIX = r"([0-9a-f]{16})_([A-Za-z0-9_-]{43})"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _NOBODY = "0" * 64  # compared against when the id is unknown, so that this takes as long
 _NS_PER_MS = 1_000_000
@@ -41,18 +46,39 @@ _MS_PER_S = 1000
 _log = structlog.get_logger(__name__)
 
 
+class KeyKind(StrEnum):
+    """Whose key it is. The value is the member of a line that names the owner, and so tells the kind."""
+
+    MERCHANT = "origin_id"
+    OPERATOR = "operator"
+
+
+_PREFIXES: Final[Mapping[KeyKind, str]] = {KeyKind.MERCHANT: "pek_", KeyKind.OPERATOR: "pok_"}
+_PATTERNS: Final = {kind: re.compile(prefix + _KEY_AFTER_PREFIX) for kind, prefix in _PREFIXES.items()}
+_OTHER_MEMBERS: Final = frozenset({"key_id", "digest", "created_at_ms"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
     """What is kept of a key: one line of the key file, as JSON."""
 
     key_id: str
-    origin_id: str
-    digest: str  # HMAC-SHA256(pepper, version, origin, id and secret), hex
+    kind: KeyKind
+    owner: str  # the origin's id, or the operator's name
+    digest: str  # HMAC-SHA256(pepper, version, kind, id, secret and owner), hex
     created_at_ms: int
     version: int = FORMAT_VERSION
 
-
-_MEMBERS: Final = frozenset(each.name for each in fields(KeyRecord))
+    def line(self) -> str:
+        """Return the line of the key file, without its end."""
+        members = {
+            "key_id": self.key_id,
+            self.kind.value: self.owner,
+            "digest": self.digest,
+            "created_at_ms": self.created_at_ms,
+            "version": self.version,
+        }
+        return json.dumps(members, sort_keys=True)
 
 
 class KeyStore(Protocol):
@@ -64,18 +90,26 @@ class KeyStore(Protocol):
 
 
 def create_key(origin: OriginId, *, pepper: bytes, now_ms: int) -> tuple[ApiKey, KeyRecord]:
-    """Return a new key, to be shown once, and the record to keep. Calling it twice makes two keys.
+    """Return a new key of a merchant, to be shown once, and the record to keep. Calling it twice makes two keys.
 
     Raises:
         MisconfiguredError: The pepper is shorter than MIN_PEPPER_BYTES.
     """
+    return _create(KeyKind.MERCHANT, origin, pepper=pepper, now_ms=now_ms)
+
+
+def create_operator_key(name: OperatorName, *, pepper: bytes, now_ms: int) -> tuple[ApiKey, KeyRecord]:
+    """Return a new key of an operator, and its record. As `create_key`, which this is no key for."""
+    return _create(KeyKind.OPERATOR, name, pepper=pepper, now_ms=now_ms)
+
+
+def _create(kind: KeyKind, owner: str, *, pepper: bytes, now_ms: int) -> tuple[ApiKey, KeyRecord]:
     check_pepper(pepper)
     key_id = secrets.token_hex(_ID_BYTES)
     secret = secrets.token_urlsafe(_SECRET_BYTES)
-    record = KeyRecord(
-        key_id=key_id, origin_id=origin, digest=_digest(pepper, origin, key_id, secret), created_at_ms=now_ms
-    )
-    return ApiKey(f"pek_{key_id}_{secret}"), record
+    digest = _digest(pepper, kind, owner, key_id, secret)
+    record = KeyRecord(key_id=key_id, kind=kind, owner=owner, digest=digest, created_at_ms=now_ms)
+    return ApiKey(f"{_PREFIXES[kind]}{key_id}_{secret}"), record
 
 
 def append_record(path: Path, record: KeyRecord) -> None:
@@ -88,7 +122,7 @@ def append_record(path: Path, record: KeyRecord) -> None:
     path.touch(mode=0o600, exist_ok=True)
     _refuse_if_others_may_write(path.stat().st_mode)
     with path.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps(asdict(record), sort_keys=True) + "\n")
+        lines.write(record.line() + "\n")
 
 
 def check_pepper(pepper: bytes) -> None:
@@ -99,9 +133,11 @@ def check_pepper(pepper: bytes) -> None:
         )
 
 
-def _digest(pepper: bytes, origin: str, key_id: str, secret: str) -> str:
-    # Only the origin can be of any length, and it stands last, so no two lists of parts give the same text.
-    return hmac.new(pepper, f"{FORMAT_VERSION}.{key_id}.{secret}.{origin}".encode(), hashlib.sha256).hexdigest()
+def _digest(pepper: bytes, kind: KeyKind, owner: str, key_id: str, secret: str) -> str:
+    # Only the owner can be of any length, and it stands last, so no two lists of parts give the same text. A merchant's
+    # names no kind, as the first lines of this version: where another kind stands, theirs have an id.
+    words = f"{key_id}.{secret}.{owner}" if kind is KeyKind.MERCHANT else f"{kind}.{key_id}.{secret}.{owner}"
+    return hmac.new(pepper, f"{FORMAT_VERSION}.{words}".encode(), hashlib.sha256).hexdigest()
 
 
 class KeyRing:
@@ -114,15 +150,24 @@ class KeyRing:
         self._pepper = pepper
 
     def origin_of(self, key: str) -> OriginId | None:
-        """Return whose key this is, or None. The time it takes tells nothing about the secret."""
-        match = _KEY.fullmatch(key) if len(key) <= MAX_API_KEY_CHARS else None
+        """Return which merchant's key this is, or None. The time it takes tells nothing about the secret."""
+        owner = self._owner_of(key, KeyKind.MERCHANT)
+        return None if owner is None else OriginId(owner)
+
+    def operator_of(self, key: str) -> OperatorName | None:
+        """Return which operator's key this is, or None. As `origin_of`."""
+        owner = self._owner_of(key, KeyKind.OPERATOR)
+        return None if owner is None else OperatorName(owner)
+
+    def _owner_of(self, key: str, kind: KeyKind) -> str | None:
+        match = _PATTERNS[kind].fullmatch(key) if len(key) <= MAX_API_KEY_CHARS else None
         if match is None:
             return None
         record = self._store.find(match[1])
-        origin = record.origin_id if record is not None else ""
-        proof = _digest(self._pepper, origin, match[1], match[2])
+        owner = record.owner if record is not None else ""
+        proof = _digest(self._pepper, kind, owner, match[1], match[2])
         genuine = hmac.compare_digest(proof, record.digest if record is not None else _NOBODY)
-        return OriginId(record.origin_id) if genuine and record is not None else None
+        return owner if genuine and record is not None and record.kind is kind else None
 
 
 class MemoryKeyStore:
@@ -259,17 +304,28 @@ def _refuse_if_others_may_write(mode: int) -> None:
 def _record(number: int, line: str) -> KeyRecord:
     try:
         members = json.loads(line)
-        old = "version" not in members and set(members) == _MEMBERS - {"version"}
-        record = KeyRecord(**members)
-        identifiers.origin_id(record.origin_id)
-        whole = bool(_DIGEST.fullmatch(record.digest)) and isinstance(record.key_id, str)
+        old = set(members) == _OTHER_MEMBERS | {KeyKind.MERCHANT.value}
+        record = _read(members)
     except (TypeError, ValueError, RecursionError, InvalidIdentifierError):
-        old = whole = False
+        record, old = None, False
     if old:
         raise MisconfiguredError(
             f"line {number} of the key file is of version 1, whose hash does not cover the origin: delete the line "
             "and make the origin a new key with `payment-engine keys create`"
         )
-    if not whole or record.version != FORMAT_VERSION:
+    if record is None or record.version != FORMAT_VERSION:
         raise MisconfiguredError(f"line {number} of the key file is not a key record of version {FORMAT_VERSION}")
     return record
+
+
+def _read(members: dict[str, Any]) -> KeyRecord | None:
+    """Return what a line's members say, or None. Raises: TypeError, InvalidIdentifierError: they are no record."""
+    kinds = [kind for kind in KeyKind if kind.value in members]
+    if len(kinds) != 1:
+        return None
+    kind = kinds[0]
+    others = {name: value for name, value in members.items() if name != kind.value}
+    record = KeyRecord(kind=kind, owner=members[kind.value], **others)
+    (identifiers.origin_id if kind is KeyKind.MERCHANT else identifiers.operator_name)(record.owner)
+    whole = bool(_DIGEST.fullmatch(record.digest)) and isinstance(record.key_id, str)
+    return record if whole else None

@@ -7,10 +7,10 @@ security policy says so to the browser.
 
 from functools import cache
 from importlib import resources
+from typing import Protocol
 
 from aiohttp import web
 
-from http_ingress.ingress import Ingress
 from http_ingress.limits import RETRY_AFTER_LOG_S
 from http_ingress.representation.answers import JSON_TYPE, Answer, of_error
 from http_ingress.representation.payloads import Health
@@ -33,17 +33,25 @@ ASSETS = {
 _LARGE = 100_000  # bytes: a browser need not ask for such a file again at every look
 
 
-async def health(_: Ingress) -> Answer:
+class Instance(Protocol):
+    """Whose readiness is told."""
+
+    def not_ready(self) -> tuple[str, ...]:
+        """Return why it may not be sent requests, for a person; empty: it may."""
+        ...
+
+
+async def health(_: Instance) -> Answer:
     """The process lives and its event loop turns."""
     return Answer(status=200, body=Health(status="alive"))
 
 
-async def readiness(ingress: Ingress) -> Answer:
+async def readiness(instance: Instance) -> Answer:
     """Whether this instance may be sent requests: it reads replies, and it is not stopping.
 
     For load balancers, and whoever else reaches this port: what an operator should see to stands on the health port.
     """
-    faults = ingress.not_ready()
+    faults = instance.not_ready()
     if faults:
         return of_error(retry_later(ProblemCode.NOT_READY, after_s=RETRY_AFTER_LOG_S, detail="; ".join(faults)))
     return Answer(status=200, body=Health(status="ready"))

@@ -13,7 +13,7 @@ from http_ingress.representation.problems import FieldFault, ProblemCode, Proble
 from schemas import identifiers
 from schemas.identifiers import InvalidIdentifierError, OriginId
 
-_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="payment-engine"'}
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="payment-engine"'}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,16 +70,17 @@ def caller_of(request: web.Request, ingress: Ingress) -> Caller:
 def _authenticated(request: web.Request, ingress: Ingress) -> OriginId | None:
     if ingress.keys is None:
         return None
-    key = _presented_key(request)
+    key = presented_key(request)
     if key is None:
-        raise ProblemError(ProblemCode.UNAUTHENTICATED, "send X-Api-Key, or Authorization: Bearer", headers=_CHALLENGE)
+        raise ProblemError(ProblemCode.UNAUTHENTICATED, "send X-Api-Key, or Authorization: Bearer", headers=CHALLENGE)
     origin = ingress.keys.origin_of(key)
     if origin is None:
-        raise ProblemError(ProblemCode.UNAUTHENTICATED, "the API key does not hold", headers=_CHALLENGE)
+        raise ProblemError(ProblemCode.UNAUTHENTICATED, "the API key does not hold", headers=CHALLENGE)
     return origin
 
 
-def _presented_key(request: web.Request) -> str | None:
+def presented_key(request: web.Request) -> str | None:
+    """Return the key that the request shows; None when it shows none, or more than one."""
     presented = list(request.headers.getall("X-Api-Key", []))
     for credentials in request.headers.getall("Authorization", []):
         scheme, _, key = credentials.partition(" ")

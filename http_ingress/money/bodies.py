@@ -226,7 +226,7 @@ class RefundBody(Body):
     currency: CurrencyField | None = Field(None, description="Must be the payment's, when given.")
 
 
-B = TypeVar("B", bound=Body)
+B = TypeVar("B", bound=BaseModel)
 
 
 def parse_body(model: type[B], members: Mapping[str, object]) -> B:

@@ -53,6 +53,12 @@ class ProblemCode(StrEnum):
     TOO_MANY_OPERATIONS = "too_many_operations"
     LIMIT_EXCEEDED = "limit_exceeded"
     NO_GATEWAY = "no_gateway"
+    # The desk.
+    OPERATION_NOT_FOUND = "operation_not_found"
+    DECISION_REFUSED = "decision_refused"
+    PROPOSAL_NOT_FOUND = "proposal_not_found"
+    SAME_PERSON = "same_person"
+    TOO_MANY_PROPOSALS = "too_many_proposals"
     # This instance.
     LOG_UNAVAILABLE = "log_unavailable"
     NO_ANSWER = "no_answer"  # a query whose reply did not come
@@ -90,6 +96,11 @@ PROBLEMS: Final[Mapping[ProblemCode, ProblemKind]] = {
     ProblemCode.NOT_FOUND: _kind(404, "There is nothing at this path"),
     ProblemCode.PAYMENT_NOT_FOUND: _kind(404, "There is no such payment"),
     ProblemCode.REFUND_NOT_FOUND: _kind(404, "There is no such refund"),
+    ProblemCode.OPERATION_NOT_FOUND: _kind(404, "The payment has no such operation"),
+    ProblemCode.PROPOSAL_NOT_FOUND: _kind(404, "No such decision waits for another operator"),
+    ProblemCode.SAME_PERSON: _kind(403, "Who proposes a decision cannot approve it"),
+    ProblemCode.DECISION_REFUSED: _kind(409, "The order does not take this decision"),
+    ProblemCode.TOO_MANY_PROPOSALS: _kind(409, "Too many decisions wait for another operator"),
     ProblemCode.METHOD_NOT_ALLOWED: _kind(405, "This path does not take this method"),
     ProblemCode.NOT_ACCEPTABLE: _kind(406, "No media type that the client accepts can be given"),
     ProblemCode.REQUEST_TIMEOUT: _kind(408, "The body did not arrive in time"),

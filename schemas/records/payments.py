@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from schemas.identifiers import GatewayName, IdempotencyKey, OpId, OrderId, OriginId, PaymentId, RefundId
 from schemas.quick_init import quick_init
+from schemas.records.decisions import DecisionView
 from schemas.records.gateway import OperationError
 from schemas.vocabulary import OperationKind, OperationState, Overlay, PaymentStatus, Rejection
 
@@ -62,6 +63,7 @@ class PaymentEvent:
     operation: OperationView
     payment: PaymentView | None
     occurred_at_ms: int
+    decision: DecisionView | None = None  # a person's, that this fact tells of or follows from
 
 
 @quick_init
@@ -89,6 +91,7 @@ class OperationReplied:
     payment: PaymentView | None
     operations: tuple[OperationView, ...]  # of a query about a payment: its life, oldest first
     replied_at_ms: int
+    decision: DecisionView | None = None  # of a decision: what became of it, or would
 
 
 @quick_init

@@ -26,6 +26,7 @@ from schemas.vocabulary import DeadLetterReason, Outcome
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.speech import Speech
 from streams.agents.timers import TimerHeap, timer_key
+from streams.agents.waiting import say_waiting
 from streams.agents.webhooks import Webhooks
 from streams.domain.inputs import (
     CommandReceived,
@@ -207,6 +208,7 @@ class OrdersAgent:
                     speak.append(
                         self._speech.message(output, row=row, partition=event.partition, now_ms=event.timestamp_ms)
                     )
+        speak += say_waiting(self._codec, before, row, possible_replay=event.possible_replay)
         return Step(rows=rows, speak=speak)
 
     def _opened(self, partition: int, timer: OpenTimer) -> RowWrite:

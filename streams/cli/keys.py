@@ -1,4 +1,4 @@
-"""`payment-engine keys create`: an API key for an origin. Called by `application`.
+"""`payment-engine keys create`: a key for an origin or an operator. Called by `application`.
 
 The ingress owns keys and how they are hashed, and `streams` never imports it: `http_ingress.keys` is found by its name.
 """
@@ -10,7 +10,7 @@ import typer
 from streams.cli.programs import PASS_ON
 from streams.cli.terminal import expected_failures
 
-app = typer.Typer(help="API keys of origins.", no_args_is_help=True)
+app = typer.Typer(help="Keys of origins and of operators.", no_args_is_help=True)
 
 
 def register(parent: typer.Typer) -> None:
@@ -25,6 +25,6 @@ def _group() -> None:
 
 @app.command(context_settings=PASS_ON, add_help_option=False)
 def create(context: typer.Context) -> None:
-    """Make an API key for an origin: printed once, kept as a keyed hash."""
+    """Make a key for an origin, or for an operator: printed once, kept as a keyed hash."""
     with expected_failures():
         import_module("http_ingress.keys").main(["create", *context.args])

@@ -22,6 +22,8 @@ _STYLES = {
     "event": "bold green",
     "gateway request": "yellow",
     "gateway result": "yellow",
+    "decision": "bold magenta",
+    "proposal": "magenta",
     "dead letter": "bold red",
     "dead letter handled": "red",
 }

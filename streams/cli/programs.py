@@ -1,4 +1,4 @@
-"""The programs of the engine: `dev`, `ingress`, `orders`, `claims`, `executor`, gateways' own servers, `broker`.
+"""The programs of the engine: `dev`, the components, gateways' own servers, `broker`.
 
 Called by `application`. Each runs in the one shell (`program`, `loop`), in this process. Components of other rooms are
 found by their module's name when they are called: `streams` imports neither `http_ingress` nor a concrete gateway.
@@ -30,6 +30,11 @@ COMPONENTS = {
         "streams.bootstrap",
         "ExecutorProgram",
         "A gateway executor: the one component that calls gateways.",
+    ),
+    "operators": (
+        "http_ingress.operators.program",
+        "OperatorsRun",
+        "The desk: takes what a person decides about a payment.",
     ),
 }
 """What speaks to the log: by name, the module and what in it composes the component (`program.Compose`)."""
@@ -67,7 +72,7 @@ AcceptLossOption = Annotated[
 ]
 
 
-WITHOUT_GROUP = frozenset({"ingress"})
+WITHOUT_GROUP = frozenset({"ingress", "operators"})
 """What is a member of no group, so that nothing can have been deleted before it was read (`topology.COMPONENTS`)."""
 
 

@@ -21,6 +21,7 @@ WATCH_INTERVAL_S = 0.5
 
 TRY_IT = """
 Payment Engine Lite is ready: {url}   (docs: {url}/docs)
+The desk, where operators decide: {desk}
 For development only: the embedded broker is in memory and is not Kafka, the Mock gateway moves no money.
 Logs, tables and the Mock's ledger: {folder}
 Metrics, and with /readyz what keeps a component from serving:
@@ -59,10 +60,11 @@ def _print(text: str) -> None:
 
 
 async def _serve(stopping: asyncio.Event, port: int, folder: Path, say: Callable[[str], None]) -> None:
-    engine = LocalEngine(folder=folder, http_port=port)
+    engine = LocalEngine(folder=folder, http_port=port, desk=True)
     try:
         if await _unless_stopped(engine.start(), stopping):
-            say(TRY_IT.format(url=f"http://localhost:{engine.http_port}", folder=folder, metrics=_metrics_of(engine)))
+            url = f"http://localhost:{engine.http_port}"
+            say(TRY_IT.format(url=url, folder=folder, metrics=_metrics_of(engine), desk=engine.desk_url))
             await _watch(engine, stopping, say)
             say("stopping …")
     finally:

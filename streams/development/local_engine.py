@@ -191,6 +191,7 @@ class LocalEngine:
         claims_workers: int = 1,
         executors: int = 1,
         mock_arguments: Sequence[str] = (),
+        desk: bool = False,
     ) -> None:
         """Describe an engine that is not yet started.
 
@@ -203,6 +204,7 @@ class LocalEngine:
             claims_workers: Processes of the claims app.
             executors: Processes of the gateway executor.
             mock_arguments: Further arguments of the Mock gateway, such as `--latency fixed:500`.
+            desk: Whether operators can decide: one process more.
         """
         self.folder = folder
         self.http_port = http_port or free_port()
@@ -210,12 +212,18 @@ class LocalEngine:
         self._environment = dict(environment or {})
         self._counts = {"orders": orders_workers, "claims": claims_workers, "executor": executors}
         self._mock_arguments = tuple(mock_arguments)
+        self._desk_port = free_port() if desk else None
         self.components: dict[str, Component] = {}
 
     @property
     def url(self) -> str:
         """The base URL of the ingress."""
         return f"http://{LOOPBACK}:{self.http_port}"
+
+    @property
+    def desk_url(self) -> str | None:
+        """The base URL of the operators' desk; None: there is none."""
+        return None if self._desk_port is None else f"http://{LOOPBACK}:{self._desk_port}"
 
     @property
     def ledger_path(self) -> Path:
@@ -249,7 +257,9 @@ class LocalEngine:
         await asyncio.gather(self._apply_topics(), self._start_mock_gateway())
         workers = [name for name, count in self._counts.items() for _ in range(count)]
         numbered = [(name, workers[:place].count(name)) for place, name in enumerate(workers)]
-        await asyncio.gather(*(self.start_worker(name, number) for name, number in numbered), self._start_ingress())
+        await asyncio.gather(
+            *(self.start_worker(name, number) for name, number in numbered), self._start_ingress(), self._start_desk()
+        )
 
     async def _apply_topics(self) -> None:
         process = await asyncio.create_subprocess_exec(
@@ -292,6 +302,16 @@ class LocalEngine:
     async def _start_ingress(self) -> None:
         await self.run("ingress", _cli("ingress"), health_port=free_port())
 
+    async def _start_desk(self) -> None:
+        if self._desk_port is None:
+            return
+        extra = {
+            "PAYMENT_ENGINE_OPERATORS_HOST": LOOPBACK,
+            "PAYMENT_ENGINE_OPERATORS_PORT": str(self._desk_port),
+            "PAYMENT_ENGINE_OPERATORS_DEV": "true",
+        }
+        await self.run("operators", _cli("operators"), extra, health_port=free_port())
+
     def environment(self) -> dict[str, str]:
         """Return the variables that every component is given."""
         fixed = {
@@ -332,7 +352,7 @@ class LocalEngine:
 
     async def stop(self) -> None:
         """Stop the components: first who takes requests, last the broker. Safe to call twice."""
-        by_need = [("ingress",), ("orders", "claims", "executor"), ("mock-gateway",), ("broker",)]
+        by_need = [("ingress", "operators"), ("orders", "claims", "executor"), ("mock-gateway",), ("broker",)]
         for names in by_need:
             chosen = [each for label, each in self.components.items() if label.startswith(names) and each.running]
             await asyncio.gather(*(each.stop() for each in chosen))

@@ -19,6 +19,7 @@ from schemas.records.commands import (
     op_id_of,
 )
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
+from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionView
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError, WebhookReceived
 from schemas.records.payments import OperationView, PaymentEvent, PaymentView
 from schemas.records.timers import TimerFired
@@ -45,10 +46,10 @@ def shown(record: Record) -> Shown | None:
             return Shown(kind="command", op_id=op_id_of(record), facts=_of_command(record))
         case ClaimRequested() | ClaimExpiryRequested() | ClaimDecided():
             return _of_claim(record)
-        case GatewayCallRequested() | GatewayCallCompleted():
-            return _of_gateway(record)
-        case PaymentEvent():
-            return Shown(kind="event", op_id=record.operation.op_id, facts=_of_event(record))
+        case GatewayCallRequested() | GatewayCallCompleted() | PaymentEvent():
+            return _of_execution(record)
+        case DecisionMade() | DecisionProposed():
+            return _of_decision(record)
         case DeadLetter() | DeadLetterHandled() | WebhookReceived() | TimerFired():
             return _of_notice(record)
         case _:
@@ -104,7 +105,9 @@ def _of_claim(record: ClaimRequested | ClaimExpiryRequested | ClaimDecided) -> S
             return Shown(kind="claim expiry", op_id=record.op_id, facts=facts)
 
 
-def _of_gateway(record: GatewayCallRequested | GatewayCallCompleted) -> Shown:
+def _of_execution(record: GatewayCallRequested | GatewayCallCompleted | PaymentEvent) -> Shown:
+    if isinstance(record, PaymentEvent):
+        return Shown(kind="event", op_id=record.operation.op_id, facts=_of_event(record))
     if isinstance(record, GatewayCallRequested):
         return Shown(kind="gateway request", op_id=record.op_id, facts=_of_call(record))
     return Shown(kind="gateway result", op_id=record.op_id, facts=_of_result(record))
@@ -153,7 +156,40 @@ def _of_error(error: OperationError | None) -> tuple[Fact, ...]:
 
 
 def _of_event(event: PaymentEvent) -> tuple[Fact, ...]:
-    return _facts(sequence=event.sequence) + _of_operation(event.operation) + _of_payment(event.payment)
+    return (
+        _facts(sequence=event.sequence)
+        + _of_operation(event.operation)
+        + _of_payment(event.payment)
+        + _of_view(event.decision)
+    )
+
+
+def _of_view(decision: DecisionView | None) -> tuple[Fact, ...]:
+    if decision is None:
+        return ()
+    return _facts(
+        decision_id=decision.decision_id,
+        verdict=decision.verdict.value,
+        decided_minor=decision.amount_minor,
+        decided_by=decision.decided_by,
+        approved_by=decision.approved_by,
+        why=masked(decision.why),
+        refusal=decision.refusal,
+    )
+
+
+def _of_decision(record: DecisionMade | DecisionProposed) -> Shown:
+    common = _facts(
+        decision_id=record.decision_id,
+        verdict=record.verdict.value,
+        amount_minor=record.amount_minor,
+        why=masked(record.why),
+    )
+    if isinstance(record, DecisionProposed):
+        facts = common + _facts(proposed_by=record.proposed_by, expires_at_ms=record.expires_at_ms)
+        return Shown(kind="proposal", op_id=record.op_id, facts=facts)
+    facts = common + _facts(decided_by=record.decided_by, approved_by=record.approved_by)
+    return Shown(kind="decision", op_id=record.op_id, facts=facts)
 
 
 def _of_operation(operation: OperationView) -> tuple[Fact, ...]:

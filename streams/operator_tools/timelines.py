@@ -21,12 +21,14 @@ from schemas.records.commands import (
     op_id_of,
 )
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
+from schemas.records.decisions import DecisionMade, DecisionProposed
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.records.payments import PaymentEvent
 from schemas.records.timers import TimerFired
 from schemas.topics import (
     CLAIMS,
     COMMANDS,
+    DECISIONS,
     DLQ,
     EVENTS,
     GATEWAY_REQUESTS,
@@ -48,7 +50,18 @@ MAX_KEYS = 1_000
 """Idempotency keys of one order that claims are looked up for."""
 
 # Cause before effect: breaks the tie between records of the same millisecond.
-_CAUSAL_ORDER = (COMMANDS, CLAIMS, VERDICTS, GATEWAY_REQUESTS, GATEWAY_RESULTS, WEBHOOKS, TIMERS, EVENTS, DLQ)
+_CAUSAL_ORDER = (
+    COMMANDS,
+    CLAIMS,
+    VERDICTS,
+    GATEWAY_REQUESTS,
+    GATEWAY_RESULTS,
+    WEBHOOKS,
+    DECISIONS,
+    TIMERS,
+    EVENTS,
+    DLQ,
+)
 _BY_ORDER_KEY = tuple(topic for topic in _CAUSAL_ORDER if topic != CLAIMS)
 
 
@@ -206,6 +219,8 @@ def _op_named_by(found: _Found) -> OpId | None:
             return record.op_id
         case TimerFired() as timer:
             return timer.op_id
+        case DecisionMade() | DecisionProposed() as decision:
+            return decision.op_id
         case _:
             return None
 

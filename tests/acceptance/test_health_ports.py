@@ -104,6 +104,8 @@ async def test_component_is_alive_and_says_that_it_waits_when_there_is_no_broker
         HEALTH_PORT=str(port),
         HTTP_DEV="true",
         HTTP_PORT="0",
+        OPERATORS_DEV="true",
+        OPERATORS_PORT="0",
     )
     component.health_port = port
     starting = asyncio.create_task(component.start())
@@ -132,7 +134,7 @@ async def test_component_refuses_to_start_when_its_health_port_is_taken(name: st
         other.bind((LOOPBACK, 0))
         other.listen()
         port = other.getsockname()[1]
-        component = process_of(name, tmp_path, HEALTH_PORT=str(port), HTTP_DEV="true", HTTP_PORT="0")
+        component = process_of(name, tmp_path, HEALTH_PORT=str(port), HTTP_DEV="true", OPERATORS_DEV="true")
         with pytest.raises(ComponentFailedError, match=rf"PAYMENT_ENGINE_HEALTH_PORT: 127\.0\.0\.1:{port}"):
             await component.start()
         assert component.process is not None
@@ -153,7 +155,7 @@ async def test_engine_of_one_command_shows_where_each_component_tells_what_it_co
                 assert line, shown.decode()
                 shown += line
         pages = dict(re.findall(r"^ +(\S+) +(http://localhost:\d+/metrics)$", shown.decode(), flags=re.MULTILINE))
-        assert set(pages) == set(COMPONENTS)
+        assert set(pages) == {*COMPONENTS, "operators"}
         async with asking() as http:
             for page in pages.values():
                 async with http.get(page) as answer:

@@ -36,6 +36,8 @@ def _waiting(component: str, health_port: int) -> Iterator["subprocess.Popen[str
         "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": NOBODY,
         "PAYMENT_ENGINE_HTTP_DEV": "true",
         "PAYMENT_ENGINE_HTTP_PORT": "0",
+        "PAYMENT_ENGINE_OPERATORS_DEV": "true",
+        "PAYMENT_ENGINE_OPERATORS_PORT": "0",
         "PAYMENT_ENGINE_HEALTH_PORT": str(health_port),
     }
     process = subprocess.Popen(
@@ -88,6 +90,8 @@ def test_program_names_the_topics_and_the_command_that_makes_them_when_there_are
         "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": empty_broker,
         "PAYMENT_ENGINE_HTTP_DEV": "true",
         "PAYMENT_ENGINE_HTTP_PORT": "0",
+        "PAYMENT_ENGINE_OPERATORS_DEV": "true",
+        "PAYMENT_ENGINE_OPERATORS_PORT": "0",
         "PAYMENT_ENGINE_HEALTH_PORT": "0",
     }
     refused = run_command(component, environment=environment)

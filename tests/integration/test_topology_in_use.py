@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
     ResourceType,
 )
 
+from http_ingress.operators.program import OperatorsRun
 from http_ingress.program import IngressRun
 from schemas import topics
 from schemas.messages import MessageCodec
@@ -37,7 +38,7 @@ from streams.kafka_clients.admin import TopicAdmin, sizes_of
 from streams.kafka_clients.connection import connection_of
 from streams.operator_tools.rights import OPERATOR, PRODUCER, all_rights
 from streams.settings import Settings, load, variables
-from streams.topology import CLAIMS, COMPONENTS, EXECUTOR, INGRESS, OPERATOR_CLIENT_ID, ORDERS, Component
+from streams.topology import CLAIMS, COMPONENTS, EXECUTOR, INGRESS, OPERATOR_CLIENT_ID, OPERATORS, ORDERS, Component
 from tests.conftest import or_skip
 from tests.kafka_cluster import KafkaCluster
 from tests.support.command_line import json_of, run_command
@@ -80,7 +81,7 @@ async def watched_engine(tmp_path: Path) -> AsyncIterator[tuple[LocalEngine, Wat
     """The whole engine on a broker that notes what it is asked for."""
     broker = EmbeddedBroker()
     watch = broker.faults = Watch()
-    async with broker, LocalEngine(folder=tmp_path, bootstrap_servers=broker.bootstrap_servers) as engine:
+    async with broker, LocalEngine(folder=tmp_path, bootstrap_servers=broker.bootstrap_servers, desk=True) as engine:
         yield engine, watch
 
 
@@ -275,6 +276,8 @@ async def test_component_reads_the_groups_of_settings_that_the_page_says(
         monkeypatch.setenv("PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
         monkeypatch.setenv("PAYMENT_ENGINE_HTTP_PORT", "0")
         monkeypatch.setenv("PAYMENT_ENGINE_HTTP_DEV", "true")
+        monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_PORT", "0")
+        monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_DEV", "true")
         settings = load()
         connection = connection_of(settings.kafka, client_id="test")
         await asyncio.to_thread(TopicAdmin(connection, sizes_of(settings.kafka)).apply)
@@ -290,6 +293,7 @@ COMPOSERS: Mapping[str, Compose] = {
     ORDERS.name: bootstrap.OrdersProgram,
     CLAIMS.name: bootstrap.ClaimsProgram,
     EXECUTOR.name: bootstrap.ExecutorProgram,
+    OPERATORS.name: OperatorsRun,
 }
 
 

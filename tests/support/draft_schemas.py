@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from schemas.record_shapes import RECORD_CLASSES, ROW_CLASSES, FieldShape, fields_of, name_of
-from schemas.vocabulary import DeadLetterReason, DeclineClass, OperationState, Outcome, Overlay, Rejection, RetryAdvice
+from schemas.vocabulary import (
+    DeadLetterReason,
+    DecisionRefusal,
+    DeclineClass,
+    OperationState,
+    Outcome,
+    Overlay,
+    Rejection,
+    RetryAdvice,
+    WaitingFor,
+)
 
 AVRO_FOLDER = Path(__file__).parents[2] / "schemas" / "avro"
 NAMESPACE = "payments"
@@ -34,6 +44,8 @@ SYMBOL_DEFAULTS: Mapping[type[StrEnum], StrEnum] = {
     DeclineClass: DeclineClass.HARD,
     Rejection: Rejection.INVALID_STATE,
     Overlay: Overlay.REVIEW,
+    DecisionRefusal: DecisionRefusal.NOT_OPEN,
+    WaitingFor: WaitingFor.REVIEW,
     DeadLetterReason: DeadLetterReason.INVALID,
 }
 

@@ -9,6 +9,7 @@ import aiohttp
 
 from http_ingress.access.api_keys import KeyRing
 from http_ingress.access.rate_limit import RateLimiter
+from http_ingress.app import build_app
 from http_ingress.ingress import Ingress, WebhookGateway
 from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer
@@ -67,7 +68,7 @@ async def running_ingress(
     """Serve an ingress on a free loopback port until the block ends."""
     engine = FakeEngine(CODEC)
     ingress, pump = build_ingress(engine, settings=settings, keys=keys, webhooks=webhooks)
-    server = HttpServer(ingress)
+    server = HttpServer(ingress, build_app(ingress))
     await pump.start()
     try:
         port = await server.start(host="127.0.0.1", port=0)

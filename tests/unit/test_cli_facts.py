@@ -11,13 +11,14 @@ from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
 from schemas.records.claims import ClaimDecided
 from schemas.records.commands import BrowserFacts, CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.dead_letters import DeadLetter
+from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import CallDetails, GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from streams.operator_tools.facts import REDACTED, shown
 from tests.support.golden_messages import example
 
-HIDDEN = (OperationReplied, PaymentQueried, OriginPolicy)
+HIDDEN = (OperationReplied, PaymentQueried, OriginPolicy, DecisionTried, PaymentWaiting)
 
 
 @pytest.mark.parametrize("cls", [each for each in RECORD_CLASSES if each not in HIDDEN])
@@ -115,6 +116,8 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
         "payment.amount_minor",  # the command's facts
         "payment.currency",
     },
+    DecisionMade: {"payment_id"},
+    DecisionProposed: {"payment_id"},
     # Whole records of strangers, which may hold anything.
     DeadLetter: {"timestamp_ms", "key", "value", "headers.name", "headers.value", "withheld"},
 }

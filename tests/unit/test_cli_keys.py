@@ -63,3 +63,46 @@ def test_create_writes_nothing_when_origin_or_pepper_is_wrong(
     assert refused.exit_code == ExitCode.MISCONFIGURED
     assert "4242" not in refused.output
     assert not key_file.exists()
+
+
+def test_create_makes_an_operators_key_when_an_operator_is_named(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_KEYS_PEPPER", PEPPER)
+    monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_KEYS_FILE", str(key_file))
+    printed = run_command("keys", "create", "--operator", "anna")
+    assert printed.exit_code == ExitCode.OK
+    key = printed.stdout.strip()
+    ring = KeyRing(FileKeyStore(key_file, monotonic=lambda: 0.0, now_ms=lambda: 0), pepper=PEPPER.encode())
+    assert (ring.operator_of(key), ring.origin_of(key)) == ("anna", None)
+
+
+def test_create_refuses_when_both_or_neither_owner_is_named(key_file: Path) -> None:
+    for owner in (("m1", "--operator", "anna"), ()):
+        refused = run_command("keys", "create", *owner, "--file", str(key_file))
+        assert refused.exit_code == ExitCode.USAGE
+    assert not key_file.exists()
+
+
+@pytest.mark.parametrize("name", ["an na", "a|b", "4242424242424242", ""])
+def test_create_writes_nothing_when_the_operators_name_is_wrong(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_KEYS_PEPPER", PEPPER)
+    refused = run_command("keys", "create", "--operator", name, "--file", str(key_file))
+    assert refused.exit_code == ExitCode.MISCONFIGURED
+    assert "4242" not in refused.output
+    assert not key_file.exists()
+
+
+@pytest.mark.parametrize(("pepper", "file"), [("", True), ("short", True), (PEPPER, False)])
+def test_create_names_the_operators_variable_when_one_is_missing_or_unfit(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, pepper: str, *, file: bool
+) -> None:
+    if pepper:
+        monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_KEYS_PEPPER", pepper)
+    chosen = ("--file", str(key_file)) if file else ()
+    refused = run_command("keys", "create", "--operator", "anna", *chosen)
+    assert refused.exit_code == ExitCode.MISCONFIGURED
+    assert "PAYMENT_ENGINE_OPERATORS_KEYS_" in refused.stderr
+    assert not key_file.exists()

@@ -21,6 +21,7 @@ from schemas.topics import (
     PartitionRule,
     partition_of,
 )
+from streams.desk_settings import OperatorsSettings
 from streams.kafka_clients.backlog import Backlog
 from streams.operator_tools.doctor import (
     broker_check,
@@ -70,6 +71,7 @@ def _settings(
         executor=executor or ExecutorSettings(),
         gateway=gateway or GatewaySettings(default_gateways=""),
         http=http or HttpSettings(dev=True),
+        operators=OperatorsSettings(dev=True),
         registry=RegistrySettings(),
         health=HealthSettings(),
         telemetry=TelemetrySettings(),

@@ -10,7 +10,8 @@ import yaml
 from schemas.misconfigured import MisconfiguredError
 from streams.cli.exits import ExitCode
 from streams.cli.settings import env_file, env_file_values
-from streams.settings import PREFIX, add_to_environment, load, variables
+from streams.setting_kinds import PREFIX
+from streams.settings import add_to_environment, load, variables
 from tests.support.command_line import run_command
 
 ROOT = Path(__file__).parents[2]

@@ -13,15 +13,17 @@ from http_ingress.access import api_keys
 from http_ingress.access.api_keys import (
     ApiKey,
     FileKeyStore,
+    KeyKind,
     KeyRecord,
     KeyRing,
     MemoryKeyStore,
     append_record,
     create_key,
+    create_operator_key,
     read_key_file,
 )
 from http_ingress.limits import KEY_FILE_CHECK_INTERVAL_S
-from schemas.identifiers import OriginId
+from schemas.identifiers import OperatorName, OriginId
 from schemas.misconfigured import MisconfiguredError
 
 PEPPER = b"a pepper of more than sixteen bytes"
@@ -158,16 +160,46 @@ def test_key_file_refuses_to_start_when_a_line_is_no_record(tmp_path: Path, line
 def test_key_opens_no_other_origin_when_its_line_is_changed() -> None:
     """Whoever may write the file, and has one merchant's key, would otherwise be any merchant."""
     key, record = new_key()
-    moved = dataclasses.replace(record, origin_id="originB")
+    moved = dataclasses.replace(record, owner="originB")
     assert KeyRing(MemoryKeyStore([record]), pepper=PEPPER).origin_of(key) == ORIGIN
     assert KeyRing(MemoryKeyStore([moved]), pepper=PEPPER).origin_of(key) is None
+
+
+def test_key_of_one_kind_opens_nothing_at_the_other_port_when_one_file_holds_both(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    merchants, merchant = new_key()
+    operators, operator = create_operator_key(OperatorName("anna"), pepper=PEPPER, now_ms=1)
+    for record in (merchant, operator):
+        append_record(path, record)
+    _, ring = follow(path, Clock())
+    assert (ring.origin_of(merchants), ring.operator_of(merchants)) == (ORIGIN, None)
+    assert (ring.origin_of(operators), ring.operator_of(operators)) == (None, "anna")
+    disguised = operators.replace("pok_", "pek_"), merchants.replace("pek_", "pok_")
+    assert [ring.origin_of(disguised[0]), ring.operator_of(disguised[1])] == [None, None]
+
+
+def test_key_becomes_no_operators_when_the_kind_of_its_line_is_changed() -> None:
+    """Whoever may write the file, and has a merchant's key, would otherwise decide about money."""
+    key, record = new_key()
+    promoted = dataclasses.replace(record, kind=KeyKind.OPERATOR)
+    ring = KeyRing(MemoryKeyStore([promoted]), pepper=PEPPER)
+    assert ring.operator_of(key.replace("pek_", "pok_")) is None
+    assert ring.origin_of(key) is None
+
+
+def test_line_that_names_two_owners_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "keys"
+    line = json.loads(new_key()[1].line()) | {"operator": "anna"}
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(MisconfiguredError, match="line 1"):
+        read_key_file(path)
 
 
 def test_line_of_version_1_is_refused_with_the_command_that_mends_it(tmp_path: Path) -> None:
     path = tmp_path / "keys"
     _, record = new_key()
     append_record(path, record)
-    old = {name: value for name, value in dataclasses.asdict(record).items() if name != "version"}
+    old = {name: value for name, value in json.loads(record.line()).items() if name != "version"}
     with path.open("a") as lines:
         lines.write(json.dumps(old) + "\n")
     with pytest.raises(MisconfiguredError, match=r"line 2 .* version 1, .*`payment-engine keys create`"):

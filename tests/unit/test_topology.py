@@ -24,12 +24,15 @@ def test_every_topic_of_the_catalogue_is_written_and_read_by_somebody_when_the_p
     read = {name for each in COMPONENTS.values() for name in each.reads}
     named = {each.name for each in CATALOGUE}
     assert written | {topics.POLICIES} == named
-    assert read | {topics.DLQ, topics.EVENTS} == named  # events are for merchants
+    assert (
+        read | {topics.DLQ, topics.EVENTS, topics.WAITING} == named
+    )  # for merchants the events, for operators the rest
 
 
-def test_changelogs_are_the_compacted_topics_beside_the_policies_when_the_page_is_read() -> None:
+def test_changelogs_are_the_compacted_topics_beside_policies_and_what_waits_when_the_page_is_read() -> None:
     compacted = {each.name for each in CATALOGUE if each.cleanup is Cleanup.COMPACT}
-    assert {name for each in COMPONENTS.values() for name in each.changelogs} | {topics.POLICIES} == compacted
+    changelogs = {name for each in COMPONENTS.values() for name in each.changelogs}
+    assert changelogs | {topics.POLICIES, topics.WAITING} == compacted
 
 
 def test_each_source_topic_has_one_group_when_the_page_is_read() -> None:
@@ -93,6 +96,7 @@ def test_only_those_who_may_can_write_to_each_topic_when_the_rights_are_read() -
                 writers.setdefault(name, set()).add(right.principal)
     assert set(writers) == {each.name for each in CATALOGUE}
     assert writers[topics.COMMANDS] == {"User:payment-engine-ingress", PRODUCER, OPERATOR}
+    assert writers[topics.DECISIONS] <= {"User:payment-engine-operators", OPERATOR}  # evidence: no merchant's
     for each in COMPONENTS.values():
         for changelog in each.changelogs:
             assert writers[changelog] == {each.principal}
