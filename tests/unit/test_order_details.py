@@ -10,7 +10,7 @@ from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, OperationState, RetryAdvice
 from streams.domain.limits import Rules
 from streams.domain.outputs import CallGateway
-from tests.support.order_desk import DECLINE, MOCK, UNKNOWN, Desk, authorize, plan, refusal, sale
+from tests.support.order_desk import DECLINE, MOCK, SUCCESS, UNKNOWN, Desk, Said, authorize, plan, refusal, sale
 
 PAYER = Payer(email="anna@example.com", ip="203.0.113.9", browser=BrowserFacts(user_agent="Mozilla/5.0"))
 TOKENS = (
@@ -101,10 +101,10 @@ def test_next_attempt_says_where_its_command_stands_too() -> None:
     assert [(request.gateway, request.command_offset) for request in requests_of(desk)] == [("mock", 1), ("other", 1)]
 
 
-@pytest.mark.parametrize("answer", [DECLINE, None], ids=["declined", "succeeded"])
-def test_place_leaves_the_row_with_the_last_word(answer: object) -> None:
+@pytest.mark.parametrize("answer", [DECLINE, SUCCESS], ids=["declined", "succeeded"])
+def test_place_leaves_the_row_with_the_last_word(answer: Said) -> None:
     desk = Desk()
-    op_id = desk.do(payment(payer=PAYER), *([answer] if answer else []))  # type: ignore[list-item]
+    op_id = desk.do(payment(payer=PAYER), answer)
     assert (desk.operation(op_id).command_offset, desk.operation(op_id).token) == (None, None)
 
 
