@@ -29,6 +29,7 @@ def operation(**changes: object) -> dict[str, object]:
         status="succeeded",
         payment="mpay_1",
         amount=10_000,
+        counted=10_000,
         currency="USD",
         gateway_key=REQUEST.gateway_key,
         action_url=None,
@@ -38,6 +39,10 @@ def operation(**changes: object) -> dict[str, object]:
         updated_ms=2,
     )
     return {**wire.operation_json(told), **changes}
+
+
+def event(told: object, **changes: object) -> dict[str, object]:
+    return {"id": "evt_1", "type": "operation.updated", "created_ms": 5, "operation": told, **changes}
 
 
 def answer(status: int, body: object = None, **headers: str) -> Answer:
@@ -80,7 +85,12 @@ def test_path_is_quoted_so_that_a_reference_cannot_lead_elsewhere() -> None:
         (200, operation(status="requires_action"), Outcome.REQUIRES_ACTION, None),
         (200, operation(status="brand_new"), Outcome.PENDING, Code.UNKNOWN_STATUS),
         (200, operation(status="reversed"), Outcome.REVERSED, Code.FAILED_LATE),
+        (200, operation(status="expired"), Outcome.EXPIRED, Code.AUTHORIZATION_EXPIRED),
         (200, operation(status="failed"), Outcome.DECLINED, Code.CARD_DECLINED),
+        (200, operation(status="failed", failure={"code": "cancelled"}), Outcome.DECLINED, Code.CANCELLED),
+        (200, operation(status="failed", failure={"code": "action_expired"}), Outcome.DECLINED, Code.ACTION_EXPIRED),
+        (200, operation(metadata=None), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER),
+        (200, operation(counted=-1), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER),
         (402, operation(status="declined", failure={"code": "brand_new"}), Outcome.DECLINED, Code.CARD_DECLINED),
         (402, operation(status="declined", failure={"code": "lost_card"}), Outcome.DECLINED, Code.LOST_OR_STOLEN),
         (200, operation(metadata={"op_id": "x", "order_id": "y", "origin_id": "z"}), Outcome.UNKNOWN, None),
@@ -145,9 +155,45 @@ def test_no_webhook_makes_a_translation_raise_anything_but_untranslatable(body: 
 
 
 def test_notice_of_an_operation_kind_nobody_knows_is_still_told() -> None:
-    event = {"id": "evt_1", "created_ms": 5, "operation": operation(kind="payout", status="brand_new")}
-    (notice,) = translate.notices_of(json.dumps(event).encode())
+    (notice,) = translate.notices_of(json.dumps(event(operation(kind="payout", status="brand_new"))).encode())
     assert (notice.kind, notice.outcome, notice.notice_id) == (None, Outcome.PENDING, "evt_1")
+
+
+def test_notice_about_a_case_says_its_amount_and_reference_and_not_what_the_operation_counts_for() -> None:
+    told = operation(status="succeeded", counted=7_000, updated_ms=6)
+    body = event(told, type="operation.reversed", case={"id": "mcase_1", "amount": 3_000})
+    (notice,) = translate.notices_of(json.dumps(body).encode())
+    assert (notice.outcome, notice.confirmed_amount_minor) == (Outcome.REVERSED, 3_000)
+    assert (notice.case_reference, notice.occurred_at_ms) == ("mcase_1", 5)
+
+
+def test_case_without_its_reference_cannot_be_read() -> None:
+    with pytest.raises(UntranslatableError, match="case"):
+        translate.notices_of(json.dumps(event(operation(), type="dispute.opened")).encode())
+
+
+def test_notice_of_what_we_do_not_know_or_that_is_of_another_system_says_nothing() -> None:
+    for item in (
+        event(operation(), type="payout.paid"),
+        {"id": "evt_1", "type": "report.available", "created_ms": 1},
+        event(operation(metadata={"invoice": "INV-1"})),
+    ):
+        assert translate.notices_of(json.dumps(item).encode()) == ()
+
+
+def test_batch_says_what_each_of_its_events_says_in_their_order() -> None:
+    items = [event(operation(), id="evt_1"), event(operation(metadata=None), id="evt_2")]
+    items.insert(1, {"id": "evt_3", "type": "report.available", "created_ms": 1})
+    notices = translate.notices_of(json.dumps({"object": "batch", "events": items}).encode())
+    assert [(notice.notice_id, notice.order_id) for notice in notices] == [("evt_1", "order-1"), ("evt_2", None)]
+
+
+@pytest.mark.parametrize(
+    "events", [None, {}, [1], [event(operation(amount="1"))], [event(operation(), type="payout.paid")] * 257]
+)
+def test_batch_that_cannot_be_read_whole_is_untranslatable(events: object) -> None:
+    with pytest.raises(UntranslatableError):
+        translate.notices_of(json.dumps({"object": "batch", "events": events}).encode())
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def requests_of(desk: Desk) -> list[GatewayCallRequested]:
 def test_request_says_where_its_command_stands_when_that_says_more_than_the_row_keeps(said: dict[str, object]) -> None:
     desk = Desk()
     desk.commands = 41
-    op_id = desk.do(payment(**said))
+    op_id = desk.do(payment(None, **said))
     (request,) = requests_of(desk)
     assert (request.op_id, request.command_offset, request.details) == (op_id, 42, None)
 
