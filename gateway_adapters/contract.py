@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway_adapters import errors
 from gateway_adapters.errors import InvariantViolatedError, Signal
@@ -48,6 +48,7 @@ class CallResult:
     raw: str | None = None  # the answer, redacted, at most MAX_RAW_CHARS
     replayed: bool = False  # the gateway gave the stored answer of an earlier call with the same key
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
+    case_reference: str | None = None  # of REVERSED: as in a notice about it, so that both count once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +122,31 @@ class Capabilities:
         return has and (ability, currency) not in self.not_in_currency
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """The answer that tells a gateway that its webhook is kept: some want more than a status."""
+
+    status: int = 200
+    content_type: str = "application/json"
+    body: bytes = b'{"status":"ok"}'
+
+
+ACKNOWLEDGED: Final = Acknowledgement()
+
+
+class CertificateFetcher(Protocol):
+    """Fetches a certificate that a webhook is signed with; bounded in every way, for strangers name the URL."""
+
+    async def fetch(self, url: str, *, hosts: frozenset[str]) -> bytes:
+        """Return what stands at the URL; nothing is fetched but by https from one of the hosts.
+
+        Raises:
+            UnauthenticError: the URL is another, or nothing stands there.
+            UnverifiableError: it cannot be had now.
+        """
+        ...
+
+
 class WebhookTranslator(Protocol):
     """The pure half of a gateway's webhooks: no secret, no clock, no I/O, so it may run inside a replay."""
 
@@ -183,16 +209,25 @@ class Gateway(WebhookTranslator, Protocol):
         """
         ...
 
-    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+    @property
+    def acknowledgement(self) -> Acknowledgement:
+        """What it is answered once its webhook is kept: JSON and 200, unless it wants something else."""
+        return ACKNOWLEDGED
+
+    async def verify_webhook(
+        self, headers: RawHeaders, body: bytes, *, now_ms: int, certificates: CertificateFetcher
+    ) -> None:
         """Return if these raw bytes are the gateway's own and fresh, by one of the account's secrets.
 
         Args:
             headers: of the delivery.
             body: the bytes as they came; they are not parsed.
             now_ms: milliseconds since the epoch, against which the delivery's age is judged.
+            certificates: where what it is signed with is fetched, by a gateway that signs with certificates.
 
         Raises:
             UnauthenticError: they are not, or there is no secret; nothing of them may be kept.
+            UnverifiableError: a certificate cannot be had now; the gateway must send it again.
         """
         ...
 
@@ -271,6 +306,7 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         raw=result.raw,
         completed_at_ms=completed_at_ms,
         occurred_at_ms=result.occurred_at_ms,
+        case_reference=result.case_reference,
     )
 
 

@@ -13,6 +13,7 @@ GatewayError
 │   ├── NotSentError            no byte of the request can have reached the gateway
 │   └── InDoubtError            it may or may not have had its effect
 ├── UnauthenticError          a webhook that is not the gateway's: refuse it and store nothing
+├── UnverifiableError         a webhook that cannot be verified now: store nothing, ask for it again
 ├── UntranslatableError       a webhook that is authentic and cannot be read: dead letter
 └── InvariantViolatedError    a request that this engine must never have made: stop the worker
 ```
@@ -57,6 +58,10 @@ class InDoubtError(CallFailedError):
 
 class UnauthenticError(GatewayError):
     """A webhook whose signature or age does not hold. Refuse it and store nothing."""
+
+
+class UnverifiableError(GatewayError):
+    """A webhook of which nobody can say now whose it is. Store nothing, and let the gateway send it again."""
 
 
 class UntranslatableError(GatewayError):
@@ -120,6 +125,7 @@ class Signal(StrEnum):
     INQUIRY_FOUND_NOTHING = "inquiry_found_nothing"  # and the gateway says that this is proof
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
+    NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
     COMMAND_GONE = "command_gone"  # the log no longer holds the command with what the call needs; nothing was sent
 
 
@@ -224,6 +230,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.UNSUPPORTED,
             retry=RetryAdvice.OTHER_GATEWAY,
             message="This gateway has no such operation; nothing was sent.",
+        ),
+        Signal.NO_SUCH_GATEWAY: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.ACCOUNT_UNKNOWN,
+            retry=RetryAdvice.OTHER_GATEWAY,
+            message="No such gateway, or no such account at it, is set up here; nothing was sent.",
+            alarm=True,
         ),
         Signal.COMMAND_GONE: SignalRow(
             outcome=Outcome.NOT_EXECUTED,

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from gateway_adapters.contract import CallResult, Capabilities, Gateway, RawHeaders
+from gateway_adapters.contract import CallResult, Capabilities, CertificateFetcher, Gateway, RawHeaders
 from gateway_adapters.errors import CallFailedError, UnauthenticError
 from gateway_adapters.http_transport import HttpTransport, TransportLimits
 from gateway_adapters.mock import signature, translate, wire
@@ -68,7 +68,14 @@ class MockGateway(translate.MockTranslator, Gateway):
             return translate.from_failure(request, error)
         return translate.from_inquiry(request, answer)
 
-    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+    async def verify_webhook(
+        self,
+        headers: RawHeaders,
+        body: bytes,
+        *,
+        now_ms: int,
+        certificates: CertificateFetcher,  # noqa: ARG002 - the port's shape
+    ) -> None:
         """Return if these raw bytes are the Mock's own and fresh. Raises: UnauthenticError."""
         header = headers.get(wire.SIGNATURE_HEADER.lower())
         if header is None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -20,6 +21,7 @@ from gateway_adapters.errors import DECLINES, Code, InvariantViolatedError, Unau
 from gateway_adapters.registry import SPECS
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, PeerStarter, Situation
 
@@ -380,7 +382,7 @@ async def test_pending_call_gets_its_last_word_by_a_signed_webhook(
     result = await peer.gateway.call(request)
     assert result.outcome is Outcome.PENDING
     hook = (await peer.webhooks(1))[0]
-    peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms())
+    await peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms(), certificates=NO_CERTIFICATES)
     (notice,) = peer.gateway.parse_webhook(hook.headers, hook.body)
     assert notice.outcome is outcome
     assert (notice.gateway, notice.kind) == (peer.gateway.name, CallKind.SALE)
@@ -396,7 +398,7 @@ async def test_webhook_needs_no_header_that_its_gateway_does_not_name(peer: Gate
     await peer.gateway.call(request)
     hook = (await peer.webhooks(1))[0]
     named = {name: value for name, value in hook.headers.items() if name in peer.gateway.webhook_headers}
-    peer.gateway.verify_webhook(named, hook.body, now_ms=now_ms())
+    await peer.gateway.verify_webhook(named, hook.body, now_ms=now_ms(), certificates=NO_CERTIFICATES)
     assert peer.gateway.parse_webhook(named, hook.body) == peer.gateway.parse_webhook(hook.headers, hook.body)
     assert all(name == name.lower() for name in peer.gateway.webhook_headers)
 
@@ -474,16 +476,28 @@ async def test_reversals_of_one_operation_are_cases_of_their_own(peer: GatewayUn
     assert peer.effects(request) == [("sale", 10_000), ("reversal", 3_000), ("reversal", 2_000)]
 
 
-async def test_partly_reversed_operation_counts_for_the_rest_when_it_is_inquired_about(peer: GatewayUnderTest) -> None:
+async def test_inquiry_tells_of_the_success_and_not_again_of_the_part_that_was_taken_back(
+    peer: GatewayUnderTest,
+) -> None:
     request = payment_request(fresh_order(), CallKind.SALE)
     await provoke(peer, Situation.PARTIAL_REVERSAL, request)
+    result = await peer.gateway.call(request)
+    (notice,) = await notices(peer, 1)
+    found = await peer.gateway.call(inquiry_about(request))
+    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, 10_000)
+    # As old as the success: or whoever sorts the two by time forgets what was taken since.
+    assert found.occurred_at_ms == result.occurred_at_ms
+    assert (found.occurred_at_ms or 0) < notice.occurred_at_ms
+
+
+async def test_inquiry_and_notice_about_a_success_taken_back_are_one_word(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.LATE_FAILURE, request)
     await peer.gateway.call(request)
     (notice,) = await notices(peer, 1)
     found = await peer.gateway.call(inquiry_about(request))
-    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, 7_000)
-    assert found.occurred_at_ms is not None
-    # It is after the reversal, or whoever sorts the two by time takes the part back twice.
-    assert found.occurred_at_ms > notice.occurred_at_ms
+    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.REVERSED, 10_000)
+    assert (found.case_reference, found.occurred_at_ms) == (notice.case_reference, notice.occurred_at_ms)
 
 
 async def test_success_after_a_reversal_is_told_as_a_later_success(peer: GatewayUnderTest) -> None:
@@ -598,7 +612,7 @@ async def test_one_body_speaks_of_several_orders_and_of_what_is_not_ours(peer: G
     assert {notice.op_id for notice in told} > ours
     assert {notice.outcome for notice in told if notice.op_id in ours} == {Outcome.SUCCEEDED}
     for hook in await peer.webhooks(1):
-        peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms())
+        await peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms(), certificates=NO_CERTIFICATES)
 
 
 async def test_rest_of_a_partly_captured_hold_is_released_by_a_void(peer: GatewayUnderTest) -> None:
@@ -678,15 +692,15 @@ async def test_webhook_is_refused_when_tampered_old_or_unsigned(peer: GatewayUnd
     await provoke(peer, Situation.PENDING_THEN_SUCCEEDED, request)
     await peer.gateway.call(request)
     hook = (await peer.webhooks(1))[0]
-    verify = peer.gateway.verify_webhook
+    verify = partial(peer.gateway.verify_webhook, certificates=NO_CERTIFICATES)
     with pytest.raises(UnauthenticError):
-        verify(hook.headers, hook.body.replace(b"10000", b"10001"), now_ms=now_ms())
+        await verify(hook.headers, hook.body.replace(b"10000", b"10001"), now_ms=now_ms())
     with pytest.raises(UnauthenticError):
-        verify({}, hook.body, now_ms=now_ms())
+        await verify({}, hook.body, now_ms=now_ms())
     for away_ms in (-3_600_000, 3_600_000):
         with pytest.raises(UnauthenticError):
-            verify(hook.headers, hook.body, now_ms=now_ms() + away_ms)
-    verify(hook.headers, hook.body, now_ms=now_ms())
+            await verify(hook.headers, hook.body, now_ms=now_ms() + away_ms)
+    await verify(hook.headers, hook.body, now_ms=now_ms())
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff\xfe", b'{"id": "evt_1", "created_ms": 1}', b"[" * 100_000])

@@ -24,6 +24,7 @@ from gateway_adapters.mock.spec import MockAccount
 from gateway_adapters.mock.storage import MAX_WAITING_JOBS, Storage, StorageBusyError
 from schemas.misconfigured import MisconfiguredError
 from schemas.vocabulary import CallKind, Outcome
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.mock_gateway_process import SECRET, MockGatewayProcess, WebhookReceiver, until
 
@@ -220,9 +221,9 @@ async def test_each_account_has_its_own_credential_payments_and_webhook_secret(t
             await until(lambda: len(receiver.delivered) == 1, "the webhook of the second account")
             hook = receiver.delivered[0]
             now_ms = time.time_ns() // 1_000_000
-            second.verify_webhook(hook.headers, hook.body, now_ms=now_ms)
+            await second.verify_webhook(hook.headers, hook.body, now_ms=now_ms, certificates=NO_CERTIFICATES)
             with pytest.raises(UnauthenticError):
-                first.verify_webhook(hook.headers, hook.body, now_ms=now_ms)
+                await first.verify_webhook(hook.headers, hook.body, now_ms=now_ms, certificates=NO_CERTIFICATES)
             own = follow_up(request, CallKind.REFUND, reference=opened[1].gateway_reference, amount_minor=1)
             assert (await first.call(own)).outcome is Outcome.NOT_EXECUTED
             assert (await first.call(inquiry_about(own))).outcome is Outcome.NOT_EXECUTED
