@@ -125,6 +125,7 @@ class Signal(StrEnum):
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
     INCOMPLETE = "incomplete"  # the request lacks what the gateway would know its payment by; nothing was sent
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
+    NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +236,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.UNSUPPORTED,
             retry=RetryAdvice.OTHER_GATEWAY,
             message="This gateway has no such operation; nothing was sent.",
+        ),
+        Signal.NO_SUCH_GATEWAY: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.ACCOUNT_UNKNOWN,
+            retry=RetryAdvice.OTHER_GATEWAY,
+            message="No such gateway, or no such account at it, is set up here; nothing was sent.",
+            alarm=True,
         ),
     }
 )

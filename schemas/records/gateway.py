@@ -71,6 +71,7 @@ class GatewayCallCompleted:
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
     replayed: bool = False  # the answer was stored under the key by an earlier call, and will be given again
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
+    case_reference: str | None = None  # of REVERSED: the gateway's id of it, the same in every word about it
 
 
 @quick_init

@@ -10,6 +10,7 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
   holds when another worker may have sent it while this one waited for the answer.
 * A request that lacks what its gateway needs is not sent, and says so: nothing was executed.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
+* A request for a gateway, or an account, that this executor does not have is answered, not refused: its order waits.
 """
 
 import asyncio
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 async def perform(
-    gateway: Gateway,
+    gateway: Gateway | None,
     request: GatewayCallRequested,
     *,
     maybe_sent_before: bool,
@@ -42,7 +43,7 @@ async def perform(
     """Make the call, or the inquiry that has to stand for it, and return the record of its result.
 
     Args:
-        gateway: the gateway that the request names.
+        gateway: the gateway and account that the request names; None: there is none here.
         request: the request as it stands on the log.
         maybe_sent_before: whether an earlier worker, or an earlier life of this one, may have sent it.
         timeout_s: longest wait for the gateway, seconds.
@@ -52,7 +53,11 @@ async def perform(
     """
     started_s = time.monotonic()
     missing = missing_of(request)
-    if missing:
+    if gateway is None:
+        result = _unmade(request)
+        if maybe_sent_before or not still_ours():  # by an executor that has it
+            result = weakened_for_resend(request, result)
+    elif missing:
         result = _incomplete(request, missing)
         if maybe_sent_before:  # by another version, which may have known a way
             result = weakened_for_resend(request, result)
@@ -77,6 +82,13 @@ async def perform(
     metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
     metrics.observe("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
     return completed(request, result, completed_at_ms=clock_ms())
+
+
+def _unmade(request: GatewayCallRequested) -> CallResult:
+    log.error("gateway_unknown", op_id=request.op_id, gateway=request.gateway, account=request.account)
+    # Of an inquiry it says nothing about the operation.
+    outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
+    return CallResult(outcome=outcome, error=errors.error_for(Signal.NO_SUCH_GATEWAY))
 
 
 def inquiry_for(request: GatewayCallRequested) -> GatewayCallRequested:
