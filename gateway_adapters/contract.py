@@ -48,6 +48,7 @@ class CallResult:
     raw: str | None = None  # the answer, redacted, at most MAX_RAW_CHARS
     replayed: bool = False  # the gateway gave the stored answer of an earlier call with the same key
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
+    case_reference: str | None = None  # of REVERSED: as in a notice about it, so that both count once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,6 +306,7 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         raw=result.raw,
         completed_at_ms=completed_at_ms,
         occurred_at_ms=result.occurred_at_ms,
+        case_reference=result.case_reference,
     )
 
 

@@ -198,17 +198,12 @@ def _notice(event: Event) -> GatewayNotice:
         outcome=outcome,
         gateway_reference=operation.id,
         payment_reference=operation.payment,
-        confirmed_amount_minor=_confirmed(operation) if case is None else case.amount,
+        confirmed_amount_minor=operation.amount if case is None else case.amount,
         confirmed_currency=operation.currency,
         error=problem,
         occurred_at_ms=event.created_ms,
         case_reference=None if case is None else case.id,
     )
-
-
-def _confirmed(operation: Operation) -> int:
-    """Return how much a success counts for, or how much anything else is about."""
-    return operation.counted if operation.status == Status.SUCCEEDED else operation.amount
 
 
 def _from_operation(request: GatewayCallRequested, operation: Operation, answer: "Answer") -> CallResult:
@@ -219,13 +214,14 @@ def _from_operation(request: GatewayCallRequested, operation: Operation, answer:
         outcome=outcome,
         gateway_reference=operation.id,
         payment_reference=operation.payment,
-        confirmed_amount_minor=_confirmed(operation),
+        confirmed_amount_minor=operation.amount if operation.case is None else operation.case.amount,
         confirmed_currency=operation.currency,
         action_url=operation.action_url if outcome is Outcome.REQUIRES_ACTION else None,
         error=problem,
         raw=_raw(request, answer),
         replayed=_replayed(answer),
         occurred_at_ms=operation.updated_ms,
+        case_reference=None if operation.case is None else operation.case.id,
     )
 
 

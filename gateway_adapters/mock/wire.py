@@ -121,19 +121,20 @@ class Operation:
     status: str
     payment: str
     amount: int
-    counted: int  # how much of the amount it counts for now: less once some was taken back
+    counted: int  # how much of the amount it counts for now, for people: less once some was taken back
     currency: str
     gateway_key: str | None  # None: nobody's call made it
     action_url: str | None
     failure: Failure | None
     metadata: Metadata | None  # None: made at the gateway's own desk, or a notice that does not give it back
     created_ms: int
-    updated_ms: int  # since when it stands as shown; never the time of anything else about it
+    updated_ms: int  # since when it has its status; what cases took or gave back meanwhile, their own events tell
+    case: "Case | None" = None  # of REVERSED: the reversal that took it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A reversal or a dispute: the same in every event about it."""
+    """A reversal or a dispute: the same in every word about it."""
 
     id: str
     amount: int
@@ -213,12 +214,13 @@ def operation_json(operation: Operation) -> Json:
         "metadata": None if operation.metadata is None else _metadata_json(operation.metadata),
         "created_ms": operation.created_ms,
         "updated_ms": operation.updated_ms,
+        "case": _case_json(operation.case),
     }
 
 
 def decode_operation(body: Mapping[str, object]) -> Operation:
     """Return the operation in a JSON object. Raises: WireError."""
-    failure, metadata = body.get("failure"), body.get("metadata")
+    failure, metadata, case = body.get("failure"), body.get("metadata"), body.get("case")
     return Operation(
         id=text(body, "id"),
         kind=text(body, "kind"),
@@ -233,12 +235,12 @@ def decode_operation(body: Mapping[str, object]) -> Operation:
         metadata=_metadata(body) if metadata is not None else None,
         created_ms=_integer(body, "created_ms"),
         updated_ms=_integer(body, "updated_ms"),
+        case=None if case is None else _case(_object(case, "case")),
     )
 
 
 def encode_event(event: Event) -> bytes:
     """Return the bytes of an event: a webhook by itself, or a part of a batch."""
-    case = event.case
     return orjson.dumps(
         {
             "id": event.id,
@@ -246,7 +248,7 @@ def encode_event(event: Event) -> bytes:
             "type": event.type.value,
             "created_ms": event.created_ms,
             "operation": operation_json(event.operation),
-            "case": None if case is None else {"id": case.id, "amount": case.amount},
+            "case": _case_json(event.case),
         }
     )
 
@@ -293,7 +295,11 @@ def _event(body: Json) -> Event | None:
     )
 
 
-def _case(body: Json) -> Case:
+def _case_json(case: Case | None) -> Json | None:
+    return None if case is None else {"id": case.id, "amount": case.amount}
+
+
+def _case(body: Mapping[str, object]) -> Case:
     return Case(id=text(body, "id"), amount=_amount(body))
 
 

@@ -70,6 +70,7 @@ class GatewayCallCompleted:
     completed_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
+    case_reference: str | None = None  # of REVERSED: the gateway's id of it, the same in every word about it
 
 
 @quick_init

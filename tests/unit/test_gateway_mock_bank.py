@@ -64,33 +64,32 @@ class Told:
     """One word about an operation."""
 
     operation: str
-    asked: int
     at_ms: int
     outcome: Outcome
     case: str | None
-    amount: int | None
+    amount: int
 
 
 def folded(words: Iterable[Told]) -> dict[str, int]:
-    """Return what each operation counts for, by its words sorted by time: what an engine can make of them."""
-    counted: defaultdict[str, int] = defaultdict(int)
-    taken: defaultdict[tuple[str, str | None], int] = defaultdict(int)
+    """Return what each operation counts for, by its words sorted by time: what an engine makes of them.
+
+    A success is absolute. What is taken back counts once a case, and comes back when its dispute is won.
+    """
+    base: dict[str, int] = {}
+    taken: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
     for word in sorted(set(words), key=lambda each: each.at_ms):
-        place, standing = (word.operation, word.case), counted[word.operation]
         match word.outcome:
             case Outcome.SUCCEEDED:
-                counted[word.operation] = word.amount or 0
-                if word.amount == word.asked:  # all of it is there again
-                    taken = defaultdict(int, {each: minor for each, minor in taken.items() if each[0] != place[0]})
+                base[word.operation] = word.amount
+                taken[word.operation] = {}
             case Outcome.REVERSED | Outcome.DISPUTE_LOST:
-                owed = standing if word.amount is None else min(word.amount - taken[place], standing)
-                taken[place] += owed
-                counted[word.operation] -= owed
+                taken[word.operation][word.case] = word.amount
             case Outcome.DISPUTE_WON:
-                counted[word.operation] += taken.pop(place, 0)
+                taken[word.operation].pop(word.case, None)
             case _:
                 pass
-    return {operation: amount for operation, amount in counted.items() if amount}
+    counted = {each: max(0, amount - sum(taken[each].values())) for each, amount in base.items()}
+    return {each: amount for each, amount in counted.items() if amount}
 
 
 class Money(RuleBasedStateMachine):
@@ -150,9 +149,12 @@ class Money(RuleBasedStateMachine):
     def inquire(self, number: int) -> None:
         operation = self.any_operation(number)
         if operation is not None and operation.status in (Status.SUCCEEDED, Status.REVERSED):
-            told = operation.counted if operation.status == Status.SUCCEEDED else None
-            outcome = Outcome.SUCCEEDED if told else Outcome.REVERSED
-            self.inquiries.append(Told(operation.id, operation.amount, operation.updated_ms, outcome, None, told))
+            outcome = Outcome.SUCCEEDED if operation.status == Status.SUCCEEDED else Outcome.REVERSED
+            case = operation.case
+            amount = operation.amount if case is None else case.amount
+            self.inquiries.append(
+                Told(operation.id, operation.updated_ms, outcome, None if case is None else case.id, amount)
+            )
 
     def any_operation(self, number: int) -> Operation | None:
         keys = ["0", *(asked.gateway_key for asked, _ in self.calls)]
@@ -179,21 +181,20 @@ class Money(RuleBasedStateMachine):
 
     @invariant()
     def notices_and_inquiries_sorted_by_time_say_what_each_operation_counts_for(self) -> None:
-        amounts = dict(self.db.execute("SELECT id, amount_minor FROM operations").fetchall())
-        words = [*self.answers(amounts), *self.inquiries]
+        words = [*self.answers(), *self.inquiries]
         for notice in notices(self.db):
-            reference = notice.gateway_reference or ""
-            amount, at_ms = notice.confirmed_amount_minor, notice.occurred_at_ms
-            words.append(Told(reference, amounts[reference], at_ms, notice.outcome, notice.case_reference, amount))
+            assert notice.gateway_reference is not None
+            assert notice.confirmed_amount_minor is not None
+            said = (notice.outcome, notice.case_reference, notice.confirmed_amount_minor)
+            words.append(Told(notice.gateway_reference, notice.occurred_at_ms, *said))
         stands = dict(self.db.execute("SELECT id, counted FROM operations").fetchall())
-        assert folded(reversed(words)) == {each: amount for each, amount in stands.items() if amount}
-        times = [(each.operation, each.at_ms, each.outcome, each.case) for each in words]
-        assert len({time[:2] for time in times}) == len(set(times))
+        assert folded(words) == {each: amount for each, amount in stands.items() if amount}
+        assert len({(each.operation, each.at_ms) for each in words}) == len(set(words))
 
-    def answers(self, amounts: dict[str, int]) -> list["Told"]:
+    def answers(self) -> list["Told"]:
         bodies = [self.opening, *(told(answered) for _, answered in self.calls if answered.http_status == 200)]
         return [
-            Told(str(body["id"]), amounts[str(body["id"])], 1_000, Outcome.SUCCEEDED, None, int(str(body["amount"])))
+            Told(str(body["id"]), TERMS.now_ms, Outcome.SUCCEEDED, None, int(str(body["amount"])))
             for body in bodies
             if body["status"] == "succeeded"
         ]

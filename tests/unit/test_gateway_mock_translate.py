@@ -167,6 +167,13 @@ def test_notice_about_a_case_says_its_amount_and_reference_and_not_what_the_oper
     assert (notice.case_reference, notice.occurred_at_ms) == ("mcase_1", 5)
 
 
+def test_inquiry_about_what_was_taken_back_names_the_same_case_as_the_notice() -> None:
+    told = operation(status="reversed", case={"id": "mcase_1", "amount": 7_000}, updated_ms=9)
+    found = translate.from_inquiry(INQUIRY, answer(200, {"found": True, **told}))
+    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.REVERSED, 7_000)
+    assert (found.case_reference, found.occurred_at_ms) == ("mcase_1", 9)
+
+
 def test_case_without_its_reference_cannot_be_read() -> None:
     with pytest.raises(UntranslatableError, match="case"):
         translate.notices_of(json.dumps(event(operation(), type="dispute.opened")).encode())

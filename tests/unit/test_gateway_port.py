@@ -25,12 +25,17 @@ REFUSED = CallResult(outcome=Outcome.NOT_EXECUTED, error=error_for(Signal.NOT_SE
 def test_completed_record_is_the_requests_identity_and_the_results_content() -> None:
     request = payment_request(fresh_order())
     result = CallResult(
-        outcome=Outcome.SUCCEEDED, gateway_reference="ref", confirmed_amount_minor=5, raw="{}", occurred_at_ms=6
+        outcome=Outcome.SUCCEEDED,
+        gateway_reference="ref",
+        confirmed_amount_minor=5,
+        raw="{}",
+        occurred_at_ms=6,
+        case_reference="case",
     )
     record = completed(request, result, completed_at_ms=7)
     assert (record.op_id, record.attempt, record.kind) == (request.op_id, request.attempt, request.kind)
     assert (record.outcome, record.gateway_reference, record.confirmed_amount_minor) == (Outcome.SUCCEEDED, "ref", 5)
-    assert (record.occurred_at_ms, record.completed_at_ms) == (6, 7)
+    assert (record.occurred_at_ms, record.case_reference, record.completed_at_ms) == (6, "case", 7)
 
 
 def test_refused_resend_proves_nothing_about_the_first_sending() -> None:
