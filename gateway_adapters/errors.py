@@ -124,6 +124,7 @@ class Signal(StrEnum):
     INQUIRY_FOUND_NOTHING = "inquiry_found_nothing"  # and the gateway says that this is proof
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
+    NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +228,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.UNSUPPORTED,
             retry=RetryAdvice.OTHER_GATEWAY,
             message="This gateway has no such operation; nothing was sent.",
+        ),
+        Signal.NO_SUCH_GATEWAY: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.ACCOUNT_UNKNOWN,
+            retry=RetryAdvice.OTHER_GATEWAY,
+            message="No such gateway, or no such account at it, is set up here; nothing was sent.",
+            alarm=True,
         ),
     }
 )

@@ -16,6 +16,7 @@ from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTr
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
+from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import OperationKind
 
@@ -32,6 +33,8 @@ TYPES: Mapping[type[Record], str] = MappingProxyType(
         GatewayCallRequested: "payments.gateway_call.requested.v1",
         GatewayCallCompleted: "payments.gateway_call.completed.v1",
         WebhookReceived: "payments.webhook.received.v1",
+        ReferenceKept: "payments.reference.kept.v1",
+        ReferenceDropped: "payments.reference.dropped.v1",
         OperationReplied: "payments.operation.replied.v1",
         TimerFired: "payments.timer.fired.v1",
         DeadLetter: "payments.dead_letter.recorded.v1",

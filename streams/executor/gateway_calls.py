@@ -9,6 +9,7 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
 * A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
   holds when another worker may have sent it while this one waited for the answer.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
+* A request for a gateway, or an account, that this executor does not have is answered, not refused: its order waits.
 """
 
 import asyncio
@@ -29,7 +30,7 @@ log = structlog.get_logger(__name__)
 
 
 async def perform(
-    gateway: Gateway,
+    gateway: Gateway | None,
     request: GatewayCallRequested,
     *,
     maybe_sent_before: bool,
@@ -41,7 +42,7 @@ async def perform(
     """Make the call, or the inquiry that has to stand for it, and return the record of its result.
 
     Args:
-        gateway: the gateway that the request names.
+        gateway: the gateway and account that the request names; None: there is none here.
         request: the request as it stands on the log.
         maybe_sent_before: whether an earlier worker, or an earlier life of this one, may have sent it.
         timeout_s: longest wait for the gateway, seconds.
@@ -50,7 +51,11 @@ async def perform(
         still_ours: asked when the answer is there: whether no other worker can have taken the request meanwhile.
     """
     started_s = time.monotonic()
-    if request.kind is CallKind.INQUIRE:
+    if gateway is None:
+        result = _unmade(request)
+        if maybe_sent_before or not still_ours():  # by an executor that has it
+            result = weakened_for_resend(request, result)
+    elif request.kind is CallKind.INQUIRE:
         result = await _inquired(gateway, request, timeout_s=timeout_s)
     elif maybe_answered_before:
         metrics.count("executor_calls_beyond_memory", gateway=request.gateway, kind=request.kind)
@@ -71,6 +76,13 @@ async def perform(
     metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
     metrics.observe("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
     return completed(request, result, completed_at_ms=clock_ms())
+
+
+def _unmade(request: GatewayCallRequested) -> CallResult:
+    log.error("gateway_unknown", op_id=request.op_id, gateway=request.gateway, account=request.account)
+    # Of an inquiry it says nothing about the operation.
+    outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
+    return CallResult(outcome=outcome, error=errors.error_for(Signal.NO_SUCH_GATEWAY))
 
 
 def inquiry_for(request: GatewayCallRequested) -> GatewayCallRequested:
