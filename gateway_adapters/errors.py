@@ -124,6 +124,7 @@ class Signal(StrEnum):
     UNKNOWN_STATUS = "unknown_status"  # well formed, in a word we do not know
     INQUIRY_FOUND_NOTHING = "inquiry_found_nothing"  # and the gateway says that this is proof
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
+    INCOMPLETE = "incomplete"  # the request lacks what the gateway would know its payment by; nothing was sent
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
     NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
 
@@ -231,6 +232,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.NOT_FOUND_AT_GATEWAY,
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway does not find this call, which proves nothing yet.",
+        ),
+        Signal.INCOMPLETE: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.INVALID_REQUEST,
+            retry=RetryAdvice.NEVER,
+            message="The request lacks what the gateway needs; nothing was sent.",
+            alarm=True,
         ),
         Signal.UNSUPPORTED: SignalRow(
             outcome=Outcome.NOT_EXECUTED,
