@@ -115,6 +115,7 @@ class Signal(StrEnum):
     READ_TIMEOUT = "read_timeout"
     CONNECTION_LOST = "connection_lost"  # reset, or closed, once the connection stood
     SERVER_ERROR = "server_error"  # 5xx
+    KEPT_ERROR = "kept_error"  # a 5xx that the gateway keeps under the key: it gives it again, whatever happened
     UNREADABLE = "unreadable"  # HTML from a proxy, cut, too large, not what the gateway's pages describe
     RATE_LIMITED = "rate_limited"  # 429
     IN_PROGRESS = "in_progress"  # 409: the same key is being worked on
@@ -166,6 +167,14 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.GATEWAY_FAILED,
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway, or a proxy before it, failed; the call may have been carried out.",
+        ),
+        # Stripe keeps "the resulting status code and body of the first request made for any given idempotency key,
+        # regardless of whether it succeeds or fails", 500 included (https://docs.stripe.com/api/idempotent_requests).
+        Signal.KEPT_ERROR: SignalRow(
+            outcome=Outcome.UNKNOWN,
+            code=Code.GATEWAY_FAILED,
+            retry=RetryAdvice.NEVER,
+            message="The gateway gives its earlier failure again; only an inquiry can tell whether it did anything.",
         ),
         Signal.UNREADABLE: SignalRow(
             outcome=Outcome.UNKNOWN,

@@ -148,7 +148,7 @@ def from_answer(request: GatewayCallRequested, answer: "Answer") -> CallResult: 
             case 400 | 404 | 409 | 422:
                 return _refused(request, answer, wire.decode_error_code(answer.json_object()))
             case status if status >= FIRST_SERVER_ERROR:
-                return _failed(request, answer, Signal.SERVER_ERROR)
+                return _failed(request, answer, Signal.KEPT_ERROR if _replayed(answer) else Signal.SERVER_ERROR)
             case _:
                 return _failed(request, answer, Signal.UNREADABLE)
     except CallFailedError as error:

@@ -13,7 +13,7 @@ from gateway_adapters.mock.wire import Metadata, Operation, WireError
 from schemas.identifiers import OrderId
 from schemas.records.commands import BrowserFacts, NamedText, Payer
 from schemas.records.gateway import CallDetails
-from schemas.vocabulary import CallKind, Outcome
+from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from tests.support.gateway_requests import follow_up, inquiry_about, payment_request
 
 REQUEST = payment_request(OrderId("order-1"), CallKind.SALE)
@@ -102,6 +102,13 @@ def test_call_survives_the_wire() -> None:
         kind = CallKind.AUTHORIZE if request.kind is CallKind.SALE else request.kind
         raw = wire.encode_call(call)
         assert wire.decode_call(raw, kind=kind, gateway_key=call.gateway_key, payment=call.payment) == call
+
+
+def test_server_error_that_is_kept_under_the_key_is_not_to_be_asked_for_again() -> None:
+    kept = translate.from_answer(REQUEST, answer(500, b"", **{"idempotent-replayed": "true"}))
+    assert (kept.outcome, kept.replayed) == (Outcome.UNKNOWN, True)
+    assert kept.error is not None
+    assert (kept.error.code, kept.error.retry) == (Code.GATEWAY_FAILED, RetryAdvice.NEVER)
 
 
 def test_result_says_when_it_came_about_by_the_gateways_clock() -> None:
