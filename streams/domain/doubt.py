@@ -12,6 +12,7 @@ comes first is the one that counts; and without a key to rely on, absence is pro
 `late_call_ms` after the last call had ended.
 """
 
+from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow
@@ -59,7 +60,8 @@ def _is_hopeless(turn: Turn, operation: OperationRow) -> bool:
     if operation.state is not OperationState.PENDING:
         return operation.inquiries >= len(RECONCILE_AFTER_MS)
     assert operation.gateway is not None
-    life_ms = turn.rules.pending_life_of(operation.gateway, CallKind(operation.kind.value))
+    route = identifiers.gateway_route(operation.gateway, operation.account)
+    life_ms = turn.rules.pending_life_of(route, CallKind(operation.kind.value))
     return turn.now_ms - operation.first_requested_at_ms >= life_ms
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
-from schemas.identifiers import GatewayName
+from gateway_adapters.contract import Capabilities
+from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.vocabulary import CallKind
 
 _SECOND_MS: Final = 1_000
@@ -136,18 +137,19 @@ class Rules:
             (`Capabilities.key_window_ms`); None: for ever. A gateway or kind that is absent does not honour keys: in
             doubt, only inquiries are made.
         late_call_ms: how long after its end a call may still reach its gateway.
-        pending_life_ms: how long each gateway may take for its last word, by kind of call; else `PENDING_LIFE_MS`.
+        capabilities: of each account that is set up. What is absent is taken to be able to do anything.
     """
 
     order_life_ms: int
     claim_life_ms: int
     key_windows_ms: Mapping[GatewayName, Mapping[CallKind, int | None]]
     late_call_ms: int = LATE_CALL_MS
-    pending_life_ms: Mapping[GatewayName, Mapping[CallKind, int]] = field(default_factory=dict)
+    capabilities: Mapping[GatewayRoute, Capabilities] = field(default_factory=dict)
 
-    def pending_life_of(self, gateway: GatewayName, kind: CallKind) -> int:
-        """Return how long, milliseconds from the first sending, this gateway may take for its last word."""
-        return self.pending_life_ms.get(gateway, {}).get(kind, PENDING_LIFE_MS)
+    def pending_life_of(self, route: GatewayRoute, kind: CallKind) -> int:
+        """Return how long, milliseconds from the first sending, this account may take for its last word."""
+        able = self.capabilities.get(route)
+        return PENDING_LIFE_MS if able is None else able.pending_life_ms.get(kind, PENDING_LIFE_MS)
 
     def window_open(self, gateway: GatewayName, kind: CallKind, *, age_ms: int) -> bool:
         """Return whether a call of this age may be sent again with its key without having its effect twice."""

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from gateway_adapters.mock.spec import SPEC
+from schemas.identifiers import GatewayRoute
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, OperationState, Overlay, Rejection, RetryAdvice, TimerKind
 from streams.domain.limits import DEFAULT_RULES, LATE_CALL_MS, MAX_EVENTS, PENDING_LIFE_MS, RECONCILE_AFTER_MS
@@ -137,7 +139,8 @@ def test_pending_operation_is_looked_at_for_thirty_days_and_ends_in_review_when_
 
 
 def test_pending_operation_is_given_up_when_its_gateway_says_how_long_it_may_take() -> None:
-    desk = Desk(rules=replace(DEFAULT_RULES, pending_life_ms={MOCK: {CallKind.SALE: DAY_MS}}))
+    able = replace(SPEC.capabilities, pending_life_ms={CallKind.SALE: DAY_MS})
+    desk = Desk(rules=replace(DEFAULT_RULES, capabilities={GatewayRoute("mock"): able}))
     op_id = desk.do(sale(), PENDING)
     while op_id in desk.timers:
         looked(desk, op_id, PENDING)
