@@ -114,6 +114,7 @@ class Signal(StrEnum):
     READ_TIMEOUT = "read_timeout"
     CONNECTION_LOST = "connection_lost"  # reset, or closed, once the connection stood
     SERVER_ERROR = "server_error"  # 5xx
+    KEPT_ERROR = "kept_error"  # a 5xx that the gateway keeps under the key: it gives it again, whatever happened
     UNREADABLE = "unreadable"  # HTML from a proxy, cut, too large, not what the gateway's pages describe
     RATE_LIMITED = "rate_limited"  # 429
     IN_PROGRESS = "in_progress"  # 409: the same key is being worked on
@@ -123,6 +124,7 @@ class Signal(StrEnum):
     UNKNOWN_STATUS = "unknown_status"  # well formed, in a word we do not know
     INQUIRY_FOUND_NOTHING = "inquiry_found_nothing"  # and the gateway says that this is proof
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
+    INCOMPLETE = "incomplete"  # the request lacks what the gateway would know its payment by; nothing was sent
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
     NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
 
@@ -163,6 +165,14 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.GATEWAY_FAILED,
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway, or a proxy before it, failed; the call may have been carried out.",
+        ),
+        # Stripe keeps "the resulting status code and body of the first request made for any given idempotency key,
+        # regardless of whether it succeeds or fails", 500 included (https://docs.stripe.com/api/idempotent_requests).
+        Signal.KEPT_ERROR: SignalRow(
+            outcome=Outcome.UNKNOWN,
+            code=Code.GATEWAY_FAILED,
+            retry=RetryAdvice.NEVER,
+            message="The gateway gives its earlier failure again; only an inquiry can tell whether it did anything.",
         ),
         Signal.UNREADABLE: SignalRow(
             outcome=Outcome.UNKNOWN,
@@ -222,6 +232,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.NOT_FOUND_AT_GATEWAY,
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway does not find this call, which proves nothing yet.",
+        ),
+        Signal.INCOMPLETE: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.INVALID_REQUEST,
+            retry=RetryAdvice.NEVER,
+            message="The request lacks what the gateway needs; nothing was sent.",
+            alarm=True,
         ),
         Signal.UNSUPPORTED: SignalRow(
             outcome=Outcome.NOT_EXECUTED,

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
-from gateway_adapters.contract import CallResult, GatewayNotice, RawHeaders, WebhookTranslator, redacted
+from gateway_adapters.contract import CallResult, GatewayNotice, RawHeaders, WebhookTranslator, allow_list, kept_of
 from gateway_adapters.errors import (
     SIGNALS,
     CallFailedError,
@@ -29,6 +29,12 @@ if TYPE_CHECKING:  # the orders agent translates without an HTTP stack
     from gateway_adapters.http_transport import Answer
 
 NAME: Final = GatewayName("mock")
+KEPT: Final = allow_list(
+    *("id", "kind", "status", "payment", "amount", "counted", "currency", "gateway_key", "created_ms", "updated_ms"),
+    *("failure.code", "failure.advice", "error.code", "found", "authoritative"),
+)
+"""What is kept of the Mock's answers. Not `error.message`, which repeats what was sent, nor the payer's page."""
+
 KINDS: Final = frozenset(kind.value for kind in CallKind)
 HTTP_OK: Final = 200
 HTTP_CONFLICT: Final = 409
@@ -119,7 +125,7 @@ def from_answer(request: GatewayCallRequested, answer: "Answer") -> CallResult: 
             case 400 | 404 | 409 | 422:
                 return _refused(request, answer, wire.decode_error_code(answer.json_object()))
             case status if status >= FIRST_SERVER_ERROR:
-                return _failed(request, answer, Signal.SERVER_ERROR)
+                return _failed(request, answer, Signal.KEPT_ERROR if _replayed(answer) else Signal.SERVER_ERROR)
             case _:
                 return _failed(request, answer, Signal.UNREADABLE)
     except CallFailedError as error:
@@ -275,4 +281,4 @@ def _replayed(answer: "Answer") -> bool:
 
 def _raw(request: GatewayCallRequested, answer: "Answer") -> str:
     secrets = () if request.token is None else (request.token,)
-    return redacted(answer.body.decode("utf-8", errors="replace"), secrets=secrets)
+    return kept_of(answer.body, KEPT, secrets=secrets)

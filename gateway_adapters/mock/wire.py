@@ -105,6 +105,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The engine's word that the payer has come back."""
+
+    gateway_key: str
+    payment: str
+    parameters: Mapping[str, object]  # what the payer brought back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why an operation did not succeed."""
 
@@ -194,6 +203,18 @@ def decode_call(raw: bytes, *, kind: CallKind, gateway_key: str, payment: str | 
         final=_flag(body, "final", default=False),
         metadata=_metadata(body),
     )
+
+
+def encode_completion(completion: Completion) -> bytes:
+    """Return the request body of a completion; its key and payment go elsewhere (header, path)."""
+    return orjson.dumps({"return_parameters": completion.parameters}, option=orjson.OPT_SORT_KEYS)
+
+
+def decode_completion(raw: bytes, *, gateway_key: str, payment: str) -> Completion:
+    """Return the completion in a request body. Raises: WireError."""
+    body = decode_object(raw)
+    parameters = _object(body.get("return_parameters", {}), "return_parameters")
+    return Completion(gateway_key=gateway_key, payment=payment, parameters=parameters)
 
 
 def operation_json(operation: Operation) -> Json:

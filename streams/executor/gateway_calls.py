@@ -8,6 +8,7 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
   inquiry finds nothing proves nothing: the order may have gone on by that answer (see `past_results`).
 * A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
   holds when another worker may have sent it while this one waited for the answer.
+* A request that lacks what its gateway needs is not sent, and says so: nothing was executed.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
 * A request for a gateway, or an account, that this executor does not have is answered, not refused: its order waits.
 """
@@ -15,12 +16,12 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from gateway_adapters import errors
-from gateway_adapters.contract import CallResult, Gateway, completed, weakened_for_resend, window_open
+from gateway_adapters.contract import CallResult, Gateway, completed, missing_of, weakened_for_resend, window_open
 from gateway_adapters.errors import Signal
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
@@ -51,9 +52,14 @@ async def perform(
         still_ours: asked when the answer is there: whether no other worker can have taken the request meanwhile.
     """
     started_s = time.monotonic()
+    missing = missing_of(request)
     if gateway is None:
         result = _unmade(request)
         if maybe_sent_before or not still_ours():  # by an executor that has it
+            result = weakened_for_resend(request, result)
+    elif missing:
+        result = _incomplete(request, missing)
+        if maybe_sent_before:  # by another version, which may have known a way
             result = weakened_for_resend(request, result)
     elif request.kind is CallKind.INQUIRE:
         result = await _inquired(gateway, request, timeout_s=timeout_s)
@@ -118,6 +124,13 @@ async def _called(gateway: Gateway, request: GatewayCallRequested, *, timeout_s:
             kind=request.kind,
         )
         return _in_doubt(Signal.UNREADABLE, type(error).__name__)
+
+
+def _incomplete(request: GatewayCallRequested, missing: Sequence[str]) -> CallResult:
+    log.error("call_incomplete", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
+    error = errors.error_for(Signal.INCOMPLETE, detail=f"lacks {', '.join(missing)}")
+    outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
+    return CallResult(outcome=outcome, error=error)
 
 
 def _in_doubt(signal: Signal, detail: str) -> CallResult:

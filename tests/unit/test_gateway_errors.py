@@ -26,6 +26,7 @@ def test_not_executed_is_only_said_on_positive_evidence() -> None:
         Signal.UNAUTHORIZED,
         Signal.INQUIRY_FOUND_NOTHING,
         Signal.UNSUPPORTED,
+        Signal.INCOMPLETE,
         Signal.NO_SUCH_GATEWAY,
     }
 
