@@ -88,6 +88,7 @@ class Code(StrEnum):
     NOT_FOUND_AT_GATEWAY = "not_found_at_gateway"
     UNKNOWN_STATUS = "unknown_status"
     UNSUPPORTED = "unsupported"
+    COMMAND_GONE = "command_gone"
     CARD_DECLINED = "card_declined"
     DO_NOT_HONOR = "do_not_honor"
     INSUFFICIENT_FUNDS = "insufficient_funds"
@@ -127,6 +128,7 @@ class Signal(StrEnum):
     INCOMPLETE = "incomplete"  # the request lacks what the gateway would know its payment by; nothing was sent
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
     NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
+    COMMAND_GONE = "command_gone"  # the log no longer holds the command with what the call needs; nothing was sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +253,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.ACCOUNT_UNKNOWN,
             retry=RetryAdvice.OTHER_GATEWAY,
             message="No such gateway, or no such account at it, is set up here; nothing was sent.",
+            alarm=True,
+        ),
+        Signal.COMMAND_GONE: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.COMMAND_GONE,
+            retry=RetryAdvice.AFTER_FIX,
+            message="The log no longer holds the command with this call's token and details; nothing was sent.",
             alarm=True,
         ),
     }

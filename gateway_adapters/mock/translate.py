@@ -22,7 +22,7 @@ from gateway_adapters.errors import (
 from gateway_adapters.mock import wire
 from gateway_adapters.mock.wire import Call, ErrorCode, Event, EventType, Metadata, Operation, Status, WireError
 from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
-from schemas.records.gateway import GatewayCallRequested, OperationError
+from schemas.records.gateway import CallDetails, GatewayCallRequested, OperationError
 from schemas.vocabulary import CallKind, Outcome
 
 if TYPE_CHECKING:  # the orders agent translates without an HTTP stack
@@ -94,7 +94,30 @@ def to_call(request: GatewayCallRequested) -> Call:
         token=request.token,
         final=request.final,
         metadata=Metadata(origin_id=request.origin_id, order_id=request.order_id, op_id=request.op_id),
+        extras={} if request.details is None else _extras(request.details),
     )
+
+
+def _extras(details: CallDetails) -> dict[str, object]:
+    """Return what was given besides, in the Mock's words, and nothing of what was not."""
+    payer = details.payer
+    said: dict[str, object] = {
+        "token_kind": details.token_kind,
+        "customer": details.payer_reference,
+        "shopper": None if payer is None else _given(dataclasses.asdict(payer)),
+        "return_url": details.return_url,
+        "statement_descriptor": details.statement_descriptor,
+        "merchant_metadata": {entry.name: entry.value for entry in details.metadata},
+        "off_session": details.merchant_initiated,
+        "allow_partial": details.allow_partial,
+        "return_parameters": {entry.name: entry.value for entry in details.return_parameters},
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _given(facts: dict[str, object]) -> dict[str, object]:
+    told = {name: _given(value) if isinstance(value, dict) else value for name, value in facts.items()}
+    return {name: value for name, value in told.items() if value is not None and value != {}}
 
 
 def inquiry_path(request: GatewayCallRequested) -> str:

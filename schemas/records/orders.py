@@ -100,6 +100,8 @@ class OperationRow:
     counted_minor: int  # what it counts for in the payment's sums now, by its words
     words: tuple[WordRow, ...]  # as they came
     token: str | None  # authorize and sale, only while a call may still need it
+    tokens_for: tuple[GatewayName, ...]  # what it brings a token for, each; the tokens stand in the command
+    command_offset: int | None  # of a command that says what only its gateway may know, while a call may need it
     final: bool
     allow_partial: bool  # of an authorize or sale: a part of the amount may be approved
     traceparent: str | None

@@ -12,9 +12,11 @@ from schemas.records.commands import (
     CaptureRequested,
     Command,
     PaymentRequested,
+    PaymentToken,
     RefundRequested,
     VoidRequested,
     fingerprint_of,
+    is_for_its_gateway_alone,
     kind_of,
 )
 from schemas.records.orders import EventRow, OperationRow, WordRow
@@ -53,8 +55,10 @@ def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
         counted_minor=0,
         words=(),
         token=command.token if isinstance(command, PaymentRequested) else None,
+        tokens_for=(tuple(token.gateway for token in command.tokens) if isinstance(command, PaymentRequested) else ()),
+        command_offset=received.offset if is_for_its_gateway_alone(command) else None,
         final=isinstance(command, CaptureRequested) and command.final,
-        allow_partial=False,
+        allow_partial=isinstance(command, PaymentRequested) and command.allow_partial,
         traceparent=received.traceparent,
         plan=None,
         attempt=0,
@@ -80,6 +84,11 @@ def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
     )
 
 
+def without_token(operation: OperationRow) -> OperationRow:
+    """Return the operation of which no call needs a token any more, nor what else its command holds."""
+    return replace(operation, token=None, command_offset=None)
+
+
 def without_command(opening: OperationRow, *, now_ms: int) -> OperationRow:
     """Return the outline of an operation on the payment that `opening` opened, which nobody asked us for.
 
@@ -88,6 +97,7 @@ def without_command(opening: OperationRow, *, now_ms: int) -> OperationRow:
     return replace(
         opening,
         token=None,
+        command_offset=None,
         final=False,
         attempt=0,
         call_number=0,
@@ -128,7 +138,10 @@ def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
 
 
 def command_of(turn: Turn, operation: OperationRow) -> Command:
-    """Return the command that asked for this operation, which was not dispatched yet."""
+    """Return the command that asked for this operation, which was not dispatched yet, as far as a route plan needs it.
+
+    Of tokens for each gateway it holds the gateways: the row knows no more, and no plan asks for more.
+    """
     if operation.kind is OperationKind.VOID:
         return VoidRequested(
             origin_id=turn.origin_id,
@@ -157,7 +170,6 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         )
     assert operation.asked_amount_minor is not None
     assert operation.asked_currency is not None
-    assert operation.token is not None
     return PaymentRequested(
         origin_id=turn.origin_id,
         order_id=turn.order_id,
@@ -165,6 +177,7 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         amount_minor=operation.asked_amount_minor,
         currency=operation.asked_currency,
         token=operation.token,
+        tokens=tuple(PaymentToken(gateway=gateway, kind="", value="") for gateway in operation.tokens_for),
         capture=operation.kind is OperationKind.SALE,
     )
 

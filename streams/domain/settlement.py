@@ -18,8 +18,8 @@ def settle(
     turn: Turn, operation: OperationRow, state: OperationState, transition: Transition, error: OperationError | None
 ) -> OperationRow:
     """End the operation in this state: nothing more is owed, no token is kept. The sums must be right before."""
-    operation = turn.clear_timer(operation)
-    return move(turn, replace(operation, token=None, call_kind=None, error=error), state, transition)
+    operation = replace(turn.clear_timer(operation), token=None, command_offset=None, call_kind=None, error=error)
+    return move(turn, operation, state, transition)
 
 
 def refuse_there(

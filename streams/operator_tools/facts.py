@@ -64,7 +64,14 @@ def _of_command(command: PaymentRequested | CaptureRequested | VoidRequested | R
     common = _facts(asks=kind_of(command).value, idempotency_key=command.idempotency_key)
     match command:
         case PaymentRequested():
-            return common + _facts(amount_minor=command.amount_minor, currency=command.currency, token=REDACTED)
+            return common + _facts(
+                amount_minor=command.amount_minor,
+                currency=command.currency,
+                token=REDACTED,
+                tokens_for=",".join(token.gateway for token in command.tokens) or None,
+                allow_partial=command.allow_partial or None,
+                merchant_initiated=command.merchant_initiated or None,
+            )
         case CaptureRequested():
             return common + _facts(amount_minor=command.amount_minor, currency=command.currency, final=command.final)
         case RefundRequested():

@@ -191,7 +191,7 @@ class FakeEngine:
         place = (command.origin_id, command.order_id)
         if place in self._payments and self._payments[place].view.status is not PaymentStatus.FAILED:
             return self._view(command, OperationState.REJECTED, rejection=Rejection.PAYMENT_ALREADY_EXISTS)
-        state = _OUTCOMES.get(command.token, OperationState.SUCCEEDED)
+        state = _OUTCOMES.get(command.token or "", OperationState.SUCCEEDED)
         view = self._view(command, state, amount_minor=command.amount_minor, currency=command.currency)
         held = command.amount_minor if state is OperationState.SUCCEEDED else 0
         status = PaymentStatus.AUTHORIZING
