@@ -257,7 +257,9 @@ class Gateway(WebhookTranslator, Protocol):
             InvariantViolatedError: the request itself breaks the port's rules.
         """
         check_request(request)
-        if not self.capabilities.supports(request.kind, request.currency):
+        # A currency that an account takes no more is no reason to keep what was taken in it.
+        currency = request.currency if request.kind in (CallKind.AUTHORIZE, CallKind.SALE) else None
+        if not self.capabilities.supports(request.kind, currency):
             # That an inquiry cannot be made is no proof that the operation never was.
             outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))

@@ -14,7 +14,7 @@ from schemas.quick_init import replace
 from schemas.records.claims import RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationKind, OperationState, Rejection
-from streams.domain import attempts, doubt, paid_once, settlement
+from streams.domain import abilities, attempts, doubt, paid_once, settlement
 from streams.domain.sums import IN_DOUBT, OPENING, Books
 from streams.domain.turn import Turn
 
@@ -66,6 +66,8 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
     verdict = _judge_opening(turn, operation, plan) if payment is None else _judge(turn, operation, payment)
     if payment is not None and operation.asked_currency is None:
         operation = replace(operation, asked_currency=payment.currency)
+    if payment is not None and not isinstance(verdict, Rejection):
+        verdict = abilities.why_unable(turn, operation, payment, verdict) or verdict
     if isinstance(verdict, Rejection):
         settlement.reject(turn, operation, verdict)
         return

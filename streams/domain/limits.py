@@ -5,11 +5,12 @@ gateways' capabilities. Times are milliseconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
-from schemas.identifiers import GatewayName
+from gateway_adapters.contract import Capabilities
+from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.vocabulary import CallKind
 
 _SECOND_MS: Final = 1_000
@@ -129,12 +130,14 @@ class Rules:
             (`Capabilities.key_window_ms`); None: for ever. A gateway or kind that is absent does not honour keys: in
             doubt, only inquiries are made.
         late_call_ms: how long after its end a call may still reach its gateway.
+        capabilities: of each account that is set up. What is absent is taken to be able to do anything.
     """
 
     order_life_ms: int
     claim_life_ms: int
     key_windows_ms: Mapping[GatewayName, Mapping[CallKind, int | None]]
     late_call_ms: int = LATE_CALL_MS
+    capabilities: Mapping[GatewayRoute, Capabilities] = field(default_factory=dict)
 
     def window_open(self, gateway: GatewayName, kind: CallKind, *, age_ms: int) -> bool:
         """Return whether a call of this age may be sent again with its key without having its effect twice."""
