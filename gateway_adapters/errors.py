@@ -88,6 +88,7 @@ class Code(StrEnum):
     NOT_FOUND_AT_GATEWAY = "not_found_at_gateway"
     UNKNOWN_STATUS = "unknown_status"
     UNSUPPORTED = "unsupported"
+    COMMAND_GONE = "command_gone"
     CARD_DECLINED = "card_declined"
     DO_NOT_HONOR = "do_not_honor"
     INSUFFICIENT_FUNDS = "insufficient_funds"
@@ -114,6 +115,7 @@ class Signal(StrEnum):
     READ_TIMEOUT = "read_timeout"
     CONNECTION_LOST = "connection_lost"  # reset, or closed, once the connection stood
     SERVER_ERROR = "server_error"  # 5xx
+    KEPT_ERROR = "kept_error"  # a 5xx that the gateway keeps under the key: it gives it again, whatever happened
     UNREADABLE = "unreadable"  # HTML from a proxy, cut, too large, not what the gateway's pages describe
     RATE_LIMITED = "rate_limited"  # 429
     IN_PROGRESS = "in_progress"  # 409: the same key is being worked on
@@ -123,8 +125,10 @@ class Signal(StrEnum):
     UNKNOWN_STATUS = "unknown_status"  # well formed, in a word we do not know
     INQUIRY_FOUND_NOTHING = "inquiry_found_nothing"  # and the gateway says that this is proof
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
+    INCOMPLETE = "incomplete"  # the request lacks what the gateway would know its payment by; nothing was sent
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
     NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
+    COMMAND_GONE = "command_gone"  # the log no longer holds the command with what the call needs; nothing was sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +167,14 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.GATEWAY_FAILED,
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway, or a proxy before it, failed; the call may have been carried out.",
+        ),
+        # Stripe keeps "the resulting status code and body of the first request made for any given idempotency key,
+        # regardless of whether it succeeds or fails", 500 included (https://docs.stripe.com/api/idempotent_requests).
+        Signal.KEPT_ERROR: SignalRow(
+            outcome=Outcome.UNKNOWN,
+            code=Code.GATEWAY_FAILED,
+            retry=RetryAdvice.NEVER,
+            message="The gateway gives its earlier failure again; only an inquiry can tell whether it did anything.",
         ),
         Signal.UNREADABLE: SignalRow(
             outcome=Outcome.UNKNOWN,
@@ -223,6 +235,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway does not find this call, which proves nothing yet.",
         ),
+        Signal.INCOMPLETE: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.INVALID_REQUEST,
+            retry=RetryAdvice.NEVER,
+            message="The request lacks what the gateway needs; nothing was sent.",
+            alarm=True,
+        ),
         Signal.UNSUPPORTED: SignalRow(
             outcome=Outcome.NOT_EXECUTED,
             code=Code.UNSUPPORTED,
@@ -234,6 +253,13 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.ACCOUNT_UNKNOWN,
             retry=RetryAdvice.OTHER_GATEWAY,
             message="No such gateway, or no such account at it, is set up here; nothing was sent.",
+            alarm=True,
+        ),
+        Signal.COMMAND_GONE: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.COMMAND_GONE,
+            retry=RetryAdvice.AFTER_FIX,
+            message="The log no longer holds the command with this call's token and details; nothing was sent.",
             alarm=True,
         ),
     }

@@ -8,7 +8,8 @@ A plan is a schedule: attempt n goes to its n-th gateway, and after the last ent
 pins `fallback` and `max_attempts` together with the order, in one list:
 
 * gateways (a, b), no fallback, 3 attempts → (a, a, a)
-* gateways (a, b), fallback, 3 attempts → (a, b, a)
+* gateways (a, b), fallback, 3 attempts, a token for each → (a, b, a)
+* gateways (a, b), fallback, 3 attempts, one token → (a, a, a): it is a's, and means nothing to b
 * gateways (a, a/eu), fallback, 2 attempts → (a, a/eu): two accounts at one gateway
 
 A capture, void or refund goes to the gateway that holds its payment, whatever the policy says today. Its plan only
@@ -62,6 +63,12 @@ def default_policy(gateways: tuple[GatewayRoute, ...]) -> OriginPolicy:
     )
 
 
+MIN_ACTION_LIFE_MS: Final = 60_000
+"""Shorter than this no payer has found the page, and the telephone that shows the code."""
+
+MAX_ACTION_LIFE_MS: Final = 7 * 24 * 3_600_000
+"""Longer than this no gateway that we know keeps such a page (PayPal's default is three hours, Stripe's a day)."""
+
 REFUSE_ALL: Final = default_policy(())
 """Of an origin that no policy speaks of, not even `*`."""
 
@@ -89,15 +96,32 @@ def plan_for(
     able = tuple(
         name for name in policy.gateways if name in supported and supported[name].supports(kind, command.currency)
     )
+    routes = _with_token(command, able)
     if _exceeds(policy, command):
-        return _plan(policy, able, refusal=Rejection.LIMIT_EXCEEDED)
-    return _plan(policy, able, refusal=None if able else Rejection.NO_GATEWAY)
+        return _plan(policy, routes, refusal=Rejection.LIMIT_EXCEEDED)
+    return _plan(policy, routes, refusal=None if routes else Rejection.NO_GATEWAY)
+
+
+def _with_token(command: PaymentRequested, able: tuple[GatewayRoute, ...]) -> tuple[GatewayRoute, ...]:
+    """Return those of the gateways and accounts that the payment brings a token for, in their order.
+
+    A single token is that of the first gateway: no other would know it. A token that names no account is good for each
+    account there that has none of its own.
+    """
+    if command.token is not None:
+        named: frozenset[str] = frozenset(parts_of(route)[0] for route in able[:1])
+    else:
+        named = frozenset(token.gateway for token in command.tokens)
+    return tuple(route for route in able if route in named or parts_of(route)[0] in named)
 
 
 def _plan(policy: OriginPolicy, gateways: tuple[GatewayRoute, ...], *, refusal: Rejection | None) -> RoutePlan:
     candidates = gateways if policy.fallback else gateways[:1]
     return RoutePlan(
-        policy_version=policy.version, gateways=tuple(islice(cycle(candidates), policy.max_attempts)), refusal=refusal
+        policy_version=policy.version,
+        gateways=tuple(islice(cycle(candidates), policy.max_attempts)),
+        refusal=refusal,
+        action_life_ms=policy.action_life_ms,
     )
 
 
@@ -121,6 +145,11 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = Non
     _check_origin(policy.origin_id)
     _require(policy.version >= 0, "version must not be negative")
     _require(1 <= policy.max_attempts <= MAX_ATTEMPTS, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
+    life_ms = policy.action_life_ms
+    _require(
+        life_ms is None or MIN_ACTION_LIFE_MS <= life_ms <= MAX_ACTION_LIFE_MS,
+        f"action_life_ms must be {MIN_ACTION_LIFE_MS} to {MAX_ACTION_LIFE_MS}",
+    )
     _require(len(policy.gateways) <= MAX_GATEWAYS, f"gateways must be at most {MAX_GATEWAYS}")
     _require(len(set(policy.gateways)) == len(policy.gateways), "gateways must not repeat")
     for route in policy.gateways:

@@ -4,7 +4,8 @@ Imported by the modules that enforce them.
 """
 
 # One request.
-MAX_BODY_BYTES = 16 * 1024  # what moves money; a payment is below 1 KiB
+MAX_BODY_BYTES = 16 * 1024  # what moves money; most are below 1 KiB
+MAX_LARGE_BODY_BYTES = 96 * 1024  # a payment or a completion: encrypted card fields have up to 60,000 characters
 MAX_WEBHOOK_BYTES = 64 * 1024  # a gateway's notice is below 32 KiB
 MAX_REQUEST_LINE_BYTES = 8 * 1024  # a self-routing payment id is below 250 characters
 MAX_HEADER_BYTES = 8 * 1024  # one header; the largest of ours is an idempotency key of 255 characters
@@ -12,7 +13,7 @@ MAX_HEADERS = 64
 READ_BUFFER_BYTES = 16 * 1024  # of a connection, then it waits; a 16th of it is how many chunks are read at once
 MAX_LIST_CHARS = 2 * 1024  # `Accept` and `Prefer`, all lines together; a browser's are below 300
 MAX_BACKLOG = 1024  # connections that the kernel holds before they are taken
-MAX_JSON_DEPTH = 16  # our bodies have depth 1; foreign ones must not cost a deep recursion
+MAX_JSON_DEPTH = 16  # our bodies have depth 3; foreign ones must not cost a deep recursion
 MAX_FIELD_ERRORS = 20  # faults listed in one problem
 MAX_POINTER_CHARS = 128  # a client's own field name comes back only this far
 MAX_TRACESTATE_CHARS = 512  # W3C Trace Context section 3.3.1.5

@@ -60,7 +60,12 @@ class Transition(StrEnum):
     ACTION_REQUIRED = "action_required"
     DOUBTED = "doubted"
     REVIEWED = "reviewed"  # given to a person
-    REVERSED = "reversed"
+    REVERSED = "reversed"  # some or all of a success was taken back
+    RESTORED = "restored"  # some or all of what was taken back counts again
+    RECORDED = "recorded"  # made at the gateway's own desk, without a command
+    DISPUTED = "disputed"  # the payer's bank asks for some or all of a payment back
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_LOST = "dispute_lost"
     REJECTED = "rejected"  # by the order's rules, or its idempotency key belongs to another operation
     EXPIRED = "expired"  # the payment: its authorization ran out
 
@@ -74,11 +79,14 @@ _NOUNS: Mapping[OperationKind, str] = MappingProxyType(
         OperationKind.REFUND: "refund",
     }
 )
-# These two mean the same whatever the operation was, so a consumer subscribes to one type.
+# These mean the same whatever the operation was, so a consumer subscribes to one type.
 _WITHOUT_KIND: Mapping[Transition, str] = MappingProxyType(
     {
         Transition.REJECTED: "payments.operation.rejected.v1",
         Transition.EXPIRED: "payments.payment.expired.v1",
+        Transition.DISPUTED: "payments.dispute.opened.v1",
+        Transition.DISPUTE_WON: "payments.dispute.won.v1",
+        Transition.DISPUTE_LOST: "payments.dispute.lost.v1",
     }
 )
 

@@ -93,9 +93,9 @@ def decision_id(value: str) -> DecisionId:
     return DecisionId(_checked(value, what="the decision's id", max_chars=MAX_DECISION_ID_CHARS))
 
 
-def gateway_token(value: str) -> str:
+def gateway_token(value: str, *, max_chars: int = MAX_TOKEN_CHARS) -> str:
     """Return a gateway's token for a payment method. Raises: InvalidIdentifierError."""
-    return _checked(value, what="token", max_chars=MAX_TOKEN_CHARS)
+    return _checked(value, what="token", max_chars=max_chars)
 
 
 def command_id(value: str) -> CommandId:

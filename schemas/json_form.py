@@ -101,9 +101,7 @@ def _field_reader(shape: FieldShape) -> _Read:
 def _record_reader(cls: type) -> _Read:
     readers = {shape.name: _field_reader(shape) for shape in fields_of(cls)}
     # What the Avro file gives as the field's default: JSON may leave it out.
-    defaults: dict[str, object] = {
-        shape.name: () if shape.repeated else None for shape in fields_of(cls) if shape.repeated or shape.nullable
-    }
+    defaults = {shape.name: shape.absent for shape in fields_of(cls) if shape.may_be_absent}
 
     def read(value: object, path: str) -> object:
         if not isinstance(value, dict):

@@ -72,6 +72,17 @@ class FieldShape:
     nested: type | None
     nullable: bool
     repeated: bool
+    optional: bool = False  # false where it is not said: a flag that was added later
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether its Avro file gives it a default, so that JSON may leave it out."""
+        return self.nullable or self.repeated or self.optional
+
+    @property
+    def absent(self) -> object:
+        """What it is where it is left out."""
+        return () if self.repeated else False if self.optional else None
 
 
 def name_of(cls: type) -> str:
@@ -84,10 +95,12 @@ def fields_of(cls: type) -> tuple[FieldShape, ...]:
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"{cls.__name__} is not a dataclass")
     hints = typing.get_type_hints(cls)
-    return tuple(_shape(field.name, hints[field.name]) for field in dataclasses.fields(cls))
+    return tuple(
+        _shape(field.name, hints[field.name], optional=field.default is False) for field in dataclasses.fields(cls)
+    )
 
 
-def _shape(name: str, hint: object) -> FieldShape:
+def _shape(name: str, hint: object, *, optional: bool) -> FieldShape:
     item, nullable, repeated = hint, False, False
     if typing.get_origin(hint) in {types.UnionType, typing.Union}:  # NewType | None is the latter
         members = [member for member in typing.get_args(hint) if member is not types.NoneType]
@@ -106,4 +119,12 @@ def _shape(name: str, hint: object) -> FieldShape:
     nested = base if dataclasses.is_dataclass(base) else None
     if scalar is None and symbols is None and nested is None:
         raise TypeError(f"{name}: {hint!r} has no place on the log")
-    return FieldShape(name=name, scalar=scalar, symbols=symbols, nested=nested, nullable=nullable, repeated=repeated)
+    return FieldShape(
+        name=name,
+        scalar=scalar,
+        symbols=symbols,
+        nested=nested,
+        nullable=nullable,
+        repeated=repeated,
+        optional=optional,
+    )

@@ -46,6 +46,14 @@ class OperationState(StrEnum):
     REJECTED = "rejected"  # refused by the order's own rules, nothing was sent
 
 
+class Initiator(StrEnum):
+    """Who wanted an operation."""
+
+    MERCHANT = "merchant"
+    ENGINE = "engine"  # lets go of what a gateway approved in part, which nobody had agreed to
+    GATEWAY = "gateway"  # made at the gateway's own desk, and told to us
+
+
 class PaymentStatus(StrEnum):
     """What a merchant sees of a payment; it follows from the sums and the open operations."""
 
@@ -131,6 +139,11 @@ class Rejection(StrEnum):
     LIMIT_EXCEEDED = "limit_exceeded"  # the origin's policy, as pinned by the claim
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"  # another body or another order under the same key
     NO_GATEWAY = "no_gateway"  # the origin's policy names no gateway that can do it
+    OPERATION_UNSUPPORTED = "operation_unsupported"  # the payment's gateway has no such operation
+    PARTIAL_CAPTURE_UNSUPPORTED = "partial_capture_unsupported"  # there, a capture takes all that is held
+    MULTIPLE_CAPTURE_UNSUPPORTED = "multiple_capture_unsupported"  # there, the first capture lets the rest go
+    PARTIAL_REFUND_UNSUPPORTED = "partial_refund_unsupported"
+    MULTIPLE_REFUND_UNSUPPORTED = "multiple_refund_unsupported"
 
 
 class Verdict(StrEnum):

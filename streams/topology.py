@@ -125,7 +125,8 @@ EXECUTOR: Final = Component(
     name="executor",
     does="calls the gateways",
     source_topics=(topics.GATEWAY_REQUESTS,),
-    follows=(topics.GATEWAY_RESULTS,),  # its memory of what was answered, read at each assignment
+    # Its memory of what was answered, read at each assignment; and what a command alone holds, read for its call.
+    follows=(topics.GATEWAY_RESULTS, topics.COMMANDS),
     writes=(topics.GATEWAY_RESULTS, topics.DLQ),
     health_port=9467,
     settings_groups=("kafka", "executor", "gateway", "health", "registry", "telemetry"),

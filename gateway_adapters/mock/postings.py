@@ -18,6 +18,8 @@ _COLUMNS: Final = (
 )
 _PLACES: Final = ", ".join("?" * (_COLUMNS.count(",") + 4))
 
+_RELEASING: Final = frozenset({CallKind.VOID.value, CallKind.CAPTURE.value})
+
 _TAKE_BACK: Final = {
     # A hold that was used, released, or is being voided stands: nobody would wait for its failure any more.
     CallKind.AUTHORIZE: "UPDATE payments SET authorized = authorized - ?1 WHERE id = ?2"
@@ -162,7 +164,8 @@ def apply(db: sqlite3.Connection, operation: Operation, *, at_ms: int, of: Metad
             pass  # `released` follows from it
         case CallKind.INQUIRE:
             raise AssertionError("an inquiry is never written")
-    _release(db, payment)
+    if operation.kind in _RELEASING:
+        _release(db, payment)
     enter(db, operation, kind=operation.kind, at_ms=at_ms, of=of)
 
 

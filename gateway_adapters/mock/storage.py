@@ -26,7 +26,7 @@ T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 """What the writer thread runs inside a transaction. It must not wait for anything."""
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 """What `PRAGMA user_version` says of a file: one of another version is refused, since a witness must not guess."""
 
 SCHEMA: Final = """
@@ -73,6 +73,12 @@ CREATE TABLE IF NOT EXISTS operations (
     CHECK (0 <= counted AND counted <= amount_minor)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS operations_by_payment ON operations (payment_id);
+CREATE TABLE IF NOT EXISTS actions (
+    operation_id TEXT PRIMARY KEY REFERENCES operations (id),
+    return_url TEXT,                        -- where the payer goes afterwards
+    code TEXT,                              -- what the payer brings back; NULL: the act alone decides the payment
+    answer TEXT                             -- what the payer said: succeeded, failed; NULL: nothing yet
+) STRICT;
 CREATE TABLE IF NOT EXISTS cases (
     id TEXT PRIMARY KEY,
     operation_id TEXT NOT NULL REFERENCES operations (id),

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
-from gateway_adapters.contract import CallResult, GatewayNotice, RawHeaders, WebhookTranslator, redacted
+from gateway_adapters.contract import CallResult, GatewayNotice, RawHeaders, WebhookTranslator, allow_list, kept_of
 from gateway_adapters.errors import (
     SIGNALS,
     CallFailedError,
@@ -22,13 +22,19 @@ from gateway_adapters.errors import (
 from gateway_adapters.mock import wire
 from gateway_adapters.mock.wire import Call, ErrorCode, Event, EventType, Metadata, Operation, Status, WireError
 from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
-from schemas.records.gateway import GatewayCallRequested, OperationError
+from schemas.records.gateway import CallDetails, GatewayCallRequested, OperationError
 from schemas.vocabulary import CallKind, Outcome
 
 if TYPE_CHECKING:  # the orders agent translates without an HTTP stack
     from gateway_adapters.http_transport import Answer
 
 NAME: Final = GatewayName("mock")
+KEPT: Final = allow_list(
+    *("id", "kind", "status", "payment", "amount", "counted", "currency", "gateway_key", "created_ms", "updated_ms"),
+    *("failure.code", "failure.advice", "error.code", "found", "authoritative"),
+)
+"""What is kept of the Mock's answers. Not `error.message`, which repeats what was sent, nor the payer's page."""
+
 KINDS: Final = frozenset(kind.value for kind in CallKind)
 HTTP_OK: Final = 200
 HTTP_CONFLICT: Final = 409
@@ -88,7 +94,30 @@ def to_call(request: GatewayCallRequested) -> Call:
         token=request.token,
         final=request.final,
         metadata=Metadata(origin_id=request.origin_id, order_id=request.order_id, op_id=request.op_id),
+        extras={} if request.details is None else _extras(request.details),
     )
+
+
+def _extras(details: CallDetails) -> dict[str, object]:
+    """Return what was given besides, in the Mock's words, and nothing of what was not."""
+    payer = details.payer
+    said: dict[str, object] = {
+        "token_kind": details.token_kind,
+        "customer": details.payer_reference,
+        "shopper": None if payer is None else _given(dataclasses.asdict(payer)),
+        "return_url": details.return_url,
+        "statement_descriptor": details.statement_descriptor,
+        "merchant_metadata": {entry.name: entry.value for entry in details.metadata},
+        "off_session": details.merchant_initiated,
+        "allow_partial": details.allow_partial,
+        "return_parameters": {entry.name: entry.value for entry in details.return_parameters},
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _given(facts: dict[str, object]) -> dict[str, object]:
+    told = {name: _given(value) if isinstance(value, dict) else value for name, value in facts.items()}
+    return {name: value for name, value in told.items() if value is not None and value != {}}
 
 
 def inquiry_path(request: GatewayCallRequested) -> str:
@@ -119,7 +148,7 @@ def from_answer(request: GatewayCallRequested, answer: "Answer") -> CallResult: 
             case 400 | 404 | 409 | 422:
                 return _refused(request, answer, wire.decode_error_code(answer.json_object()))
             case status if status >= FIRST_SERVER_ERROR:
-                return _failed(request, answer, Signal.SERVER_ERROR)
+                return _failed(request, answer, Signal.KEPT_ERROR if _replayed(answer) else Signal.SERVER_ERROR)
             case _:
                 return _failed(request, answer, Signal.UNREADABLE)
     except CallFailedError as error:
@@ -275,4 +304,4 @@ def _replayed(answer: "Answer") -> bool:
 
 def _raw(request: GatewayCallRequested, answer: "Answer") -> str:
     secrets = () if request.token is None else (request.token,)
-    return redacted(answer.body.decode("utf-8", errors="replace"), secrets=secrets)
+    return kept_of(answer.body, KEPT, secrets=secrets)

@@ -8,8 +8,9 @@ system's), and some about nothing that an engine cares for: their types are in n
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 import orjson
@@ -20,7 +21,8 @@ ACCOUNT_HEADER: Final = "Authorization"
 KEY_HEADER: Final = "Idempotency-Key"
 REPLAYED_HEADER: Final = "Idempotent-Replayed"
 SIGNATURE_HEADER: Final = "Mock-Signature"
-MAX_BODY_BYTES: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 128 * 1024
+MAX_TOKEN_CHARS: Final = 64_000
 MAX_KEY_CHARS: Final = 255
 MAX_TEXT_CHARS: Final = 2048
 MAX_AMOUNT_MINOR: Final = 10**12
@@ -28,6 +30,23 @@ MAX_EVENTS: Final = 256
 """Most events in one webhook."""
 
 Json = dict[str, object]
+
+EXTRAS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "token_kind": str,
+        "customer": str,
+        "shopper": dict,
+        "return_url": str,
+        "statement_descriptor": str,
+        "merchant_metadata": dict,
+        "off_session": bool,
+        "allow_partial": bool,
+        "return_parameters": dict,
+    }
+)
+"""What a call may hold besides, and of which type: a strict gateway refuses what it does not know."""
+
+_MEMBERS: Final = frozenset({"currency", "metadata", "amount", "token", "capture", "final"})
 
 _OURS: Final = frozenset({"origin_id", "order_id", "op_id"})
 """What the metadata of an engine holds."""
@@ -102,6 +121,16 @@ class Call:
     token: str | None  # of a call that opens a payment
     final: bool
     metadata: Metadata
+    extras: Mapping[str, object] = field(default_factory=dict)  # what else was given, of EXTRAS, as JSON
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The engine's word that the payer has come back."""
+
+    gateway_key: str
+    payment: str
+    parameters: Mapping[str, object]  # what the payer brought back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +204,7 @@ def encode_call(call: Call) -> bytes:
         body |= {"token": call.token, "capture": call.kind is CallKind.SALE}
     if call.kind is CallKind.CAPTURE:
         body["final"] = call.final
-    return orjson.dumps(body)
+    return orjson.dumps(body | dict(call.extras))
 
 
 def decode_call(raw: bytes, *, kind: CallKind, gateway_key: str, payment: str | None) -> Call:
@@ -190,10 +219,23 @@ def decode_call(raw: bytes, *, kind: CallKind, gateway_key: str, payment: str | 
         payment=payment,
         amount=None if kind is CallKind.VOID else _amount(body),
         currency=text(body, "currency"),
-        token=text(body, "token") if opens else None,
+        token=text(body, "token", max_chars=MAX_TOKEN_CHARS) if opens else None,
         final=_flag(body, "final", default=False),
         metadata=_metadata(body),
+        extras=_extras(body),
     )
+
+
+def encode_completion(completion: Completion) -> bytes:
+    """Return the request body of a completion; its key and payment go elsewhere (header, path)."""
+    return orjson.dumps({"return_parameters": completion.parameters}, option=orjson.OPT_SORT_KEYS)
+
+
+def decode_completion(raw: bytes, *, gateway_key: str, payment: str) -> Completion:
+    """Return the completion in a request body. Raises: WireError."""
+    body = decode_object(raw)
+    parameters = _object(body.get("return_parameters", {}), "return_parameters")
+    return Completion(gateway_key=gateway_key, payment=payment, parameters=parameters)
 
 
 def operation_json(operation: Operation) -> Json:
@@ -322,11 +364,11 @@ def decode_object(raw: bytes) -> Json:
     return _object(parsed, "body")
 
 
-def text(body: Mapping[str, object], field: str) -> str:
-    """Return a field that must be a text of 1 to MAX_TEXT_CHARS characters. Raises: WireError."""
+def text(body: Mapping[str, object], field: str, *, max_chars: int = MAX_TEXT_CHARS) -> str:
+    """Return a field that must be a text of 1 to `max_chars` characters. Raises: WireError."""
     value = body.get(field)
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT_CHARS:
-        raise WireError(f"{field} must be a text of 1 to {MAX_TEXT_CHARS} characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= max_chars:
+        raise WireError(f"{field} must be a text of 1 to {max_chars} characters")
     return value
 
 
@@ -355,6 +397,17 @@ def _metadata(body: Mapping[str, object]) -> Metadata:
 
 def _metadata_json(metadata: Metadata) -> Json:
     return {"origin_id": metadata.origin_id, "order_id": metadata.order_id, "op_id": metadata.op_id}
+
+
+def _extras(body: Mapping[str, object]) -> Json:
+    unknown = body.keys() - _MEMBERS - EXTRAS.keys()
+    if unknown:
+        raise WireError(f"the body has {len(unknown)} members that nobody knows")
+    extras = {name: body[name] for name in EXTRAS if name in body}
+    for name, value in extras.items():
+        if type(value) is not EXTRAS[name]:
+            raise WireError(f"{name} must be of JSON's type for {EXTRAS[name].__name__}")
+    return extras
 
 
 def _integer(body: Mapping[str, object], field: str) -> int:

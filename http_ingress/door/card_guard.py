@@ -15,7 +15,11 @@ from schemas.identifiers import OrderId, OriginId
 from schemas.strict_json import JsonValue
 
 _OUR_FIELDS: Final = frozenset(
-    {"originId", "orderId", "amount", "currency", "token", "capture", "paymentId", "final", "cvv", "cvc", "track"}
+    [
+        *("originId", "orderId", "amount", "currency", "token", "capture", "paymentId", "final", "cvv", "cvc", "track"),
+        *("gateway", "kind", "value", "payerReference", "email", "reference", "ip", "acceptHeader", "userAgent"),
+        *("language", "returnUrl", "statementDescriptor", "metadata"),
+    ]
 )
 _ADVICE: Final = "send a gateway's token; card numbers and security codes must not come here"
 

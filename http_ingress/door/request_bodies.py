@@ -44,13 +44,15 @@ def _too_large(max_bytes: int) -> ProblemError:
     return ProblemError(ProblemCode.TOO_LARGE, f"at most {max_bytes} bytes")
 
 
-async def read_object(request: web.Request, *, may_be_empty: bool) -> dict[str, JsonValue]:
+async def read_object(
+    request: web.Request, *, may_be_empty: bool, max_bytes: int = MAX_BODY_BYTES
+) -> dict[str, JsonValue]:
     """Return the JSON object in the body, not yet guarded; an empty one for no body, if that is allowed.
 
     Raises:
         ProblemError: 400, 408, 413 or 415.
     """
-    raw = await read_raw(request, max_bytes=MAX_BODY_BYTES)
+    raw = await read_raw(request, max_bytes=max_bytes)
     if not raw and may_be_empty:
         return {}
     if not _is_json(request.headers.get("Content-Type", "")):

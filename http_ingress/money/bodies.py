@@ -15,6 +15,25 @@ from http_ingress.limits import MAX_FIELD_ERRORS, MAX_POINTER_CHARS
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError
 from schemas import money
 from schemas.card_disguises import hides_card_number
+from schemas.commands_validation import (
+    MAX_BROWSER_HEADER_CHARS,
+    MAX_COLOR_DEPTH_BITS,
+    MAX_EMAIL_CHARS,
+    MAX_GATEWAY_NAME_CHARS,
+    MAX_IP_CHARS,
+    MAX_LANGUAGE_CHARS,
+    MAX_METADATA_ENTRIES,
+    MAX_METADATA_NAME_CHARS,
+    MAX_METADATA_VALUE_CHARS,
+    MAX_PAYER_REFERENCE_CHARS,
+    MAX_SCREEN_PX,
+    MAX_STATEMENT_DESCRIPTOR_CHARS,
+    MAX_TIME_ZONE_OFFSET_MIN,
+    MAX_TOKEN_KIND_CHARS,
+    MAX_TOKEN_VALUE_CHARS,
+    MAX_TOKENS,
+    MAX_URL_CHARS,
+)
 from schemas.identifiers import MAX_ORDER_ID_CHARS, MAX_ORIGIN_ID_CHARS, MAX_TOKEN_CHARS, PAYMENT_PREFIX
 from schemas.money import MAX_AMOUNT_MINOR
 
@@ -54,6 +73,10 @@ CurrencyField = Annotated[
 PaymentIdField = Annotated[str, Field(pattern=_PAYMENT_ID, description="The payment's id, as this engine gave it.")]
 
 
+MetadataName = Annotated[str, Field(min_length=1, max_length=MAX_METADATA_NAME_CHARS)]
+MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE_CHARS)]
+
+
 class Body(BaseModel):
     """What every request body has in common."""
 
@@ -62,17 +85,97 @@ class Body(BaseModel):
     origin_id: OriginField = None
 
 
+class Part(BaseModel):
+    """What every part of a body has in common."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
+
+
+class TokenBody(Part):
+    """What one gateway knows the payment method by."""
+
+    gateway: str = Field(
+        min_length=1,
+        max_length=MAX_GATEWAY_NAME_CHARS,
+        pattern=_VISIBLE,
+        description="The gateway, or `gateway/account`. Without an account it is good for each one there.",
+    )
+    kind: str = Field(
+        min_length=1,
+        max_length=MAX_TOKEN_KIND_CHARS,
+        pattern=_VISIBLE,
+        description="What sort of token it is, in that gateway's words.",
+    )
+    value: str = Field(
+        min_length=1,
+        max_length=MAX_TOKEN_VALUE_CHARS,
+        pattern=_VISIBLE,
+        description=f"The token. A card number is refused with 422. {VISIBLE_WORDS}, at most {MAX_TOKEN_VALUE_CHARS}.",
+    )
+    payer_reference: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_PAYER_REFERENCE_CHARS,
+        description="Whose token it is, where the gateway wants to know.",
+    )
+
+
+class BrowserBody(Part):
+    """What 3-D Secure asks about the payer's browser, as the browser says it."""
+
+    accept_header: str | None = Field(None, min_length=1, max_length=MAX_BROWSER_HEADER_CHARS)
+    color_depth: int | None = Field(None, ge=1, le=MAX_COLOR_DEPTH_BITS, description="Bits a pixel.")
+    java_enabled: bool | None = None
+    language: str | None = Field(None, min_length=1, max_length=MAX_LANGUAGE_CHARS, description="IETF BCP 47.")
+    screen_height: int | None = Field(None, ge=0, le=MAX_SCREEN_PX, description="Pixels.")
+    screen_width: int | None = Field(None, ge=0, le=MAX_SCREEN_PX, description="Pixels.")
+    time_zone_offset: int | None = Field(
+        None,
+        ge=-MAX_TIME_ZONE_OFFSET_MIN,
+        le=MAX_TIME_ZONE_OFFSET_MIN,
+        description="Minutes, UTC minus local time, as `Date.getTimezoneOffset()` has it.",
+    )
+    user_agent: str | None = Field(None, min_length=1, max_length=MAX_BROWSER_HEADER_CHARS)
+
+
+class PayerBody(Part):
+    """Who pays. Goes to the gateway, and is kept nowhere but in the request on the log, for 7 days."""
+
+    email: str | None = Field(None, min_length=3, max_length=MAX_EMAIL_CHARS, json_schema_extra={"format": "email"})
+    reference: str | None = Field(
+        None, min_length=1, max_length=MAX_PAYER_REFERENCE_CHARS, description="The merchant's own id of the payer."
+    )
+    ip: str | None = Field(
+        None,
+        min_length=2,
+        max_length=MAX_IP_CHARS,
+        description="IPv4 or IPv6. It may differ when the same request is sent again with its key.",
+    )
+    browser: BrowserBody | None = Field(
+        None, description="It may differ when the same request is sent again with its key."
+    )
+
+
 class PaymentBody(Body):
     """Open the payment of an order."""
 
     amount: AmountField
     currency: CurrencyField
-    token: str = Field(
+    token: str | None = Field(
+        None,
         min_length=1,
         max_length=MAX_TOKEN_CHARS,
         pattern=_VISIBLE,
-        description="The gateway's token for the payment method. A card number is refused with 422. "
+        description="The token for the payment method, of the first gateway that the policy names: it is sent to no "
+        "other. Exactly one of `token` and `tokens` must be there. A card number is refused with 422. "
         f"{VISIBLE_WORDS}, at most {MAX_TOKEN_CHARS}.",
+    )
+    tokens: list[TokenBody] | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_TOKENS,
+        description="A token for each gateway that the payment may go to, at most one for each; others are passed "
+        "over.",
     )
     order_id: str = Field(
         min_length=1,
@@ -81,6 +184,26 @@ class PaymentBody(Body):
         description=f"The merchant's order. {VISIBLE_WORDS}, at most {MAX_ORDER_ID_CHARS}.",
     )
     capture: bool = Field(True, description="true, or left out: authorize and capture at once. false: authorize only.")
+    allow_partial: bool = Field(
+        False, description="true: an approval of less than the amount will do. Left out: it is voided, and declined."
+    )
+    merchant_initiated: bool = Field(False, description="true: the payer is not there. Left out: false.")
+    return_url: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_URL_CHARS,
+        description="Where the payer comes back to from a page of the bank or the gateway: an absolute URL.",
+    )
+    payer: PayerBody | None = None
+    statement_descriptor: str | None = Field(
+        None,
+        min_length=1,
+        max_length=MAX_STATEMENT_DESCRIPTOR_CHARS,
+        description="What the payer reads on the statement: ASCII with a letter, without `<>\\'\"*`.",
+    )
+    metadata: dict[MetadataName, MetadataValue] | None = Field(
+        None, max_length=MAX_METADATA_ENTRIES, description="For the gateway's own records; no card data, no secrets."
+    )
 
 
 class CaptureBody(Body):

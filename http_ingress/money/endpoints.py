@@ -5,11 +5,12 @@ Once the append is acknowledged the request can only end with what the engine sa
 durable.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from aiohttp import web
+from pydantic.alias_generators import to_camel
 
 from http_ingress.command_log import command_envelope
 from http_ingress.door import card_guard, request_headers
@@ -18,16 +19,34 @@ from http_ingress.door.request_bodies import read_object
 from http_ingress.door.request_headers import Mode, Waiting
 from http_ingress.door.tracing import Trace
 from http_ingress.ingress import Ingress
-from http_ingress.limits import RETRY_AFTER_FULL_S
-from http_ingress.money.bodies import Body, CaptureBody, PaymentBody, RefundBody, VoidBody, parse_body
+from http_ingress.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, RETRY_AFTER_FULL_S
+from http_ingress.money.bodies import Body, CaptureBody, PayerBody, PaymentBody, RefundBody, VoidBody, parse_body
 from http_ingress.replies.waiters import TooManyWaitingError
 from http_ingress.representation import answers
 from http_ingress.representation.answers import Answer, Wish
 from http_ingress.representation.problems import FieldFault, ProblemCode, ProblemError, retry_later
 from schemas import identifiers
 from schemas.commands_validation import CardDataError, InvalidCommandError, validate
-from schemas.identifiers import CommandId, IdempotencyKey, InvalidIdentifierError, OrderId, OriginId, PaymentId
-from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+from schemas.identifiers import (
+    CommandId,
+    GatewayName,
+    IdempotencyKey,
+    InvalidIdentifierError,
+    OrderId,
+    OriginId,
+    PaymentId,
+)
+from schemas.records.commands import (
+    BrowserFacts,
+    CaptureRequested,
+    Command,
+    NamedText,
+    Payer,
+    PaymentRequested,
+    PaymentToken,
+    RefundRequested,
+    VoidRequested,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +77,7 @@ B = TypeVar("B", bound=Body)
 
 async def create_payment(call: Call) -> Answer:
     """Open the payment of an order."""
-    asked, body = await _read(call, PaymentBody, may_be_empty=False)
+    asked, body = await _read(call, PaymentBody, may_be_empty=False, max_bytes=MAX_LARGE_BODY_BYTES)
     command = PaymentRequested(
         origin_id=asked.origin,
         order_id=OrderId(body.order_id),
@@ -67,8 +86,48 @@ async def create_payment(call: Call) -> Answer:
         currency=body.currency,
         token=body.token,
         capture=body.capture,
+        tokens=tuple(
+            PaymentToken(
+                gateway=GatewayName(token.gateway),
+                kind=token.kind,
+                value=token.value,
+                payer_reference=token.payer_reference,
+            )
+            for token in body.tokens or ()
+        ),
+        allow_partial=body.allow_partial,
+        merchant_initiated=body.merchant_initiated,
+        return_url=body.return_url,
+        payer=None if body.payer is None else _payer_of(body.payer),
+        statement_descriptor=body.statement_descriptor,
+        metadata=_entries_of(body.metadata),
     )
     return await _submit(call, command, asked.waiting)
+
+
+def _payer_of(payer: PayerBody) -> Payer:
+    browser = payer.browser
+    return Payer(
+        email=payer.email,
+        reference=payer.reference,
+        ip=payer.ip,
+        browser=None
+        if browser is None
+        else BrowserFacts(
+            accept_header=browser.accept_header,
+            color_depth_bits=browser.color_depth,
+            java_enabled=browser.java_enabled,
+            language=browser.language,
+            screen_height_px=browser.screen_height,
+            screen_width_px=browser.screen_width,
+            time_zone_offset_min=browser.time_zone_offset,
+            user_agent=browser.user_agent,
+        ),
+    )
+
+
+def _entries_of(said: Mapping[str, str] | None) -> tuple[NamedText, ...]:
+    return tuple(NamedText(name=name, value=value) for name, value in (said or {}).items())
 
 
 async def capture_payment(call: Call) -> Answer:
@@ -129,13 +188,13 @@ def known_payment(value: str) -> tuple[PaymentId, OrderId]:
     return PaymentId(value), order
 
 
-async def _read(call: Call, model: type[B], *, may_be_empty: bool) -> tuple[_Asked, B]:
+async def _read(call: Call, model: type[B], *, may_be_empty: bool, max_bytes: int = MAX_BODY_BYTES) -> tuple[_Asked, B]:
     headers = call.request.headers
     waiting = request_headers.waiting(
         call.request.query, headers, default_timeout_s=call.ingress.settings.sync_timeout_s
     )
     key = request_headers.idempotency_key(headers)
-    members = await read_object(call.request, may_be_empty=may_be_empty)
+    members = await read_object(call.request, may_be_empty=may_be_empty, max_bytes=max_bytes)
     if call.caller.named_origin is None and isinstance(said := members.get("originId"), str):
         limit_rate(call.caller.origin(said), call.ingress)  # dev mode: only the body names the origin
     card_guard.check_body(members)
@@ -158,19 +217,21 @@ def _validate(command: Command) -> None:
     try:
         validate(command)
     except CardDataError as error:
-        raise card_guard.refusal(_FIELD_NAMES.get(error.field, error.field)) from None
+        raise card_guard.refusal(_member(error.field.rpartition(".")[2])) from None
     except InvalidCommandError as error:
-        fault = FieldFault(pointer=f"#/{_FIELD_NAMES.get(error.field, error.field)}", detail=error.message)
-        raise ProblemError(ProblemCode.INVALID_BODY, faults=(fault,)) from None
+        pointer = "#/" + "/".join(map(_member, error.field.split(".")))
+        raise ProblemError(
+            ProblemCode.INVALID_BODY, faults=(FieldFault(pointer=pointer, detail=error.message),)
+        ) from None
 
 
-_FIELD_NAMES = {
-    "origin_id": "originId",
-    "order_id": "orderId",
-    "amount_minor": "amount",
-    "payment_id": "paymentId",
-    "idempotency_key": "idempotencyKey",
-}
+def _member(field: str) -> str:
+    """Return what the member of a body is called that becomes this field: bodies name units in prose."""
+    words = field.split("_")
+    return to_camel("_".join(words[:-1] if len(words) > 1 and words[-1] in _UNITS else words))
+
+
+_UNITS: Final = frozenset({"minor", "bits", "px", "min"})
 
 
 async def _ask_engine(call: Call, wish: Wish, waiting: Waiting) -> Answer:

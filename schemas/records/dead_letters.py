@@ -30,7 +30,7 @@ class DeadLetter:
     key: bytes | None
     value: bytes | None
     headers: tuple[RawHeader, ...]
-    withheld: bool  # the value and key were left out because they hold what looks like a card number
+    withheld: bool  # the value was left out: card data (the key too), too large, or for its gateway alone
     failed_at_ms: int
 
 

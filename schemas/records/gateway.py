@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName, OpId, OrderId, OriginId, PaymentId
 from schemas.quick_init import quick_init
+from schemas.records.commands import NamedText, Payer
 from schemas.vocabulary import CallKind, DeclineClass, Outcome, RetryAdvice
 
 
@@ -19,6 +20,22 @@ class OperationError:
     advice: str | None  # the network's or gateway's own advice, as it came
     retry: RetryAdvice
     retry_after_ms: int | None
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallDetails:
+    """What of a command its gateway alone needs. It stands on the log in the command, and nowhere else."""
+
+    token_kind: str | None = None  # in the gateway's words; of a token that was given for this gateway
+    payer_reference: str | None = None  # whose token it is
+    payer: Payer | None = None
+    return_url: str | None = None
+    statement_descriptor: str | None = None
+    metadata: tuple[NamedText, ...] = ()
+    merchant_initiated: bool = False
+    allow_partial: bool = False
+    return_parameters: tuple[NamedText, ...] = ()  # of a completion: what the payer came back with
 
 
 @quick_init
@@ -46,6 +63,8 @@ class GatewayCallRequested:
     requested_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: whose credentials make the call
     repeated: bool = False  # asked for again after a crash: the first copy may be on its way, made, or lost
+    command_offset: int | None = None  # where the rest stands, in this partition of the commands; None: it needs none
+    details: CallDetails | None = None  # None on the log: the executor reads them, and the token, from the command
 
 
 @quick_init
@@ -66,9 +85,10 @@ class GatewayCallCompleted:
     confirmed_currency: str | None
     action_url: str | None  # of REQUIRES_ACTION: where the payer goes
     error: OperationError | None
-    raw: str | None  # the gateway's answer, redacted and cut to a limit
+    raw: str | None  # what of the gateway's answer may be kept: the members of an allow-list, cut to a limit
     completed_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
+    replayed: bool = False  # the answer was stored under the key by an earlier call, and will be given again
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
     case_reference: str | None = None  # of REVERSED: the gateway's id of it, the same in every word about it
 

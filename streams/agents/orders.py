@@ -188,6 +188,7 @@ class OrdersAgent:
         return CommandReceived(
             command=command,
             command_id=command_id,
+            offset=event.offset,
             reply_to=None
             if waits_on is None
             else ReplyTo(request_id=envelope.id, partition=waits_on, final_only=envelope.replyfinal == 1),

@@ -15,11 +15,11 @@ from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import MessageCodec
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import RefusedError
-from streams.domain.errors import InvariantViolatedError
+from streams.domain.turn import InvariantViolatedError
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.pipeline import oversize
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
-from streams.kafka_clients.dead_letters import dead_letter_of, letter_message
+from streams.kafka_clients.dead_letters import dead_letter_of, is_private, letter_message
 from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.telemetry import metrics
 
@@ -102,7 +102,9 @@ class AgentShell:
         return step
 
     def _dead(self, event: InputEvent, reason: DeadLetterReason, detail: str, *, rows: Sequence[RowWrite] = ()) -> Step:
-        letter = dead_letter_of(event, component=self._component, reason=reason, detail=detail)
+        letter = dead_letter_of(
+            event, component=self._component, reason=reason, detail=detail, private=is_private(event, self._codec)
+        )
         log.warning(
             "dead_letter",
             reason=letter.reason,

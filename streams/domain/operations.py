@@ -1,31 +1,50 @@
-"""Operations as such: made from a command, found again by it, and turned back into one.
+"""Operations as such: made from a command, found again by it, turned back into one, and the room they take in the row.
 
 Called by `order` when a command comes, and when an operation's turn has come (the route plan is asked for then).
 """
 
+from collections.abc import Collection
+from typing import Final
+
 from schemas import identifiers
 from schemas.identifiers import OpId
+from schemas.quick_init import replace
+from schemas.records.claims import RoutePlan
 from schemas.records.commands import (
     CaptureRequested,
     Command,
     PaymentRequested,
+    PaymentToken,
     RefundRequested,
     VoidRequested,
     fingerprint_of,
+    is_for_its_gateway_alone,
     kind_of,
 )
-from schemas.records.orders import OperationRow
-from schemas.vocabulary import OperationKind, OperationState
+from schemas.records.orders import EventRow, OperationRow, WordRow
+from schemas.vocabulary import Initiator, OperationKind, OperationState
 from streams.domain.inputs import CommandReceived
+from streams.domain.limits import (
+    EVENT_CHARS,
+    EVENTS_EXPECTED,
+    MAX_KEPT_CHARS,
+    MAX_OPERATIONS,
+    OPERATION_CHARS,
+    WORD_CHARS,
+)
 from streams.domain.turn import Turn
 
+_OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
+"""Of what the engine does by itself: it goes where its payment is."""
 
-def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
+
+def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
     """Return the queued operation that this command asks for, its first waiter included."""
     command = received.command
     return OperationRow(
         op_id=op_id,
         kind=kind_of(command),
+        initiator=Initiator.MERCHANT,
         state=OperationState.QUEUED,
         command_id=received.command_id,
         idempotency_key=command.idempotency_key,
@@ -38,8 +57,13 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
         asked_amount_minor=None if isinstance(command, VoidRequested) else command.amount_minor,
         asked_currency=None if isinstance(command, VoidRequested) else command.currency,
         amount_minor=0,
+        counted_minor=0,
+        words=(),
         token=command.token if isinstance(command, PaymentRequested) else None,
+        tokens_for=(tuple(token.gateway for token in command.tokens) if isinstance(command, PaymentRequested) else ()),
+        command_offset=received.offset if is_for_its_gateway_alone(command) else None,
         final=isinstance(command, CaptureRequested) and command.final,
+        allow_partial=isinstance(command, PaymentRequested) and command.allow_partial,
         traceparent=received.traceparent,
         plan=None,
         attempt=0,
@@ -51,18 +75,79 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
         doubted_op_id=None,
         gateway=None,
         gateway_reference=None,
+        earlier_attempts=(),
         timer_number=0,
         timer_due_at_ms=None,
         error=None,
         rejection=None,
         action_url=None,
-        confirmed_amount_minor=None,
+        action_expires_at_ms=None,
         waiters=() if received.reply_to is None else (received.reply_to,),
         events=(),
         first_requested_at_ms=0,
         requested_at_ms=received.now_ms,
         updated_at_ms=received.now_ms,
     )
+
+
+def without_token(operation: OperationRow) -> OperationRow:
+    """Return the operation of which no call needs a token any more, nor what else its command holds."""
+    return replace(operation, token=None, command_offset=None)
+
+
+def without_command(opening: OperationRow, *, now_ms: int) -> OperationRow:
+    """Return the outline of an operation on the payment that `opening` opened, which nobody asked us for.
+
+    It belongs to the payment's command, has no key of its own to claim, and nobody waits for it.
+    """
+    return replace(
+        opening,
+        token=None,
+        command_offset=None,
+        final=False,
+        attempt=0,
+        call_number=0,
+        call_kind=None,
+        called_at_ms=0,
+        sent_until_ms=0,
+        inquiries=0,
+        doubted_op_id=None,
+        counted_minor=0,
+        words=(),
+        gateway_reference=None,
+        earlier_attempts=(),
+        timer_number=0,
+        timer_due_at_ms=None,
+        error=None,
+        rejection=None,
+        action_url=None,
+        action_expires_at_ms=None,
+        waiters=(),
+        events=(),
+        first_requested_at_ms=0,
+        requested_at_ms=now_ms,
+        updated_at_ms=now_ms,
+    )
+
+
+def queue_own(turn: Turn, opening: OperationRow, kind: OperationKind, amount_minor: int, *, why: str) -> None:
+    """Put an operation of the engine's own before all that wait. Twice is safe: its id follows from its reason."""
+    body = identifiers.fingerprint(why, opening.op_id)
+    op_id = identifiers.op_id(turn.origin_id, opening.idempotency_key, turn.order_id, body)
+    if op_id in turn.operations:
+        return
+    own = replace(
+        without_command(opening, now_ms=turn.now_ms),
+        op_id=op_id,
+        kind=kind,
+        initiator=Initiator.ENGINE,
+        state=OperationState.QUEUED,
+        fingerprint=body,
+        asked_amount_minor=amount_minor,
+        plan=_OWN_PLAN,
+    )
+    turn.put(own)
+    turn.queue.insert(0, op_id)
 
 
 def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
@@ -72,13 +157,18 @@ def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
     the answer depends on the order of the commands in the log alone, and needs no claim.
     """
     return any(
-        each.idempotency_key == operation.idempotency_key and each.op_id != operation.op_id
+        each.idempotency_key == operation.idempotency_key
+        and each.op_id != operation.op_id
+        and each.initiator is Initiator.MERCHANT
         for each in turn.operations.values()
     )
 
 
 def command_of(turn: Turn, operation: OperationRow) -> Command:
-    """Return the command that asked for this operation, which was not dispatched yet."""
+    """Return the command that asked for this operation, which was not dispatched yet, as far as a route plan needs it.
+
+    Of tokens for each gateway it holds the gateways: the row knows no more, and no plan asks for more.
+    """
     if operation.kind is OperationKind.VOID:
         return VoidRequested(
             origin_id=turn.origin_id,
@@ -107,7 +197,6 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         )
     assert operation.asked_amount_minor is not None
     assert operation.asked_currency is not None
-    assert operation.token is not None
     return PaymentRequested(
         origin_id=turn.origin_id,
         order_id=turn.order_id,
@@ -115,5 +204,42 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         amount_minor=operation.asked_amount_minor,
         currency=operation.asked_currency,
         token=operation.token,
+        tokens=tuple(PaymentToken(gateway=gateway, kind="", value="") for gateway in operation.tokens_for),
         capture=operation.kind is OperationKind.SALE,
     )
+
+
+# Room in the row. A row that outgrows a record of the changelog could not take the next verdict or result, and its
+# operation would hang. What is counted only ever grows, and follows from the row alone: so a command that was refused
+# is refused again when it is replayed, though waiters and tokens have left the row meanwhile.
+
+
+def is_full(operations: Collection[OperationRow]) -> bool:
+    """Return whether an order with these operations takes no more. Once it is, it stays so."""
+    return len(operations) >= MAX_OPERATIONS or sum(map(kept_chars, operations)) >= MAX_KEPT_CHARS
+
+
+def kept_chars(operation: OperationRow) -> int:
+    """Return the characters that this operation keeps in the row, or will: a usual life's facts are counted before."""
+    named = (operation.command_id, operation.idempotency_key, operation.payment_id, operation.traceparent or "")
+    facts = [_fact_chars(each) for each in operation.events]
+    expected = EVENT_CHARS * max(0, EVENTS_EXPECTED - len(facts))
+    said = sum(map(_word_chars, operation.words))
+    tried = sum(EVENT_CHARS + len(each.gateway_reference or "") for each in operation.earlier_attempts)
+    # What the last fact tells stands in the operation as well.
+    again = max((_told_chars(each) for each in operation.events), default=0)
+    return OPERATION_CHARS + sum(map(len, named)) + sum(facts) + expected + said + tried + again
+
+
+def _fact_chars(event: EventRow) -> int:
+    return EVENT_CHARS + _told_chars(event)
+
+
+def _told_chars(event: EventRow) -> int:
+    error = event.error
+    told = () if error is None else (error.code, error.message, error.gateway_code or "", error.advice or "")
+    return sum(map(len, (*told, event.action_url or "", event.gateway_reference or "")))
+
+
+def _word_chars(word: WordRow) -> int:
+    return WORD_CHARS + len(word.case or "")

@@ -8,6 +8,8 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
   inquiry finds nothing proves nothing: the order may have gone on by that answer (see `past_results`).
 * A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
   holds when another worker may have sent it while this one waited for the answer.
+* One whose command retention has deleted cannot be sent: it was not executed, if no earlier copy may have been.
+* A request that lacks what its gateway needs is not sent, and says so: nothing was executed.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
 * A request for a gateway, or an account, that this executor does not have is answered, not refused: its order waits.
 """
@@ -15,12 +17,12 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from gateway_adapters import errors
-from gateway_adapters.contract import CallResult, Gateway, completed, weakened_for_resend, window_open
+from gateway_adapters.contract import CallResult, Gateway, completed, missing_of, weakened_for_resend, window_open
 from gateway_adapters.errors import Signal
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
@@ -38,6 +40,7 @@ async def perform(
     clock_ms: Callable[[], int],
     maybe_answered_before: bool = False,
     still_ours: Callable[[], bool] = lambda: True,
+    command_gone: bool = False,
 ) -> GatewayCallCompleted:
     """Make the call, or the inquiry that has to stand for it, and return the record of its result.
 
@@ -49,11 +52,21 @@ async def perform(
         clock_ms: the time, milliseconds since the epoch.
         maybe_answered_before: whether it may have been answered, too, and nobody remembers.
         still_ours: asked when the answer is there: whether no other worker can have taken the request meanwhile.
+        command_gone: whether the log no longer holds the command with what the call needs, so that it cannot be made.
     """
     started_s = time.monotonic()
+    missing = missing_of(request)
     if gateway is None:
         result = _unmade(request)
         if maybe_sent_before or not still_ours():  # by an executor that has it
+            result = weakened_for_resend(request, result)
+    elif command_gone:
+        metrics.count("executor_calls_without_command", gateway=request.gateway, kind=request.kind)
+        log.warning("call_without_command", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
+        result = await _told_without_command(gateway, request, maybe_sent_before=maybe_sent_before, timeout_s=timeout_s)
+    elif missing:
+        result = _incomplete(request, missing)
+        if maybe_sent_before:  # by another version, which may have known a way
             result = weakened_for_resend(request, result)
     elif request.kind is CallKind.INQUIRE:
         result = await _inquired(gateway, request, timeout_s=timeout_s)
@@ -87,7 +100,19 @@ def _unmade(request: GatewayCallRequested) -> CallResult:
 
 def inquiry_for(request: GatewayCallRequested) -> GatewayCallRequested:
     """Return the inquiry about the operation that this request would have carried out."""
-    return dataclasses.replace(request, kind=CallKind.INQUIRE, inquired_kind=request.kind, token=None)
+    return dataclasses.replace(
+        request, kind=CallKind.INQUIRE, inquired_kind=request.kind, token=None, command_offset=None, details=None
+    )
+
+
+async def _told_without_command(
+    gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_before: bool, timeout_s: float
+) -> CallResult:
+    """Return what is known of a call that cannot be made: nothing was sent, or an inquiry tells of an earlier copy."""
+    first_of_attempt = request.requested_at_ms == request.first_requested_at_ms
+    if first_of_attempt and not maybe_sent_before:
+        return CallResult(outcome=Outcome.NOT_EXECUTED, error=errors.error_for(Signal.COMMAND_GONE))
+    return weakened_for_resend(request, await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s))
 
 
 def _may_be_sent(gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_before: bool, now_ms: int) -> bool:
@@ -118,6 +143,13 @@ async def _called(gateway: Gateway, request: GatewayCallRequested, *, timeout_s:
             kind=request.kind,
         )
         return _in_doubt(Signal.UNREADABLE, type(error).__name__)
+
+
+def _incomplete(request: GatewayCallRequested, missing: Sequence[str]) -> CallResult:
+    log.error("call_incomplete", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
+    error = errors.error_for(Signal.INCOMPLETE, detail=f"lacks {', '.join(missing)}")
+    outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
+    return CallResult(outcome=outcome, error=error)
 
 
 def _in_doubt(signal: Signal, detail: str) -> CallResult:

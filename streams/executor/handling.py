@@ -18,6 +18,7 @@ from schemas.identifiers import GatewayRoute, OpId, gateway_route
 from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
+from streams.executor.command_reader import ReadCommand, with_details
 from streams.executor.gateway_calls import perform
 from streams.executor.options import ExecutorOptions
 from streams.executor.past_results import Memory, PastResult, result_id
@@ -49,6 +50,7 @@ class RequestHandler(RecordHandler):
         options: ExecutorOptions,
         clock: LogClock,
         memory: Memory,
+        read_command: ReadCommand,
     ) -> None:
         self._codec = codec
         self._gateways = gateways
@@ -56,6 +58,7 @@ class RequestHandler(RecordHandler):
         self._options = options
         self._clock = clock
         self._memory = memory
+        self._read_command = read_command
         self._running: dict[CallKey, asyncio.Task[None]] = {}
 
     async def handle(self, record: LogRecord, delivery: Delivery) -> None:
@@ -95,7 +98,7 @@ class RequestHandler(RecordHandler):
                 request,
                 envelope,
                 record.partition,
-                delivery.lease,
+                delivery,
                 again=again,
                 beyond_memory=beyond_memory,
             )
@@ -147,7 +150,7 @@ class RequestHandler(RecordHandler):
         request: GatewayCallRequested,
         envelope: Envelope,
         partition: int,
-        lease: Lease,
+        delivery: Delivery,
         *,
         again: bool,
         beyond_memory: bool,
@@ -160,9 +163,14 @@ class RequestHandler(RecordHandler):
             gateway=request.gateway,
             attempt=request.attempt,
         ):
+            lease = delivery.lease
+            told = await with_details(request, partition, self._read_command, self._codec)
+            if not delivery.is_ours():  # the command may have taken a while to be read
+                await delivery.until_ours()
             result = await perform(
                 gateway,
-                request,
+                request if told is None else told,
+                command_gone=told is None,
                 maybe_sent_before=again,
                 timeout_s=self._options.call_timeout_s,
                 clock_ms=self._clock.now_ms,

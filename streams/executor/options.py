@@ -20,6 +20,7 @@ class ExecutorOptions:
     instance_id: str | None = None  # static membership: a restart within the session moves no partition
     requests_topic: str = topics.GATEWAY_REQUESTS
     results_topic: str = topics.GATEWAY_RESULTS
+    commands_topic: str = topics.COMMANDS
     dead_letters_topic: str = topics.DLQ
 
     def __post_init__(self) -> None:

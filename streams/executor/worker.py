@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from gateway_adapters.contract import Gateway
 from schemas.identifiers import GatewayRoute
 from schemas.messages import MessageCodec
+from streams.executor.command_reader import CommandReader, ReadCommand
 from streams.executor.handling import RequestHandler
 from streams.executor.options import ExecutorOptions
 from streams.executor.past_results import Memory, ReadPast
@@ -38,12 +39,14 @@ class GatewayExecutor(LogWorker):
         build_consumer: BuildConsumer = member_of,
         writer: LogWriter | None = None,
         read_past: ReadPast | None = None,
+        read_command: ReadCommand | None = None,
     ) -> None:
         """The gateways belong to the caller, who closes them after `stop`. The log's clients are given by tests."""
         options = options or ExecutorOptions()
         # Twice: what a bounded wait gave up still counts until the broker settles it.
         writer = writer or LogWriter(connection, max_in_flight=2 * options.max_calls_in_flight)
         tail = ResultsTail(connection, results_topic=options.results_topic, requests_topic=options.requests_topic)
+        self._commands = CommandReader(connection, commands_topic=options.commands_topic)
         clock = LogClock(wall_ms=clock_ms)
         handler = RequestHandler(
             codec=codec,
@@ -52,6 +55,7 @@ class GatewayExecutor(LogWorker):
             options=options,
             clock=clock,
             memory=Memory(read_past or tail.read, clock_ms=clock.now_ms),
+            read_command=read_command or self._commands.read,
         )
         super().__init__(
             connection,
@@ -63,3 +67,13 @@ class GatewayExecutor(LogWorker):
             clock_s=clock_s,
             build_consumer=build_consumer,
         )
+
+    async def stop(self) -> None:
+        """Stop, as any log worker; then let go of the reader of commands. Calling it twice is safe.
+
+        Raises: what ended the worker, if a failure did.
+        """
+        try:
+            await super().stop()
+        finally:
+            await self._commands.close()

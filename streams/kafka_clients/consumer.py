@@ -189,14 +189,14 @@ def build_group_consumer(
     )
 
 
-def build_reader(connection: KafkaConnection) -> Any:
+def build_reader(connection: KafkaConnection, *, max_partition_fetch_bytes: int = MAX_PARTITION_FETCH_BYTES) -> Any:
     """Return an unstarted consumer without a group: it commits nothing and is assigned by hand."""
     return _Consumer(
         **connection.aiokafka_options(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        max_partition_fetch_bytes=MAX_PARTITION_FETCH_BYTES,
+        max_partition_fetch_bytes=max_partition_fetch_bytes,
         fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
         isolation_level=ISOLATION,
     )

@@ -1,17 +1,18 @@
 """A record that cannot be taken becomes a dead letter: whole, with where it came from and why.
 
-Called by the agents and the executor. Pure. The letter goes to `payments.dlq.v1` under the record's own key, and its
+Called by the agents and the log worker. Pure. The letter goes to `payments.dlq.v1` under the record's own key, and its
 offset counts as done only when the broker has acknowledged the letter. What looks like a card number is withheld: the
 rule that none is ever stored outranks the rule that nothing is lost, and the letter says so.
 """
 
 from typing import Protocol
 
-from schemas import identifiers
+from schemas import identifiers, topics
 from schemas.card_disguises import holds_card_data
 from schemas.card_numbers import is_secret_key
 from schemas.event_types import TYPES
-from schemas.messages import EncodedMessage, Envelope, MessageCodec
+from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec
+from schemas.records.commands import Command, is_for_its_gateway_alone
 from schemas.records.dead_letters import DeadLetter, RawHeader
 from schemas.vocabulary import DeadLetterReason
 
@@ -21,6 +22,7 @@ CARD_DETAIL = "holds what looks like card data"
 # takes what is compressed by its compressed size, the key is in the letter and is the letter's own key too, and a name
 # that is not UTF-8 is written out with escapes of four bytes.
 MAX_RAW_BYTES = 1_500_000
+_PRIVATE_MEMBERS = (b'"payer"', b'"tokens"', b'"parameters"')
 HEADER_OVERHEAD_BYTES = 10  # the two lengths of a header in the letter, at most
 
 
@@ -63,11 +65,14 @@ class RawRecord(Protocol):
         ...
 
 
-def dead_letter_of(record: RawRecord, *, component: str, reason: DeadLetterReason, detail: str) -> DeadLetter:
+def dead_letter_of(
+    record: RawRecord, *, component: str, reason: DeadLetterReason, detail: str, private: bool = False
+) -> DeadLetter:
     """Return the dead letter of a record as it came; without its bytes when they hold card data.
 
-    Of a record that no letter could hold the value is left out, and the key and headers too where they alone are too
-    large. `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
+    Of a `private` record (`is_private`) the value is left out: it stands where it stood, and can be redriven from there
+    until retention deletes it. Of a record that no letter could hold the value is left out, and the key and headers too
+    where they alone are too large. `failed_at_ms` is the record's own time: a replay repeats the letter to the byte.
     """
     withheld = reason is DeadLetterReason.CARD_NUMBER or has_card_data(record)
     beside_value = _bytes_beside_value(record)
@@ -82,11 +87,25 @@ def dead_letter_of(record: RawRecord, *, component: str, reason: DeadLetterReaso
         offset=record.offset,
         timestamp_ms=record.timestamp_ms,
         key=None if bare else record.key,
-        value=None if withheld or oversized else record.value,
+        value=None if withheld or oversized or private else record.value,
         headers=() if bare else tuple(RawHeader(name=name, value=value) for name, value in record.headers),
-        withheld=withheld or oversized,
+        withheld=withheld or oversized or private,
         failed_at_ms=record.timestamp_ms,
     )
+
+
+def is_private(record: RawRecord, codec: MessageCodec) -> bool:
+    """Return whether a command tells what may stand in it alone: of the payer, tokens for gateways, a payer's return.
+
+    Of one that cannot be decoded only the names of JSON members can say so.
+    """
+    if record.topic != topics.COMMANDS or record.value is None:
+        return False
+    try:
+        _, command = codec.decode(record.value, record.headers)
+    except DecodeError:
+        return any(name in record.value for name in _PRIVATE_MEMBERS)
+    return isinstance(command, Command) and is_for_its_gateway_alone(command)
 
 
 def _bytes_beside_value(record: RawRecord) -> int:

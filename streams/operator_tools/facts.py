@@ -64,7 +64,14 @@ def _of_command(command: PaymentRequested | CaptureRequested | VoidRequested | R
     common = _facts(asks=kind_of(command).value, idempotency_key=command.idempotency_key)
     match command:
         case PaymentRequested():
-            return common + _facts(amount_minor=command.amount_minor, currency=command.currency, token=REDACTED)
+            return common + _facts(
+                amount_minor=command.amount_minor,
+                currency=command.currency,
+                token=REDACTED,
+                tokens_for=",".join(token.gateway for token in command.tokens) or None,
+                allow_partial=command.allow_partial or None,
+                merchant_initiated=command.merchant_initiated or None,
+            )
         case CaptureRequested():
             return common + _facts(amount_minor=command.amount_minor, currency=command.currency, final=command.final)
         case RefundRequested():
@@ -81,6 +88,7 @@ def _of_claim(record: ClaimRequested | ClaimExpiryRequested | ClaimDecided) -> S
                 gateways=",".join(record.plan.gateways),
                 policy_version=record.plan.policy_version,
                 refusal=record.plan.refusal,
+                action_life_ms=record.plan.action_life_ms,
             )
             return Shown(kind="claim", op_id=record.op_id, facts=facts)
         case ClaimDecided():
@@ -132,6 +140,8 @@ def _of_result(result: GatewayCallCompleted) -> tuple[Fact, ...]:
         gateway_reference=result.gateway_reference,
         confirmed_amount_minor=result.confirmed_amount_minor,
         confirmed_currency=result.confirmed_currency,
+        case_reference=result.case_reference,
+        replayed=True if result.replayed else None,
     ) + _of_error(result.error)
 
 
@@ -188,8 +198,10 @@ def _of_decision(record: DecisionMade | DecisionProposed) -> Shown:
 def _of_operation(operation: OperationView) -> tuple[Fact, ...]:
     return _facts(
         operation=operation.kind.value,
+        initiator=operation.initiator.value,
         state=operation.state.value,
         amount_minor=operation.amount_minor,
+        counted_minor=operation.counted_minor,
         currency=operation.currency,
         refund_id=operation.refund_id,
         gateway=operation.gateway,
@@ -209,6 +221,8 @@ def _of_payment(payment: PaymentView | None) -> tuple[Fact, ...]:
         authorized_minor=payment.authorized_minor,
         captured_minor=payment.captured_minor,
         refunded_minor=payment.refunded_minor,
+        released_minor=payment.released_minor,
+        disputed_minor=payment.disputed_minor,
     )
 
 

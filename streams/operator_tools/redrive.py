@@ -8,8 +8,8 @@ again.
 """
 
 import math
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import islice
 from typing import Literal
@@ -18,7 +18,8 @@ from schemas import identifiers
 from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
-from schemas.topics import CATALOGUE, DLQ, Cleanup
+from schemas.topics import CATALOGUE, COMMANDS, DLQ, Cleanup
+from schemas.vocabulary import DeadLetterReason
 from streams.operator_tools.dead_letters import (
     APPENDED_AT_HEADER,
     REDRIVE_COUNT_HEADER,
@@ -28,6 +29,7 @@ from streams.operator_tools.dead_letters import (
     redrives_of,
     whole,
 )
+from streams.operator_tools.errors import NotFoundError
 from streams.operator_tools.log import Log, NewRecord, Position
 from streams.topology import SOURCE_TOPICS
 
@@ -66,7 +68,7 @@ class Refusal(StrEnum):
     """Why a letter is left as it is."""
 
     ALREADY_HANDLED = "already_handled"
-    WITHHELD = "withheld"  # the bytes were never kept
+    WITHHELD = "withheld"  # the bytes were not kept, and may not be appended again
     UNKNOWN_TOPIC = "unknown_topic"  # it says it died on a topic that is not the engine's
     TOO_OLD = "too_old"  # its order may be forgotten, and would do again what was done
     OVER_LIMIT = "over_limit"  # left for the next run
@@ -146,13 +148,18 @@ def _refusal(letter: Letter, action: Action, *, again: bool, since_ms: int) -> R
         return Refusal.ALREADY_HANDLED
     if action is LetterState.DISCARDED:
         return None
-    if letter.withheld:
+    if letter.withheld and not _stands_where_it_stood(letter):
         return Refusal.WITHHELD
     if letter.topic not in _REDRIVABLE_TOPICS:
         return Refusal.UNKNOWN_TOPIC
     if letter.appended_at_ms < since_ms:
         return Refusal.TOO_OLD
     return None
+
+
+def _stands_where_it_stood(letter: Letter) -> bool:
+    """Return whether the bytes that the letter leaves out may be read where they came from, while retention lasts."""
+    return letter.topic == COMMANDS and letter.reason is not DeadLetterReason.CARD_NUMBER
 
 
 def carry_out(
@@ -201,12 +208,32 @@ def carry_out(
 def _handle(log: Log, codec: MessageCodec, batch: Sequence[Letter], order: Order, *, at_ms: int) -> tuple[Done, ...]:
     appended: tuple[Position | None, ...] = (None,) * len(batch)
     if order.action is LetterState.REDRIVEN:
-        dead = whole(log, codec, {letter.position for letter in batch})
+        dead = _restored(log, whole(log, codec, {letter.position for letter in batch}))
         appended = log.append(
             [_redriven(each.position, dead[each.position], operator=order.operator, at_ms=at_ms) for each in batch]
         )
     log.append([_audit(codec, letter, order, at_ms=at_ms) for letter in batch])
     return tuple(Done(letter=letter, appended_at=position) for letter, position in zip(batch, appended, strict=True))
+
+
+def _restored(log: Log, dead: Mapping[Position, DeadLetter]) -> Mapping[Position, DeadLetter]:
+    """Return the letters with what was left out of a command, read from where it stands.
+
+    Raises:
+        NotFoundError: retention has deleted it.
+    """
+    return {
+        position: replace(letter, value=_value_at(log, letter)) if letter.withheld else letter
+        for position, letter in dead.items()
+    }
+
+
+def _value_at(log: Log, letter: DeadLetter) -> bytes | None:
+    for record in log.read(letter.topic, partition=letter.partition, first_offset=letter.offset, max_records=1):
+        if record.offset == letter.offset:
+            return record.value
+    original = f"{letter.topic}:{letter.partition}:{letter.offset}"
+    raise NotFoundError(f"the letter leaves out what {original} held, and retention has deleted that: discard it")
 
 
 def _redriven(position: Position, dead: DeadLetter, *, operator: str, at_ms: int) -> NewRecord:

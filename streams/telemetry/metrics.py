@@ -48,6 +48,7 @@ MetricName = Literal[
     "executor_answers_repeated",
     "executor_calls_beyond_memory",
     "executor_calls_past_key_window",
+    "executor_calls_without_command",
     "executor_unexpected_errors",
     "worker_records_in_flight",
     "worker_records_let_go",
@@ -118,6 +119,13 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         ),
         "executor_calls_past_key_window": _spec(
             "counter", "{call}", "Requests too old to be sent again; answered by an inquiry.", "gateway", "kind"
+        ),
+        "executor_calls_without_command": _spec(
+            "counter",
+            "{call}",
+            "ALARM: calls that could not be made, since the log no longer holds the command with their token.",
+            "gateway",
+            "kind",
         ),
         "executor_unexpected_errors": _spec(
             "counter",

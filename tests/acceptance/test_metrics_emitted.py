@@ -62,6 +62,7 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_worker_only_inquires_and_takes_not_found_as_doubt_when_the_request_is_older_than_its_memory",
     "executor_calls_past_key_window": "unit/test_executor_gateway_calls.py::"
     "test_call_is_an_inquiry_and_never_sent_when_the_key_window_is_over",
+    "executor_calls_without_command": "unit/test_executor_commands.py::test_call_is_not_made_when_its_command_is_gone",
     "worker_commits_failed": "unit/test_executor_worker_life.py::test_worker_goes_on_when_a_rebalance_refuses_a_commit",
     "worker_records_let_go": "unit/test_executor_worker_life.py::"
     "test_worker_leaves_its_requests_to_the_next_owner_when_it_was_frozen_and_its_partition_is_gone",

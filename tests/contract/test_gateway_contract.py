@@ -571,6 +571,8 @@ async def test_server_error_kept_under_the_key_says_nothing_and_an_inquiry_does(
     await provoke(peer, situation, request)
     first, again = await peer.gateway.call(request), await peer.gateway.call(request)
     assert (first.outcome, again.outcome, again.replayed) == (Outcome.UNKNOWN, Outcome.UNKNOWN, True)
+    assert again.error is not None
+    assert again.error.retry is RetryAdvice.NEVER  # asking once more with this key brings the same for ever
     assert (await peer.gateway.call(inquiry_about(request))).outcome is found
     assert peer.effects(request) == effects
 

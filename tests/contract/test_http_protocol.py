@@ -154,14 +154,19 @@ async def test_query_parameter_is_refused_when_it_means_nothing(running: Running
     assert (await response.json(content_type=PROBLEM))["code"] == "invalid_parameter"
 
 
-async def test_body_is_a_413_when_it_is_too_large_by_its_length_or_in_chunks(running: Running) -> None:
+@pytest.mark.parametrize(
+    ("path", "most_bytes"), [("/payments", limits.MAX_LARGE_BODY_BYTES), ("/refunds", limits.MAX_BODY_BYTES)]
+)
+async def test_body_is_a_413_when_it_is_too_large_by_its_length_or_in_chunks(
+    running: Running, path: str, most_bytes: int
+) -> None:
     async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(limits.MAX_BODY_BYTES // 8192 + 1):
+        for _ in range(most_bytes // 8192 + 1):
             yield b" " * 8192
 
-    large = b" " * limits.MAX_BODY_BYTES + b"{}"
+    large = b" " * most_bytes + b"{}"
     for data in (large, chunks()):
-        async with running.http.post("/payments", data=data, headers=SENT) as response:
+        async with running.http.post(path, data=data, headers=SENT) as response:
             assert response.status == 413
             assert (await response.json(content_type=PROBLEM))["code"] == "too_large"
 

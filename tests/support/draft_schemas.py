@@ -79,6 +79,8 @@ def _field(shape: FieldShape, comment: str | None, named: set[str]) -> dict[str,
         field |= {"type": {"type": "array", "items": item}, "default": []}
     elif shape.nullable:
         field |= {"type": ["null", item], "default": None}
+    elif shape.optional:
+        field |= {"type": item, "default": False}
     else:
         field |= {"type": item}
     return field if comment is None else field | {"doc": comment}

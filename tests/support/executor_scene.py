@@ -20,6 +20,7 @@ from streams.executor.past_results import PastResult, PastResults
 from streams.executor.worker import GatewayExecutor
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import LogError
+from streams.kafka_clients.log_reader import LogRecord
 from tests.support.fake_log import FakeGroupConsumer, FakeRecord, FakeWriter
 from tests.support.gateway_calls import (
     CODEC,
@@ -72,6 +73,7 @@ class Scene:
         self.past_failures: list[LogError] = []
         self.asked_since_ms: list[int] = []
         self.skipped_s = 0.0
+        self.commands: dict[tuple[int, int], LogRecord] = {}
         settings: dict[str, object] = {"commit_interval_s": 0.001, "drain_timeout_s": 5.0, **options}
         self.executor = GatewayExecutor(
             KafkaConnection(bootstrap_servers="nowhere"),
@@ -82,6 +84,7 @@ class Scene:
             build_consumer=lambda _connection, _options: self.consumer,
             writer=self.writer,
             read_past=self.read_past,
+            read_command=self.read_command,
             clock_s=lambda: time.monotonic() + self.skipped_s,
         )
 
@@ -96,6 +99,9 @@ class Scene:
             if value is not None
         ]
         return PastResults(since_ms=past.since_ms, results=[*past.results, *own])
+
+    async def read_command(self, partition: int, offset: int) -> LogRecord | None:
+        return self.commands.get((partition, offset))
 
     def put(self, partition: TopicPartition, offset: int, message: EncodedMessage | bytes, **dated: Any) -> None:
         """Let the worker poll this record; how it may be dated, `record` says."""

@@ -29,6 +29,7 @@ from schemas.records.gateway import OperationError, WebhookReceived
 from schemas.records.payments import OperationReplied, OperationView, PaymentQueried, PaymentView
 from schemas.vocabulary import (
     DeclineClass,
+    Initiator,
     OperationKind,
     OperationState,
     Overlay,
@@ -190,7 +191,7 @@ class FakeEngine:
         place = (command.origin_id, command.order_id)
         if place in self._payments and self._payments[place].view.status is not PaymentStatus.FAILED:
             return self._view(command, OperationState.REJECTED, rejection=Rejection.PAYMENT_ALREADY_EXISTS)
-        state = _OUTCOMES.get(command.token, OperationState.SUCCEEDED)
+        state = _OUTCOMES.get(command.token or "", OperationState.SUCCEEDED)
         view = self._view(command, state, amount_minor=command.amount_minor, currency=command.currency)
         held = command.amount_minor if state is OperationState.SUCCEEDED else 0
         status = PaymentStatus.AUTHORIZING
@@ -209,6 +210,8 @@ class FakeEngine:
             authorized_minor=held,
             captured_minor=held if command.capture else 0,
             refunded_minor=0,
+            released_minor=0,
+            disputed_minor=0,
             created_at_ms=NOW_MS,
             updated_at_ms=NOW_MS,
         )
@@ -268,9 +271,11 @@ class FakeEngine:
         return OperationView(
             op_id=op,
             kind=kind_of(command),
+            initiator=Initiator.MERCHANT,
             state=state,
             idempotency_key=command.idempotency_key,
             amount_minor=amount_minor,
+            counted_minor=0,
             currency=currency,
             refund_id=identifiers.refund_id(command.order_id, op) if is_refund else None,
             gateway=None,

@@ -11,12 +11,22 @@ from hypothesis.strategies import SearchStrategy
 
 from schemas import identifiers
 from schemas.avro_binary import MAX_LONG, MIN_LONG
-from schemas.card_numbers import holds_card_number
+from schemas.card_disguises import hides_card_number
 from schemas.cloud_event import MAX_INTEGER, Envelope
 from schemas.event_types import EVENT_TYPES, TYPES
 from schemas.money import MAX_AMOUNT_MINOR, exponents
 from schemas.record_shapes import FieldShape, Record, fields_of
-from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    BrowserFacts,
+    CaptureRequested,
+    Command,
+    NamedText,
+    Payer,
+    PaymentRequested,
+    PaymentToken,
+    RefundRequested,
+    VoidRequested,
+)
 
 T = TypeVar("T")
 
@@ -66,6 +76,55 @@ def records(cls: type[T]) -> SearchStrategy[T]:
     return cast("SearchStrategy[T]", _MADE[cls])
 
 
+_free_of_cards = visible.filter(lambda text: not hides_card_number(text))
+_payment_tokens = st.builds(
+    PaymentToken,
+    gateway=st.sampled_from(["mock", "other", "other/eu"]).map(identifiers.GatewayName),
+    kind=st.sampled_from(["stored", "vault"]),
+    value=_free_of_cards,
+    payer_reference=st.none() | _free_of_cards,
+)
+_payment_methods: SearchStrategy[dict[str, Any]] = st.one_of(
+    st.fixed_dictionaries({"token": _free_of_cards}),
+    st.fixed_dictionaries(
+        {
+            "token": st.none(),
+            "tokens": st.lists(_payment_tokens, min_size=1, max_size=3, unique_by=lambda each: each.gateway).map(tuple),
+        }
+    ),
+)
+_browsers = st.builds(
+    BrowserFacts,
+    user_agent=st.none() | _free_of_cards,
+    java_enabled=st.none() | st.booleans(),
+    screen_width_px=st.none() | st.integers(0, 10_000),
+    time_zone_offset_min=st.none() | st.integers(-840, 840),
+)
+_payers = st.builds(
+    Payer,
+    email=st.none() | st.just("anna@example.com"),
+    reference=st.none() | _free_of_cards,
+    ip=st.none() | st.sampled_from(["203.0.113.9", "2001:db8::1"]),
+    browser=st.none() | _browsers,
+)
+_besides: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "allow_partial": st.booleans(),
+        "merchant_initiated": st.booleans(),
+        "return_url": st.none() | st.just("https://shop.example/back?cart=17"),
+        "payer": st.none() | _payers,
+        "statement_descriptor": st.none() | st.just("SHOP 17"),
+        "metadata": st.lists(
+            st.builds(NamedText, name=st.sampled_from(["cart", "campaign"]), value=_free_of_cards),
+            max_size=2,
+            unique_by=lambda each: each.name,
+        ).map(tuple),
+    },
+)
+"""What most payments do not say."""
+
+
 @st.composite
 def commands(draw: st.DrawFn) -> Command:
     """A command that keeps every rule of a command's values."""
@@ -77,10 +136,8 @@ def commands(draw: st.DrawFn) -> Command:
         "idempotency_key": identifiers.idempotency_key(draw(visible)),
     }
     if cls is PaymentRequested:
-        token = draw(visible.filter(lambda text: not holds_card_number(text)))
-        fields |= {"amount_minor": draw(amounts_minor), "currency": draw(currencies), "token": token}
-        fields |= {"capture": draw(st.booleans())}
-        return PaymentRequested(**fields)
+        fields |= {"amount_minor": draw(amounts_minor), "currency": draw(currencies), "capture": draw(st.booleans())}
+        return PaymentRequested(**fields, **draw(_payment_methods), **draw(_besides))
     fields["payment_id"] = identifiers.payment_id(order, identifiers.OpId(draw(visible)))
     if cls is VoidRequested:
         return VoidRequested(**fields)

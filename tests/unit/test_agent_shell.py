@@ -7,9 +7,12 @@ import pytest
 
 from schemas import topics
 from schemas.decode_errors import SchemaAwaitedError
+from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId
 from schemas.messages import MessageCodec
-from schemas.records.commands import PaymentRequested
+from schemas.records.commands import Payer, PaymentRequested, PaymentToken
+from schemas.records.dead_letters import DeadLetter
 from schemas.schema_ids import SchemaIds, newest_schemas
+from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import Intake
 from streams.agents.shell import AgentShell
 from streams.kafka.errors import LocalRowsBrokenError
@@ -95,3 +98,46 @@ def test_record_waits_and_is_no_dead_letter_when_a_registry_is_asked_for_its_sch
     with pytest.raises(SchemaAwaitedError) as awaited:
         AgentShell(take, codec=CODEC, component="orders").handle(event, lambda _table, _key: None)
     assert awaited.value.wait is answered
+
+
+def _letter_of(command: PaymentRequested | None, *, value: bytes | None = None, structured: bool = False) -> DeadLetter:
+    message = CODEC.encode(command or PLAIN, envelope_of(command or PLAIN))
+    headers = (("content-type", b"application/cloudevents+json"),) if structured else message.headers
+    event = replace(EVENT, topic=topics.COMMANDS, value=value or message.value, headers=headers)
+    (said,) = AgentShell(_has_a_defect, codec=CODEC, component="orders").handle(event, lambda _table, _key: None).speak
+    _, letter = CODEC.decode(said.value, said.headers)
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason is DeadLetterReason.HANDLER_FAILED
+    return letter
+
+
+PLAIN = PaymentRequested(
+    origin_id=OriginId("originA"),
+    order_id=OrderId("order-1"),
+    idempotency_key=IdempotencyKey("idem-1"),
+    amount_minor=1999,
+    currency="USD",
+    token="tok_123",
+    capture=True,
+)
+TELLING = (
+    replace(PLAIN, payer=Payer(email="anna@example.com")),
+    replace(PLAIN, token=None, tokens=(PaymentToken(gateway=GatewayName("mock"), kind="stored", value="tok_1"),)),
+)
+
+
+@pytest.mark.parametrize("command", TELLING, ids=["payer", "tokens"])
+def test_dead_letter_leaves_out_a_command_that_tells_what_only_its_gateway_may_know(command: PaymentRequested) -> None:
+    letter = _letter_of(command)
+    assert (letter.value, letter.withheld, letter.key, letter.offset) == (None, True, EVENT.key, EVENT.offset)
+    assert "anna" not in repr(letter)
+
+
+def test_dead_letter_leaves_out_json_that_names_a_payer_when_it_cannot_be_decoded() -> None:
+    value = b'{"data": {"payer": {"email": "anna@example.com"}}}'
+    assert _letter_of(None, value=value, structured=True).value is None
+
+
+def test_dead_letter_holds_a_command_whole_when_it_tells_nothing_of_the_kind() -> None:
+    assert _letter_of(None).value is not None
+    assert _letter_of(None, value=b"garbage").value == b"garbage"

@@ -9,10 +9,10 @@ import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
 from schemas.records.claims import ClaimDecided
-from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import BrowserFacts, CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
-from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
+from schemas.records.gateway import CallDetails, GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
@@ -84,17 +84,34 @@ def test_void_is_shown_without_an_amount_when_it_was_asked_for() -> None:
     assert dict(found.facts)["asks"] == "void"
 
 
+def paths_of(cls: type, path: str = "") -> Iterator[str]:
+    """The paths of all fields of a record that hold no record themselves."""
+    for shape in fields_of(cls):
+        if shape.nested is not None:
+            yield from paths_of(shape.nested, f"{path}{shape.name}.")
+        else:
+            yield path + shape.name
+
+
 ADDRESS = {"origin_id", "order_id", "op_id", "operation.op_id"}
 """What the timeline's own head says, as it does the time; so no fact need repeat it."""
 
 NOT_SHOWN: dict[type[Record], set[str]] = {
     # Not even shortened: whoever holds a token can charge it at some gateways.
-    PaymentRequested: {"token"},
+    PaymentRequested: {
+        *("token", "tokens.kind", "tokens.value", "tokens.payer_reference", "return_url", "statement_descriptor"),
+        *(f"payer.{each}" for each in ("email", "reference", "ip")),
+        *(f"payer.browser.{shape.name}" for shape in fields_of(BrowserFacts)),
+        *("metadata.name", "metadata.value"),
+    },
     CaptureRequested: {"payment_id"},
     VoidRequested: {"payment_id"},
     RefundRequested: {"payment_id"},
-    ClaimDecided: {"plan.refusal"},  # the claim before it says so
-    GatewayCallRequested: {"token", "payment_id", "payment_reference", "own_reference", "final", "repeated"},
+    ClaimDecided: {"plan.refusal", "plan.action_life_ms"},  # the claim before it says so
+    GatewayCallRequested: {
+        *("token", "payment_id", "payment_reference", "own_reference", "final", "repeated", "command_offset"),
+        *(f"details.{path}" for path in paths_of(CallDetails)),  # None on the log
+    },
     # What a gateway wrote, and a page on which the payer is asked for card data.
     GatewayCallCompleted: {"raw", "error.advice", "action_url"},
     WebhookReceived: {"headers.name", "headers.value", "body"},
@@ -123,15 +140,6 @@ def facts_of(record: Record) -> object:
     found = shown(record)
     assert found is not None
     return found.facts
-
-
-def paths_of(cls: type, path: str = "") -> Iterator[str]:
-    """The paths of all fields of a record that hold no record themselves."""
-    for shape in fields_of(cls):
-        if shape.nested is not None:
-            yield from paths_of(shape.nested, f"{path}{shape.name}.")
-        else:
-            yield path + shape.name
 
 
 def other(value: object) -> object:

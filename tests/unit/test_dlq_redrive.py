@@ -1,17 +1,19 @@
 """Redriving: the record as it was, once, at a rate, bounded; and what a crash half-way costs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from schemas.records.commands import Payer
 from schemas.topics import COMMANDS, DLQ, ORDERS_CHANGELOG, partition_of
 from schemas.vocabulary import DeadLetterReason
 from streams.operator_tools.dead_letters import LetterFilter, LetterState, find
-from streams.operator_tools.errors import UnreachableError
+from streams.operator_tools.errors import NotFoundError, UnreachableError
 from streams.operator_tools.log import LogRecord, NewRecord, Position
 from streams.operator_tools.memory_log import MemoryLog
 from streams.operator_tools.redrive import BATCH_LETTERS, Done, Order, Refusal, carry_out, known_since_ms, plan
-from tests.support.operator_log import CODEC, PARTITIONS, Ticking, bury, dead_letter, memory_log
+from tests.support.operator_log import CODEC, PARTITIONS, Ticking, bury, dead_letter, memory_log, payment_requested, put
 
 SINCE_MS = 1_699_999_990_000
 REDRIVE = Order(action=LetterState.REDRIVEN, operator="ann", note="fixed")
@@ -99,6 +101,27 @@ def test_plan_leaves_withheld_and_foreign_letters_and_says_why_when_they_are_to_
         5: Refusal.OVER_LIMIT,
         6: Refusal.UNKNOWN_TOPIC,
     }
+
+
+def test_redrive_reads_a_command_where_it_stood_when_the_letter_leaves_out_what_it_tells_of_the_payer() -> None:
+    log = memory_log()
+    telling = replace(payment_requested(), payer=Payer(email="anna@example.com"))
+    stood = put(log, COMMANDS, telling, key=b"order-1")
+    (original,) = _commands(log)
+    letter = dead_letter(offset=stood.offset, value=None, withheld=True, reason=DeadLetterReason.HANDLER_FAILED)
+    bury(log, replace(letter, partition=stood.partition))
+    (done,) = _redrive(log)
+    *_, redriven = _commands(log)
+    assert done.appended_at == Position(redriven.partition, redriven.offset)
+    assert (redriven.key, redriven.value) == (original.key, original.value)
+
+
+def test_redrive_says_that_a_command_is_gone_when_retention_has_deleted_what_the_letter_leaves_out() -> None:
+    log = memory_log()
+    bury(log, dead_letter(offset=42, value=None, withheld=True, reason=DeadLetterReason.HANDLER_FAILED))
+    with pytest.raises(NotFoundError, match="retention has deleted"):
+        _redrive(log)
+    assert _commands(log) == []
 
 
 def test_plan_leaves_a_letter_whose_order_may_be_forgotten_when_it_is_to_be_redriven() -> None:

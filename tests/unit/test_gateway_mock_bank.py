@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway_adapters.contract import GatewayNotice
-from gateway_adapters.mock import bank, lifecycle, postings, translate
+from gateway_adapters.mock import actions, bank, lifecycle, postings, translate
+from gateway_adapters.mock.actions import Action
 from gateway_adapters.mock.courses import Manner, Scenario, Word
 from gateway_adapters.mock.lifecycle import Change
 from gateway_adapters.mock.scenarios import Happening
 from gateway_adapters.mock.storage import SCHEMA
 from gateway_adapters.mock.tokens import PLAIN, TokenPlan
-from gateway_adapters.mock.wire import Call, Metadata, Operation, Status
+from gateway_adapters.mock.wire import Call, Completion, Metadata, Operation, Status
 from schemas.vocabulary import CallKind, Outcome
 
 AMOUNT = 10_000
@@ -452,6 +453,90 @@ def test_payment_that_waits_for_its_payer_is_cancelled_by_a_void() -> None:
     assert not lifecycle.carry_out(db, cancelled, Change(word=Word.SUCCEEDED), now_ms=LATER_MS)
     assert bank.execute(db, call(CallKind.VOID, "3", payment), TERMS).http_status == 400
     assert sums(db) == (0, 0, 0)
+
+
+def standing(db: sqlite3.Connection, reference: str) -> Operation:
+    operation = postings.find_operation(db, reference=reference)
+    assert operation is not None
+    return operation
+
+
+def asked_to_complete(kind: CallKind = CallKind.SALE) -> tuple[sqlite3.Connection, str, Action]:
+    """Return a payment that waits for its payer, and then for the engine."""
+    db = played(kind, Scenario.COMPLETION_REQUIRED)
+    (payment,) = db.execute("SELECT id FROM payments").fetchone()
+    action = actions.find(db, payment)
+    assert action is not None
+    return db, payment, action
+
+
+def completion(payment: str, key: str, **parameters: str) -> Completion:
+    return Completion(gateway_key=key, payment=payment, parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("said", "http_status", "status", "taken"),
+    [(Status.SUCCEEDED, 200, "succeeded", 10_000), (Status.FAILED, 402, "failed", 0)],
+)
+def test_payment_is_decided_by_its_completion_and_not_by_what_the_payer_said(
+    said: Status, http_status: int, status: str, taken: int
+) -> None:
+    db, payment, action = asked_to_complete()
+    opening = standing(db, payment)
+    early = bank.complete(db, completion(payment, "c1", **action.return_parameters), TERMS)
+    assert told(early)["status"] == "requires_action"  # the payer has not acted
+    assert actions.answer(db, opening, action, said, now_ms=LATER_MS)
+    assert sums(db) == (0, 0, 0)
+    wrong = bank.complete(db, completion(payment, "c2", mock_result="guessed"), TERMS)
+    assert (wrong.http_status, sums(db)) == (400, (0, 0, 0))
+    done = bank.complete(db, completion(payment, "c3", **action.return_parameters), TERMS)
+    assert (done.http_status, told(done)["status"], told(done)["id"]) == (http_status, status, payment)
+    assert sums(db)[1] == taken
+    assert [notice.outcome for notice in notices(db)] == [Outcome.SUCCEEDED if taken else Outcome.DECLINED]
+
+
+def test_completion_has_one_effect_by_its_own_key_and_by_another() -> None:
+    db, payment, action = asked_to_complete(CallKind.AUTHORIZE)
+    opening = standing(db, payment)
+    assert actions.answer(db, opening, action, Status.SUCCEEDED, now_ms=LATER_MS)
+    assert not actions.answer(db, opening, replace(action, answer=Status.SUCCEEDED), Status.FAILED, now_ms=LATER_MS)
+    first, again, other = (
+        bank.complete(db, completion(payment, key, **action.return_parameters), TERMS) for key in ("c1", "c1", "c2")
+    )
+    assert (again.body, again.replayed) == (first.body, True)
+    assert (other.http_status, told(other)["status"]) == (200, "succeeded")
+    assert db.execute("SELECT kind, amount_minor FROM ledger").fetchall() == [("authorize", 10_000)]
+    assert bank.complete(db, completion(payment, "c1", mock_result="other"), TERMS).http_status == 409
+    assert bank.complete(db, completion("mpay_none", "c4"), TERMS).http_status == 404
+
+
+def test_completion_after_a_void_finds_the_payment_cancelled() -> None:
+    db, payment, action = asked_to_complete()
+    assert bank.execute(db, call(CallKind.VOID, "v", payment), TERMS).http_status == 200
+    assert not actions.answer(db, standing(db, payment), action, Status.SUCCEEDED, now_ms=LATER_MS)
+    done = bank.complete(db, completion(payment, "c1", **action.return_parameters), TERMS)
+    assert (done.http_status, told(done)["failure"]) == (402, {"code": "cancelled", "advice": None})
+    assert sums(db) == (0, 0, 0)
+
+
+def test_completion_of_a_payment_that_needs_none_tells_how_it_stands() -> None:
+    db = opened()
+    payment = str(told(bank.execute(db, call(CallKind.SALE, "1"), TERMS))["id"])
+    assert told(bank.complete(db, completion(payment, "c1"), TERMS))["status"] == "succeeded"
+    assert sums(db) == (10_000, 10_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "back"),
+    [
+        ("https://shop.example/back", "c", "https://shop.example/back?mock_result=c"),
+        ("https://shop.example/back?cart=1#top", "c", "https://shop.example/back?cart=1&mock_result=c#top"),
+        ("https://shop.example/back", None, "https://shop.example/back"),
+        (None, "c", None),
+    ],
+)
+def test_payer_comes_back_with_what_completes_the_payment(url: str | None, code: str | None, back: str | None) -> None:
+    assert Action(operation="mpay_1", return_url=url, code=code, answer=None).returns_to() == back
 
 
 def test_action_that_expires_is_a_refusal_with_its_own_code() -> None:

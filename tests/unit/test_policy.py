@@ -8,7 +8,7 @@ from gateway_adapters.mock.spec import CAPABILITIES
 from gateway_adapters.policy import ANY_ORIGIN, REFUSE_ALL, default_policy, plan_for, policy_for, validate
 from schemas.identifiers import GatewayName, GatewayRoute, IdempotencyKey, OrderId, OriginId, PaymentId
 from schemas.misconfigured import MisconfiguredError
-from schemas.records.commands import PaymentRequested, RefundRequested
+from schemas.records.commands import PaymentRequested, PaymentToken, RefundRequested
 from schemas.records.policies import AmountLimit, OriginPolicy
 from schemas.vocabulary import CallKind, Rejection
 
@@ -39,13 +39,39 @@ KNOWN = frozenset({GatewayName("a"), GatewayName("b"), *(GatewayName(str(n)) for
 BOTH = {A: CAPABILITIES, B: CAPABILITIES}
 
 
+def with_tokens(*gateways: str) -> PaymentRequested:
+    tokens = tuple(PaymentToken(gateway=GatewayName(each), kind="stored", value=f"tok_{each}") for each in gateways)
+    return replace(PAYMENT, token=None, tokens=tokens)
+
+
 def test_plan_is_the_attempts_in_order_and_begins_again_when_there_are_more_attempts_than_gateways() -> None:
-    plan = plan_for({"shop": POLICY}, PAYMENT, BOTH)
+    plan = plan_for({"shop": POLICY}, with_tokens("b", "a"), BOTH)
     assert (plan.policy_version, plan.gateways, plan.refusal) == (4, (A, B, A), None)
 
 
 def test_plan_stays_with_the_first_gateway_when_there_is_no_fallback() -> None:
     assert plan_for({"shop": replace(POLICY, fallback=False)}, PAYMENT, BOTH).gateways == (A, A, A)
+
+
+def test_plan_stays_with_the_first_gateway_when_there_is_one_token_that_no_other_would_know() -> None:
+    assert plan_for({"shop": POLICY}, PAYMENT, BOTH).gateways == (A, A, A)
+    assert plan_for({"shop": POLICY}, PAYMENT, {B: CAPABILITIES}).gateways == (B, B, B)
+
+
+def test_gateway_is_passed_over_when_the_payment_has_no_token_for_it() -> None:
+    assert plan_for({"shop": POLICY}, with_tokens("b"), BOTH).gateways == (B, B, B)
+    assert plan_for({"shop": POLICY}, with_tokens("b", "z"), BOTH).gateways == (B, B, B)
+    refused = plan_for({"shop": POLICY}, with_tokens("z"), BOTH)
+    assert (refused.gateways, refused.refusal) == ((), Rejection.NO_GATEWAY)
+
+
+def test_token_is_good_for_each_account_of_its_gateway_when_it_names_none() -> None:
+    eu, us = GatewayRoute("a/eu"), GatewayRoute("a/us")
+    policy = {"shop": replace(POLICY, gateways=(eu, us, B))}
+    here = {eu: CAPABILITIES, us: CAPABILITIES, B: CAPABILITIES}
+    assert plan_for(policy, with_tokens("a"), here).gateways == (eu, us, eu)
+    assert plan_for(policy, PAYMENT, here).gateways == (eu, us, eu)
+    assert plan_for(policy, with_tokens("a/us", "b"), here).gateways == (us, B, us)
 
 
 def test_origin_without_a_policy_follows_the_one_for_all() -> None:
@@ -123,7 +149,7 @@ def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
 ) -> None:
     policy = replace(POLICY, gateways=tuple(gateways), fallback=fallback, max_attempts=max_attempts)
     validate(policy)
-    plan = plan_for({"shop": policy}, PAYMENT, {**BOTH, C: CAPABILITIES})
+    plan = plan_for({"shop": policy}, with_tokens("a", "b", "c"), {**BOTH, C: CAPABILITIES})
     assert len(plan.gateways) == (max_attempts if gateways else 0)
     assert set(plan.gateways) <= set(gateways)
     assert plan.gateways[:1] == tuple(gateways[:1])
