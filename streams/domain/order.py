@@ -241,4 +241,4 @@ def _start_next(turn: Turn) -> None:
         admission.dispatch_unasked(turn, operation)
     elif operation is not None:
         plan = turn.plan_for(operations.command_of(turn, operation))
-        outbox.say_claim(turn, turn.put(replace(operation, plan=plan)))
+        admission.ask_for_key(turn, turn.put(replace(operation, plan=plan)))
