@@ -6,7 +6,6 @@ from schemas.identifiers import OpId
 from schemas.records.orders import PaymentRow
 from schemas.vocabulary import DecisionRefusal, OperationState, Outcome, Overlay, PaymentStatus, Verdict
 from streams.domain.limits import MAX_DECISIONS
-from streams.domain.order import order_ends_at_ms
 from streams.domain.outputs import Publish, SetTimer
 from tests.support.order_desk import (
     ACTION,
@@ -130,14 +129,11 @@ def test_review_is_closed_when_a_person_has_looked() -> None:
     desk = Desk()
     op_id = desk.do(sale(10_000), Said(confirmed_minor=12_000))
     assert payment(desk).review
-    assert desk.row is not None
-    assert order_ends_at_ms(desk.row) is None, "an order that waits for a person does not leave"
     assert desk.decide(op_id, Verdict.CLOSE_REVIEW) is None
     assert not payment(desk).review
     assert last(desk).type == "payments.sale.decided.v1"
     assert last(desk).event.payment is not None
     assert desk.view.overlays == ()
-    assert order_ends_at_ms(desk.row) is not None
 
 
 def test_contradiction_blocks_no_other_payment_once_a_person_has_closed_it() -> None:
