@@ -85,10 +85,11 @@ async def watched_engine(tmp_path: Path) -> AsyncIterator[tuple[LocalEngine, Wat
         yield engine, watch
 
 
-async def pay(engine: LocalEngine, token: str) -> str:
-    """A payment that is captured at once, in the end; its id."""
+async def pay(engine: LocalEngine, token: str, **more: str) -> str:
+    """A payment that is captured at once, in the end; its id. `more`: further members of its body."""
     order = f"order-{uuid.uuid4()}"
     body = {"amount": 1999, "currency": "USD", "token": token, "orderId": order, "originId": "originA", "capture": True}
+    body |= more
     headers = {"Idempotency-Key": order, "X-Origin-Id": "originA"}
     async with aiohttp.ClientSession(engine.url) as http:
         async with http.post("/payments?mode=async", json=body, headers=headers) as answer:
@@ -140,7 +141,11 @@ async def test_components_read_write_and_commit_what_the_page_says_and_nothing_e
     engine, watch = watched_engine
     await write_what_means_nothing(engine)
     await pay(engine, "tok_visa")
+    await pay(
+        engine, "tok_visa", statementDescriptor="SHOES"
+    )  # what stands in the command alone: the executor reads it
     await pay(engine, "tok_mock_duplicate_webhooks")
+    await pay(engine, "tok_mock_strangers_webhook+by_reference")  # what is forwarded, and what waits for nobody
     await pay(engine, "tok_mock_rate_limited_x2")  # again later: a timer
     with contextlib.suppress(TimeoutError):
         await until(lambda: not any(wrong(watch, each) for each in COMPONENTS.values()), timeout_s=WAIT_S)
