@@ -44,7 +44,7 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES, MAX_ROW_WAITERS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
-from streams.domain.sums import OPEN, UNANSWERED
+from streams.domain.sums import OPEN, UNANSWERED, Books
 from streams.domain.turn import Decision, InvariantViolatedError, PlanFor, Turn
 from streams.domain.words import Evidence
 
@@ -82,8 +82,13 @@ def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Ru
 
 def order_ends_at_ms(row: OrderRow, rules: Rules = DEFAULT_RULES) -> int | None:
     """Return from when on the sweep may end this order (by a timer of `expire_row`); None while anything is open."""
-    unfinished = any(each.state in OPEN or each.state in UNANSWERED for each in row.operations)
-    return None if unfinished else row.updated_at_ms + rules.order_life_ms
+    if any(each.state in OPEN or each.state in UNANSWERED for each in row.operations):
+        return None
+    # What was captured can be refunded or charged back, and a review is somebody's to close.
+    books = [Books.of(each.payment_id, row.operations) for each in row.payments]
+    has_money = any(each.captured > 0 for each in books) or any(each.review for each in row.payments)
+    life_ms = max(rules.order_life_ms, rules.paid_life_ms) if has_money else rules.order_life_ms
+    return row.updated_at_ms + life_ms
 
 
 def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderId]:
