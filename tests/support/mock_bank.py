@@ -95,6 +95,10 @@ class MockBank:
         )
 
 
+def _is_early(happening: Happening, kind: CallKind) -> bool:
+    return Manner.EARLY in happening.manners | course_of(happening.scenario, kind).manners
+
+
 @dataclass(slots=True, kw_only=True)
 class MockedDesk(Desk):
     """An order whose gateway is the Mock."""
@@ -114,10 +118,7 @@ class MockedDesk(Desk):
         if lost:
             answer = translate.from_failure(request, NO_ANSWER)
         self.bank.pass_time(self.now_ms)
-        if (
-            happening is not None
-            and Manner.EARLY in happening.manners | course_of(happening.scenario, request.kind).manners
-        ):
+        if happening is not None and _is_early(happening, request.kind):
             self.bank.not_delivered[:] = [body for body in self.bank.not_delivered if not self.hear(body)]
         result = completed(request, answer, completed_at_ms=self.now_ms)
         self.result(result)
