@@ -33,6 +33,9 @@ OPERATION_CHARS: Final = 150
 EVENT_CHARS: Final = 75
 """Of a fact, counted without the words of an error and without the payer's page."""
 
+DECISION_CHARS: Final = 40
+"""Of a person's decision in a fact, counted without its words."""
+
 EVENTS_EXPECTED: Final = 2
 """Facts of an operation that are counted before they happen: it is accepted, and it ends."""
 
@@ -60,6 +63,9 @@ row of many operations would otherwise outgrow what a changelog record holds."""
 
 MAX_EVENTS: Final = 16
 """Of one operation. A gateway that goes back and forth between pending and action required would fill the row."""
+
+MAX_DECISIONS: Final = 24
+"""Of a person, about an order in its whole life, refused ones included. Each keeps its reason in the row."""
 
 MAX_ATTEMPTS: Final = 10
 """Of one operation, whatever a plan says."""

@@ -33,9 +33,10 @@ from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import Initiator, OperationState, Rejection, TimerKind
-from streams.domain import admission, attempts, doubt, notices, operations, outbox, outcomes, settlement, words
+from streams.domain import admission, attempts, desk, doubt, notices, operations, outbox, outcomes, settlement, words
 from streams.domain.inputs import (
     CommandReceived,
+    DecisionReceived,
     NoticeReceived,
     OrderInput,
     ResultReceived,
@@ -101,6 +102,8 @@ def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderI
             named = event.result.origin_id, event.result.order_id
         case TimerReceived():
             named = event.timer.origin_id, event.timer.order_id
+        case DecisionReceived():
+            named = event.decision.origin_id, event.decision.order_id
         case NoticeReceived():
             if event.notice.origin_id is None or event.notice.order_id is None:
                 raise InvariantViolatedError("a notice that names no order came to an order")
@@ -126,6 +129,8 @@ def _take(turn: Turn, event: OrderInput) -> OpId | None:
             return _notice(turn, event.notice, event.account)
         case TimerReceived():
             return _timer(turn, event.timer)
+        case DecisionReceived():
+            return desk.hear_decision(turn, event)
         case _:
             assert_never(event)
 
