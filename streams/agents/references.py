@@ -128,7 +128,7 @@ class References:
                 originid=record.origin_id,
             ),
         )
-        # Named, since the client's own partitioner would work it out anew: it costs as much as the rest of the message.
+        # Named: the client's own partitioner would work it out anew, and whoever takes the record asks for it again.
         partition = self._intake.partition_of(key)
         return Outgoing(
             topic=topics.REFERENCES, key=key, value=message.value, headers=message.headers, partition=partition
