@@ -107,12 +107,16 @@ ORDER_LIFE_MS: Final = 180 * _DAY_MS
 """How long a settled order stays in the table."""
 
 CLAIM_LIFE_MS: Final = 30 * _DAY_MS
-"""How long an idempotency key stands for its operation; longer than any redrive of a dead letter."""
+"""How long an idempotency key stands for its operation."""
 
 LATE_CALL_MS: Final = 20 * _MINUTE_MS
 """So long after a call was answered, or given up, a copy of it that the network held may still reach its gateway; until
 then it proves nothing that the gateway knows nothing of it. Linux sends unacknowledged data again for 924 s at least
 before it gives a connection up (`tcp_retries2`, ip-sysctl.rst); the rest is margin."""
+
+DRIVE_AGAIN_MS: Final = 10 * _MINUTE_MS
+"""So long after a claim or a call was said it is said again if nobody has answered: many times what a slow gateway
+takes, and short enough that an executor remembers what it has answered since."""
 
 KEY_WINDOW_MARGIN_MS: Final = _MINUTE_MS
 """A gateway's key window counts as closed this much early: clocks differ, and a call takes time."""
@@ -129,12 +133,14 @@ class Rules:
             (`Capabilities.key_window_ms`); None: for ever. A gateway or kind that is absent does not honour keys: in
             doubt, only inquiries are made.
         late_call_ms: how long after its end a call may still reach its gateway.
+        drive_again_ms: how long a claim or a call may wait for its answer before it is said again.
     """
 
     order_life_ms: int
     claim_life_ms: int
     key_windows_ms: Mapping[GatewayName, Mapping[CallKind, int | None]]
     late_call_ms: int = LATE_CALL_MS
+    drive_again_ms: int = DRIVE_AGAIN_MS
 
     def window_open(self, gateway: GatewayName, kind: CallKind, *, age_ms: int) -> bool:
         """Return whether a call of this age may be sent again with its key without having its effect twice."""
