@@ -107,6 +107,7 @@ def rules_of(settings: Settings, gateways: Mapping[GatewayName, GatewaySpec]) ->
         key_windows_ms={name: gateway.capabilities.key_window_ms for name, gateway in gateways.items()},
         late_call_ms=round(settings.gateway.late_call_s * 1000),
         drive_again_ms=round(settings.stream.drive_again_s * 1000),
+        capabilities=capabilities_of(settings.accounts),
     )
 
 
