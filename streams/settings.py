@@ -158,6 +158,13 @@ class StreamSettings(Group):
         description="How long a claim or a gateway call may wait for its answer, seconds; then a sweep, or a retry of "
         "the client's, has it said again.",
     )
+    paid_order_life_days: int = Field(
+        default=540,
+        ge=1,
+        le=3650,
+        description="The same of an order that has money, if that is longer: as long as it can be refunded here, and a "
+        "dispute finds its order.",
+    )
     sweep_interval_s: Seconds = Field(
         default=3600.0,
         description="Between sweeps for expired claims and orders, and for orders that wait for an answer, seconds.",

@@ -68,6 +68,7 @@ class Manner(StrEnum):
     OUT_OF_ORDER = "out_of_order"  # the newest first, the oldest last
     EARLY = "early"  # the first before the answer of the call
     BY_REFERENCE = "by_reference"  # without the engine's identifiers
+    BY_OUR_REFERENCE = "by_our_reference"  # of those the operation's id alone, as our reference at the gateway
     BATCHED = "batched"  # in one body with others, with other people's, and with items that say nothing to us
     STRANGER = "stranger"  # with one about a payment that this engine never made, without any identifier
 

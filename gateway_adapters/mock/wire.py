@@ -178,6 +178,7 @@ class Event:
     created_ms: int
     operation: Operation
     case: Case | None = None
+    own_reference: str | None = None  # the operation's id at the engine, where it is given back without the metadata
 
 
 def call_path(kind: CallKind, payment: str | None) -> str:
@@ -292,6 +293,7 @@ def encode_event(event: Event) -> bytes:
             "operation": operation_json(event.operation),
             "case": _case_json(event.case),
         }
+        | ({} if event.own_reference is None else {"own_reference": event.own_reference})
     )
 
 
@@ -334,6 +336,7 @@ def _event(body: Json) -> Event | None:
         created_ms=created_ms,
         operation=decode_operation(shown),
         case=None if case is None else _case(_object(case, "case")),
+        own_reference=optional_text(body, "own_reference"),
     )
 
 

@@ -12,11 +12,10 @@ have let it start); what one of them waits for; and those that waited for the op
 """
 
 from schemas.identifiers import OpId
-from schemas.records.claims import ClaimRequested
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState
-from streams.domain import attempts
-from streams.domain.outputs import CallGateway, SendClaim
+from streams.domain import admission, attempts
+from streams.domain.outputs import CallGateway
 from streams.domain.turn import Turn
 
 
@@ -41,7 +40,7 @@ def drive_again(turn: Turn, op_id: OpId) -> None:
         since_ms = owed_since_ms(operation)
         if since_ms is not None and turn.now_ms - since_ms >= turn.rules.drive_again_ms:
             if operation.state is OperationState.CLAIMING:
-                say_claim(turn, operation)
+                admission.ask_for_key(turn, operation)
             else:
                 attempts.say_call(turn, operation, repeated=True)
 
@@ -51,20 +50,6 @@ def owed_since_ms(operation: OperationRow) -> int | None:
     if operation.state is OperationState.CLAIMING:
         return operation.updated_at_ms
     return None if operation.call_kind is None else operation.called_at_ms
-
-
-def say_claim(turn: Turn, operation: OperationRow) -> None:
-    """Say the claim of an operation whose turn has come."""
-    assert operation.plan is not None
-    claim = ClaimRequested(
-        origin_id=turn.origin_id,
-        idempotency_key=operation.idempotency_key,
-        order_id=turn.order_id,
-        op_id=operation.op_id,
-        plan=operation.plan,
-        requested_at_ms=operation.updated_at_ms,
-    )
-    turn.say(SendClaim(claim=claim))
 
 
 def _connected(turn: Turn, op_id: OpId | None) -> list[OpId]:
@@ -82,7 +67,7 @@ def _say_owed(turn: Turn, operation: OperationRow, *, newly_called: bool) -> Non
     if operation.state is OperationState.QUEUED:
         return
     if operation.state is OperationState.CLAIMING:
-        say_claim(turn, operation)
+        admission.ask_for_key(turn, operation)
         return
     if not newly_called:
         attempts.say_call(turn, operation, repeated=True)
