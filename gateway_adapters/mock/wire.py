@@ -123,6 +123,12 @@ class Call:
     metadata: Metadata
     extras: Mapping[str, object] = field(default_factory=dict)  # what else was given, of EXTRAS, as JSON
 
+    @property
+    def return_url(self) -> str | None:
+        """Where the payer goes after acting."""
+        url = self.extras.get("return_url")
+        return url if isinstance(url, str) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:

@@ -3,10 +3,10 @@
 `decide` is called by the orders agent for every record of an order, in the order of each topic; it calls the other
 modules of this package by the kind of input. What it decides depends on the row and the input alone.
 
-What a duplicate does. A command whose operation is known joins it: it waits too, or is answered at once. A verdict,
-result or timer that the row has already taken changes nothing and says nothing, unless it may be a replay: then all
-that is owed is said again (`outbox`). A verdict, result or notice about an operation that is unknown, or still queued,
-is ignored: the command's own replay drives it.
+What a duplicate does. A command whose operation is known joins it: it waits too, or is answered at once; and what
+nobody has answered for long is said again. A verdict, result or timer that the row has already taken changes nothing
+and says nothing, unless it may be a replay: then all that is owed is said again (`outbox`). A verdict, result or notice
+about an operation that is unknown, or still queued, is ignored: the command's own replay drives it.
 
 Confluence. How the inputs of different topics interleave does not matter: the same commands in the same order, and for
 each operation the same verdict, results and timers, end in the same row and the same events. It holds but for
@@ -33,9 +33,10 @@ from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import Initiator, OperationState, Rejection, TimerKind
-from streams.domain import admission, attempts, doubt, notices, operations, outbox, outcomes, settlement, words
+from streams.domain import admission, attempts, desk, doubt, notices, operations, outbox, outcomes, settlement, words
 from streams.domain.inputs import (
     CommandReceived,
+    DecisionReceived,
     NoticeReceived,
     OrderInput,
     ResultReceived,
@@ -48,7 +49,7 @@ from streams.domain.sums import OPEN, UNANSWERED, Books
 from streams.domain.turn import Decision, InvariantViolatedError, PlanFor, Turn
 from streams.domain.words import Evidence
 
-__all__ = ["Decision", "decide", "order_ends_at_ms"]
+__all__ = ["Decision", "decide", "longest_owed", "order_ends_at_ms"]
 
 _BEFORE_ITS_TURN = frozenset({OperationState.QUEUED, OperationState.CLAIMING})
 
@@ -91,6 +92,19 @@ def order_ends_at_ms(row: OrderRow, rules: Rules = DEFAULT_RULES) -> int | None:
     return row.updated_at_ms + life_ms
 
 
+def longest_owed(row: OrderRow) -> tuple[OpId, int] | None:
+    """Return the operation that has waited longest for a verdict or a result, and since when; None when none waits.
+
+    The sweep asks about it once that is longer than `drive_again_ms` (by a timer of `drive_again`).
+    """
+    waiting = [(outbox.owed_since_ms(each), each.op_id) for each in row.operations]
+    owed = [(since_ms, op_id) for since_ms, op_id in waiting if since_ms is not None]
+    if not owed:
+        return None
+    since_ms, op_id = min(owed)
+    return op_id, since_ms
+
+
 def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderId]:
     match event:
         case CommandReceived():
@@ -101,6 +115,8 @@ def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderI
             named = event.result.origin_id, event.result.order_id
         case TimerReceived():
             named = event.timer.origin_id, event.timer.order_id
+        case DecisionReceived():
+            named = event.decision.origin_id, event.decision.order_id
         case NoticeReceived():
             if event.notice.origin_id is None or event.notice.order_id is None:
                 raise InvariantViolatedError("a notice that names no order came to an order")
@@ -126,6 +142,8 @@ def _take(turn: Turn, event: OrderInput) -> OpId | None:
             return _notice(turn, event.notice, event.account)
         case TimerReceived():
             return _timer(turn, event.timer)
+        case DecisionReceived():
+            return desk.hear_decision(turn, event)
         case _:
             assert_never(event)
 
@@ -136,6 +154,7 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
     if known is not None:
         if received.reply_to is not None:
             _join(turn, known, received.reply_to)
+        outbox.drive_again(turn, op_id)
         return op_id
     operation = operations.open_operation(received, op_id)
     if operations.is_full(turn.operations.values()):
@@ -219,6 +238,11 @@ def _notice(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | N
 
 def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
     operation = None if timer.op_id is None else turn.operations.get(timer.op_id)
+    if timer.kind is TimerKind.DRIVE_AGAIN:  # the sweep's, and of no table: there is nothing to clear
+        if operation is None:
+            return None
+        outbox.drive_again(turn, operation.op_id)
+        return operation.op_id
     if operation is None:
         turn.say(ClearTimer(origin_id=turn.origin_id, order_id=turn.order_id, op_id=timer.op_id))
         return None
