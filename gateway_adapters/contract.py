@@ -158,6 +158,13 @@ class Gateway(WebhookTranslator, Protocol):
         """Give back `amount_minor` of what `payment_reference` took."""
         ...
 
+    async def complete(self, request: GatewayCallRequested) -> CallResult:
+        """Go on with the payment `payment_reference`, whose payer has come back with `details.return_parameters`.
+
+        The result is that of the payment: what its authorize or sale has come to, with its references.
+        """
+        ...
+
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         """Return what became of the operation with this `gateway_key` or `own_reference`. Changes nothing.
 
@@ -208,6 +215,8 @@ class Gateway(WebhookTranslator, Protocol):
                 return await self.void(request)
             case CallKind.REFUND:
                 return await self.refund(request)
+            case CallKind.COMPLETE:
+                return await self.complete(request)
             case CallKind.INQUIRE:
                 return await self.inquire(request)
 
@@ -219,7 +228,7 @@ def check_request(request: GatewayCallRequested) -> None:
         InvariantViolatedError: a field that the kind needs is missing; the message names it, never its value.
     """
     opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
-    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND)
+    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND, CallKind.COMPLETE)
     missing = {
         "gateway_key": not request.gateway_key,
         "token": opens_payment and not request.token,

@@ -57,6 +57,10 @@ class MockGateway(translate.MockTranslator, Gateway):
         """Give back some of what was taken."""
         return await self._post(request)
 
+    async def complete(self, request: GatewayCallRequested) -> CallResult:
+        """Go on with a payment whose payer has come back."""
+        return await self._post(request)
+
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         """Return what became of the operation with this key or reference."""
         try:

@@ -126,6 +126,8 @@ def call_path(kind: CallKind, payment: str | None) -> str:
             return f"/payments/{payment}/voids"
         case CallKind.REFUND:
             return f"/payments/{payment}/refunds"
+        case CallKind.COMPLETE:
+            return f"/payments/{payment}/completions"
         case CallKind.INQUIRE:
             return "/operations"
 
