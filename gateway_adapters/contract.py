@@ -15,6 +15,7 @@ Rules that every adapter keeps:
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
 
 from gateway_adapters import errors
@@ -75,9 +76,20 @@ class GatewayNotice:
     case_reference: str | None = None  # the gateway's id of the reversal or dispute, the same in every word about it
 
 
+class Ability(StrEnum):
+    """What some gateways, and some accounts at them, cannot do: each is a field of `Capabilities`."""
+
+    PARTIAL_CAPTURE = "partial_capture"
+    MULTIPLE_CAPTURE = "multiple_capture"
+    PARTIAL_REFUND = "partial_refund"
+    MULTIPLE_REFUND = "multiple_refund"
+    INQUIRE_BY_KEY = "inquire_by_key"
+    INQUIRE_BY_REFERENCE = "inquire_by_reference"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
-    """What a gateway can do. The routing policy and the contract suite read it; nothing is tried to find out."""
+    """What can be done at a gateway, or with one account there. It is read; nothing is tried to find out."""
 
     operations: frozenset[CallKind]
     currencies: frozenset[str] | None  # None: every currency
@@ -90,6 +102,7 @@ class Capabilities:
     not_found_is_proof: bool  # whether 'not found' can be positive evidence at all
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
+    not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
     gives nothing of ours back."""
@@ -101,6 +114,11 @@ class Capabilities:
         """Return whether this operation, in this currency if one is given, can be asked of the gateway."""
         known_currency = currency is None or self.currencies is None or currency in self.currencies
         return kind in self.operations and known_currency
+
+    def can(self, ability: Ability, currency: str) -> bool:
+        """Return whether it has the ability for payments in this currency."""
+        has: bool = getattr(self, ability.value)
+        return has and (ability, currency) not in self.not_in_currency
 
 
 class WebhookTranslator(Protocol):

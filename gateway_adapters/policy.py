@@ -10,6 +10,7 @@ pins `fallback` and `max_attempts` together with the order, in one list:
 * gateways (a, b), no fallback, 3 attempts → (a, a, a)
 * gateways (a, b), fallback, 3 attempts, a token for each → (a, b, a)
 * gateways (a, b), fallback, 3 attempts, one token → (a, a, a): it is a's, and means nothing to b
+* gateways (a, a/eu), fallback, 2 attempts → (a, a/eu): two accounts at one gateway
 
 A capture, void or refund goes to the gateway that holds its payment, whatever the policy says today. Its plan only
 says how many attempts there are, and is never a refusal: a payment that was taken can be given back.
@@ -18,10 +19,19 @@ says how many attempts there are, and is never a refusal: a payment that was tak
 import re
 from collections.abc import Mapping
 from itertools import cycle, islice
-from typing import Final, Protocol
+from typing import Final
 
 from gateway_adapters.contract import Capabilities
-from schemas.identifiers import GatewayRoute, InvalidIdentifierError, OriginId, origin_id, parts_of
+from schemas.identifiers import (
+    GatewayName,
+    GatewayRoute,
+    InvalidIdentifierError,
+    OriginId,
+    account_name,
+    gateway_route,
+    origin_id,
+    parts_of,
+)
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command, PaymentRequested, kind_of
@@ -38,15 +48,6 @@ MAX_LIMITS: Final = 200
 """There are fewer currencies than that."""
 
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
-
-
-class Capable(Protocol):
-    """What the plan needs to know of a gateway; every `Gateway` is one."""
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """What it can do."""
-        ...
 
 
 def default_policy(gateways: tuple[GatewayRoute, ...]) -> OriginPolicy:
@@ -72,23 +73,22 @@ def policy_for(policies: Mapping[str, OriginPolicy], origin: OriginId) -> Origin
 
 
 def plan_for(
-    policies: Mapping[str, OriginPolicy], command: Command, supported: Mapping[GatewayRoute, Capable]
+    policies: Mapping[str, OriginPolicy], command: Command, supported: Mapping[GatewayRoute, Capabilities]
 ) -> RoutePlan:
     """Return the route plan of this command under these policies.
 
     Args:
         policies: by origin id, or `*`.
         command: what is asked for.
-        supported: the gateways, and their accounts, of this engine; others that a policy names are passed over.
+        supported: what the accounts of this engine can do. Others that a policy names are passed over, and so is one
+            that does not take the command's currency.
     """
     policy = policy_for(policies, command.origin_id)
     if not isinstance(command, PaymentRequested):
         return _plan(policy, policy.gateways, refusal=None)
     kind = CallKind(kind_of(command).value)
     able = tuple(
-        name
-        for name in policy.gateways
-        if name in supported and supported[name].capabilities.supports(kind, command.currency)
+        name for name in policy.gateways if name in supported and supported[name].supports(kind, command.currency)
     )
     routes = _with_token(command, able)
     if _exceeds(policy, command):
@@ -99,18 +99,14 @@ def plan_for(
 def _with_token(command: PaymentRequested, able: tuple[GatewayRoute, ...]) -> tuple[GatewayRoute, ...]:
     """Return those of the gateways and accounts that the payment brings a token for, in their order.
 
-    A token that is said to be nobody's is the first one's: no other gateway would know it. One of a gateway whose
-    account is not said is that of the first account there.
+    A single token is that of the first gateway: no other would know it. A token that names no account is good for each
+    account there that has none of its own.
     """
     if command.token is not None:
-        return able[:1]
-    meant = {_route_of(token.gateway, able) for token in command.tokens}
-    return tuple(route for route in able if route in meant)
-
-
-def _route_of(named: str, able: tuple[GatewayRoute, ...]) -> str | None:
-    firsts = (route for route in able if parts_of(route)[0] == named)
-    return named if named in able else next(firsts, None)
+        named: frozenset[str] = frozenset(parts_of(route)[0] for route in able[:1])
+    else:
+        named = frozenset(token.gateway for token in command.tokens)
+    return tuple(route for route in able if route in named or parts_of(route)[0] in named)
 
 
 def _plan(policy: OriginPolicy, gateways: tuple[GatewayRoute, ...], *, refusal: Rejection | None) -> RoutePlan:
@@ -126,12 +122,13 @@ def _exceeds(policy: OriginPolicy, command: PaymentRequested) -> bool:
     )
 
 
-def validate(policy: OriginPolicy, *, known: frozenset[GatewayRoute] | None = None) -> None:
+def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = None) -> None:
     """Return if the policy can work.
 
     Args:
         policy: to be put in force.
-        known: the gateways, and their accounts, there are; None when the caller cannot know.
+        known: the gateways there are; None when the caller cannot know. Which accounts there are, each deployment
+            of the workers says by itself.
 
     Raises:
         MisconfiguredError: it cannot; the message says which field and why.
@@ -141,8 +138,10 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayRoute] | None = No
     _require(1 <= policy.max_attempts <= MAX_ATTEMPTS, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
     _require(len(policy.gateways) <= MAX_GATEWAYS, f"gateways must be at most {MAX_GATEWAYS}")
     _require(len(set(policy.gateways)) == len(policy.gateways), "gateways must not repeat")
+    for route in policy.gateways:
+        _check_route(route)
     if known is not None:
-        unknown = ", ".join(sorted(set(policy.gateways) - known))
+        unknown = ", ".join(sorted({parts_of(route)[0] for route in policy.gateways} - known))
         _require(not unknown, f"gateways names {unknown}, which this engine does not have; known: {_listed(known)}")
     _require(len(policy.limits) <= MAX_LIMITS, f"limits must be at most {MAX_LIMITS}")
     currencies = [limit.currency for limit in policy.limits]
@@ -150,6 +149,15 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayRoute] | None = No
     for limit in policy.limits:
         _require(_CURRENCY.fullmatch(limit.currency) is not None, "limits must name ISO 4217 currencies, upper case")
         _require(limit.max_amount_minor > 0, "limits must be positive")
+
+
+def _check_route(route: GatewayRoute) -> None:
+    try:
+        gateway, account = parts_of(route)
+        own = gateway_route(gateway, account_name(account))
+    except InvalidIdentifierError as error:
+        raise MisconfiguredError(f"policy: gateways: {route!r}: {error}") from error
+    _require(route == own, f"gateways: {route!r} is written {own!r}")
 
 
 def _check_origin(origin: str) -> None:
@@ -161,7 +169,7 @@ def _check_origin(origin: str) -> None:
         raise MisconfiguredError(f"policy: origin_id: {error}") from error
 
 
-def _listed(names: frozenset[GatewayRoute]) -> str:
+def _listed(names: frozenset[GatewayName]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 

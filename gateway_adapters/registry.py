@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from gateway_adapters.contract import Gateway
+from gateway_adapters.contract import Capabilities, Gateway
 from gateway_adapters.mock.spec import SPEC as MOCK
 from gateway_adapters.spec import Accounts, GatewaySpec
-from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName
+from schemas.identifiers import GatewayName, GatewayRoute, gateway_route
 
 if TYPE_CHECKING:
     from gateway_adapters.http_transport import TransportLimits
@@ -47,17 +47,28 @@ def transport_limits(*, connect_timeout_s: float, read_timeout_s: float, calls_i
     )
 
 
-def build_gateways(accounts: Accounts, limits: "TransportLimits") -> Mapping[GatewayName, Gateway]:
-    """Return the gateways whose default account is set up, by name. None is connected to yet; close each when done."""
+def build_gateways(accounts: Accounts, limits: "TransportLimits") -> Mapping[GatewayRoute, Gateway]:
+    """Return one gateway object for each account that is set up. None is connected to yet; close each when done."""
     return MappingProxyType(
         {
-            name: GATEWAYS[name].factory(by_name[DEFAULT_ACCOUNT], limits)
+            gateway_route(name, account): GATEWAYS[name].factory(values, limits)
             for name, by_name in accounts.items()
-            if DEFAULT_ACCOUNT in by_name
+            for account, values in by_name.items()
         }
     )
 
 
 def specs_of(accounts: Accounts) -> Mapping[GatewayName, GatewaySpec]:
-    """Return the specs of the gateways whose default account is set up: enough to plan and to translate with."""
-    return MappingProxyType({name: GATEWAYS[name] for name, by_name in accounts.items() if DEFAULT_ACCOUNT in by_name})
+    """Return the specs of the gateways that have an account: enough to translate their notices with."""
+    return MappingProxyType({name: GATEWAYS[name] for name, by_name in accounts.items() if by_name})
+
+
+def capabilities_of(accounts: Accounts) -> Mapping[GatewayRoute, Capabilities]:
+    """Return what can be done with each account that is set up: enough to plan with, without a credential."""
+    return MappingProxyType(
+        {
+            gateway_route(name, account): values.narrowed(GATEWAYS[name].capabilities)
+            for name, by_name in accounts.items()
+            for account, values in by_name.items()
+        }
+    )

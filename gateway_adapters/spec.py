@@ -6,14 +6,15 @@ follows from it: the settings there are (`streams.settings`), the gateways that 
 client, and with it an HTTP stack, only when a gateway is built.
 """
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AnyHttpUrl, BaseModel, ConfigDict, Field, SecretStr, TypeAdapter
 
-from gateway_adapters.contract import Capabilities, Gateway, WebhookTranslator
+from gateway_adapters.contract import Ability, Capabilities, Gateway, WebhookTranslator
 from schemas.identifiers import AccountName, GatewayName
 
 if TYPE_CHECKING:
@@ -69,6 +70,27 @@ WebhookSecrets = Annotated[SecretStr, AfterValidator(_checked_secrets)]
 """Secrets that webhooks are signed with, with commas: each of them is good, so that one can be replaced by the next."""
 
 
+def _checked_currencies(text: str) -> str:
+    if not all(re.fullmatch(r"[A-Z]{3}", each) for each in _listed(text)):
+        raise ValueError("must be ISO 4217 currencies in upper case, with commas, such as EUR,USD")
+    return text
+
+
+def _checked_lacks(text: str) -> str:
+    for each in _listed(text):
+        ability, colon, currency = each.partition(":")
+        if ability not in set(Ability) or (colon and re.fullmatch(r"[A-Z]{3}", currency) is None):
+            raise ValueError(
+                "must be abilities with commas, each for all currencies or, as multiple_capture:JPY, for one; "
+                f"known: {', '.join(Ability)}"
+            )
+    return text
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")]
+
+
 class AccountSettings(BaseModel):
     """What a deployment says about one account at one gateway, frozen. Each gateway adds its own fields.
 
@@ -83,6 +105,32 @@ class AccountSettings(BaseModel):
         description="Secret that this gateway's webhooks are signed with; several with commas while one is replaced. "
         "The ingress needs it.",
     )
+
+    currencies: Annotated[str, AfterValidator(_checked_currencies)] | None = Field(
+        default=None,
+        description="ISO 4217 currencies that this account takes, with commas. Payments in others are routed past it. "
+        "Unset: all that the gateway takes.",
+    )
+    lacks: Annotated[str, AfterValidator(_checked_lacks)] | None = Field(
+        default=None,
+        description="What the gateway can do and this account may not, with commas, such as multiple_capture or "
+        "partial_refund:JPY. It is refused before it is sent.",
+    )
+
+    def narrowed(self, gateway: Capabilities) -> Capabilities:
+        """Return what can be done with this account, of what can be done at its gateway."""
+        currencies = gateway.currencies
+        if self.currencies is not None:
+            own = frozenset(_listed(self.currencies))
+            currencies = own if currencies is None else own & currencies
+        lacks = [each.partition(":") for each in _listed(self.lacks)] if self.lacks else []
+        return replace(
+            gateway,
+            currencies=currencies,
+            not_in_currency=gateway.not_in_currency
+            | {(Ability(ability), currency) for ability, colon, currency in lacks if colon},
+            **{ability: False for ability, colon, _ in lacks if not colon},  # type: ignore[arg-type]  # each is a bool
+        )
 
     def webhook_secrets(self) -> tuple[str, ...]:
         """Return each secret that a webhook may be signed with; empty when none is set."""

@@ -15,7 +15,7 @@ from http_ingress.replies.kafka_feed import KafkaReplyFeed
 from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer
 from http_ingress.settings import IngressSettings, reply_partition_of
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.connection import KafkaConnection
@@ -69,7 +69,7 @@ def compose(
     *,
     connection: KafkaConnection,
     codec: MessageCodec,
-    webhooks: Mapping[GatewayName, WebhookGateway],
+    webhooks: Mapping[GatewayRoute, WebhookGateway],
 ) -> IngressProgram:
     """Return an instance that is not yet started.
 
@@ -77,7 +77,7 @@ def compose(
         settings: The engine's settings.
         connection: How the broker is reached (`streams.bootstrap`).
         codec: The message codec, with the schema ids in force (`streams.bootstrap`).
-        webhooks: The gateways whose notices are taken (`streams.bootstrap`).
+        webhooks: The accounts at gateways whose notices are taken (`streams.bootstrap`).
 
     Raises:
         MisconfiguredError: There are no API keys and it is not dev mode, the key file cannot be read, or dev mode is

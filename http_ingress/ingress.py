@@ -13,7 +13,7 @@ from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import CommandLog
 from http_ingress.replies.waiters import Waiters
 from http_ingress.settings import IngressSettings
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 
 
 class WebhookGateway(Protocol):
@@ -56,7 +56,7 @@ class Ingress:
     waiters: Waiters
     limiter: RateLimiter
     keys: KeyRing | None  # None in dev mode only
-    webhooks: Mapping[GatewayName, WebhookGateway]
+    webhooks: Mapping[GatewayRoute, WebhookGateway]
     now_ms: Callable[[], int]  # wall clock, milliseconds since the epoch
     monotonic_s: Callable[[], float]
     faults: Callable[[], tuple[str, ...]]  # what keeps it from being ready, for a person; empty: ready

@@ -1,7 +1,7 @@
 """The one table of routes: the router and the OpenAPI document are both made from it, so they cannot disagree."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from http_ingress.money.bodies import Body, CaptureBody, CompleteBody, PaymentBody, RefundBody, VoidBody
@@ -98,6 +98,30 @@ _MODES: Final = (
     "operation, marked `Idempotent-Replayed: true`, and the payment as it is now; with another request, 409."
 )
 _PAYMENT_ID: Final = {"paymentId": "The payment's id, as this engine gave it."}
+
+_WEBHOOKS: Final = ApiRoute(
+    method="POST",
+    path="/webhooks/{gateway}",
+    name="receiveWebhook",
+    summary="A gateway's notice",
+    description="For gateways only: verified on the raw bytes by the gateway's signature, kept raw.",
+    handler=receive_webhook,
+    raw_body=True,
+    authenticated=False,
+    parameters={"gateway": "The gateway's name. Without an account behind it, the default account is meant."},
+    outcomes={200: Outcome(meaning="Kept.", model=payloads.Health)},
+    problems=frozenset(
+        {
+            ProblemCode.UNAUTHENTICATED,
+            ProblemCode.NOT_FOUND,
+            ProblemCode.REQUEST_TIMEOUT,
+            ProblemCode.TOO_LARGE,
+            ProblemCode.UNSUPPORTED_MEDIA_TYPE,
+            ProblemCode.LOG_UNAVAILABLE,
+            ProblemCode.SHUTTING_DOWN,
+        }
+    ),
+)
 
 API_ROUTES: Final[tuple[ApiRoute, ...]] = (
     ApiRoute(
@@ -224,27 +248,12 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
         outcomes={200: Outcome(meaning="The refund.", model=payloads.Refund)},
         problems=_READ_PROBLEMS | {ProblemCode.REFUND_NOT_FOUND, ProblemCode.NO_ANSWER},
     ),
-    ApiRoute(
-        method="POST",
-        path="/webhooks/{gateway}",
-        name="receiveWebhook",
-        summary="A gateway's notice",
-        description="For gateways only: verified on the raw bytes by the gateway's signature, kept raw.",
-        handler=receive_webhook,
-        raw_body=True,
-        authenticated=False,
-        parameters={"gateway": "The gateway's name."},
-        outcomes={200: Outcome(meaning="Kept.", model=payloads.Health)},
-        problems=frozenset(
-            {
-                ProblemCode.UNAUTHENTICATED,
-                ProblemCode.NOT_FOUND,
-                ProblemCode.REQUEST_TIMEOUT,
-                ProblemCode.TOO_LARGE,
-                ProblemCode.UNSUPPORTED_MEDIA_TYPE,
-                ProblemCode.LOG_UNAVAILABLE,
-                ProblemCode.SHUTTING_DOWN,
-            }
-        ),
+    _WEBHOOKS,
+    replace(
+        _WEBHOOKS,
+        path="/webhooks/{gateway}/{account}",
+        name="receiveAccountWebhook",
+        summary="A gateway's notice to one account",
+        parameters={**_WEBHOOKS.parameters, "account": "The account's name, as policies have it."},
     ),
 )

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway_adapters.contract import Gateway
-from gateway_adapters.policy import ANY_ORIGIN, Capable, default_policy
-from gateway_adapters.registry import build_gateways, specs_of, transport_limits
-from gateway_adapters.spec import Accounts
+from gateway_adapters.policy import ANY_ORIGIN, default_policy
+from gateway_adapters.registry import build_gateways, capabilities_of, specs_of, transport_limits
+from gateway_adapters.spec import Accounts, GatewaySpec
 from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
@@ -38,7 +38,7 @@ from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
 from streams.kafka_clients.retention_watch import RetentionWatch
-from streams.settings import Settings, names_of
+from streams.settings import Settings, routes_of
 from streams.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 DAY_MS = 24 * 3_600_000
 
 
-def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayName, Gateway]:
-    """Return the gateways of these accounts, by name; none is connected to yet. Close each when done."""
+def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayRoute, Gateway]:
+    """Return the gateway object of each of these accounts; none is connected to yet. Close each when done."""
     limits = transport_limits(
         connect_timeout_s=settings.gateway.connect_timeout_s,
         read_timeout_s=settings.gateway.read_timeout_s,
@@ -96,7 +96,7 @@ def _require_usable(folder: Path) -> None:
         ) from error
 
 
-def rules_of(settings: Settings, gateways: Mapping[GatewayName, Capable]) -> Rules:
+def rules_of(settings: Settings, gateways: Mapping[GatewayName, GatewaySpec]) -> Rules:
     """Return what the deployment sets of the domain's rules."""
     return Rules(
         order_life_ms=settings.stream.order_life_days * DAY_MS,
@@ -172,12 +172,13 @@ class OrdersProgram:
             await _work(worker, stopping, ready, background=[self._timer_clock.run, sweeper.run])
 
     def _shell(self) -> AgentShell:
-        routes = tuple(map(GatewayRoute, names_of(self._settings.gateway.default_gateways)))
+        routes = routes_of(self._settings.gateway.default_gateways)
         agent = orders_agent.OrdersAgent(
             self._codec,
             partitions=self._settings.kafka.partitions,
             policies=policies_from(self._follower, routes),
             gateways=self._gateways,
+            capabilities=capabilities_of(self._settings.accounts),
             timers=self._timers,
             rules=self._rules,
         )

@@ -4,28 +4,36 @@ Variables are named `PAYMENT_ENGINE_<GROUP>_<FIELD>`. Read once by a program's s
 values. A variable that is malformed, or that no group knows, refuses to start and is named: a typing error must not
 turn into a default. `payment-engine settings` prints the table of them all, which docs/configuration.md holds too.
 
-What an account at a gateway needs, its gateway says (`gateway_adapters.spec`). A variable of the default account is
-`PAYMENT_ENGINE_GATEWAY_<GATEWAY>_<FIELD>`; of another, `PAYMENT_ENGINE_GATEWAY_<GATEWAY>__<ACCOUNT>__<FIELD>`. An
-account is there as soon as one of its variables is.
+What an account at a gateway needs, its gateway says (`gateway_adapters.spec`); where it is said, `streams.accounts`.
 """
 
 import os
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import SettingsConfigDict
 
 from gateway_adapters.registry import GATEWAYS, SPECS
-from gateway_adapters.spec import Accounts, AccountSettings, GatewaySpec
-from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
+from gateway_adapters.spec import Accounts, AccountSettings
+from schemas.identifiers import (
+    DEFAULT_ACCOUNT,
+    AccountName,
+    GatewayName,
+    GatewayRoute,
+    account_name,
+    gateway_route,
+    parts_of,
+)
 from schemas.misconfigured import MisconfiguredError
 from schemas.topics import DAY_MS, DLQ, topic
+from streams.accounts import FILE_VARIABLE, accounts_in_file, accounts_of, place_of, said, variable_of
+from streams.accounts_file import FileAccount
 from streams.addresses import broker_list, is_loopback
 from streams.desk_settings import OperatorsSettings
 from streams.setting_kinds import PREFIX, Certificates, FilePath, Group, MemberId, Port, Seconds, WebAddress
@@ -206,21 +214,35 @@ class GatewaySettings(Group):
     )
     default_gateways: str = Field(
         default=SPECS[0].name,
-        description="Gateways, with commas and in order, of an origin that has no policy. Empty: none.",
+        description="Gateways, with commas and in order, of an origin that has no policy, as `gateway` or "
+        "`gateway/account`. Empty: none.",
+    )
+    accounts_file: FilePath | None = Field(
+        default=None,
+        description="TOML file with the accounts at gateways, their secrets by reference; "
+        "`payment-engine accounts example` prints one to begin with.",
     )
 
     @field_validator("default_gateways")
     @classmethod
     def _every_gateway_is_known(cls, names: str) -> str:
-        unknown = [name for name in names_of(names) if name not in GATEWAYS]
+        unknown = [route for route in routes_of(names) if parts_of(route)[0] not in GATEWAYS]
         if unknown:
             raise ValueError(f"{', '.join(unknown)}: no such gateway; known: {', '.join(sorted(GATEWAYS))}")
         return names
 
 
-def names_of(text: str) -> tuple[GatewayName, ...]:
-    """Return the gateways that a list with commas names, in its order."""
-    return tuple(GatewayName(name.strip()) for name in text.split(",") if name.strip())
+def routes_of(text: str) -> tuple[GatewayRoute, ...]:
+    """Return the gateways, or accounts at them, that a list with commas names, in its order.
+
+    Raises:
+        InvalidIdentifierError: what stands behind a `/` is no account's name.
+    """
+    named = (name.strip().partition("/") for name in text.split(",") if name.strip())
+    return tuple(
+        gateway_route(GatewayName(gateway), account_name(account) if slash else DEFAULT_ACCOUNT)
+        for gateway, slash, account in named
+    )
 
 
 class HttpSettings(Group):
@@ -353,6 +375,7 @@ class Settings:
     registry: RegistrySettings
     telemetry: TelemetrySettings
     accounts: Accounts = field(default_factory=dict)  # at gateways
+    in_file: Mapping[GatewayRoute, FileAccount] = field(default_factory=dict)  # those of them that the file has
 
     GROUPS: ClassVar[Mapping[str, type[Group]]] = {
         "kafka": KafkaSettings,
@@ -365,15 +388,6 @@ class Settings:
         "registry": RegistrySettings,
         "telemetry": TelemetrySettings,
     }
-
-
-_ACCOUNT: Final = re.compile(r"[A-Z0-9]+")
-
-
-def variable_of(gateway: GatewayName, field_name: str, account: AccountName = DEFAULT_ACCOUNT) -> str:
-    """Return the variable of one field of one account at a gateway."""
-    word = "" if account == DEFAULT_ACCOUNT else f"_{account}__"
-    return f"{PREFIX}GATEWAY_{gateway}_{word}{field_name}".upper()
 
 
 def variables() -> Iterator[tuple[str, FieldInfo]]:
@@ -392,6 +406,11 @@ def add_to_environment(values: Mapping[str, str]) -> None:
         os.environ.setdefault(name, value)
 
 
+def use_accounts_file(path: Path) -> None:
+    """Let `load` read this accounts file instead of the one that the environment names."""
+    os.environ[FILE_VARIABLE] = str(path)
+
+
 def load() -> Settings:
     """Read the environment.
 
@@ -408,52 +427,18 @@ def load() -> Settings:
             groups[name] = group()
         except ValidationError as error:
             faults += [
-                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {_said(each['msg'])}"
+                f"{PREFIX}{name}_{'_'.join(map(str, each['loc']))}".upper() + f": {said(each['msg'])}"
                 for each in error.errors()
             ]
-    accounts = {spec.name: _accounts_of(spec, given, faults) for spec in SPECS}
+    gateway = groups.get("gateway")
+    file = gateway.accounts_file if isinstance(gateway, GatewaySettings) else None
+    in_file = accounts_in_file(file, GATEWAYS, os.environ, faults)
+    accounts = {spec.name: accounts_of(spec, given, in_file, faults) for spec in SPECS}
     faults += [f"{name}: no such setting" for name in given]
     if faults:
         raise MisconfiguredError("; ".join(sorted(faults)))
     set_up = MappingProxyType({name: by_account for name, by_account in accounts.items() if by_account})
-    return Settings(accounts=set_up, **groups)  # type: ignore[arg-type]  # each name is given the group of its class
-
-
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")  # pydantic's, before what a validator of ours says
-
-
-def _accounts_of(spec: GatewaySpec, given: dict[str, str], faults: list[str]) -> Mapping[AccountName, AccountSettings]:
-    """Return the gateway's accounts. Takes their variables out of `given`; adds to `faults` what is wrong with them."""
-    raw: dict[AccountName, dict[str, str]] = defaultdict(dict)
-    for variable in sorted(given):
-        found = _field_of(spec, variable)
-        if found is not None:
-            account, field_name = found
-            raw[account][field_name] = given.pop(variable)
-    accounts: dict[AccountName, AccountSettings] = {}
-    for account, values in raw.items():
-        try:
-            accounts[account] = spec.settings.model_validate(values)
-        except ValidationError as error:
-            faults += [
-                f"{variable_of(spec.name, str(each['loc'][0]), account)}: {_said(each['msg'])}"
-                for each in error.errors()
-            ]
-    return MappingProxyType(accounts)
-
-
-def _field_of(spec: GatewaySpec, variable: str) -> tuple[AccountName, str] | None:
-    rest = variable.removeprefix(variable_of(spec.name, ""))
-    if rest == variable:
-        return None
-    account, field_name = DEFAULT_ACCOUNT, rest.lower()
-    if rest.startswith("_"):
-        word, _, field_name = rest[1:].partition("__")
-        account, field_name = AccountName(word.lower()), field_name.lower()
-        if _ACCOUNT.fullmatch(word) is None or account == DEFAULT_ACCOUNT:
-            return None
-    return (account, field_name) if field_name in spec.settings.model_fields else None
+    return Settings(accounts=set_up, in_file=in_file, **groups)  # type: ignore[arg-type]  # each has the group of its class
 
 
 def accounts_with_webhook_secrets(settings: Settings) -> Accounts:
@@ -470,7 +455,7 @@ def accounts_with_webhook_secrets(settings: Settings) -> Accounts:
         public = GATEWAYS[gateway].development_webhook_secret
         accounts[gateway] = dict(by_account)
         for account, values in by_account.items():
-            variable = variable_of(gateway, "webhook_secret", account)
+            variable = place_of(gateway, "webhook_secret", account, settings.in_file)
             if public is not None and settings.http.dev:
                 secret = values.webhook_secret or SecretStr(public)
                 accounts[gateway][account] = values.model_copy(update={"webhook_secret": secret})

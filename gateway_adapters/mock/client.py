@@ -25,6 +25,9 @@ class MockGateway(translate.MockTranslator, Gateway):
             limits: of the transport; None: the defaults.
         """
         self._secrets = account.webhook_secrets()
+        key = account.api_key
+        self._credential = {} if key is None else {wire.ACCOUNT_HEADER: f"Bearer {key.get_secret_value()}"}
+        self._capabilities = account.narrowed(CAPABILITIES)
         self._transport = HttpTransport(base_url=account.url, limits=limits or TransportLimits())
 
     @property
@@ -34,8 +37,8 @@ class MockGateway(translate.MockTranslator, Gateway):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
-        return CAPABILITIES
+        """What it can do with this account."""
+        return self._capabilities
 
     async def authorize(self, request: GatewayCallRequested) -> CallResult:
         """Hold an amount."""
@@ -64,7 +67,7 @@ class MockGateway(translate.MockTranslator, Gateway):
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         """Return what became of the operation with this key or reference."""
         try:
-            answer = await self._transport.send("GET", translate.inquiry_path(request), headers={})
+            answer = await self._transport.send("GET", translate.inquiry_path(request), headers=self._credential)
         except CallFailedError as error:
             return translate.from_failure(request, error)
         return translate.from_inquiry(request, answer)
@@ -92,7 +95,7 @@ class MockGateway(translate.MockTranslator, Gateway):
             answer = await self._transport.send(
                 "POST",
                 translate.posted_path(call),
-                headers={wire.KEY_HEADER: call.gateway_key},
+                headers={**self._credential, wire.KEY_HEADER: call.gateway_key},
                 body=wire.encode_call(call),
             )
         except CallFailedError as error:

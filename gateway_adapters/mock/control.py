@@ -1,7 +1,9 @@
 """The witness stand: what tests, demos and people ask the Mock or tell it, beside the calls of an engine.
 
-`GET /healthz`, `GET /ledger[/summary]`, `GET|POST|DELETE /scenarios`, `POST /latency`, `POST /listener/close`,
-`POST /webhooks/target`, `GET|POST /actions/{reference}[/complete]`.
+`GET /healthz`, `GET /ledger[/summary]`, `GET|POST|DELETE /scenarios`, `POST /operations/{reference}/words`, `POST
+/latency`, `POST /listener/close`, `POST /webhooks/target`, `GET|POST /actions/{reference}[/complete]`.
+
+A scenario is a rule about calls to come; a word happens to an operation that is there, now.
 """
 
 import html
@@ -12,20 +14,33 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from gateway_adapters.mock import latency, postings
+from gateway_adapters.mock import latency, lifecycle, postings
+from gateway_adapters.mock.accounts import DEFAULT
+from gateway_adapters.mock.courses import Manner, Scenario, Word
 from gateway_adapters.mock.listener import MAX_CLOSED_MS, Listener
-from gateway_adapters.mock.scenarios import Happening, Rule, Scenario
+from gateway_adapters.mock.scenarios import Happening, Rule
 from gateway_adapters.mock.server import Server, refusal
-from gateway_adapters.mock.webhooks import WebhookTarget, now_ms
-from gateway_adapters.mock.wire import ErrorCode, Json, Status, WireError, decode_object, optional_text, text
+from gateway_adapters.mock.webhooks import now_ms
+from gateway_adapters.mock.wire import (
+    MAX_AMOUNT_MINOR,
+    ErrorCode,
+    Json,
+    Operation,
+    Status,
+    WireError,
+    decode_object,
+    operation_json,
+    optional_text,
+    text,
+)
 from schemas.vocabulary import CallKind
 
 MAX_LEDGER_ROWS: Final = 10_000
 MAX_DELAY_MS: Final = 600_000
-_FILTERS: Final = ("order_id", "origin_id", "op_id", "gateway_key", "payment_id", "kind")
+_FILTERS: Final = ("order_id", "origin_id", "op_id", "gateway_key", "payment_id", "kind", "account")
 _LEDGER_COLUMNS: Final = (
     "seq", "operation_id", "payment_id", "kind", "reversed_kind", "amount_minor", "currency",
-    "op_id", "order_id", "origin_id", "gateway_key", "at_ms",
+    "op_id", "order_id", "origin_id", "gateway_key", "at_ms", "account", "at_desk", "case_id",
 )  # fmt: skip
 
 
@@ -45,6 +60,7 @@ class Control:
         router.add_get("/scenarios", self._scenarios)
         router.add_post("/scenarios", self._add_scenario)
         router.add_delete("/scenarios", self._clear_scenarios)
+        router.add_post("/operations/{reference}/words", self._say)
         router.add_post("/latency", self._set_latency)
         router.add_post("/listener/close", self._close_listener)
         router.add_post("/webhooks/target", self._set_target)
@@ -89,6 +105,21 @@ class Control:
         self._server.book.clear()
         return web.Response(status=204)
 
+    async def _say(self, request: web.Request) -> web.Response:
+        """Let something happen to an operation: 200 with the operation as it stands then, 409 when it cannot be."""
+        try:
+            change = _change(decode_object(await request.read()))
+        except ValueError as error:
+            return refusal(400, ErrorCode.INVALID, str(error))
+        reference = request.match_info["reference"]
+        said = await self._server.storage.run(lambda db: _said(db, reference, change))
+        if said is None:
+            return refusal(404, ErrorCode.NOT_FOUND, "There is no such operation, or no such case of it.")
+        happened, operation = said
+        self._server.clockwork.wake()
+        body = {"happened": happened, "operation": operation_json(operation)}
+        return web.json_response(body, status=200 if happened else 409, dumps=_dumps)
+
     async def _set_latency(self, request: web.Request) -> web.Response:
         try:
             self._server.latency = latency.parse(text(decode_object(await request.read()), "latency"))
@@ -110,12 +141,13 @@ class Control:
 
     async def _set_target(self, request: web.Request) -> web.Response:
         try:
-            url = optional_text(decode_object(await request.read()), "url")
+            body = decode_object(await request.read())
+            url, account = optional_text(body, "url"), optional_text(body, "account") or DEFAULT
         except WireError as error:
             return refusal(400, ErrorCode.INVALID, str(error))
-        clockwork = self._server.clockwork
-        clockwork.target = WebhookTarget(url=url, secret=clockwork.target.secret)
-        clockwork.wake()
+        if account not in self._server.accounts.served:
+            return refusal(404, ErrorCode.NOT_FOUND, "There is no such account.")
+        self._server.clockwork.aim(account, url)
         return web.Response(status=204)
 
     async def _action_page(self, request: web.Request) -> web.Response:
@@ -143,7 +175,18 @@ def _completed(db: sqlite3.Connection, reference: str, to: Status) -> bool | Non
     operation = postings.find_operation(db, reference=reference)
     if operation is None or operation.action_url is None:
         return None
-    return postings.transition(db, operation, to=to, pattern=postings.ONCE, now_ms=now_ms(), gap_ms=0)
+    word = Word.SUCCEEDED if to is Status.SUCCEEDED else Word.FAILED
+    return lifecycle.carry_out(db, operation, lifecycle.Change(word=word), now_ms=now_ms())
+
+
+def _said(db: sqlite3.Connection, reference: str, change: lifecycle.Change) -> tuple[bool, Operation] | None:
+    operation = postings.find_operation(db, reference=reference)
+    if operation is None or (change.case is not None and not lifecycle.has_case(db, operation, change.case)):
+        return None
+    happened = lifecycle.carry_out(db, operation, change, now_ms=now_ms())
+    standing = postings.find_operation(db, reference=reference)
+    assert standing is not None
+    return happened, standing
 
 
 def _condition(query: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -163,14 +206,14 @@ def _summed(db: sqlite3.Connection, condition: str, values: list[str]) -> dict[s
         sums = summary.setdefault(
             currency,
             {"authorized_minor": 0, "captured_minor": 0, "refunded_minor": 0, "voided_minor": 0, "effects": 0}
-            | {"reversals": 0, "operations": 0, "doubled": 0},
+            | {"reversals": 0, "restorals": 0, "expiries": 0, "operations": 0, "doubled": 0},
         )
         sign = -1 if kind == "reversal" else 1
         effect = reversed_kind or kind
         for total, kinds in _TOTALS.items():
             sums[total] += sign * amount if effect in kinds else 0
-        if kind == "reversal":
-            sums["reversals"] += count
+        if kind in _LATER:
+            sums[_LATER[kind]] += count
         else:
             sums["effects"] += count
             sums["operations"] += operations
@@ -178,6 +221,7 @@ def _summed(db: sqlite3.Connection, condition: str, values: list[str]) -> dict[s
     return {currency: dict(sums) for currency, sums in summary.items()}
 
 
+_LATER: Final = {"reversal": "reversals", "restoral": "restorals", "expiry": "expiries"}
 _TOTALS: Final = {
     "authorized_minor": ("authorize", "sale"),
     "captured_minor": ("sale", "capture"),
@@ -196,15 +240,40 @@ def _rule(body: Json) -> Rule:
             scenario=Scenario(text(body, "scenario")),
             delay_ms=_integer(body, "delay_ms", default=None, most=MAX_DELAY_MS) if "delay_ms" in body else None,
             retry_after_s=_integer(body, "retry_after_s", default=1, most=86_400),
+            amount_minor=_amount(body),
+            manners=_manners(body),
         ),
         order_id=optional_text(body, "order_id"),
         origin_id=optional_text(body, "origin_id"),
         kind=None if kind is None else CallKind(kind),
         gateway_key=optional_text(body, "gateway_key"),
+        account=optional_text(body, "account"),
         times=None if body.get("times", 1) is None else _integer(body, "times", default=1, most=1_000_000),
         probability=probability,
         seed=_integer(body, "seed", default=0, most=2**63),
     )
+
+
+def _change(body: Json) -> lifecycle.Change:
+    return lifecycle.Change(
+        word=Word(text(body, "word")),
+        amount_minor=_amount(body),
+        case=optional_text(body, "case"),
+        manners=_manners(body),
+    )
+
+
+def _amount(body: Json) -> int | None:
+    if body.get("amount_minor") is None:
+        return None
+    return _integer(body, "amount_minor", default=None, most=MAX_AMOUNT_MINOR, least=1)
+
+
+def _manners(body: Json) -> frozenset[Manner]:
+    names = body.get("notices", [])
+    if not isinstance(names, list) or len(names) > len(Manner):
+        raise WireError("notices must be a list of ways in which they come")
+    return frozenset(Manner(name) for name in names)
 
 
 def _rule_json(rule: Rule) -> Json:
@@ -214,16 +283,19 @@ def _rule_json(rule: Rule) -> Json:
         "origin_id": rule.origin_id,
         "kind": rule.kind,
         "gateway_key": rule.gateway_key,
+        "account": rule.account,
+        "amount_minor": rule.happening.amount_minor,
+        "notices": sorted(rule.happening.manners),
         "times": rule.times,
         "hits": rule.hits,
         "probability": rule.probability,
     }
 
 
-def _integer(body: Json, field: str, *, default: int | None, most: int) -> int:
+def _integer(body: Json, field: str, *, default: int | None, most: int, least: int = 0) -> int:
     value = body.get(field, default)
-    if type(value) is not int or not 0 <= value <= most:
-        raise WireError(f"{field} must be 0 to {most}")
+    if type(value) is not int or not least <= value <= most:
+        raise WireError(f"{field} must be {least} to {most}")
     return value
 
 

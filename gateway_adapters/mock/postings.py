@@ -1,60 +1,83 @@
-"""How operations are written into the Mock's memory: rows, sums, ledger entries, and what is due later.
+"""How operations are written into the Mock's memory: rows, sums, and ledger entries.
 
-Called by `bank` (a call is carried out) and by the server's clock (`transition`), always in the writer's thread and
-inside a transaction. The ledger gets one row for each effect that really happened, and none for anything else: that
-is what a witness is asked.
+Called by `bank` (a call is carried out) and by `lifecycle` (what comes later), always in the writer's thread and inside
+a transaction. The ledger gets one row for each effect that really happened, and none for anything else: that is what a
+witness is asked. A reversal takes an effect back, a restoral gives back what a reversal took.
 """
 
-import secrets
 import sqlite3
+from dataclasses import replace
 from typing import Final
 
-from gateway_adapters.mock.wire import Event, Failure, Metadata, Operation, Status, encode_event
+from gateway_adapters.mock.wire import Failure, Metadata, Operation, Status
 from schemas.vocabulary import CallKind
 
-ONCE: Final = "once"
-DUPLICATE: Final = "duplicate"
-OUT_OF_ORDER: Final = "out_of_order"
-
-MAX_DUE: Final = 256
-"""Transitions or deliveries taken at once."""
-
-FAILURE_CODES: Final = {Status.FAILED: "processing_error", Status.REVERSED: "failed_late"}
-
 _COLUMNS: Final = (
-    "id, kind, status, payment_id, amount_minor, currency, gateway_key, action_url, failure_code,"
+    "id, kind, status, payment_id, amount_minor, counted, currency, gateway_key, action_url, failure_code,"
     " origin_id, order_id, op_id, created_ms, updated_ms"
 )
+_PLACES: Final = ", ".join("?" * (_COLUMNS.count(",") + 3))
+
+_TAKE_BACK: Final = {
+    # A hold that was used, released, or is being voided stands: nobody would wait for its failure any more.
+    CallKind.AUTHORIZE: "UPDATE payments SET authorized = authorized - ?1 WHERE id = ?2"
+    " AND captured + capturing = 0 AND released = 0 AND NOT EXISTS"
+    " (SELECT 1 FROM operations WHERE payment_id = ?2 AND kind = 'void' AND status = 'pending')",
+    CallKind.SALE: "UPDATE payments SET authorized = authorized - ?1, captured = captured - ?1,"
+    " taken_back = taken_back + ?1 WHERE id = ?2",
+    CallKind.CAPTURE: "UPDATE payments SET captured = captured - ?1, taken_back = taken_back + ?1 WHERE id = ?2",
+    CallKind.REFUND: "UPDATE payments SET refunded = refunded - ?1 WHERE id = ?2",
+    # `released` follows from it; what a void cancelled before anything was held stays cancelled.
+    CallKind.VOID: "UPDATE payments SET released = released WHERE id = ?2 AND ?1 > 0 AND authorized > 0",
+}
+_GIVE_BACK: Final = {
+    CallKind.AUTHORIZE: "UPDATE payments SET authorized = authorized + ?1 WHERE id = ?2",
+    CallKind.SALE: "UPDATE payments SET authorized = authorized + ?1, captured = captured + ?1,"
+    " taken_back = taken_back - ?1 WHERE id = ?2",
+    CallKind.CAPTURE: "UPDATE payments SET captured = captured + ?1, taken_back = taken_back - ?1,"
+    " restored = restored + ?1 WHERE id = ?2",
+    CallKind.REFUND: "UPDATE payments SET refunded = refunded + ?1"
+    " WHERE id = ?2 AND refunded + refunding + ?1 <= captured + taken_back",
+    CallKind.VOID: "UPDATE payments SET released = released WHERE id = ?2 AND ?1 > 0",
+}
 
 
-def write_operation(db: sqlite3.Connection, operation: Operation, *, final: bool) -> None:
-    """Write a new operation."""
+def write_operation(db: sqlite3.Connection, operation: Operation, *, account: str, final: bool = False) -> None:
+    """Write a new operation. `final`: of a capture that releases the rest."""
+    metadata = operation.metadata
     db.execute(
-        f"INSERT INTO operations ({_COLUMNS}, final) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 - constant
+        f"INSERT INTO operations ({_COLUMNS}, final, account) VALUES ({_PLACES})",  # noqa: S608 - constants
         (
             operation.id,
             operation.kind,
             operation.status,
             operation.payment,
             operation.amount,
+            operation.counted,
             operation.currency,
             operation.gateway_key,
             operation.action_url,
             operation.failure.code if operation.failure else None,
-            operation.metadata.origin_id,
-            operation.metadata.order_id,
-            operation.metadata.op_id,
+            None if metadata is None else metadata.origin_id,
+            None if metadata is None else metadata.order_id,
+            None if metadata is None else metadata.op_id,
             operation.created_ms,
             operation.updated_ms,
             int(final),
+            account,
         ),
     )
 
 
-def find_operation(db: sqlite3.Connection, *, reference: str | None = None, key: str | None = None) -> Operation | None:
-    """Return the operation with this id, or the one that this idempotency key made."""
+def find_operation(
+    db: sqlite3.Connection, *, reference: str | None = None, key: str | None = None, account: str | None = None
+) -> Operation | None:
+    """Return the operation with this id, or the one that this idempotency key made; None: any account's."""
     column, value = ("id", reference) if reference is not None else ("gateway_key", key)
-    row = db.execute(f"SELECT {_COLUMNS} FROM operations WHERE {column} = ?", (value,)).fetchone()  # noqa: S608 - constant
+    row = db.execute(
+        f"SELECT {_COLUMNS} FROM operations WHERE {column} = ?1 AND (?2 IS NULL OR account = ?2)",  # noqa: S608 - constants
+        (value, account),
+    ).fetchone()
     if row is None:
         return None
     return Operation(
@@ -63,13 +86,30 @@ def find_operation(db: sqlite3.Connection, *, reference: str | None = None, key:
         status=row[2],
         payment=row[3],
         amount=row[4],
-        currency=row[5],
-        gateway_key=row[6],
-        action_url=row[7],
-        failure=None if row[8] is None else Failure(code=row[8], advice=None),
-        metadata=Metadata(origin_id=row[9], order_id=row[10], op_id=row[11]),
-        created_ms=row[12],
-        updated_ms=row[13],
+        counted=row[5],
+        currency=row[6],
+        gateway_key=row[7],
+        action_url=row[8],
+        failure=None if row[9] is None else Failure(code=row[9], advice=None),
+        metadata=None if row[10] is None else Metadata(origin_id=row[10], order_id=row[11], op_id=row[12]),
+        created_ms=row[13],
+        updated_ms=row[14],
+    )
+
+
+def account_of(db: sqlite3.Connection, operation: str) -> str:
+    """Return the account that an operation was made in."""
+    return str(db.execute("SELECT account FROM operations WHERE id = ?", (operation,)).fetchone()[0])
+
+
+def restate(db: sqlite3.Connection, operation: Operation, *, status: Status, failure: str | None = None) -> Operation:
+    """Let the operation stand like this from its `updated_ms` on, counting for its `counted`; return it."""
+    db.execute(
+        "UPDATE operations SET status = ?, failure_code = ?, counted = ?, updated_ms = ? WHERE id = ?",
+        (status.value, failure, operation.counted, operation.updated_ms, operation.id),
+    )
+    return replace(
+        operation, status=status.value, failure=None if failure is None else Failure(code=failure, advice=None)
     )
 
 
@@ -83,9 +123,11 @@ def reserve(db: sqlite3.Connection, operation: Operation, *, sign: int) -> None:
         )
 
 
-def apply(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> None:
-    """Let the operation have its effect: the payment's sums, and its ledger entry."""
-    final = db.execute("SELECT final FROM operations WHERE id = ?", (operation.id,)).fetchone()[0]
+def apply(db: sqlite3.Connection, operation: Operation, *, at_ms: int, of: Metadata | None = None) -> None:
+    """Let an operation that was written as succeeded have its effect: the payment's sums, and its ledger entry.
+
+    `of`: of a refund made at the gateway's desk, whose payment it is drawn from.
+    """
     amount, payment = operation.amount, operation.payment
     match CallKind(operation.kind):
         case CallKind.AUTHORIZE:
@@ -93,126 +135,101 @@ def apply(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> None:
         case CallKind.SALE:
             db.execute("UPDATE payments SET authorized = ?, captured = ? WHERE id = ?", (amount, amount, payment))
         case CallKind.CAPTURE:
-            db.execute(
-                "UPDATE payments SET captured = captured + ?, released = max(released, ?) WHERE id = ?",
-                (amount, final, payment),
-            )
-        case CallKind.VOID:
-            db.execute("UPDATE payments SET released = 1 WHERE id = ?", (payment,))
+            db.execute("UPDATE payments SET captured = captured + ? WHERE id = ?", (amount, payment))
         case CallKind.REFUND:
             db.execute("UPDATE payments SET refunded = refunded + ? WHERE id = ?", (amount, payment))
+        case CallKind.VOID:
+            pass  # `released` follows from it
         case CallKind.INQUIRE:
             raise AssertionError("an inquiry is never written")
-    _enter(db, operation, kind=operation.kind, reversed_kind=None, at_ms=at_ms)
+    _release(db, payment)
+    enter(db, operation, kind=operation.kind, at_ms=at_ms, of=of)
 
 
-def _reverse(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> bool:
-    """Take an effect back; False, and nothing changes, when what it gave was used: captured, refunded, released.
-
-    An authorization that is being voided stands too: nobody would wait for its failure any more.
-    """
-    statement = {
-        CallKind.AUTHORIZE: "UPDATE payments SET authorized = authorized - ?1"
-        " WHERE id = ?2 AND captured + capturing = 0 AND released = 0 AND NOT EXISTS"
-        " (SELECT 1 FROM operations WHERE payment_id = ?2 AND kind = 'void' AND status = 'pending')",
-        CallKind.SALE: "UPDATE payments SET authorized = authorized - ?1, captured = captured - ?1"
-        " WHERE id = ?2 AND captured - ?1 >= refunded + refunding",
-        CallKind.CAPTURE: "UPDATE payments SET captured = captured - ?1"
-        " WHERE id = ?2 AND captured - ?1 >= refunded + refunding",
-        CallKind.REFUND: "UPDATE payments SET refunded = refunded - ?1 WHERE id = ?2",
-        CallKind.VOID: "UPDATE payments SET released = 0 WHERE id = ?2 AND ?1 > 0",
-        CallKind.INQUIRE: "",
-    }[CallKind(operation.kind)]
-    if db.execute(statement, (operation.amount, operation.payment)).rowcount == 0:
+def take_back(db: sqlite3.Connection, operation: Operation, amount: int, *, case: str | None, at_ms: int) -> bool:
+    """Take so much of an effect back, of the sums and in the ledger; False, and nothing changes, when it cannot be."""
+    if db.execute(_TAKE_BACK[CallKind(operation.kind)], (amount, operation.payment)).rowcount == 0:
         return False
-    _enter(db, operation, kind="reversal", reversed_kind=operation.kind, at_ms=at_ms)
+    enter(db, operation, kind="reversal", amount=amount, case=case, at_ms=at_ms)
     return True
 
 
-def _enter(db: sqlite3.Connection, operation: Operation, *, kind: str, reversed_kind: str | None, at_ms: int) -> None:
+def give_back(db: sqlite3.Connection, operation: Operation, amount: int, *, case: str | None, at_ms: int) -> bool:
+    """Give back so much of what was taken back; False, and nothing changes, when it cannot be."""
+    if db.execute(_GIVE_BACK[CallKind(operation.kind)], (amount, operation.payment)).rowcount == 0:
+        return False
+    enter(db, operation, kind="restoral", amount=amount, case=case, at_ms=at_ms)
+    return True
+
+
+def count(db: sqlite3.Connection, operation: Operation, counted: int, *, at_ms: int) -> Operation:
+    """Let the operation count for so much from this time on; return it. Nothing counted: it is reversed."""
+    status = Status.SUCCEEDED if counted else Status.REVERSED
+    failure = None if counted else "failed_late"
+    counting = restate(db, replace(operation, counted=counted, updated_ms=at_ms), status=status, failure=failure)
+    _release(db, operation.payment)
+    return counting
+
+
+def expire(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> Operation | None:
+    """Let what is left of a hold run out; return its authorization, or None when nothing is held, or may yet be."""
+    left = db.execute(
+        "SELECT authorized - captured - capturing FROM payments WHERE id = ?2 AND released = 0 AND ?1 > 0"
+        " AND authorized > captured + capturing AND NOT EXISTS"
+        " (SELECT 1 FROM operations WHERE payment_id = ?2 AND kind = 'void' AND status = 'pending')",
+        (operation.counted, operation.payment),
+    ).fetchone()
+    if left is None:
+        return None
+    expired = restate(db, replace(operation, updated_ms=at_ms), status=Status.EXPIRED)
+    _release(db, operation.payment)
+    enter(db, operation, kind="expiry", amount=left[0], at_ms=at_ms)
+    return expired
+
+
+def enter(
+    db: sqlite3.Connection,
+    operation: Operation,
+    *,
+    kind: str,
+    at_ms: int,
+    amount: int | None = None,
+    case: str | None = None,
+    of: Metadata | None = None,
+) -> None:
+    """Write one ledger entry. `of`: of a refund made at the gateway's desk, whose payment it was drawn from."""
     metadata = operation.metadata
+    at_desk = metadata is None
+    owner = metadata or of
+    assert owner is not None
     db.execute(
         "INSERT INTO ledger (operation_id, payment_id, kind, reversed_kind, amount_minor, currency, op_id, order_id,"
-        " origin_id, gateway_key, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " origin_id, gateway_key, at_ms, account, at_desk, case_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT account FROM payments WHERE id = ?), ?, ?)",
         (
             operation.id,
             operation.payment,
             kind,
-            reversed_kind,
-            operation.amount,
+            operation.kind if kind in ("reversal", "restoral") else None,
+            operation.amount if amount is None else amount,
             operation.currency,
-            metadata.op_id,
-            metadata.order_id,
-            metadata.origin_id,
-            operation.gateway_key,
+            operation.id if at_desk else owner.op_id,
+            owner.order_id,
+            owner.origin_id,
+            operation.gateway_key or operation.id,
             at_ms,
+            operation.payment,
+            int(at_desk),
+            case,
         ),
     )
 
 
-def schedule(db: sqlite3.Connection, operation: Operation, *, to: Status, pattern: str, due_ms: int) -> None:
-    """Write that this operation changes later."""
+def _release(db: sqlite3.Connection, payment: str) -> None:
+    """Hold or release what is left: it is released by a void, a final capture, or its expiry, as long as they stand."""
     db.execute(
-        "INSERT INTO transitions (operation_id, to_status, pattern, due_ms) VALUES (?, ?, ?, ?)",
-        (operation.id, to.value, pattern, due_ms),
+        "UPDATE payments SET released = EXISTS (SELECT 1 FROM operations WHERE payment_id = ?1 AND"
+        " (status = 'expired' OR status = 'succeeded' AND (kind = 'void' OR kind = 'capture' AND final = 1)))"
+        " WHERE id = ?1",
+        (payment,),
     )
-
-
-def announce(db: sqlite3.Connection, operation: Operation, *, due_ms: int, times: int = 1) -> None:
-    """Write one webhook about the operation as it stands, to be delivered so many times."""
-    event = Event(id=f"evt_{secrets.token_hex(12)}", created_ms=operation.updated_ms, operation=operation)
-    body = encode_event(event)
-    db.executemany(
-        "INSERT INTO deliveries (event_id, body, due_ms) VALUES (?, ?, ?)", [(event.id, body, due_ms)] * times
-    )
-
-
-def transition(
-    db: sqlite3.Connection, operation: Operation, *, to: Status, pattern: str, now_ms: int, gap_ms: int
-) -> bool:
-    """Move a waiting operation on, with its effect and its webhooks.
-
-    Args:
-        db: inside a transaction.
-        operation: as it stands.
-        to: SUCCEEDED or FAILED of one that is pending or waits for the payer, REVERSED of one that succeeded.
-        pattern: how the webhooks arrive: ONCE, DUPLICATE, OUT_OF_ORDER.
-        now_ms: the time of the change.
-        gap_ms: how much later the older notice arrives when out of order.
-
-    Returns:
-        Whether it moved; it does not when it is no longer waiting, so calling this twice is safe.
-    """
-    waiting = (Status.SUCCEEDED,) if to is Status.REVERSED else (Status.PENDING, Status.REQUIRES_ACTION)
-    if operation.status not in waiting:
-        return False
-    if to is Status.REVERSED and not _reverse(db, operation, at_ms=now_ms):
-        return False
-    if operation.status == Status.PENDING:
-        reserve(db, operation, sign=-1)
-    if to is Status.SUCCEEDED:
-        apply(db, operation, at_ms=now_ms)
-    db.execute(
-        "UPDATE operations SET status = ?, failure_code = ?, updated_ms = ? WHERE id = ?",
-        (to.value, FAILURE_CODES.get(to), now_ms, operation.id),
-    )
-    moved = find_operation(db, reference=operation.id)
-    assert moved is not None
-    announce(db, moved, due_ms=now_ms, times=2 if pattern == DUPLICATE else 1)
-    if pattern == OUT_OF_ORDER:
-        announce(db, operation, due_ms=now_ms + gap_ms)
-    return True
-
-
-def run_due_transitions(db: sqlite3.Connection, *, now_ms: int, gap_ms: int) -> int:
-    """Carry out the transitions that are due, at most MAX_DUE; return how many there were."""
-    due = db.execute(
-        "SELECT seq, operation_id, to_status, pattern FROM transitions WHERE due_ms <= ? ORDER BY due_ms, seq LIMIT ?",
-        (now_ms, MAX_DUE),
-    ).fetchall()
-    for seq, reference, to, pattern in due:
-        operation = find_operation(db, reference=reference)
-        assert operation is not None
-        transition(db, operation, to=Status(to), pattern=pattern, now_ms=now_ms, gap_ms=gap_ms)
-        db.execute("DELETE FROM transitions WHERE seq = ?", (seq,))
-    return len(due)

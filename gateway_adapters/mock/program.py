@@ -13,7 +13,7 @@ from typing import Final
 
 from aiohttp import web
 
-from gateway_adapters.mock import latency
+from gateway_adapters.mock import accounts, latency
 from gateway_adapters.mock.control import Control
 from gateway_adapters.mock.listener import SHUTDOWN_TIMEOUT_S, Listener
 from gateway_adapters.mock.server import DEFAULT_DELAY_MS, Server, ServerSettings
@@ -27,10 +27,12 @@ async def serve(settings: ServerSettings, stopping: asyncio.Event, ready: Callab
     """Serve until the event is set. `ready` is told the port once it listens.
 
     Raises:
-        MisconfiguredError: the address cannot be had, or the ledger cannot be opened.
+        MisconfiguredError: the address cannot be had, the ledger cannot be opened, or accounts contradict each other.
     """
     try:
         server = Server(settings, stopping)
+    except ValueError as error:
+        raise MisconfiguredError(f"--accounts: {error}") from error
     except sqlite3.Error as error:
         raise MisconfiguredError(f"--ledger {settings.ledger}: {error}") from error
     app = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -70,6 +72,12 @@ def parsed(arguments: Sequence[str]) -> ServerSettings:
     parser.add_argument("--webhook-url", default=None, help="where notices are posted (default: nowhere)")
     parser.add_argument("--webhook-secret", default=ServerSettings.__dataclass_fields__["webhook_secret"].default)
     parser.add_argument(
+        "--accounts",
+        type=Path,
+        default=None,
+        help="JSON file: a list of {name, api_key, webhook_url, webhook_secret} (default: one account, open to all)",
+    )
+    parser.add_argument(
         "--latency", type=latency.parse, default=latency.Fixed(ms=0), help="fixed:MS, lognormal:P50:P99"
     )
     parser.add_argument("--delay-ms", type=int, default=DEFAULT_DELAY_MS, help="until what is pending is decided")
@@ -78,6 +86,10 @@ def parsed(arguments: Sequence[str]) -> ServerSettings:
     chosen = parser.parse_args(arguments)
     if not 0 <= chosen.port <= MAX_PORT:
         parser.error(f"argument --port: must be 0 to {MAX_PORT}")  # uvloop would listen on what is left of it
+    try:
+        served = () if chosen.accounts is None else accounts.read(chosen.accounts)
+    except ValueError as error:
+        parser.error(f"argument --accounts: {error}")
     return ServerSettings(
         ledger=chosen.ledger,
         host=chosen.host,
@@ -85,6 +97,7 @@ def parsed(arguments: Sequence[str]) -> ServerSettings:
         public_url=chosen.public_url,
         webhook_url=chosen.webhook_url,
         webhook_secret=chosen.webhook_secret,
+        accounts=served,
         latency=chosen.latency,
         delay_ms=chosen.delay_ms,
         announce_all=chosen.announce_all,

@@ -6,10 +6,10 @@ token (see `tokens`). Chance is drawn from each rule's own seed, so that a run c
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from enum import StrEnum
 from random import Random
 from typing import Final
 
+from gateway_adapters.mock.courses import Manner, Scenario
 from gateway_adapters.mock.tokens import TokenPlan
 from schemas.vocabulary import CallKind
 
@@ -18,37 +18,15 @@ MAX_COUNTED: Final = 100_000
 """Orders whose token scenarios are counted; beyond it the oldest is forgotten and may happen once more."""
 
 
-class Scenario(StrEnum):
-    """Everything that can be asked for; `…_before` and `…_after` say on which side of the execution it happens."""
-
-    TIMEOUT_BEFORE = "timeout_before"  # never executed, never answered
-    TIMEOUT_AFTER = "timeout_after"  # executed, never answered
-    RESET_BEFORE = "reset_before"
-    RESET_AFTER = "reset_after"
-    HTML_502_BEFORE = "html_502_before"  # a proxy's page
-    HTML_502_AFTER = "html_502_after"
-    SERVER_ERROR_AFTER = "server_error_after"  # a JSON 500
-    CUT_AFTER = "cut_after"  # 200 and half a body
-    RATE_LIMITED = "rate_limited"  # 429 with Retry-After
-    UNAUTHORIZED = "unauthorized"  # 401
-    PENDING_THEN_SUCCEEDED = "pending_then_succeeded"
-    PENDING_THEN_FAILED = "pending_then_failed"
-    DUPLICATE_WEBHOOKS = "duplicate_webhooks"  # pending, then succeeded, said twice
-    OUT_OF_ORDER_WEBHOOKS = "out_of_order_webhooks"  # pending, then succeeded, and the older notice comes last
-    LATE_FAILURE = "late_failure"  # succeeded, then reversed
-    AMOUNT_MISMATCH = "amount_mismatch"  # one minor unit less than asked (one more, when asked for one)
-    UNKNOWN_STATUS = "unknown_status"  # executed, and answered with a status nobody knows
-    NOT_FOUND_YET = "not_found_yet"  # an inquiry that finds nothing, and says that it proves nothing
-    SLOW = "slow"  # as usual, `delay_ms` later
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happening:
     """A scenario with its numbers."""
 
     scenario: Scenario
-    delay_ms: int | None = None  # SLOW: how much later; pending and late ones: when the last word comes
+    delay_ms: int | None = None  # SLOW: how much later; else: until each thing that comes later
     retry_after_s: int = 1  # RATE_LIMITED
+    amount_minor: int | None = None  # of what is a part by itself: how much, in minor units
+    manners: frozenset[Manner] = frozenset()  # how notices come, beside what the scenario says itself
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +38,7 @@ class Rule:
     origin_id: str | None = None
     kind: CallKind | None = None
     gateway_key: str | None = None
+    account: str | None = None
     times: int | None = 1  # None: until cleared
     probability: float = 1.0
     seed: int = 0
@@ -78,6 +57,7 @@ class Rule:
             (self.origin_id, request.origin_id),
             (self.kind, request.kind),
             (self.gateway_key, request.gateway_key),
+            (self.account, request.account),
         )
         if any(wish is not None and wish != actual for wish, actual in wishes):
             return False
@@ -96,6 +76,7 @@ class Request:
     origin_id: str | None
     gateway_key: str | None
     plan: TokenPlan | None  # of the token that opened the payment
+    account: str
 
 
 class ScenarioBook:
@@ -136,4 +117,4 @@ class ScenarioBook:
             self._struck.popitem(last=False)
         if plan.times is not None and struck >= plan.times:
             return None
-        return Happening(scenario=Scenario(plan.scenario))
+        return Happening(scenario=plan.scenario, manners=plan.manners)

@@ -1,8 +1,8 @@
 """The Mock's server: the routes of calls and inquiries, and the life of a call.
 
-A call goes through: its scenario → faults before → is its key in flight? → latency → executed and committed →
-faults after → its answer. A caller that hangs up changes nothing: what was begun is carried out, as at a real
-gateway.
+A call goes through: its account → its scenario → faults before → is its key in flight? → latency → executed and
+committed → faults after → its answer. A caller that hangs up changes nothing: what was begun is carried out, as at a
+real gateway.
 
 Routes: `POST /payments`, `POST /payments/{id}/captures|voids|refunds`, `GET
 /operations?idempotency_key=…|reference=…`, and those of `control`.
@@ -20,13 +20,16 @@ import orjson
 from aiohttp import web
 
 from gateway_adapters.mock import bank, faults, postings
+from gateway_adapters.mock.accounts import DEFAULT, Accounts, ServedAccount
+from gateway_adapters.mock.courses import Scenario
 from gateway_adapters.mock.latency import Fixed, Latency
-from gateway_adapters.mock.scenarios import Happening, Request, Scenario, ScenarioBook
+from gateway_adapters.mock.scenarios import Happening, Request, ScenarioBook
 from gateway_adapters.mock.signature import DEVELOPMENT_SECRET
 from gateway_adapters.mock.storage import Storage, StorageBusyError
 from gateway_adapters.mock.tokens import PLAIN, TokenPlan, plan_of
 from gateway_adapters.mock.webhooks import Clockwork, WebhookTarget, now_ms
 from gateway_adapters.mock.wire import (
+    ACCOUNT_HEADER,
     KEY_HEADER,
     MAX_KEY_CHARS,
     REPLAYED_HEADER,
@@ -43,7 +46,6 @@ from schemas.vocabulary import CallKind
 
 MAX_IN_FLIGHT: Final = 10_000
 DEFAULT_DELAY_MS: Final = 300
-TOKEN_SCENARIOS: Final = frozenset(scenario.value for scenario in Scenario)
 JSON_TYPE: Final = "application/json"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -59,10 +61,16 @@ class ServerSettings:
     public_url: str | None = None  # what payers reach it by; None: by host and port
     webhook_url: str | None = None
     webhook_secret: str = DEVELOPMENT_SECRET
+    accounts: tuple[ServedAccount, ...] = ()  # beside the default one, which these may replace
     latency: Latency = field(default_factory=lambda: Fixed(ms=0))
     delay_ms: int = DEFAULT_DELAY_MS  # until a pending operation's last word
     announce_all: bool = False  # webhooks about what was final at once, too
     seed: int = 0  # of latency
+
+    def served(self) -> Accounts:
+        """Return the accounts that are served. Raises: ValueError when they contradict each other."""
+        default = ServedAccount(name=DEFAULT, webhook_url=self.webhook_url, webhook_secret=self.webhook_secret)
+        return Accounts((default, *self.accounts))
 
 
 class Server:
@@ -70,18 +78,19 @@ class Server:
 
     def __init__(self, settings: ServerSettings, stopping: asyncio.Event) -> None:
         self.settings = settings
+        self.accounts = settings.served()
         self.storage = Storage(settings.ledger)
         self.book = ScenarioBook()
         self.latency: Latency = settings.latency
-        self.clockwork = Clockwork(
-            self.storage,
-            WebhookTarget(url=settings.webhook_url, secret=settings.webhook_secret),
-            gap_ms=settings.delay_ms,
-        )
+        targets = {
+            name: WebhookTarget(url=each.webhook_url, secret=each.webhook_secret)
+            for name, each in self.accounts.served.items()
+        }
+        self.clockwork = Clockwork(self.storage, targets)
         self.stopping = stopping
         self.action_base = ""  # known once the port is
         self.calls = 0  # requests that should have had an effect, faults included
-        self._in_flight: set[str] = set()
+        self._in_flight: set[tuple[str, str]] = set()  # accounts and keys
         self._chance = Random(settings.seed)  # noqa: S311 - a repeatable run, not a secret
 
     def add_routes(self, app: web.Application) -> None:
@@ -100,6 +109,9 @@ class Server:
 
     async def _called(self, request: web.Request, kind: CallKind) -> web.StreamResponse:
         self.calls += 1
+        account = self.accounts.named_by(request.headers.get(ACCOUNT_HEADER))
+        if account is None:
+            return refusal(401, ErrorCode.UNAUTHORIZED, "No such API key.")
         key = request.headers.get(KEY_HEADER, "")
         if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii():
             return refusal(400, ErrorCode.INVALID, f"{KEY_HEADER} must have 1 to {MAX_KEY_CHARS} ASCII characters.")
@@ -110,11 +122,11 @@ class Server:
         except WireError as error:
             return refusal(400, ErrorCode.INVALID, str(error))
         try:
-            return await self._carried_out(request, call)
+            return await self._carried_out(request, call, account)
         except StorageBusyError:
             return rate_limited(1)
 
-    async def _carried_out(self, request: web.Request, call: Call) -> web.StreamResponse:
+    async def _carried_out(self, request: web.Request, call: Call, account: str) -> web.StreamResponse:
         plan = await self._plan(call)
         happening = self.book.pick(
             Request(
@@ -123,29 +135,33 @@ class Server:
                 origin_id=call.metadata.origin_id,
                 gateway_key=call.gateway_key,
                 plan=plan,
+                account=account,
             )
         )
         before = await self._fault_before(request, happening)
         if before is not None:
             return before
-        if call.gateway_key in self._in_flight or len(self._in_flight) >= MAX_IN_FLIGHT:
+        in_flight = (account, call.gateway_key)
+        if in_flight in self._in_flight or len(self._in_flight) >= MAX_IN_FLIGHT:
             return refusal(409, ErrorCode.KEY_IN_PROGRESS, "A request with this idempotency key is in progress.")
-        self._in_flight.add(call.gateway_key)
+        self._in_flight.add(in_flight)
         try:
             await self._take_time(happening)
-            answered = await self._execute(call, plan, happening)
+            answered = await self._execute(call, plan, happening, account)
         finally:
-            self._in_flight.discard(call.gateway_key)
+            self._in_flight.discard(in_flight)
+        if answered.tell_first is not None:
+            await self.clockwork.told(answered.tell_first, account)
         return await self._answer(request, answered, happening)
 
     async def _plan(self, call: Call) -> TokenPlan:
         if call.token is not None:
-            return plan_of(call.token, scenarios=TOKEN_SCENARIOS)
+            return plan_of(call.token)
         payment = call.payment or ""
         token = await self.storage.run(lambda db: bank.find_token(db, payment))
-        return PLAIN if token is None else plan_of(token, scenarios=TOKEN_SCENARIOS)
+        return PLAIN if token is None else plan_of(token)
 
-    async def _execute(self, call: Call, plan: TokenPlan, happening: Happening | None) -> bank.Answered:
+    async def _execute(self, call: Call, plan: TokenPlan, happening: Happening | None, account: str) -> bank.Answered:
         terms = bank.Terms(
             now_ms=now_ms(),
             plan=PLAIN if call.token is None else plan,  # a decline is for the call that opens the payment
@@ -153,6 +169,7 @@ class Server:
             delay_ms=self.settings.delay_ms if happening is None else happening.delay_ms or self.settings.delay_ms,
             action_base=self.action_base,
             announce=self.settings.announce_all,
+            account=account,
         )
         answered = await self.storage.run(lambda db: bank.execute(db, call, terms))
         if answered.waits:
@@ -202,22 +219,27 @@ class Server:
                 )
 
     async def _inquired(self, request: web.Request) -> web.StreamResponse:
+        account = self.accounts.named_by(request.headers.get(ACCOUNT_HEADER))
+        if account is None:
+            return refusal(401, ErrorCode.UNAUTHORIZED, "No such API key.")
         key, reference = request.query.get("idempotency_key"), request.query.get("reference")
         if not key and not reference:
             return refusal(400, ErrorCode.INVALID, "idempotency_key or reference is needed.")
-        if not reference and key in self._in_flight:
+        if not reference and (account, key) in self._in_flight:
             return web.json_response({"found": True, "status": Status.PROCESSING.value})
         try:
-            operation, plan = await self.storage.run(lambda db: _found(db, key, reference))
+            operation, plan = await self.storage.run(lambda db: _found(db, key, reference, account))
         except StorageBusyError:
             return rate_limited(1)
+        metadata = None if operation is None else operation.metadata
         happening = self.book.pick(
             Request(
                 kind=CallKind.INQUIRE,
-                order_id=operation.metadata.order_id if operation else request.query.get("order_id"),
-                origin_id=operation.metadata.origin_id if operation else request.query.get("origin_id"),
+                order_id=request.query.get("order_id") if metadata is None else metadata.order_id,
+                origin_id=request.query.get("origin_id") if metadata is None else metadata.origin_id,
                 gateway_key=key,
                 plan=plan,
+                account=account,
             )
         )
         before = await self._fault_before(request, happening)
@@ -232,10 +254,12 @@ class Server:
         return await self._answer(request, answered, happening)
 
 
-def _found(db: sqlite3.Connection, key: str | None, reference: str | None) -> tuple[Operation | None, TokenPlan | None]:
-    operation = postings.find_operation(db, reference=reference or None, key=key)
+def _found(
+    db: sqlite3.Connection, key: str | None, reference: str | None, account: str
+) -> tuple[Operation | None, TokenPlan | None]:
+    operation = postings.find_operation(db, reference=reference or None, key=key, account=account)
     token = None if operation is None else bank.find_token(db, operation.payment)
-    return operation, None if token is None else plan_of(token, scenarios=TOKEN_SCENARIOS)
+    return operation, None if token is None else plan_of(token)
 
 
 def refusal(status: int, code: ErrorCode, message: str) -> web.Response:

@@ -3,7 +3,7 @@
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from gateway_adapters.contract import Capabilities, Gateway
 from gateway_adapters.mock.signature import DEVELOPMENT_SECRET
@@ -32,9 +32,12 @@ CAPABILITIES: Final = Capabilities(
 
 
 class MockAccount(AccountSettings):
-    """How the Mock is reached. It has no credentials: it moves no money."""
+    """How the Mock is reached. Its credential says which of its accounts is meant; it protects no money."""
 
     url: BaseUrl = Field(description="Base URL of the Mock gateway; it may carry a path. Unset: no Mock gateway.")
+    api_key: SecretStr | None = Field(
+        default=None, description="Credential of this account at the Mock gateway. Unset: its open account."
+    )
 
 
 def _build(account: AccountSettings, limits: "TransportLimits") -> Gateway:

@@ -20,9 +20,9 @@ from gateway_adapters.errors import (
     error_for,
 )
 from gateway_adapters.mock import wire
-from gateway_adapters.mock.wire import Call, ErrorCode, Metadata, Operation, Status, WireError
+from gateway_adapters.mock.wire import Call, ErrorCode, Event, EventType, Metadata, Operation, Status, WireError
 from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
-from schemas.records.gateway import GatewayCallRequested, OperationError
+from schemas.records.gateway import CallDetails, GatewayCallRequested, OperationError
 from schemas.vocabulary import CallKind, Outcome
 
 if TYPE_CHECKING:  # the orders agent translates without an HTTP stack
@@ -42,7 +42,17 @@ OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
         Status.PENDING: Outcome.PENDING,
         Status.REQUIRES_ACTION: Outcome.REQUIRES_ACTION,
         Status.REVERSED: Outcome.REVERSED,
+        Status.EXPIRED: Outcome.EXPIRED,
         Status.PROCESSING: Outcome.UNKNOWN,
+    }
+)
+
+CASE_OUTCOMES: Final[Mapping[EventType, Outcome]] = MappingProxyType(
+    {
+        EventType.REVERSED: Outcome.REVERSED,
+        EventType.DISPUTE_OPENED: Outcome.DISPUTE_OPENED,
+        EventType.DISPUTE_WON: Outcome.DISPUTE_WON,
+        EventType.DISPUTE_LOST: Outcome.DISPUTE_LOST,
     }
 )
 
@@ -61,6 +71,8 @@ DECLINE_CODES: Final[Mapping[str, Code]] = MappingProxyType(
         "invalid_account": Code.INVALID_ACCOUNT,
         "authentication_required": Code.AUTHENTICATION_REQUIRED,
         "failed_late": Code.FAILED_LATE,
+        "action_expired": Code.ACTION_EXPIRED,
+        "cancelled": Code.CANCELLED,
     }
 )
 
@@ -76,7 +88,30 @@ def to_call(request: GatewayCallRequested) -> Call:
         token=request.token,
         final=request.final,
         metadata=Metadata(origin_id=request.origin_id, order_id=request.order_id, op_id=request.op_id),
+        extras={} if request.details is None else _extras(request.details),
     )
+
+
+def _extras(details: CallDetails) -> dict[str, object]:
+    """Return what was given besides, in the Mock's words, and nothing of what was not."""
+    payer = details.payer
+    said: dict[str, object] = {
+        "token_kind": details.token_kind,
+        "customer": details.payer_reference,
+        "shopper": None if payer is None else _given(dataclasses.asdict(payer)),
+        "return_url": details.return_url,
+        "statement_descriptor": details.statement_descriptor,
+        "merchant_metadata": {entry.name: entry.value for entry in details.metadata},
+        "off_session": details.merchant_initiated,
+        "allow_partial": details.allow_partial,
+        "return_parameters": {entry.name: entry.value for entry in details.return_parameters},
+    }
+    return {name: value for name, value in said.items() if value}
+
+
+def _given(facts: dict[str, object]) -> dict[str, object]:
+    told = {name: _given(value) if isinstance(value, dict) else value for name, value in facts.items()}
+    return {name: value for name, value in told.items() if value is not None and value != {}}
 
 
 def inquiry_path(request: GatewayCallRequested) -> str:
@@ -162,39 +197,52 @@ def notices_of(body: bytes) -> tuple[GatewayNotice, ...]:
         UntranslatableError: it cannot be read.
     """
     try:
-        event = wire.decode_event(body)
+        return tuple(_notice(event) for event in wire.decode_events(body))
     except WireError as error:
         raise UntranslatableError(f"mock webhook: {error}") from error
-    operation = event.operation
+
+
+def _notice(event: Event) -> GatewayNotice:
+    operation, case, metadata = event.operation, event.case, event.operation.metadata
     outcome, problem = _meaning(operation)
-    return (
-        GatewayNotice(
-            gateway=NAME,
-            notice_id=event.id,
-            origin_id=OriginId(operation.metadata.origin_id),
-            order_id=OrderId(operation.metadata.order_id),
-            op_id=OpId(operation.metadata.op_id),
-            kind=CallKind(operation.kind) if operation.kind in KINDS else None,
-            outcome=outcome,
-            gateway_reference=operation.id,
-            payment_reference=operation.payment,
-            confirmed_amount_minor=operation.amount,
-            confirmed_currency=operation.currency,
-            error=problem,
-            occurred_at_ms=event.created_ms,
-        ),
+    if event.type in CASE_OUTCOMES:
+        outcome, problem = CASE_OUTCOMES[event.type], None
+        if case is None:
+            raise WireError("case must be an object")
+    if outcome is Outcome.REVERSED:
+        problem = decline_for(Code.FAILED_LATE, gateway_code=event.type)
+    return GatewayNotice(
+        gateway=NAME,
+        notice_id=event.id,
+        origin_id=None if metadata is None else OriginId(metadata.origin_id),
+        order_id=None if metadata is None else OrderId(metadata.order_id),
+        op_id=None if metadata is None else OpId(metadata.op_id),
+        kind=CallKind(operation.kind) if operation.kind in KINDS else None,
+        outcome=outcome,
+        gateway_reference=operation.id,
+        payment_reference=operation.payment,
+        confirmed_amount_minor=_confirmed(operation) if case is None else case.amount,
+        confirmed_currency=operation.currency,
+        error=problem,
+        occurred_at_ms=event.created_ms,
+        case_reference=None if case is None else case.id,
     )
 
 
+def _confirmed(operation: Operation) -> int:
+    """Return how much a success counts for, or how much anything else is about."""
+    return operation.counted if operation.status == Status.SUCCEEDED else operation.amount
+
+
 def _from_operation(request: GatewayCallRequested, operation: Operation, answer: "Answer") -> CallResult:
-    if operation.metadata.op_id != request.op_id:
+    if operation.metadata is None or operation.metadata.op_id != request.op_id:
         raise WireError("answers another operation")
     outcome, problem = _meaning(operation)
     return CallResult(
         outcome=outcome,
         gateway_reference=operation.id,
         payment_reference=operation.payment,
-        confirmed_amount_minor=operation.amount,
+        confirmed_amount_minor=_confirmed(operation),
         confirmed_currency=operation.currency,
         action_url=operation.action_url if outcome is Outcome.REQUIRES_ACTION else None,
         error=problem,
@@ -212,6 +260,8 @@ def _meaning(operation: Operation) -> tuple[Outcome, OperationError | None]:
         return outcome, error_for(Signal.IN_PROGRESS)
     if outcome is Outcome.REVERSED:
         return outcome, decline_for(Code.FAILED_LATE, gateway_code=_failure_code(operation))
+    if outcome is Outcome.EXPIRED:
+        return outcome, decline_for(Code.AUTHORIZATION_EXPIRED, gateway_code=operation.status)
     if outcome is Outcome.DECLINED:
         code = _failure_code(operation)
         advice = operation.failure.advice if operation.failure else None

@@ -103,7 +103,7 @@ class TokenBody(Part):
         min_length=1,
         max_length=MAX_GATEWAY_NAME_CHARS,
         pattern=_VISIBLE,
-        description="The gateway, or `gateway/account`. Without an account: the first one there that is tried.",
+        description="The gateway, or `gateway/account`. Without an account it is good for each one there.",
     )
     kind: str = Field(
         min_length=1,

@@ -27,7 +27,7 @@ from http_ingress.representation.payloads import Health
 from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas.card_disguises import hides_card_number
 from schemas.card_masks import mask_card_data
-from schemas.identifiers import GatewayName
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName, gateway_route
 from schemas.records.gateway import WebhookHeader, WebhookReceived
 from streams.telemetry import metrics
 
@@ -39,10 +39,10 @@ _log = structlog.get_logger(__name__)
 
 async def receive_webhook(call: Call) -> Answer:
     """Take a gateway's notice: 200 once it is on the log, 401 when it is not the gateway's."""
-    name = GatewayName(call.request.match_info["gateway"])
-    gateway = call.ingress.webhooks.get(name)
+    name, account = _named(call)
+    gateway = call.ingress.webhooks.get(gateway_route(name, account))
     if gateway is None:
-        raise ProblemError(ProblemCode.NOT_FOUND, "no such gateway")
+        raise ProblemError(ProblemCode.NOT_FOUND, "no such gateway, or no such account at it")
     body = await read_raw(call.request, max_bytes=MAX_WEBHOOK_BYTES)
     headers = request_headers.named(call.request.headers, gateway.webhook_headers)
     now_ms = call.ingress.now_ms()
@@ -63,6 +63,7 @@ async def receive_webhook(call: Call) -> Answer:
             headers=_kept(headers),
             body=kept_body,
             received_at_ms=now_ms,
+            account=account,
         )
         envelope = webhook_envelope(
             record,
@@ -74,6 +75,11 @@ async def receive_webhook(call: Call) -> Answer:
     if said.ignored:
         metrics.count("webhooks_ignored", said.ignored, gateway=name, reason="about_nobody")
     return Answer(status=200, body=Health(status="ok"))
+
+
+def _named(call: Call) -> tuple[GatewayName, AccountName]:
+    named = call.request.match_info
+    return GatewayName(named["gateway"]), AccountName(named.get("account", DEFAULT_ACCOUNT))
 
 
 def _said(gateway: WebhookGateway, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:

@@ -30,7 +30,7 @@ _TEXT_TYPES: Final = (str, OrderId, PaymentId)
 class PaymentToken:
     """What one gateway knows the payment method by."""
 
-    gateway: GatewayName  # or `gateway/account`, as in a policy; without one: the first account there that is tried
+    gateway: GatewayName  # or `gateway/account`, as in a policy; without one: good for each account there
     kind: str  # in that gateway's words: what sort of token it is, such as a stored method or encrypted fields
     value: str  # never a card number
     payer_reference: str | None = None  # whose it is, where the gateway wants to know

@@ -64,6 +64,8 @@ class OperationRow:
     asked_currency: str | None  # None: the payment's; filled in when it is dispatched
     amount_minor: int  # as dispatched, then as it counts in the payment's sums; 0 before
     token: str | None  # authorize and sale, only while a call may still need it
+    tokens_for: tuple[GatewayName, ...]  # what it brings a token for, each; the tokens stand in the command
+    command_offset: int | None  # of a command that says what only its gateway may know, while a call may need it
     final: bool
     traceparent: str | None
     plan: RoutePlan | None  # pinned by the verdict; before it, the plan of the claim as first sent

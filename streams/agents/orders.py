@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
+from gateway_adapters.contract import Capabilities
 from gateway_adapters.policy import plan_for
 from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers
 from schemas.card_disguises import hides_card_number, without_card_number
 from schemas.commands_validation import CardDataError, InvalidCommandError, validate
-from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, InvalidIdentifierError, OrderId, OriginId
+from schemas.identifiers import GatewayName, GatewayRoute, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
 from schemas.records.commands import (
@@ -64,6 +65,7 @@ class OrdersAgent:
         partitions: int,
         policies: Policies,
         gateways: Mapping[GatewayName, GatewaySpec],
+        capabilities: Mapping[GatewayRoute, Capabilities],
         timers: TimerHeap,
         rules: Rules,
     ) -> None:
@@ -73,7 +75,8 @@ class OrdersAgent:
             codec: The published language.
             partitions: Of every topic; a record in another partition than its key's is refused.
             policies: The policies as they are now; read when a claim is made, which pins them.
-            gateways: Those whose webhooks can be translated, and that a plan may name.
+            gateways: Those whose webhooks can be translated.
+            capabilities: Of each account that a plan may name.
             timers: The open timers of this worker, kept in step with their table.
             rules: What the deployment sets of the domain's rules.
         """
@@ -83,7 +86,7 @@ class OrdersAgent:
         self._webhooks = Webhooks(codec, self._intake, gateways)
         self._policies = policies
         self._gateways = gateways
-        self._routes = {identifiers.gateway_route(name, DEFAULT_ACCOUNT): spec for name, spec in gateways.items()}
+        self._capabilities = capabilities
         self._timers = timers
         self._timer_changes: list[Callable[[], None]] = []
         self._rules = rules
@@ -173,6 +176,7 @@ class OrdersAgent:
         return CommandReceived(
             command=command,
             command_id=command_id,
+            offset=event.offset,
             reply_to=None
             if waits_on is None
             else ReplyTo(request_id=envelope.id, partition=waits_on, final_only=envelope.replyfinal == 1),
@@ -182,7 +186,7 @@ class OrdersAgent:
         )
 
     def _plan(self, command: Command) -> RoutePlan:
-        return plan_for(self._policies(), command, self._routes)
+        return plan_for(self._policies(), command, self._capabilities)
 
     def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())

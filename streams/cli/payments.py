@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from streams.cli import decisions
 from streams.cli.dlq_view import printable
 from streams.cli.terminal import Output, OutputOption, console, expected_failures, note, print_json, say
 from streams.cli.times import WHEN_HELP, parse_when, shown_time
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from streams.operator_tools.facts import Fact
     from streams.operator_tools.timelines import Entry, Timeline
 
-app = typer.Typer(help="Payments, as the log tells of them.", no_args_is_help=True)
+app = typer.Typer(help="Payments as the log tells of them, and what a person decides.", no_args_is_help=True)
 
 _STYLES = {
     "command": "bold cyan",
@@ -31,12 +32,8 @@ _STYLES = {
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the command line."""
+    decisions.register(app)
     parent.add_typer(app, name="payments")
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `show` a sub-command although it is the only one."""
 
 
 @app.command()

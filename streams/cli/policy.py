@@ -11,6 +11,8 @@ from streams.cli.times import shown_time
 from streams.kafka_clients.log_clock import wall_clock_ms
 
 if TYPE_CHECKING:
+    from gateway_adapters.spec import Accounts
+    from schemas.identifiers import GatewayRoute
     from schemas.records.policies import AmountLimit, OriginPolicy
 
 EVERYONE = "*"
@@ -51,7 +53,12 @@ def show(
 @app.command(name="set")
 def set_policy(
     origin: OriginArgument,
-    gateways: Annotated[str, typer.Option(help="Gateways with commas, in order; empty refuses all payments.")],
+    gateways: Annotated[
+        str,
+        typer.Option(
+            help="Gateways with commas, in order; another account than the default as gateway/account. Empty: none."
+        ),
+    ],
     fallback: Annotated[
         bool, typer.Option(help="Whether a call that was not executed may go to the next gateway.")
     ] = True,
@@ -64,7 +71,6 @@ def set_policy(
 ) -> None:
     """Put a policy in force: the origin's whole policy, as given here. Running workers follow without a restart."""
     with expected_failures():
-        from schemas.identifiers import GatewayRoute
         from schemas.records.policies import OriginPolicy
         from streams.cli.tools import opened
         from streams.operator_tools import policies
@@ -73,7 +79,7 @@ def set_policy(
         wish = OriginPolicy(
             origin_id=origin,
             version=1,
-            gateways=tuple(GatewayRoute(name.strip()) for name in gateways.split(",") if name.strip()),
+            gateways=_routes(gateways),
             fallback=fallback,
             max_attempts=max_attempts,
             limits=_limits(limit or ()),
@@ -83,6 +89,9 @@ def set_policy(
         with opened() as tools:
             connection = operator_connection(tools.settings.kafka)
             written = policies.change(connection, tools.codec, wish, now_ms=wall_clock_ms())
+        for route in written.gateways:
+            if not _is_here(route, tools.settings.accounts):
+                note(f"{route} is not set up in this environment; workers that lack it pass it over")
         if output is Output.JSON:
             print_json(_as_json(written))
             return
@@ -112,8 +121,25 @@ def delete_policy(
         say(f"{origin}: the policy is deleted; {_otherwise(known)}")
 
 
+def _is_here(route: "GatewayRoute", accounts: "Accounts") -> bool:
+    from schemas.identifiers import parts_of
+
+    gateway, account = parts_of(route)
+    return account in accounts.get(gateway, {})
+
+
 def _otherwise(known: "Mapping[str, OriginPolicy]") -> str:
     return f"`{EVERYONE}` holds" if EVERYONE in known else "the configured default gateways hold"
+
+
+def _routes(text: str) -> tuple["GatewayRoute", ...]:
+    from schemas.identifiers import InvalidIdentifierError
+    from streams.settings import routes_of
+
+    try:
+        return routes_of(text)
+    except InvalidIdentifierError as error:
+        raise typer.BadParameter(f"{text!r}: {error}") from error
 
 
 def _limits(texts: Sequence[str]) -> tuple["AmountLimit", ...]:

@@ -81,5 +81,6 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         first_requested_at_ms=operation.first_requested_at_ms,
         requested_at_ms=operation.called_at_ms,
         repeated=repeated,
+        command_offset=None if inquiry else operation.command_offset,
     )
     turn.say(CallGateway(request=request))

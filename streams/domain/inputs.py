@@ -20,10 +20,14 @@ from schemas.records.timers import TimerFired
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandReceived:
-    """A valid command. `reply_to` is None when nobody waits; its request id is the command id."""
+    """A valid command. `reply_to` is None when nobody waits; its request id is the command id.
+
+    `offset`: where it stands, in the order's partition of the commands. What only its gateway may know is read there.
+    """
 
     command: Command
     command_id: CommandId
+    offset: int
     reply_to: ReplyTo | None
     traceparent: str | None
     now_ms: int

@@ -9,14 +9,17 @@ from schemas.records.commands import (
     CaptureRequested,
     Command,
     PaymentRequested,
+    PaymentToken,
     RefundRequested,
     VoidRequested,
     fingerprint_of,
+    is_for_its_gateway_alone,
     kind_of,
 )
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationKind, OperationState
 from streams.domain.inputs import CommandReceived
+from streams.domain.rows import replace
 from streams.domain.turn import Turn
 
 
@@ -39,6 +42,8 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
         asked_currency=None if isinstance(command, VoidRequested) else command.currency,
         amount_minor=0,
         token=command.token if isinstance(command, PaymentRequested) else None,
+        tokens_for=(tuple(token.gateway for token in command.tokens) if isinstance(command, PaymentRequested) else ()),
+        command_offset=received.offset if is_for_its_gateway_alone(command) else None,
         final=isinstance(command, CaptureRequested) and command.final,
         traceparent=received.traceparent,
         plan=None,
@@ -65,6 +70,11 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
     )
 
 
+def without_token(operation: OperationRow) -> OperationRow:
+    """Return the operation of which no call needs a token any more, nor what else its command holds."""
+    return replace(operation, token=None, command_offset=None)
+
+
 def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
     """Return whether an earlier operation of this order has the key with another body.
 
@@ -78,7 +88,10 @@ def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
 
 
 def command_of(turn: Turn, operation: OperationRow) -> Command:
-    """Return the command that asked for this operation, which was not dispatched yet."""
+    """Return the command that asked for this operation, which was not dispatched yet, as far as a route plan needs it.
+
+    Of tokens for each gateway it holds the gateways: the row knows no more, and no plan asks for more.
+    """
     if operation.kind is OperationKind.VOID:
         return VoidRequested(
             origin_id=turn.origin_id,
@@ -107,7 +120,6 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         )
     assert operation.asked_amount_minor is not None
     assert operation.asked_currency is not None
-    assert operation.token is not None
     return PaymentRequested(
         origin_id=turn.origin_id,
         order_id=turn.order_id,
@@ -115,5 +127,6 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         amount_minor=operation.asked_amount_minor,
         currency=operation.asked_currency,
         token=operation.token,
+        tokens=tuple(PaymentToken(gateway=gateway, kind="", value="") for gateway in operation.tokens_for),
         capture=operation.kind is OperationKind.SALE,
     )

@@ -184,7 +184,7 @@ def _forget_waiters(turn: Turn) -> None:
 
 def _refuse_unrecorded(turn: Turn, operation: OperationRow) -> None:
     """Refuse a command that the full row cannot keep: each delivery says the same again, its fact takes no sequence."""
-    operation = replace(operation, state=OperationState.REJECTED, rejection=Rejection.TOO_MANY_OPERATIONS, token=None)
+    operation = replace(operation, state=OperationState.REJECTED, rejection=Rejection.TOO_MANY_OPERATIONS)
     turn.say_unrecorded(operation, Transition.REJECTED)
     turn.answer_all(operation)
 

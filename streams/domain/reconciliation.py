@@ -23,6 +23,7 @@ from streams.domain.limits import (
     RECONCILE_AFTER_MS,
     RECONCILE_AT_MS,
 )
+from streams.domain.operations import without_token
 from streams.domain.rows import replace
 from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
@@ -98,12 +99,12 @@ def absence_is_proof(turn: Turn, operation: OperationRow) -> bool:
 
 def without_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
     """Return the operation without its token once no call may need it any more."""
-    return operation if operation.token is None or _window_open(turn, operation) else replace(operation, token=None)
+    return operation if _window_open(turn, operation) else without_token(operation)
 
 
 def _is_safe_again(turn: Turn, operation: OperationRow) -> bool:
     """Return whether the call can be made again, and cannot have its effect twice, or beside another's."""
-    has_token = operation.token is not None or operation.kind not in OPENING
+    has_token = operation.token is not None or operation.command_offset is not None or operation.kind not in OPENING
     return has_token and _window_open(turn, operation) and not paid_once.may_take_twice(turn, operation)
 
 

@@ -18,7 +18,9 @@ def settled(
 ) -> OperationRow:
     """End the operation in this state: nothing more is owed, no token is kept. The sums must be right before."""
     operation = timers.let_go(turn, operation)
-    return moved(turn, replace(operation, token=None, call_kind=None, error=error), state, transition)
+    return moved(
+        turn, replace(operation, token=None, command_offset=None, call_kind=None, error=error), state, transition
+    )
 
 
 def refused_there(

@@ -14,7 +14,7 @@ from opentelemetry.trace import SpanKind
 from gateway_adapters.contract import Gateway
 from schemas.decode_errors import SchemaAwaitedError
 from schemas.event_types import TYPES
-from schemas.identifiers import GatewayName, OpId
+from schemas.identifiers import GatewayRoute, OpId, gateway_route
 from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
@@ -45,7 +45,7 @@ class RequestHandler(RecordHandler):
         self,
         *,
         codec: MessageCodec,
-        gateways: Mapping[GatewayName, Gateway],
+        gateways: Mapping[GatewayRoute, Gateway],
         writer: LogWriter,
         options: ExecutorOptions,
         clock: LogClock,
@@ -86,9 +86,11 @@ class RequestHandler(RecordHandler):
             await delivery.until_ours()
         if not isinstance(request, GatewayCallRequested):
             raise RejectedRecordError(DeadLetterReason.INVALID, "not a gateway call")
-        gateway = self._gateways.get(request.gateway)
+        gateway = self._gateways.get(gateway_route(request.gateway, request.account))
         if gateway is None:
-            raise RejectedRecordError(DeadLetterReason.UNKNOWN_GATEWAY, "this worker has no such gateway")
+            raise RejectedRecordError(
+                DeadLetterReason.UNKNOWN_GATEWAY, "this worker has no such gateway, or no such account at it"
+            )
         # An order that asks again after a crash says so itself: its first copy stands at another offset, or nowhere.
         again = delivery.maybe_seen_before or request.repeated
         # No await from here to the start of the call: what is answered meanwhile would be made again.

@@ -10,7 +10,7 @@ is on the log (`past_results`).
 from collections.abc import Callable, Mapping
 
 from gateway_adapters.contract import Gateway
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 from schemas.messages import MessageCodec
 from streams.executor.command_reader import CommandReader, ReadCommand
 from streams.executor.handling import RequestHandler
@@ -31,7 +31,7 @@ class GatewayExecutor(LogWorker):
         self,
         connection: KafkaConnection,
         codec: MessageCodec,
-        gateways: Mapping[GatewayName, Gateway],
+        gateways: Mapping[GatewayRoute, Gateway],
         options: ExecutorOptions | None = None,
         *,
         clock_ms: Callable[[], int] = wall_clock_ms,

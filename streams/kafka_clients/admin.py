@@ -244,10 +244,15 @@ class TopicAdmin:
 
     def _wait_until_visible(self) -> None:
         deadline_s = time.monotonic() + VISIBLE_TIMEOUT_S
-        while not self._is_visible():
-            if time.monotonic() > deadline_s:
-                raise RetryableError("topics were made or altered but did not show in time")
+        cause: RetryableError | None = None
+        while time.monotonic() < deadline_s:
+            try:
+                if self._is_visible():
+                    return
+            except RetryableError as error:
+                cause = error  # the broker that was asked now has not heard of a topic that another one has made
             time.sleep(POLL_INTERVAL_S)
+        raise RetryableError(f"topics were made or altered but did not show in time{f': {cause}' if cause else ''}")
 
     def _is_visible(self) -> bool:
         """A broker shows a new topic, its leaders and an altered config each a moment after it has agreed to it."""

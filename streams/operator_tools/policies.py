@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from gateway_adapters import policy as rules
 from gateway_adapters.registry import GATEWAYS
 from schemas.card_disguises import hides_card_number
-from schemas.identifiers import DEFAULT_ACCOUNT, gateway_route
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
@@ -39,7 +38,7 @@ def check(wish: OriginPolicy) -> None:
     if hides_card_number(wish.origin_id):
         raise RefusedError("the origin looks like a card number, which nothing here takes")
     try:
-        rules.validate(wish, known=frozenset(gateway_route(name, DEFAULT_ACCOUNT) for name in GATEWAYS))
+        rules.validate(wish, known=frozenset(GATEWAYS))
     except MisconfiguredError as error:
         raise RefusedError(str(error)) from error
 

@@ -164,6 +164,14 @@ def timeline(log: Log, codec: MessageCodec, subject: Subject, *, since_ms: int |
     )
 
 
+def origin_of_subject(log: Log, codec: MessageCodec, subject: Subject) -> OriginId:
+    """Return whose payment or refund this is. Raises: NotFoundError: the log tells no more; UnreachableError."""
+    origin = _origin_on_log(_of_order(log, codec, subject.order_id, None), subject)
+    if origin is None:
+        raise NotFoundError(f"the log holds no trace of {subject.identifier or subject.order_id}; say its --origin")
+    return origin
+
+
 def _of_order(log: Log, codec: MessageCodec, order: OrderId, since_ms: int | None) -> Iterator[_Found]:
     key = order.encode()
     for topic in _BY_ORDER_KEY:

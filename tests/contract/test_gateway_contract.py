@@ -15,7 +15,7 @@ from importlib import import_module
 
 import pytest
 
-from gateway_adapters.contract import MAX_RAW_CHARS, CallResult, weakened_for_resend
+from gateway_adapters.contract import MAX_RAW_CHARS, CallResult, GatewayNotice, weakened_for_resend
 from gateway_adapters.errors import DECLINES, Code, InvariantViolatedError, UnauthenticError, UntranslatableError
 from gateway_adapters.registry import SPECS
 from schemas.records.gateway import GatewayCallRequested
@@ -158,7 +158,7 @@ async def test_decline_has_its_class_and_its_advice_and_no_effect(peer: GatewayU
         (CallKind.CAPTURE, [(CallKind.CAPTURE, 6_000)], 4_001),
         (CallKind.REFUND, [(CallKind.CAPTURE, 6_000), (CallKind.REFUND, 5_000)], 1_001),
         (CallKind.REFUND, [], 1),
-        (CallKind.VOID, [(CallKind.CAPTURE, 1)], 10_000),
+        (CallKind.VOID, [(CallKind.CAPTURE, 10_000)], 10_000),
         (CallKind.CAPTURE, [(CallKind.VOID, 10_000)], 1),
         (CallKind.VOID, [(CallKind.VOID, 10_000)], 10_000),
     ],
@@ -412,6 +412,232 @@ async def test_success_taken_back_late_is_reversed(peer: GatewayUnderTest) -> No
     assert (notice.outcome, notice.kind, notice.op_id) == (Outcome.REVERSED, CallKind.CAPTURE, capture.op_id)
     assert notice.payment_reference == reference
     assert peer.effects(request)[-1] == ("reversal", 10_000)
+
+
+async def notices(peer: GatewayUnderTest, hooks: int) -> list[GatewayNotice]:
+    """Return what the first so many webhooks say, in the order in which they came, once they have."""
+    return [
+        notice
+        for hook in (await peer.webhooks(hooks))[:hooks]
+        for notice in peer.gateway.parse_webhook(hook.headers, hook.body)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("situation", "words"),
+    [
+        (Situation.PARTIAL_REVERSAL, [(Outcome.REVERSED, 3_000)]),
+        (Situation.DISPUTE_OPENED, [(Outcome.DISPUTE_OPENED, 10_000)]),
+        (Situation.DISPUTE_WON, [(Outcome.DISPUTE_OPENED, 10_000), (Outcome.DISPUTE_WON, 10_000)]),
+        (Situation.DISPUTE_LOST, [(Outcome.DISPUTE_OPENED, 10_000), (Outcome.DISPUTE_LOST, 10_000)]),
+        (Situation.PARTIAL_DISPUTE_LOST, [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.DISPUTE_LOST, 3_000)]),
+        (
+            Situation.CHARGEBACK_WON,
+            [(Outcome.DISPUTE_OPENED, 10_000), (Outcome.REVERSED, 10_000), (Outcome.DISPUTE_WON, 10_000)],
+        ),
+        (
+            Situation.CHARGEBACK_LOST,
+            [(Outcome.REVERSED, 10_000), (Outcome.DISPUTE_OPENED, 10_000), (Outcome.DISPUTE_LOST, 10_000)],
+        ),
+        (
+            Situation.PARTIAL_CHARGEBACK_WON,
+            [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.REVERSED, 3_000), (Outcome.DISPUTE_WON, 3_000)],
+        ),
+    ],
+)
+async def test_what_a_case_does_is_told_with_its_amount_and_under_one_reference(
+    peer: GatewayUnderTest, situation: Situation, words: list[tuple[Outcome, int]]
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, situation, request)
+    reference = (await peer.gateway.call(request)).gateway_reference
+    told = await notices(peer, len(words))
+    assert [(notice.outcome, notice.confirmed_amount_minor) for notice in told] == words
+    assert len({notice.case_reference for notice in told}) == 1
+    assert told[0].case_reference
+    assert {(notice.op_id, notice.kind, notice.gateway_reference) for notice in told} == {
+        (request.op_id, CallKind.SALE, reference)
+    }
+    times = [notice.occurred_at_ms for notice in told]
+    assert times == sorted(set(times))
+    assert len({notice.notice_id for notice in told}) == len(told)
+
+
+async def test_reversals_of_one_operation_are_cases_of_their_own(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.TWO_REVERSALS, request)
+    await peer.gateway.call(request)
+    first, second = await notices(peer, 2)
+    assert (first.confirmed_amount_minor, second.confirmed_amount_minor) == (3_000, 2_000)
+    assert None not in {first.case_reference, second.case_reference}
+    assert first.case_reference != second.case_reference
+    assert peer.effects(request) == [("sale", 10_000), ("reversal", 3_000), ("reversal", 2_000)]
+
+
+async def test_partly_reversed_operation_counts_for_the_rest_when_it_is_inquired_about(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.PARTIAL_REVERSAL, request)
+    await peer.gateway.call(request)
+    (notice,) = await notices(peer, 1)
+    found = await peer.gateway.call(inquiry_about(request))
+    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, 7_000)
+    assert found.occurred_at_ms is not None
+    # It is after the reversal, or whoever sorts the two by time takes the part back twice.
+    assert found.occurred_at_ms > notice.occurred_at_ms
+
+
+async def test_success_after_a_reversal_is_told_as_a_later_success(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.RECAPTURED, request)
+    first = await peer.gateway.call(request)
+    taken, again = await notices(peer, 2)
+    assert (taken.outcome, again.outcome) == (Outcome.REVERSED, Outcome.SUCCEEDED)
+    assert again.confirmed_amount_minor == 10_000
+    assert (first.occurred_at_ms or 0) < taken.occurred_at_ms < again.occurred_at_ms
+    assert peer.effects(request) == [("sale", 10_000), ("reversal", 10_000), ("restoral", 10_000)]
+
+
+async def test_success_of_a_declined_call_is_told(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.REFUSED_THEN_SUCCEEDED, request)
+    declined = await peer.gateway.call(request)
+    (notice,) = await notices(peer, 1)
+    assert (declined.outcome, notice.outcome) == (Outcome.DECLINED, Outcome.SUCCEEDED)
+    assert notice.gateway_reference == declined.gateway_reference
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+@pytest.mark.parametrize(
+    ("situation", "amount_minor"), [(Situation.DESK_REFUND, 10_000), (Situation.PARTIAL_DESK_REFUND, 3_000)]
+)
+async def test_refund_at_the_gateways_own_desk_is_told_by_reference_alone(
+    peer: GatewayUnderTest, situation: Situation, amount_minor: int
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, situation, request)
+    reference = (await peer.gateway.call(request)).gateway_reference
+    (notice,) = await notices(peer, 1)
+    assert (notice.kind, notice.outcome, notice.op_id) == (CallKind.REFUND, Outcome.SUCCEEDED, None)
+    assert notice.payment_reference == reference
+    assert notice.gateway_reference not in {None, reference}
+    assert notice.confirmed_amount_minor == amount_minor
+    assert peer.effects(request) == [("sale", 10_000), ("refund", amount_minor)]
+
+
+async def test_hold_that_runs_out_is_told_and_found(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order())
+    await provoke(peer, Situation.HOLD_EXPIRED, request)
+    reference = (await peer.gateway.call(request)).gateway_reference
+    (notice,) = await notices(peer, 1)
+    assert (notice.outcome, notice.kind, notice.op_id) == (Outcome.EXPIRED, CallKind.AUTHORIZE, request.op_id)
+    assert (await peer.gateway.call(inquiry_about(request))).outcome is Outcome.EXPIRED
+    late = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=1)
+    assert (await peer.gateway.call(late)).outcome is Outcome.NOT_EXECUTED
+
+
+async def test_partial_approval_confirms_less_than_was_asked_for(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order())
+    await provoke(peer, Situation.PARTIAL_APPROVAL, request)
+    result = await peer.gateway.call(request)
+    assert (result.outcome, result.confirmed_amount_minor) == (Outcome.SUCCEEDED, 6_000)
+    assert peer.effects(request) == [("authorize", 6_000)]
+
+
+@pytest.mark.parametrize(
+    ("situation", "found", "effects"),
+    [
+        (Situation.STORED_500_AFTER, Outcome.SUCCEEDED, [("sale", 10_000)]),
+        (Situation.STORED_500_BEFORE, Outcome.NOT_EXECUTED, []),
+    ],
+)
+async def test_server_error_kept_under_the_key_says_nothing_and_an_inquiry_does(
+    peer: GatewayUnderTest, situation: Situation, found: Outcome, effects: list[tuple[str, int]]
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, situation, request)
+    first, again = await peer.gateway.call(request), await peer.gateway.call(request)
+    assert (first.outcome, again.outcome, again.replayed) == (Outcome.UNKNOWN, Outcome.UNKNOWN, True)
+    assert (await peer.gateway.call(inquiry_about(request))).outcome is found
+    assert peer.effects(request) == effects
+
+
+async def test_notice_may_come_before_the_answer_of_its_call(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.EARLY_WEBHOOK, request)
+    async with running(peer.gateway.call(request)) as call:
+        (notice,) = await notices(peer, 1)
+        result = await call
+    assert (notice.outcome, notice.op_id) == (Outcome.SUCCEEDED, request.op_id)
+    assert (result.outcome, result.occurred_at_ms) == (Outcome.SUCCEEDED, notice.occurred_at_ms)
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+async def test_notice_without_our_metadata_names_the_gateways_own_references(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order())
+    reference = (await peer.gateway.call(request)).gateway_reference
+    capture = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=10_000)
+    await provoke(peer, Situation.WEBHOOKS_BY_REFERENCE, capture)
+    captured = await peer.gateway.call(capture)
+    (notice,) = await notices(peer, 1)
+    assert (notice.origin_id, notice.order_id, notice.op_id) == (None, None, None)
+    assert (notice.gateway_reference, notice.payment_reference) == (captured.gateway_reference, reference)
+    assert (notice.kind, notice.outcome) == (CallKind.CAPTURE, Outcome.SUCCEEDED)
+
+
+async def test_one_body_speaks_of_several_orders_and_of_what_is_not_ours(peer: GatewayUnderTest) -> None:
+    requests = [payment_request(fresh_order(), CallKind.SALE) for _ in range(2)]
+    for request in requests:
+        await provoke(peer, Situation.BATCHED_WEBHOOKS, request)
+    await asyncio.gather(*(peer.gateway.call(request) for request in requests))
+    ours = {request.op_id for request in requests}
+    told: list[GatewayNotice] = []
+    for hooks in (1, 2):  # they may have missed each other
+        told = await notices(peer, hooks)
+        if ours <= {notice.op_id for notice in told}:
+            break
+    assert {notice.op_id for notice in told} > ours
+    assert {notice.outcome for notice in told if notice.op_id in ours} == {Outcome.SUCCEEDED}
+    for hook in await peer.webhooks(1):
+        peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms())
+
+
+async def test_rest_of_a_partly_captured_hold_is_released_by_a_void(peer: GatewayUnderTest) -> None:
+    needs(peer.gateway.capabilities.partial_capture, "partial capture")
+    request = payment_request(fresh_order())
+    reference = (await peer.gateway.call(request)).gateway_reference
+    capture = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=6_000)
+    assert (await peer.gateway.call(capture)).outcome is Outcome.SUCCEEDED
+    void = follow_up(request, CallKind.VOID, reference=reference, amount_minor=4_000)
+    assert (await peer.gateway.call(void)).outcome is Outcome.SUCCEEDED
+    again = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=1)
+    assert (await peer.gateway.call(again)).outcome is Outcome.NOT_EXECUTED
+    assert peer.effects(request) == [("authorize", 10_000), ("capture", 6_000), ("void", 4_000)]
+
+
+async def test_void_cancels_what_waits_for_its_payer(peer: GatewayUnderTest) -> None:
+    needs(peer.action_token is not None, "token that makes the payer act")
+    request = payment_request(fresh_order(), token=peer.action_token or "")
+    waiting = await peer.gateway.call(request)
+    void = follow_up(request, CallKind.VOID, reference=waiting.gateway_reference, amount_minor=10_000)
+    assert (await peer.gateway.call(void)).outcome is Outcome.SUCCEEDED
+    (notice,) = await notices(peer, 1)
+    found = await peer.gateway.call(inquiry_about(request))
+    for word in (notice, found):
+        assert word.outcome is Outcome.DECLINED
+        assert word.error is not None
+        assert word.error.code == Code.CANCELLED
+    assert [kind for kind, _ in peer.effects(request)] == ["void"]
+
+
+async def test_action_that_the_payer_does_not_take_in_time_is_a_refusal(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.ACTION_EXPIRED, request)
+    assert (await peer.gateway.call(request)).outcome is Outcome.REQUIRES_ACTION
+    (notice,) = await notices(peer, 1)
+    assert notice.outcome is Outcome.DECLINED
+    assert notice.error is not None
+    assert notice.error.code == Code.ACTION_EXPIRED
+    assert peer.effects(request) == []
 
 
 async def test_notice_delivered_twice_has_one_id(peer: GatewayUnderTest) -> None:

@@ -1,8 +1,11 @@
 """The Mock server as a process: what survives kill -9, its clock, its webhooks, its witness stand, and its pace."""
 
 import asyncio
+import json
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,11 +14,15 @@ import pytest
 from pydantic import SecretStr
 
 from gateway_adapters.contract import CallResult
+from gateway_adapters.errors import UnauthenticError
+from gateway_adapters.mock.accounts import ServedAccount
 from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.latency import LogNormal
-from gateway_adapters.mock.program import parsed
+from gateway_adapters.mock.program import parsed, serve
+from gateway_adapters.mock.server import ServerSettings
 from gateway_adapters.mock.spec import MockAccount
 from gateway_adapters.mock.storage import MAX_WAITING_JOBS, Storage, StorageBusyError
+from schemas.misconfigured import MisconfiguredError
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.mock_gateway_process import SECRET, MockGatewayProcess, WebhookReceiver, until
@@ -144,6 +151,91 @@ async def test_ledger_can_be_asked_by_order_and_summed_by_currency(process: Mock
     assert (summary["USD"]["effects"], summary["USD"]["doubled"]) == (3, 0)
 
 
+async def say(process: MockGatewayProcess, reference: str | None, **word: object) -> tuple[int, dict[str, Any]]:
+    """Let something happen to an operation; return the status and what the Mock answers."""
+    async with aiohttp.ClientSession() as session:
+        url = f"{process.url}/operations/{reference}/words"
+        async with session.post(url, json=word) as response:
+            return response.status, await response.json()
+
+
+async def test_anything_can_be_let_happen_to_an_operation_that_is_there(process: MockGatewayProcess) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    async with WebhookReceiver() as receiver, gateway_at(process) as gateway:
+        await process.post("/webhooks/target", {"url": receiver.url})
+        reference = (await gateway.call(request)).gateway_reference
+        assert (await say(process, reference, word="disputed", amount_minor=4_000))[0] == 200
+        await until(lambda: len(receiver.delivered) == 1, "the dispute")
+        (opened,) = gateway.parse_webhook({}, receiver.delivered[0].body)
+        case = opened.case_reference
+        assert (opened.outcome, opened.confirmed_amount_minor) == (Outcome.DISPUTE_OPENED, 4_000)
+        status, lost = await say(process, reference, word="dispute_lost", case=case, notices=["by_reference"])
+        assert (status, lost["operation"]["counted"]) == (200, 6_000)
+        assert (await say(process, reference, word="dispute_lost", case=case))[0] == 409  # it is lost already
+        assert (await say(process, reference, word="dispute_won", case="mcase_none"))[0] == 404
+        assert (await say(process, "mpay_none", word="reversed"))[0] == 404
+        await until(lambda: len(receiver.delivered) == 2, "its end")
+        (ended,) = gateway.parse_webhook({}, receiver.delivered[1].body)
+        assert (ended.outcome, ended.case_reference, ended.op_id) == (Outcome.DISPUTE_LOST, case, None)
+    assert process.effects(request.order_id) == [("sale", 10_000), ("reversal", 4_000)]
+    summary = cast("dict[str, dict[str, int]]", (await process.get("/ledger/summary"))["currencies"])
+    assert (summary["USD"]["captured_minor"], summary["USD"]["reversals"], summary["USD"]["doubled"]) == (6_000, 1, 0)
+
+
+async def test_what_a_card_scheme_does_later_is_done_and_told_by_a_server_that_was_killed_meanwhile(
+    process: MockGatewayProcess,
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE, token="tok_mock_chargeback_won+by_reference")
+    async with gateway_at(process) as gateway:
+        assert (await gateway.call(request)).outcome is Outcome.SUCCEEDED
+    process.kill()
+    process.start()
+    async with WebhookReceiver() as receiver, gateway_at(process) as gateway:
+        await process.post("/webhooks/target", {"url": receiver.url})
+        await until(lambda: len(receiver.delivered) == 3, "the webhooks")
+        told = [gateway.parse_webhook({}, hook.body)[0] for hook in receiver.delivered]
+    assert {notice.outcome for notice in told} == {Outcome.DISPUTE_OPENED, Outcome.REVERSED, Outcome.DISPUTE_WON}
+    assert process.effects(request.order_id) == [("sale", 10_000), ("reversal", 10_000), ("restoral", 10_000)]
+
+
+SECOND = {"name": "second", "api_key": "sk_second", "webhook_secret": "whsec_second"}
+
+
+async def test_each_account_has_its_own_credential_payments_and_webhook_secret(tmp_path: Path) -> None:
+    served = tmp_path / "accounts.json"
+    served.write_text(json.dumps([SECOND]))
+    request = payment_request(fresh_order(), CallKind.SALE, token="tok_mock_pending_then_succeeded_always")
+    with MockGatewayProcess(tmp_path / "ledger.sqlite", "--accounts", str(served)) as process:
+        account = MockAccount(url=process.url, api_key=SecretStr("sk_second"), webhook_secret=SecretStr("whsec_second"))
+        second, stranger = MockGateway(account), MockGateway(MockAccount(url=process.url, api_key=SecretStr("sk_no")))
+        async with WebhookReceiver() as receiver, gateway_at(process) as first:
+            await process.post("/webhooks/target", {"url": receiver.url, "account": "second"})
+            opened = [await each.call(request) for each in (first, second)]
+            assert [result.outcome for result in opened] == [Outcome.PENDING, Outcome.PENDING]
+            assert opened[0].gateway_reference != opened[1].gateway_reference
+            refused = await stranger.call(request)
+            assert refused.error is not None
+            assert refused.error.code == "gateway_refused_credentials"
+            assert (await stranger.call(inquiry_about(request))).outcome is Outcome.UNKNOWN
+            await until(lambda: len(receiver.delivered) == 1, "the webhook of the second account")
+            hook = receiver.delivered[0]
+            now_ms = time.time_ns() // 1_000_000
+            second.verify_webhook(hook.headers, hook.body, now_ms=now_ms)
+            with pytest.raises(UnauthenticError):
+                first.verify_webhook(hook.headers, hook.body, now_ms=now_ms)
+            own = follow_up(request, CallKind.REFUND, reference=opened[1].gateway_reference, amount_minor=1)
+            assert (await first.call(own)).outcome is Outcome.NOT_EXECUTED
+            assert (await first.call(inquiry_about(own))).outcome is Outcome.NOT_EXECUTED
+        entries = cast("list[dict[str, Any]]", (await process.get("/ledger?account=second"))["entries"])
+        assert [(entry["kind"], entry["account"]) for entry in entries] == [("sale", "second")]
+        async with aiohttp.ClientSession() as session:
+            target = {"url": None, "account": "third"}
+            async with session.post(f"{process.url}/webhooks/target", json=target) as response:
+                assert response.status == 404
+        await second.close()
+        await stranger.close()
+
+
 async def test_all_successes_are_announced_when_asked_for(tmp_path: Path) -> None:
     async with WebhookReceiver() as receiver:
         arguments = ("--announce-all", "--webhook-url", receiver.url, "--latency", "lognormal:1:5")
@@ -173,6 +265,11 @@ async def test_scenarios_are_listed_with_their_hits_and_cleared(process: MockGat
         ("/scenarios", b'{"scenario": "slow", "probability": 2}'),
         ("/scenarios", b'{"scenario": "slow", "kind": "nonsense"}'),
         ("/scenarios", b'{"scenario": "slow", "delay_ms": -1}'),
+        ("/scenarios", b'{"scenario": "slow", "notices": ["nonsense"]}'),
+        ("/scenarios", b'{"scenario": "slow", "notices": "early"}'),
+        ("/scenarios", b'{"scenario": "partial_reversal", "amount_minor": 0}'),
+        ("/operations/mpay_1/words", b'{"word": "nonsense"}'),
+        ("/operations/mpay_1/words", b'{"word": "reversed", "amount_minor": "all"}'),
         ("/latency", b'{"latency": "fixed"}'),
         ("/listener/close", b'{"for_ms": "long"}'),
         ("/webhooks/target", b"[]"),
@@ -244,6 +341,43 @@ async def test_storage_rolls_a_batch_back_and_tells_its_callers_when_a_job_fails
         assert await storage.run(lambda db: db.execute("SELECT count(*) FROM ledger").fetchone()[0]) == 0
     finally:
         await storage.close()
+
+
+async def test_ledger_of_another_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with closing(sqlite3.connect(path)) as older:
+        older.execute("CREATE TABLE payments (id TEXT PRIMARY KEY)")
+    with pytest.raises(sqlite3.DatabaseError, match="another version"):
+        Storage(path)
+    with closing(sqlite3.connect(path)) as older:
+        assert older.execute("SELECT count(*) FROM sqlite_master WHERE type = 'table'").fetchone() == (1,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", '[{"api_key": "k"}]', '[{"name": "a", "api_key": 5}]', "[" + " " * (256 * 1024) + "]"],
+)
+def test_accounts_that_cannot_be_read_are_refused(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "accounts.json"
+    path.write_text(text)
+    with pytest.raises(SystemExit):
+        parsed(["--ledger", str(tmp_path), "--accounts", str(path)])
+    assert "--accounts" in capsys.readouterr().err
+
+
+def test_accounts_file_that_is_not_there_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parsed(["--ledger", str(tmp_path), "--accounts", str(tmp_path / "none.json")])
+    assert "No such file" in capsys.readouterr().err
+
+
+async def test_accounts_that_cannot_be_told_apart_are_refused(tmp_path: Path) -> None:
+    twins = (ServedAccount(name="a", api_key="k"), ServedAccount(name="b", api_key="k"))
+    settings = ServerSettings(ledger=tmp_path / "ledger.sqlite", accounts=twins)
+    with pytest.raises(MisconfiguredError, match="same credential"):
+        await serve(settings, asyncio.Event(), lambda _: None)
 
 
 def test_command_line_is_parsed(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from gateway_adapters.mock.wire import SIGNATURE_HEADER
 from gateway_adapters.registry import build_gateways
 from http_ingress.access.api_keys import ApiKey, KeyRing, MemoryKeyStore, create_key
 from http_ingress.settings import IngressSettings
-from schemas.identifiers import GatewayName, OrderId, OriginId
+from schemas.identifiers import GatewayName, GatewayRoute, OrderId, OriginId
 from schemas.records.gateway import WebhookReceived
 from schemas.vocabulary import CallKind, Outcome
 from streams.settings import accounts_with_webhook_secrets, load
@@ -130,6 +130,12 @@ class Fakeway:
         return hmac.new(cls.SECRET, body, hashlib.sha256).hexdigest()
 
 
+class Refusing(Fakeway):
+    """Another account of that gateway: another secret."""
+
+    SECRET = b"another"
+
+
 def _notice(order: str) -> GatewayNotice:
     return GatewayNotice(
         gateway=GATEWAY,
@@ -150,7 +156,7 @@ def _notice(order: str) -> GatewayNotice:
 
 @pytest.fixture
 async def hooked() -> AsyncIterator[Running]:
-    async with running_ingress(webhooks={GATEWAY: Fakeway()}) as running:
+    async with running_ingress(webhooks={GatewayRoute(GATEWAY): Fakeway()}) as running:
         yield running
 
 
@@ -171,6 +177,22 @@ async def test_webhook_is_kept_raw_when_its_signature_holds(hooked: Running) -> 
     assert kept.body == body
     assert (kept.origin_id, kept.order_id) == ("originA", "order-1")
     assert [header.name for header in kept.headers] == ["x-signature"]
+
+
+async def test_webhook_of_an_account_is_verified_with_that_accounts_secret_and_kept_under_its_name() -> None:
+    accounts = {GatewayRoute(GATEWAY): Refusing(), GatewayRoute(f"{GATEWAY}/eu"): Fakeway()}
+    headers = {"X-Signature": Fakeway.sign(b'["o1"]')}
+    async with running_ingress(webhooks=accounts) as running:
+        for path, status in ((f"{GATEWAY}/eu", 200), (GATEWAY, 401), (f"{GATEWAY}/us", 404), ("other/eu", 404)):
+            async with running.http.post(f"/webhooks/{path}", data=b'["o1"]', headers=headers) as response:
+                assert response.status == status
+        assert [kept.account for kept in webhooks(running)] == ["eu"]
+
+
+async def test_webhook_of_no_account_is_the_default_accounts(hooked: Running) -> None:
+    await notify(hooked, b'["o1"]')
+    (kept,) = webhooks(hooked)
+    assert kept.account == "default"
 
 
 async def test_webhook_is_refused_when_a_header_that_its_gateway_reads_is_repeated(hooked: Running) -> None:

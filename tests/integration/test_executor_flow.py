@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from gateway_adapters.contract import CallResult
+from schemas.identifiers import GatewayRoute
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallRequested
@@ -71,7 +72,11 @@ def topics(broker: str) -> OwnTopics:
 async def running(topics: OwnTopics, gateway: TellableGateway, **changes: object) -> AsyncIterator[GatewayExecutor]:
     """A worker that is a member of its group; drained and stopped at the end."""
     executor = GatewayExecutor(
-        topics.connection, CODEC, {GATEWAY: gateway}, topics.options(**changes), clock_ms=lambda: NOW_MS + 1_000
+        topics.connection,
+        CODEC,
+        {GatewayRoute(GATEWAY): gateway},
+        topics.options(**changes),
+        clock_ms=lambda: NOW_MS + 1_000,
     )
     await executor.start()
     try:

@@ -3,9 +3,11 @@
 import asyncio
 import dataclasses
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from schemas.misconfigured import MisconfiguredError
@@ -53,6 +55,30 @@ def table_topic(name: str) -> Topic:
 
 def actions(rows: tuple[TopicRow, ...]) -> dict[tuple[str, str], Action]:
     return {(row.topic, row.aspect): row.action for row in rows}
+
+
+def test_topics_are_made_when_the_broker_that_is_asked_next_has_not_heard_of_them(
+    connection: KafkaConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several brokers, each learns of a topic in its own time."""
+    asked: list[str] = []
+
+    class Unhearing(AdminClient):
+        def describe_configs(self, resources: Any, **settings: Any) -> Any:  # type: ignore[override]  # says it returns None
+            asked.append("configs")
+            if len(asked) > 2:
+                return super().describe_configs(resources, **settings)
+            unknown: Future[Any] = Future()
+            unknown.set_exception(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+            return dict.fromkeys(resources, unknown)
+
+    monkeypatch.setattr("streams.kafka_clients.admin.AdminClient", Unhearing)
+    made = log_topic("unheard")
+    TopicAdmin(connection, TopicSizes(partitions=3), catalogue=[made]).apply()
+    assert len(asked) > 2
+    assert actions(TopicAdmin(connection, TopicSizes(partitions=3), catalogue=[made]).plan()) == {
+        (made.name, "topic"): Action.NONE
+    }
 
 
 def test_topics_are_made_as_the_catalogue_says_when_they_are_missing(connection: KafkaConnection) -> None:

@@ -100,6 +100,17 @@ async def pay(engine: LocalEngine, token: str) -> str:
                         return payment
 
 
+async def propose(engine: LocalEngine, payment: str) -> None:
+    """What an operator would decide about a payment, which tries it first."""
+    body = {"originId": "originA", "paymentId": payment, "operation": "op_1", "outcome": "note", "why": "a look"}
+    assert engine.desk_url is not None
+    async with aiohttp.ClientSession(engine.desk_url) as http:
+        async with http.post("/decisions", json=body, headers={"X-Operator": "anna"}) as answer:
+            assert answer.status in {200, 202, 404, 409}, await answer.text()
+        async with http.get("/proposals", headers={"X-Operator": "anna"}) as answer:
+            assert answer.status == 200
+
+
 async def write_what_means_nothing(engine: LocalEngine) -> None:
     """A dead letter for each component that writes some."""
     async with AIOKafkaProducer(bootstrap_servers=engine.bootstrap_servers, client_id="a stranger") as producer:

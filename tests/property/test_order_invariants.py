@@ -236,7 +236,8 @@ class OrderMachine(RuleBasedStateMachine):
         if self.desk.row is None:
             return
         needy = {OperationState.QUEUED, OperationState.CLAIMING, OperationState.DISPATCHED}
-        assert all(each.token is None for each in self._row().operations if each.state not in needy)
+        done = [each for each in self._row().operations if each.state not in needy]
+        assert all((each.token, each.command_offset) == (None, None) for each in done)
 
     def teardown(self) -> None:
         """Let everything come to rest: nothing may be left waiting for its turn."""

@@ -173,7 +173,7 @@ def order_kept(evidence: Evidence) -> list[str]:
     }
     done: dict[tuple[str, str], list[str]] = defaultdict(list)
     for entry in evidence.ledger:
-        if entry.kind != "reversal":
+        if entry.is_effect:
             done[entry.origin_id, entry.order_id].append(entry.op_id)
     faults = []
     for (_, order), ops in done.items():

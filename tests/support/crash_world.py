@@ -193,7 +193,12 @@ def _input(entry: Entry, *, possible_replay: bool) -> OrderInput:
         case (command, str(command_id)):
             reply_to = ReplyTo(request_id=command_id, partition=0)
             return CommandReceived(
-                command=command, command_id=CommandId(command_id), reply_to=reply_to, traceparent=None, **when
+                command=command,
+                command_id=CommandId(command_id),
+                offset=entry.at_ms,  # as good as any number that belongs to this record alone
+                reply_to=reply_to,
+                traceparent=None,
+                **when,
             )
         case _:
             raise AssertionError(entry.value)

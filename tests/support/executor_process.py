@@ -12,6 +12,7 @@ import sys
 from gateway_adapters.http_transport import TransportLimits
 from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.spec import MockAccount
+from schemas.identifiers import GatewayRoute
 from streams.executor.worker import GatewayExecutor
 from streams.telemetry import logs
 from tests.support.gateway_calls import CODEC, OwnTopics
@@ -55,7 +56,7 @@ async def _run(words: argparse.Namespace) -> None:
         instance_id=words.instance_id,
         session_timeout_s=2.0,
     )
-    executor = GatewayExecutor(topics.connection, CODEC, {gateway.name: gateway}, options)
+    executor = GatewayExecutor(topics.connection, CODEC, {GatewayRoute(gateway.name): gateway}, options)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, executor.request_stop)
     run = asyncio.ensure_future(executor.run())
     ready = asyncio.ensure_future(executor.ready.wait())

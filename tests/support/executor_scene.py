@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import TopicPartition
 
-from gateway_adapters.contract import CallResult
+from gateway_adapters.contract import CallResult, Gateway
 from schemas import topics
+from schemas.identifiers import GatewayRoute
 from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
@@ -57,7 +58,14 @@ class Gate:
 class Scene:
     """A worker on a fake log."""
 
-    def __init__(self, gateway: TellableGateway, *, codec: MessageCodec = CODEC, **options: object) -> None:
+    def __init__(
+        self,
+        gateway: TellableGateway,
+        *,
+        codec: MessageCodec = CODEC,
+        others: Mapping[GatewayRoute, Gateway] | None = None,
+        **options: object,
+    ) -> None:
         self.gateway = gateway
         self.consumer = FakeGroupConsumer([FIRST, SECOND])
         self.writer = FakeWriter()
@@ -70,7 +78,7 @@ class Scene:
         self.executor = GatewayExecutor(
             KafkaConnection(bootstrap_servers="nowhere"),
             codec,
-            {GATEWAY: gateway},
+            {GatewayRoute(GATEWAY): gateway, **(others or {})},
             ExecutorOptions(**settings),  # type: ignore[arg-type]  # each test names real options
             clock_ms=lambda: NOW_MS + 1,
             build_consumer=lambda _connection, _options: self.consumer,

@@ -34,7 +34,7 @@ OrderKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerEntry:
-    """One effect that really happened, as the gateway wrote it down."""
+    """One effect that really happened, or what later took it back or gave it back, as the gateway wrote it down."""
 
     seq: int
     kind: str
@@ -47,6 +47,13 @@ class LedgerEntry:
     currency: str
     token: str
     """What the payment was opened with."""
+    at_desk: int = 0  # 1: no call of an engine did it, a person at the gateway did
+    account: str = "default"
+
+    @property
+    def is_effect(self) -> bool:
+        """Return whether this is what an operation did, and not what became of it."""
+        return self.kind not in {"reversal", "restoral", "expiry"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

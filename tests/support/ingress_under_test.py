@@ -14,7 +14,7 @@ from http_ingress.ingress import Ingress, WebhookGateway
 from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer
 from http_ingress.settings import IngressSettings
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayRoute
 from schemas.messages import MessageCodec, SchemaIds
 from tests.support.fake_engine import NOW_MS, FakeEngine
 
@@ -38,7 +38,7 @@ def build_ingress(
     *,
     settings: IngressSettings | None = None,
     keys: KeyRing | None = None,
-    webhooks: Mapping[GatewayName, WebhookGateway] | None = None,
+    webhooks: Mapping[GatewayRoute, WebhookGateway] | None = None,
 ) -> tuple[Ingress, ReplyPump]:
     """Return an ingress on the engine, and the pump of its replies."""
     chosen = settings or IngressSettings(dev=keys is None, sync_timeout_s=2.0, requests_per_second=100_000)
@@ -63,7 +63,7 @@ async def running_ingress(
     *,
     settings: IngressSettings | None = None,
     keys: KeyRing | None = None,
-    webhooks: Mapping[GatewayName, WebhookGateway] | None = None,
+    webhooks: Mapping[GatewayRoute, WebhookGateway] | None = None,
 ) -> AsyncIterator[Running]:
     """Serve an ingress on a free loopback port until the block ends."""
     engine = FakeEngine(CODEC)

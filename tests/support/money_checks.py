@@ -14,14 +14,17 @@ from schemas.vocabulary import OperationKind, OperationState
 from tests.support.answer_checks import command_of, op_of
 from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, Sums
 
-_EFFECTS = ("succeeded", "reversed")
+_PUBLISHED = {"reversal": "reversed", "restoral": "restored", "expiry": None}
+"""What is published of what became of an effect, by the ledger's word; of any other word: that it succeeded."""
+
+_EFFECTS = ("succeeded", "reversed", "restored")
 
 
 def one_effect_an_operation(evidence: Evidence) -> list[str]:
     """No operation had its effect twice, whatever keys and attempts it took."""
     effects: dict[str, list[str]] = defaultdict(list)
     for entry in evidence.ledger:
-        if entry.kind != "reversal":
+        if entry.is_effect:
             effects[entry.op_id].append(entry.gateway_key)
     return [f"{op} had its effect {len(keys)} times: {keys}" for op, keys in effects.items() if len(keys) > 1]
 
@@ -48,7 +51,9 @@ def ledger_equals_events(evidence: Evidence) -> list[str]:
             published[event.operation.op_id][envelope.id] = (transition, event.operation.amount_minor)
     effects: dict[str, list[tuple[str, int]]] = defaultdict(list)
     for entry in _known_of_ledger(evidence):
-        effects[entry.op_id].append(("reversed" if entry.kind == "reversal" else "succeeded", entry.amount_minor))
+        word = _PUBLISHED.get(entry.kind, "succeeded")
+        if word is not None:
+            effects[entry.op_id].append((word, entry.amount_minor))
     return [
         f"{op}: published {said}, the ledger has {done}"
         for op in published.keys() | effects.keys()
@@ -67,7 +72,7 @@ def effects_are_what_was_asked(evidence: Evidence) -> list[str]:
     faults = []
     for entry in evidence.ledger:
         command = asked.get(entry.op_id)
-        if command is None or entry.kind == "reversal" or isinstance(command, VoidRequested | CompletionRequested):
+        if command is None or not entry.is_effect or isinstance(command, VoidRequested | CompletionRequested):
             continue  # that somebody asked for it at all, `order_kept` says
         wanted, has = command.amount_minor, entry.amount_minor
         if wanted not in {None, has} and not _said_so(operations.get(entry.op_id), wanted, has):
@@ -152,8 +157,8 @@ def _known_of_ledger(evidence: Evidence) -> list[LedgerEntry]:
 
 def _moves_of_ledger(ledger: Iterable[LedgerEntry]) -> Iterator[tuple[OrderKey, str, int]]:
     for entry in ledger:
-        kind, sign = (entry.reversed_kind or "", -1) if entry.kind == "reversal" else (entry.kind, 1)
-        yield (entry.origin_id, entry.order_id), kind, sign * entry.amount_minor
+        sign = -1 if entry.kind == "reversal" else 1
+        yield (entry.origin_id, entry.order_id), entry.reversed_kind or entry.kind, sign * entry.amount_minor
 
 
 def _summed(moves: Iterable[tuple[OrderKey, str, int]]) -> dict[OrderKey, Sums]:

@@ -152,6 +152,7 @@ class Desk:
             CommandReceived(
                 command=command,
                 command_id=CommandId(name),
+                offset=self.commands,
                 reply_to=ReplyTo(request_id=name, partition=0, final_only=final_only) if waits else None,
                 traceparent=None,
                 now_ms=self.now_ms,

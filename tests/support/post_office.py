@@ -99,6 +99,7 @@ class PostOffice:
             partitions=PARTITIONS,
             policies=dict,
             gateways={MOCK: self.spec},
+            capabilities={},
             timers=TimerHeap(),
             rules=DEFAULT_RULES,
         )

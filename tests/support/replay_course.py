@@ -74,6 +74,7 @@ def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> Orde
         partitions=partitions,
         policies=dict,  # the plan of an operation stands in its verdict
         gateways={SPEC.name: SPEC},
+        capabilities={},
         timers=_NoTimers(),
         rules=Rules(
             order_life_ms=ORDER_LIFE_MS,

@@ -65,6 +65,7 @@ class StagedRun:
             partitions=1,
             policies=lambda: {ANY_ORIGIN: default_policy((GatewayRoute(MOCK),))},
             gateways={MOCK: SPEC},
+            capabilities={GatewayRoute(MOCK): SPEC.capabilities},
             timers=TimerHeap(),
             rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),
         )
@@ -126,6 +127,7 @@ class StagedRun:
             status=status.value,
             payment="ref",
             amount=call.amount_minor,
+            counted=call.amount_minor if status is wire.Status.SUCCEEDED else 0,
             currency=call.currency,
             gateway_key=call.gateway_key,
             action_url=None,
@@ -140,7 +142,9 @@ class StagedRun:
             order_id=call.order_id,
             gateway_reference=None,
             headers=(),
-            body=wire.encode_event(wire.Event(id="evt", created_ms=self.now_ms, operation=operation)),
+            body=wire.encode_event(
+                wire.Event(id="evt", type=wire.EventType.UPDATED, created_ms=self.now_ms, operation=operation)
+            ),
             received_at_ms=self.now_ms,
         )
         envelope = Envelope(id=f"w{self.now_ms}", source="test", type=TYPES[WebhookReceived], time_ms=self.now_ms)

@@ -1,5 +1,6 @@
 """The command line without a broker: what it offers, how it fails, and how fast it says so."""
 
+import json
 import resource
 import runpy
 import socket
@@ -39,12 +40,14 @@ def test_help_names_every_command_when_asked() -> None:
     printed = _run("--help").stdout
     for command in ("dev", "ingress", "orders", "claims", "executor", "mock-gateway", "broker", "topics", "schemas"):
         assert f"  {command} " in printed
-    for command in ("dlq", "payments", "policy", "keys", "settings", "doctor"):
+    for command in ("dlq", "payments", "policy", "accounts", "keys", "settings", "doctor"):
         assert f"  {command} " in printed
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-@pytest.mark.parametrize("group", [(), ("topics",), ("schemas",), ("payments",), ("dlq",), ("policy",), ("keys",)])
+@pytest.mark.parametrize(
+    "group", [(), ("topics",), ("schemas",), ("payments",), ("dlq",), ("policy",), ("accounts",), ("keys",)]
+)
 def test_help_cuts_no_sentence_off_whatever_the_width(
     group: tuple[str, ...], columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +56,39 @@ def test_help_cuts_no_sentence_off_whatever_the_width(
     listed = " ".join(printed.partition("Commands:")[2].split())
     assert "..." not in listed
     assert listed.endswith(".")
+
+
+def test_accounts_of_a_file_are_listed_with_where_their_secrets_come_from_and_without_values(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("hunter2")
+    file = tmp_path / "accounts.toml"
+    file.write_text("[mock.eu]\nurl = 'http://mock'\nwebhook_secret = { file = 'secret' }\n")
+    named = {"PAYMENT_ENGINE_GATEWAY_ACCOUNTS_FILE": str(tmp_path / "another"), GATEWAY_URL: HERE}
+    result = _run("accounts", "check", str(file), "-o", "json", environment=named)
+    assert json.loads(result.stdout) == [
+        {"account": "mock", "webhooks": "/webhooks/mock", "from": "variables", "secrets": {}},
+        {
+            "account": "mock/eu",
+            "webhooks": "/webhooks/mock/eu",
+            "from": "file",
+            "secrets": {"webhook_secret": "file secret"},
+        },
+    ]
+    told = _run("accounts", "check", environment={"PAYMENT_ENGINE_GATEWAY_ACCOUNTS_FILE": str(file)}).stdout
+    assert "webhook_secret: file secret" in told
+    assert "hunter2" not in result.output + told
+    assert "no account is set up" in _run("accounts", "check").stderr
+
+
+def test_program_refuses_to_start_and_says_what_mends_it_when_the_accounts_file_is_not_there(tmp_path: Path) -> None:
+    for words in (("executor",), ("ingress",), ("orders",), ("accounts", "check")):
+        result = _run(*words, environment={"PAYMENT_ENGINE_GATEWAY_ACCOUNTS_FILE": str(tmp_path / "accounts.toml")})
+        assert result.exit_code == ExitCode.MISCONFIGURED
+        assert "`payment-engine accounts example` prints a file to begin with" in result.stderr
+        assert "Traceback" not in result.output
+
+
+def test_example_of_an_accounts_file_is_printed() -> None:
+    assert "# [mock.default]" in _run("accounts", "example").stdout
 
 
 def test_help_takes_less_than_half_a_second_when_nothing_else_runs() -> None:
@@ -191,6 +227,7 @@ def test_program_does_not_ask_for_a_webhook_secret_when_it_needs_none(
         (["dlq", "list", "--since", "yesterday"], "2h"),
         (["dlq", "redrive", "--all", "--rate", "0"], "0.01"),
         (["dlq", "redrive", "--all", "--limit", "0"], "--limit"),
+        (["policy", "set", "m1", "--gateways", "mock/E U"], "lower-case"),
         (["policy", "set", "m1", "--gateways", "mock", "--limit", "USD"], "MINOR_UNITS"),
         (["policy", "set", "m1", "--gateways", "mock", "--max-attempts", "11"], "10"),
         (["topics", "apply", "-o", "json"], "--yes"),

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from gateway_adapters.mock.spec import SPEC, MockAccount
 from gateway_adapters.spec import Accounts
-from schemas.identifiers import DEFAULT_ACCOUNT, AccountName
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayRoute
 from schemas.schema_ids import SchemaIds, packaged_schemas
 from schemas.topics import (
     CATALOGUE,
@@ -21,6 +21,7 @@ from schemas.topics import (
     PartitionRule,
     partition_of,
 )
+from streams.accounts_file import INLINE, FileAccount
 from streams.desk_settings import OperatorsSettings
 from streams.kafka_clients.backlog import Backlog
 from streams.operator_tools.doctor import (
@@ -56,6 +57,11 @@ HERE = MockAccount(url="http://127.0.0.1:8090")
 KAFKA = KafkaSettings(partitions=PARTITIONS, replication_factor=3, min_insync_replicas=2)
 
 
+INLINED = FileAccount(
+    gateway=SPEC.name, account=AccountName("eu"), values={}, sources={"webhook_secret": INLINE, "url": "env URL"}
+)
+
+
 def _settings(
     *,
     kafka: KafkaSettings = KAFKA,
@@ -64,6 +70,7 @@ def _settings(
     gateway: GatewaySettings | None = None,
     http: HttpSettings | None = None,
     accounts: Accounts | None = None,
+    in_file: Mapping[GatewayRoute, FileAccount] | None = None,
 ) -> Settings:
     return Settings(
         kafka=kafka,
@@ -76,6 +83,7 @@ def _settings(
         health=HealthSettings(),
         telemetry=TelemetrySettings(),
         accounts=accounts or {},
+        in_file=in_file or {},
     )
 
 
@@ -158,7 +166,11 @@ def test_settings_are_well_when_they_fit_together() -> None:
             Severity.WARNING,
             "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET: needed",
         ),
-        (_settings(accounts={SPEC.name: {AccountName("eu"): HERE}}), Severity.WARNING, "account eu of mock"),
+        (
+            _settings(http=HttpSettings(), in_file={INLINED.route: INLINED}),
+            Severity.WARNING,
+            "the accounts file holds webhook_secret of mock/eu itself",
+        ),
         (_settings(http=HttpSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "(0.0.0.0) is not loopback"),
         (_settings(http=HttpSettings(dev=True, keys_file=Path("keys"))), Severity.FAILURE, "HTTP_KEYS_FILE"),
         (_settings(http=HttpSettings(dev=False)), Severity.WARNING, "no API keys"),

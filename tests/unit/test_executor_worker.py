@@ -1,10 +1,12 @@
 """The worker with a fake log: intake and limits, joins, results, dead letters."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway_adapters.contract import CallResult
 from schemas import topics
-from schemas.identifiers import GatewayName
+from schemas.identifiers import AccountName, GatewayName, GatewayRoute
 from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.gateway import GatewayCallRequested
 from schemas.schema_ids import SchemaIds, Wait, newest_schemas, packaged_schemas, packaged_writers
@@ -128,6 +130,15 @@ async def test_worker_keeps_the_raw_bytes_as_a_dead_letter_when_it_cannot_read_t
     (letter,) = scene.letters()
     assert (letter.value, letter.key, letter.offset, letter.component) == (b"\x00garbage", b"order", 0, "executor")
     assert len(scene.results()) == 1  # its neighbour flowed on
+
+
+async def test_worker_calls_the_account_that_the_request_names() -> None:
+    default, eu = TellableGateway(), TellableGateway()
+    async with started(Scene(default, others={GatewayRoute("mock/eu"): eu})) as scene:
+        scene.put(FIRST, 0, message_of(replace(request_of(1), account=AccountName("eu"))))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert (default.calls.total(), eu.calls.total()) == (0, 1)
+    assert [result.account for result in scene.results()] == ["eu"]
 
 
 async def test_worker_makes_a_dead_letter_when_it_has_no_such_gateway() -> None:

@@ -17,10 +17,11 @@ from gateway_adapters.mock.spec import SPEC, MockAccount
 from gateway_adapters.mock.wire import SIGNATURE_HEADER
 from gateway_adapters.registry import GATEWAYS, SPECS, build_gateways, specs_of
 from gateway_adapters.spec import AccountSettings, GatewaySpec, checked_base_url
-from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, GatewayName, GatewayRoute
 from schemas.misconfigured import MisconfiguredError
 from streams import settings as engine_settings
-from streams.settings import GatewaySettings, accounts_with_webhook_secrets, load, variable_of, variables
+from streams.accounts import variable_of
+from streams.settings import GatewaySettings, accounts_with_webhook_secrets, load, variables
 
 URL = "PAYMENT_ENGINE_GATEWAY_MOCK_URL"
 SECRET = "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET"
@@ -54,8 +55,8 @@ def test_default_account_needs_no_further_word(monkeypatch: pytest.MonkeyPatch) 
     (account,) = settings.accounts[SPEC.name].values()
     assert isinstance(account, MockAccount)
     assert (account.url, account.webhook_secrets()) == (f"{HERE}/below", ("old", "new"))
-    assert {name: gateway.name for name, gateway in build_gateways(settings.accounts, LIMITS).items()} == {
-        SPEC.name: SPEC.name
+    assert {route: gateway.name for route, gateway in build_gateways(settings.accounts, LIMITS).items()} == {
+        GatewayRoute(SPEC.name): SPEC.name
     }
     assert specs_of(settings.accounts) == {SPEC.name: SPEC}
 

@@ -1,56 +1,79 @@
 import statistics
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from gateway_adapters.mock import scenarios
+from gateway_adapters.mock.courses import Manner, Scenario, Word
 from gateway_adapters.mock.latency import MAX_LATENCY_MS, Fixed, LogNormal, parse
-from gateway_adapters.mock.scenarios import MAX_RULES, Happening, Request, Rule, Scenario, ScenarioBook
-from gateway_adapters.mock.server import TOKEN_SCENARIOS
+from gateway_adapters.mock.scenarios import MAX_RULES, Happening, Request, Rule, ScenarioBook
 from gateway_adapters.mock.tokens import PLAIN, TokenPlan, plan_of
 from schemas.vocabulary import CallKind
 
+PAGE = Path(__file__).parents[2] / "docs" / "mock.md"
 HTML = Happening(scenario=Scenario.HTML_502_AFTER)
 
 
-def plan(token: str) -> TokenPlan:
-    return plan_of(token, scenarios=TOKEN_SCENARIOS)
-
-
-def request(kind: CallKind = CallKind.SALE, order: str = "1", token: str = "tok_visa", key: str = "k") -> Request:
-    return Request(kind=kind, order_id=order, origin_id="shop", gateway_key=key, plan=plan(token))
+def request(
+    kind: CallKind = CallKind.SALE,
+    order: str = "1",
+    token: str = "tok_visa",
+    key: str = "k",
+    account: str = "default",
+) -> Request:
+    return Request(kind=kind, order_id=order, origin_id="shop", gateway_key=key, plan=plan_of(token), account=account)
 
 
 @pytest.mark.parametrize("token", ["tok_visa", "tok_123", "anything", "tok_", "tok_mock_", "tok_mock_nonsense", "4242"])
 def test_any_other_token_succeeds(token: str) -> None:
-    assert plan(token) == PLAIN
+    assert plan_of(token) == PLAIN
 
 
 @pytest.mark.parametrize("prefix", ["tok_", "pm_card_", "tok_visa_", "pm_card_visa_"])
 def test_stripes_test_tokens_are_known_under_their_prefixes(prefix: str) -> None:
-    assert plan(f"{prefix}chargeDeclinedInsufficientFunds").decline == "insufficient_funds"
-    assert plan(f"{prefix}authenticationRequired").action_required
-    assert plan(f"{prefix}refundFail") == TokenPlan(scenario="late_failure", kind=CallKind.REFUND, times=None)
+    assert plan_of(f"{prefix}chargeDeclinedInsufficientFunds").decline == "insufficient_funds"
+    assert plan_of(f"{prefix}authenticationRequired").action_required
+    assert plan_of(f"{prefix}refundFail") == TokenPlan(scenario=Scenario.LATE_FAILURE, kind=CallKind.REFUND, times=None)
 
 
 @pytest.mark.parametrize(
     ("token", "expected"),
     [
-        ("tok_mock_timeout_after", TokenPlan(scenario="timeout_after")),
-        ("tok_mock_rate_limited_x2", TokenPlan(scenario="rate_limited", times=2)),
-        ("tok_mock_html_502_before_always", TokenPlan(scenario="html_502_before", times=None)),
-        ("tok_mock_capture_late_failure", TokenPlan(scenario="late_failure", kind=CallKind.CAPTURE)),
-        ("tok_mock_inquire_not_found_yet_x3", TokenPlan(scenario="not_found_yet", kind=CallKind.INQUIRE, times=3)),
-        ("tok_mock_slow_x999999", TokenPlan(scenario="slow", times=1000)),
+        ("tok_mock_timeout_after", TokenPlan(scenario=Scenario.TIMEOUT_AFTER)),
+        ("tok_mock_rate_limited_x2", TokenPlan(scenario=Scenario.RATE_LIMITED, times=2)),
+        ("tok_mock_html_502_before_always", TokenPlan(scenario=Scenario.HTML_502_BEFORE, times=None)),
+        ("tok_mock_capture_late_failure", TokenPlan(scenario=Scenario.LATE_FAILURE, kind=CallKind.CAPTURE)),
+        (
+            "tok_mock_inquire_not_found_yet_x3",
+            TokenPlan(scenario=Scenario.NOT_FOUND_YET, kind=CallKind.INQUIRE, times=3),
+        ),
+        ("tok_mock_slow_x999999", TokenPlan(scenario=Scenario.SLOW, times=1000)),
         ("tok_mock_declined_brand_new", TokenPlan(decline="brand_new")),
+        (
+            "tok_mock_capture_dispute_lost+by_reference+batched_x2",
+            TokenPlan(
+                scenario=Scenario.DISPUTE_LOST,
+                manners=frozenset({Manner.BY_REFERENCE, Manner.BATCHED}),
+                kind=CallKind.CAPTURE,
+                times=2,
+            ),
+        ),
+        ("tok_mock_dispute_lost+nonsense", PLAIN),
     ],
 )
 def test_our_tokens_name_scenario_kind_and_times(token: str, expected: TokenPlan) -> None:
-    assert plan(token) == expected
+    assert plan_of(token) == expected
 
 
 def test_every_scenario_can_be_asked_for_by_token() -> None:
-    assert {plan(f"tok_mock_{scenario.value}").scenario for scenario in Scenario} == TOKEN_SCENARIOS
+    assert {plan_of(f"tok_mock_{scenario.value}").scenario for scenario in Scenario} == set(Scenario)
+
+
+def test_page_about_the_mock_names_all_that_can_be_asked_for() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    missing = [name.value for name in (*Scenario, *Manner, *Word) if f"`{name.value}`" not in page]
+    assert missing == []
 
 
 def test_token_scenario_strikes_so_many_calls_of_its_kind_and_order() -> None:
@@ -84,6 +107,18 @@ def test_rule_strikes_only_where_every_condition_holds_and_only_so_often() -> No
     assert book.pick(request(kind=CallKind.REFUND)) is None
     assert book.pick(request(key="other")) is None
     assert [book.pick(request()) for _ in range(3)] == [HTML, HTML, None]
+
+
+def test_rule_about_an_account_leaves_the_others_alone() -> None:
+    book = ScenarioBook()
+    book.add(Rule(happening=HTML, account="second"))
+    assert book.pick(request()) is None
+    assert book.pick(request(account="second")) is HTML
+
+
+def test_token_says_how_the_notices_come() -> None:
+    picked = ScenarioBook().pick(request(token="tok_mock_late_failure+duplicate"))
+    assert picked == Happening(scenario=Scenario.LATE_FAILURE, manners=frozenset({Manner.DUPLICATE}))
 
 
 def test_rule_without_times_strikes_until_cleared() -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from gateway_adapters.http_transport import Answer
 from gateway_adapters.mock import translate, wire
 from gateway_adapters.mock.wire import Metadata, Operation, WireError
 from schemas.identifiers import OrderId
+from schemas.records.commands import BrowserFacts, NamedText, Payer
+from schemas.records.gateway import CallDetails
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_requests import follow_up, inquiry_about, payment_request
 
@@ -29,6 +32,7 @@ def operation(**changes: object) -> dict[str, object]:
         status="succeeded",
         payment="mpay_1",
         amount=10_000,
+        counted=10_000,
         currency="USD",
         gateway_key=REQUEST.gateway_key,
         action_url=None,
@@ -40,14 +44,55 @@ def operation(**changes: object) -> dict[str, object]:
     return {**wire.operation_json(told), **changes}
 
 
+def event(told: object, **changes: object) -> dict[str, object]:
+    return {"id": "evt_1", "type": "operation.updated", "created_ms": 5, "operation": told, **changes}
+
+
 def answer(status: int, body: object = None, **headers: str) -> Answer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Answer(status=status, headers=headers, body=raw)
 
 
+DETAILS = CallDetails(
+    token_kind="stored",
+    payer_reference="shopper-1",
+    payer=Payer(email="anna@example.com", browser=BrowserFacts(screen_width_px=1920, java_enabled=False)),
+    return_url="https://shop.example/back",
+    statement_descriptor="SHOP 17",
+    metadata=(NamedText(name="cart", value="17"),),
+    merchant_initiated=True,
+    allow_partial=True,
+)
+
+
+def test_call_says_what_was_given_besides_and_nothing_else() -> None:
+    plain = wire.encode_call(translate.to_call(REQUEST))
+    assert wire.encode_call(translate.to_call(replace(REQUEST, details=CallDetails()))) == plain
+    told = json.loads(wire.encode_call(translate.to_call(replace(REQUEST, details=DETAILS))))
+    assert {name: value for name, value in told.items() if name not in json.loads(plain)} == {
+        "token_kind": "stored",
+        "customer": "shopper-1",
+        "shopper": {"email": "anna@example.com", "browser": {"java_enabled": False, "screen_width_px": 1920}},
+        "return_url": "https://shop.example/back",
+        "statement_descriptor": "SHOP 17",
+        "merchant_metadata": {"cart": "17"},
+        "off_session": True,
+        "allow_partial": True,
+    }
+
+
+@pytest.mark.parametrize("member", [{"nickname": "x"}, {"return_url": 7}, {"off_session": "yes"}, {"shopper": []}])
+def test_call_is_refused_when_it_holds_what_the_mock_does_not_know(member: dict[str, object]) -> None:
+    body = json.dumps({**json.loads(wire.encode_call(translate.to_call(REQUEST))), **member}).encode()
+    with pytest.raises(WireError):
+        wire.decode_call(body, kind=CallKind.AUTHORIZE, gateway_key="k", payment=None)
+
+
 def test_call_survives_the_wire() -> None:
     for request in (
         REQUEST,
+        replace(REQUEST, details=DETAILS),
+        replace(REQUEST, token="x" * 64_000),
         payment_request(OrderId("order-1")),
         follow_up(REQUEST, CallKind.CAPTURE, reference="mpay_1", amount_minor=5, final=True),
         follow_up(REQUEST, CallKind.REFUND, reference="mpay_1", amount_minor=5),
@@ -80,7 +125,12 @@ def test_path_is_quoted_so_that_a_reference_cannot_lead_elsewhere() -> None:
         (200, operation(status="requires_action"), Outcome.REQUIRES_ACTION, None),
         (200, operation(status="brand_new"), Outcome.PENDING, Code.UNKNOWN_STATUS),
         (200, operation(status="reversed"), Outcome.REVERSED, Code.FAILED_LATE),
+        (200, operation(status="expired"), Outcome.EXPIRED, Code.AUTHORIZATION_EXPIRED),
         (200, operation(status="failed"), Outcome.DECLINED, Code.CARD_DECLINED),
+        (200, operation(status="failed", failure={"code": "cancelled"}), Outcome.DECLINED, Code.CANCELLED),
+        (200, operation(status="failed", failure={"code": "action_expired"}), Outcome.DECLINED, Code.ACTION_EXPIRED),
+        (200, operation(metadata=None), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER),
+        (200, operation(counted=-1), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER),
         (402, operation(status="declined", failure={"code": "brand_new"}), Outcome.DECLINED, Code.CARD_DECLINED),
         (402, operation(status="declined", failure={"code": "lost_card"}), Outcome.DECLINED, Code.LOST_OR_STOLEN),
         (200, operation(metadata={"op_id": "x", "order_id": "y", "origin_id": "z"}), Outcome.UNKNOWN, None),
@@ -145,9 +195,45 @@ def test_no_webhook_makes_a_translation_raise_anything_but_untranslatable(body: 
 
 
 def test_notice_of_an_operation_kind_nobody_knows_is_still_told() -> None:
-    event = {"id": "evt_1", "created_ms": 5, "operation": operation(kind="payout", status="brand_new")}
-    (notice,) = translate.notices_of(json.dumps(event).encode())
+    (notice,) = translate.notices_of(json.dumps(event(operation(kind="payout", status="brand_new"))).encode())
     assert (notice.kind, notice.outcome, notice.notice_id) == (None, Outcome.PENDING, "evt_1")
+
+
+def test_notice_about_a_case_says_its_amount_and_reference_and_not_what_the_operation_counts_for() -> None:
+    told = operation(status="succeeded", counted=7_000, updated_ms=6)
+    body = event(told, type="operation.reversed", case={"id": "mcase_1", "amount": 3_000})
+    (notice,) = translate.notices_of(json.dumps(body).encode())
+    assert (notice.outcome, notice.confirmed_amount_minor) == (Outcome.REVERSED, 3_000)
+    assert (notice.case_reference, notice.occurred_at_ms) == ("mcase_1", 5)
+
+
+def test_case_without_its_reference_cannot_be_read() -> None:
+    with pytest.raises(UntranslatableError, match="case"):
+        translate.notices_of(json.dumps(event(operation(), type="dispute.opened")).encode())
+
+
+def test_notice_of_what_we_do_not_know_or_that_is_of_another_system_says_nothing() -> None:
+    for item in (
+        event(operation(), type="payout.paid"),
+        {"id": "evt_1", "type": "report.available", "created_ms": 1},
+        event(operation(metadata={"invoice": "INV-1"})),
+    ):
+        assert translate.notices_of(json.dumps(item).encode()) == ()
+
+
+def test_batch_says_what_each_of_its_events_says_in_their_order() -> None:
+    items = [event(operation(), id="evt_1"), event(operation(metadata=None), id="evt_2")]
+    items.insert(1, {"id": "evt_3", "type": "report.available", "created_ms": 1})
+    notices = translate.notices_of(json.dumps({"object": "batch", "events": items}).encode())
+    assert [(notice.notice_id, notice.order_id) for notice in notices] == [("evt_1", "order-1"), ("evt_2", None)]
+
+
+@pytest.mark.parametrize(
+    "events", [None, {}, [1], [event(operation(amount="1"))], [event(operation(), type="payout.paid")] * 257]
+)
+def test_batch_that_cannot_be_read_whole_is_untranslatable(events: object) -> None:
+    with pytest.raises(UntranslatableError):
+        translate.notices_of(json.dumps({"object": "batch", "events": events}).encode())
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,7 @@ NOT_COUNTED = {
     "events.gateway_reference": "in EVENT_CHARS",
     "events.transition": "a word of ours, in EVENT_CHARS",
     "plan.gateways": "names of ours, in OPERATION_CHARS",
+    "tokens_for": "gateways that a policy names, in OPERATION_CHARS",
     "token": "leaves the row when no call needs it any more",
     "error.code": "the last fact tells it, and is counted",
     "error.gateway_code": "the last fact tells it, and is counted",

@@ -36,7 +36,13 @@ class Agent:
         """Go on with another agent, for another number of partitions."""
         self._partitions = partitions
         self._agent = OrdersAgent(
-            CODEC, partitions=partitions, policies=dict, gateways={}, timers=TimerHeap(), rules=DEFAULT_RULES
+            CODEC,
+            partitions=partitions,
+            policies=dict,
+            gateways={},
+            capabilities={},
+            timers=TimerHeap(),
+            rules=DEFAULT_RULES,
         )
 
     def take(self, topic: str, record: Record, envelope: Envelope) -> Step:

@@ -31,6 +31,7 @@ class _Desk:
             partitions=1,
             policies=dict,
             gateways={SPEC.name: SPEC},
+            capabilities={},
             timers=self.heap,
             rules=DEFAULT_RULES,
         )

@@ -1,10 +1,9 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway_adapters.contract import Capabilities
 from gateway_adapters.mock.spec import CAPABILITIES
 from gateway_adapters.policy import ANY_ORIGIN, REFUSE_ALL, default_policy, plan_for, policy_for, validate
 from schemas.identifiers import GatewayName, GatewayRoute, IdempotencyKey, OrderId, OriginId, PaymentId
@@ -14,11 +13,6 @@ from schemas.records.policies import AmountLimit, OriginPolicy
 from schemas.vocabulary import CallKind, Rejection
 
 A, B, C = GatewayRoute("a"), GatewayRoute("b"), GatewayRoute("c")
-
-
-@dataclass(frozen=True)
-class Able:
-    capabilities: Capabilities = CAPABILITIES
 
 
 PAYMENT = PaymentRequested(
@@ -41,7 +35,8 @@ REFUND = RefundRequested(
 POLICY = OriginPolicy(
     origin_id="shop", version=4, gateways=(A, B), fallback=True, max_attempts=3, limits=(), updated_at_ms=0
 )
-BOTH = {A: Able(), B: Able()}
+KNOWN = frozenset({GatewayName("a"), GatewayName("b"), *(GatewayName(str(n)) for n in range(11))})
+BOTH = {A: CAPABILITIES, B: CAPABILITIES}
 
 
 def with_tokens(*gateways: str) -> PaymentRequested:
@@ -60,7 +55,7 @@ def test_plan_stays_with_the_first_gateway_when_there_is_no_fallback() -> None:
 
 def test_plan_stays_with_the_first_gateway_when_there_is_one_token_that_no_other_would_know() -> None:
     assert plan_for({"shop": POLICY}, PAYMENT, BOTH).gateways == (A, A, A)
-    assert plan_for({"shop": POLICY}, PAYMENT, {B: Able()}).gateways == (B, B, B)
+    assert plan_for({"shop": POLICY}, PAYMENT, {B: CAPABILITIES}).gateways == (B, B, B)
 
 
 def test_gateway_is_passed_over_when_the_payment_has_no_token_for_it() -> None:
@@ -70,13 +65,13 @@ def test_gateway_is_passed_over_when_the_payment_has_no_token_for_it() -> None:
     assert (refused.gateways, refused.refusal) == ((), Rejection.NO_GATEWAY)
 
 
-def test_token_is_that_of_the_first_account_when_it_names_none() -> None:
+def test_token_is_good_for_each_account_of_its_gateway_when_it_names_none() -> None:
     eu, us = GatewayRoute("a/eu"), GatewayRoute("a/us")
     policy = {"shop": replace(POLICY, gateways=(eu, us, B))}
-    here = {eu: Able(), us: Able(), B: Able()}
-    assert plan_for(policy, with_tokens("a"), here).gateways == (eu, eu, eu)
+    here = {eu: CAPABILITIES, us: CAPABILITIES, B: CAPABILITIES}
+    assert plan_for(policy, with_tokens("a"), here).gateways == (eu, us, eu)
+    assert plan_for(policy, PAYMENT, here).gateways == (eu, us, eu)
     assert plan_for(policy, with_tokens("a/us", "b"), here).gateways == (us, B, us)
-    assert plan_for(policy, with_tokens("a", "a/us"), here).gateways == (eu, us, eu)
 
 
 def test_origin_without_a_policy_follows_the_one_for_all() -> None:
@@ -93,9 +88,32 @@ def test_payment_is_refused_when_there_is_no_policy_at_all() -> None:
 def test_gateway_is_passed_over_when_it_is_not_here_or_not_able() -> None:
     no_euro = replace(CAPABILITIES, currencies=frozenset({"USD"}))
     no_sale = replace(CAPABILITIES, operations=frozenset({CallKind.AUTHORIZE}))
-    assert plan_for({"shop": POLICY}, PAYMENT, {B: Able()}).gateways == (B, B, B)
-    assert plan_for({"shop": POLICY}, PAYMENT, {A: Able(no_euro), B: Able()}).gateways == (B, B, B)
-    assert plan_for({"shop": POLICY}, PAYMENT, {A: Able(no_sale), B: Able()}).gateways == (B, B, B)
+    assert plan_for({"shop": POLICY}, PAYMENT, {B: CAPABILITIES}).gateways == (B, B, B)
+    assert plan_for({"shop": POLICY}, PAYMENT, {A: no_euro, B: CAPABILITIES}).gateways == (B, B, B)
+    assert plan_for({"shop": POLICY}, PAYMENT, {A: no_sale, B: CAPABILITIES}).gateways == (B, B, B)
+
+
+def test_accounts_at_one_gateway_are_planned_one_after_the_other_and_those_not_set_up_passed_over() -> None:
+    eu, us = GatewayRoute("a/eu"), GatewayRoute("a/us")
+    policy = replace(POLICY, gateways=(us, A, eu))
+    validate(policy, known=KNOWN)
+    assert plan_for({"shop": policy}, PAYMENT, {A: CAPABILITIES, eu: CAPABILITIES}).gateways == (A, eu, A)
+
+
+def test_account_that_does_not_take_the_currency_is_passed_over() -> None:
+    eu = GatewayRoute("a/eu")
+    policy = replace(POLICY, gateways=(eu, A))
+    only_dollars = replace(CAPABILITIES, currencies=frozenset({"USD"}))
+    assert plan_for({"shop": policy}, PAYMENT, {A: CAPABILITIES, eu: only_dollars}).gateways == (A, A, A)
+
+
+@pytest.mark.parametrize(
+    ("route", "told"),
+    [("a/default", "is written 'a'"), ("a/", "1 to 32"), ("a/EU", "lower-case"), ("a/b/c", "lower-case")],
+)
+def test_account_is_refused_when_its_name_is_none_or_has_a_second_spelling(route: str, told: str) -> None:
+    with pytest.raises(MisconfiguredError, match=told):
+        validate(replace(POLICY, gateways=(GatewayRoute(route),)), known=KNOWN)
 
 
 def test_payment_is_refused_when_no_gateway_is_left() -> None:
@@ -131,7 +149,7 @@ def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
 ) -> None:
     policy = replace(POLICY, gateways=tuple(gateways), fallback=fallback, max_attempts=max_attempts)
     validate(policy)
-    plan = plan_for({"shop": policy}, with_tokens("a", "b", "c"), {**BOTH, C: Able()})
+    plan = plan_for({"shop": policy}, with_tokens("a", "b", "c"), {**BOTH, C: CAPABILITIES})
     assert len(plan.gateways) == (max_attempts if gateways else 0)
     assert set(plan.gateways) <= set(gateways)
     assert plan.gateways[:1] == tuple(gateways[:1])
@@ -156,10 +174,10 @@ def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
 )
 def test_policy_that_cannot_work_is_refused_with_its_reason(policy: OriginPolicy, why: str) -> None:
     with pytest.raises(MisconfiguredError, match=why):
-        validate(policy, known=frozenset({A, B, *(GatewayRoute(str(n)) for n in range(11))}))
+        validate(policy, known=KNOWN)
 
 
 def test_policy_that_can_work_is_taken() -> None:
     validate(POLICY)
-    validate(replace(POLICY, origin_id=ANY_ORIGIN), known=frozenset({A, B}))
+    validate(replace(POLICY, origin_id=ANY_ORIGIN), known=KNOWN)
     validate(REFUSE_ALL)

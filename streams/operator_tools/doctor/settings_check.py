@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
-from schemas.identifiers import DEFAULT_ACCOUNT
+from schemas.identifiers import parts_of
 from schemas.misconfigured import MisconfiguredError
+from streams.accounts import variable_of
+from streams.accounts_file import INLINE
 from streams.operator_tools.doctor.findings import Finding, Subject, failure, ok, warning
-from streams.settings import Settings, accounts_with_webhook_secrets, names_of, variable_of
+from streams.settings import Settings, accounts_with_webhook_secrets, routes_of
 
 PRODUCTION_COPIES = 3
 
@@ -45,22 +47,23 @@ def _workers(settings: Settings) -> Iterator[Finding]:
 
 
 def _gateways(settings: Settings) -> Iterator[Finding]:
-    gateways = names_of(settings.gateway.default_gateways)
-    for name in gateways:
-        if DEFAULT_ACCOUNT not in settings.accounts.get(name, {}):
+    for route in routes_of(settings.gateway.default_gateways):
+        name, account = parts_of(route)
+        if account not in settings.accounts.get(name, {}):
             yield warning(
                 Subject.SETTINGS,
-                f"default_gateways names {name}, which is not set up",
+                f"default_gateways names {route}, which is not set up",
                 why="An origin without a policy is passed on to the next gateway, or refused.",
-                fix=f"Set {variable_of(name, '')}…, or other PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS.",
+                fix=f"Set {variable_of(name, '', account)}…, or other PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS.",
             )
-    for name, accounts in settings.accounts.items():
-        for account in accounts.keys() - {DEFAULT_ACCOUNT}:
+    for in_file in settings.in_file.values():
+        inline = sorted(name for name, source in in_file.sources.items() if source == INLINE)
+        if inline and not settings.http.dev:
             yield warning(
                 Subject.SETTINGS,
-                f"account {account} of {name} is set up, and nothing uses it",
-                why="Policies cannot choose an account yet: payments go to the default one.",
-                fix=f"Take {variable_of(name, '', account)}… away until they can.",
+                f"the accounts file holds {', '.join(inline)} of {in_file.route} itself",
+                why="Whoever may read the file, or a copy of it, has the secret.",
+                fix=f"Put it into a file of its own and name that in {in_file.place}: {{ file = … }}.",
             )
     try:
         accounts_with_webhook_secrets(settings)
