@@ -15,7 +15,7 @@ from typing import Final
 import orjson
 
 from gateway_adapters.mock import lifecycle, notices, postings
-from gateway_adapters.mock.courses import Course, Manner, Scenario, course_of
+from gateway_adapters.mock.courses import Course, Manner, Scenario, Word, course_of
 from gateway_adapters.mock.scenarios import Happening
 from gateway_adapters.mock.tokens import TokenPlan
 from gateway_adapters.mock.wire import (
@@ -36,6 +36,9 @@ NOBODY_KNOWS: Final = "settling_elsewhere"
 ADVICE: Final = {"fraudulent": "do_not_try_again", "lost_card": "do_not_try_again", "stolen_card": "do_not_try_again"}
 APPROVED_PERCENT: Final = 60
 """How much a partial approval is, unless a rule says how much."""
+
+REFUSED_RETURN: Final = {"result": "refused"}
+"""The return parameters of a payer who said no; with any others the payer has agreed."""
 
 STORED_500: Final = error_json(ErrorCode.FAILED, "Something went wrong here, and this answer is kept.")
 _PREFIX: Final = {
@@ -133,7 +136,23 @@ def _answer(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
     return answered
 
 
+def _completed(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
+    """Go on with the payment that waits for its payer, who has come back; the answer is about that payment."""
+    payment = _require_payment(db, call.payment or "", terms.account)
+    opening = postings.find_operation(db, reference=payment.id)
+    if opening is None or opening.status != Status.REQUIRES_ACTION:
+        raise RefusedError(400, ErrorCode.NOT_WAITING, "The payment waits for nobody.")
+    refused = call.extras.get("return_parameters") == REFUSED_RETURN
+    word = Word.FAILED if refused else Word.SUCCEEDED
+    lifecycle.carry_out(db, opening, lifecycle.Change(word=word), now_ms=terms.now_ms)
+    standing = postings.find_operation(db, reference=payment.id)
+    assert standing is not None
+    return Answered(http_status=402 if refused else 200, body=orjson.dumps(operation_json(standing)), waits=True)
+
+
 def _carried_out(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
+    if call.kind is CallKind.COMPLETE:
+        return _completed(db, call, terms)
     identifier = f"{_PREFIX[call.kind]}_{secrets.token_hex(12)}"
     if call.payment is None:
         payment = _opened(db, call, identifier, terms.account)

@@ -99,6 +99,7 @@ class Server:
         app.router.add_post("/payments/{payment}/captures", self._handler(CallKind.CAPTURE))
         app.router.add_post("/payments/{payment}/voids", self._handler(CallKind.VOID))
         app.router.add_post("/payments/{payment}/refunds", self._handler(CallKind.REFUND))
+        app.router.add_post("/payments/{payment}/completions", self._handler(CallKind.COMPLETE))
         app.router.add_get("/operations", self._inquired)
 
     def _handler(self, kind: CallKind) -> Handler:

@@ -83,7 +83,7 @@ def to_call(request: GatewayCallRequested) -> Call:
         kind=request.kind,
         gateway_key=request.gateway_key,
         payment=None if request.token is not None else request.payment_reference,
-        amount=None if request.kind is CallKind.VOID else request.amount_minor,
+        amount=None if request.kind in (CallKind.VOID, CallKind.COMPLETE) else request.amount_minor,
         currency=request.currency,
         token=request.token,
         final=request.final,
@@ -235,7 +235,9 @@ def _confirmed(operation: Operation) -> int:
 
 
 def _from_operation(request: GatewayCallRequested, operation: Operation, answer: "Answer") -> CallResult:
-    if operation.metadata is None or operation.metadata.op_id != request.op_id:
+    about_payment = CallKind.COMPLETE in (request.kind, request.inquired_kind)
+    named = request.payment_reference if about_payment else request.op_id
+    if named != (operation.id if about_payment else None if operation.metadata is None else operation.metadata.op_id):
         raise WireError("answers another operation")
     outcome, problem = _meaning(operation)
     return CallResult(

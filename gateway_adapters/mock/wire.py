@@ -98,6 +98,7 @@ class ErrorCode(StrEnum):
     NOT_AUTHORIZED = "payment_not_authorized"
     CAPTURED = "payment_already_captured"
     RELEASED = "payment_already_released"
+    NOT_WAITING = "payment_waits_for_nobody"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,7 +210,7 @@ def decode_call(raw: bytes, *, kind: CallKind, gateway_key: str, payment: str | 
         kind=kind,
         gateway_key=gateway_key,
         payment=payment,
-        amount=None if kind is CallKind.VOID else _amount(body),
+        amount=None if kind in (CallKind.VOID, CallKind.COMPLETE) else _amount(body),
         currency=text(body, "currency"),
         token=text(body, "token", max_chars=MAX_TOKEN_CHARS) if opens else None,
         final=_flag(body, "final", default=False),

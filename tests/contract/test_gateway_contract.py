@@ -18,7 +18,7 @@ import pytest
 from gateway_adapters.contract import MAX_RAW_CHARS, CallResult, GatewayNotice, weakened_for_resend
 from gateway_adapters.errors import DECLINES, Code, InvariantViolatedError, UnauthenticError, UntranslatableError
 from gateway_adapters.registry import SPECS
-from schemas.records.gateway import GatewayCallRequested
+from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, PeerStarter, Situation
@@ -670,6 +670,52 @@ async def test_payer_completes_the_action_and_the_webhook_tells(peer: GatewayUnd
     await peer.complete_action(result.gateway_reference or "")
     hook = (await peer.webhooks(1))[0]
     assert peer.gateway.parse_webhook(hook.headers, hook.body)[0].outcome is Outcome.SUCCEEDED
+    assert peer.effects(request) == [("sale", 10_000)]
+
+
+def completion_of(
+    peer: GatewayUnderTest, request: GatewayCallRequested, reference: str | None, *, agreed: bool = True
+) -> GatewayCallRequested:
+    completion = follow_up(request, CallKind.COMPLETE, reference=reference, amount_minor=request.amount_minor)
+    return replace(completion, details=CallDetails(return_parameters=peer.came_back(agreed=agreed)))
+
+
+@pytest.mark.parametrize("kind", [CallKind.AUTHORIZE, CallKind.SALE])
+async def test_completion_goes_on_with_the_payment_once_its_payer_is_back(
+    peer: GatewayUnderTest, kind: CallKind
+) -> None:
+    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
+    needs(peer.action_token is not None, "token that makes the payer act")
+    request = payment_request(fresh_order(), kind, token=peer.action_token or "")
+    waiting = await peer.gateway.call(request)
+    completion = completion_of(peer, request, waiting.gateway_reference)
+    done = await peer.gateway.call(completion)
+    assert (done.outcome, done.gateway_reference) == (Outcome.SUCCEEDED, waiting.gateway_reference)
+    assert (done.confirmed_amount_minor, done.confirmed_currency) == (10_000, "USD")
+    again = await peer.gateway.call(completion)
+    assert again == replace(done, replayed=True)
+    assert peer.effects(request) == [(kind.value, 10_000)]
+    inquiry = inquiry_about(completion, own_reference=waiting.gateway_reference)
+    assert (await peer.gateway.call(inquiry)).outcome is Outcome.SUCCEEDED
+
+
+async def test_completion_is_a_decline_when_the_payer_came_back_without_agreeing(peer: GatewayUnderTest) -> None:
+    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
+    needs(peer.action_token is not None, "token that makes the payer act")
+    request = payment_request(fresh_order(), CallKind.SALE, token=peer.action_token or "")
+    waiting = await peer.gateway.call(request)
+    refused = await peer.gateway.call(completion_of(peer, request, waiting.gateway_reference, agreed=False))
+    assert refused.outcome is Outcome.DECLINED
+    assert refused.error is not None
+    assert peer.effects(request) == []
+
+
+async def test_completion_is_not_executed_when_the_payment_waits_for_nobody(peer: GatewayUnderTest) -> None:
+    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
+    request = payment_request(fresh_order(), CallKind.SALE)
+    paid = await peer.gateway.call(request)
+    result = await peer.gateway.call(completion_of(peer, request, paid.gateway_reference))
+    assert result.outcome is Outcome.NOT_EXECUTED
     assert peer.effects(request) == [("sale", 10_000)]
 
 

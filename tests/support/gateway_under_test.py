@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import Code
+from schemas.records.commands import NamedText
 from schemas.records.gateway import GatewayCallRequested
 from tests.support.mock_gateway_process import Delivered
 
@@ -88,6 +89,10 @@ class GatewayUnderTest(Protocol):
 
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
         """Let this happen to the next call of the request's kind and order."""
+        ...
+
+    def came_back(self, *, agreed: bool) -> tuple[NamedText, ...]:
+        """Return what a payer who has agreed, or has not, comes back with."""
         ...
 
     async def complete_action(self, reference: str) -> None:

@@ -12,6 +12,7 @@ from gateway_adapters.errors import Code
 from gateway_adapters.http_transport import TransportLimits
 from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.spec import MockAccount
+from schemas.records.commands import NamedText
 from schemas.records.gateway import GatewayCallRequested
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, Situation
 from tests.support.mock_gateway_process import SECRET, Delivered, MockGatewayProcess, WebhookReceiver, until
@@ -64,6 +65,9 @@ class MockUnderTest:
         if situation is Situation.RATE_LIMITED:
             body["retry_after_s"] = 7
         await self._process.post("/scenarios", body)
+
+    def came_back(self, *, agreed: bool) -> tuple[NamedText, ...]:
+        return (NamedText(name="result", value="agreed" if agreed else "refused"),)
 
     async def complete_action(self, reference: str) -> None:
         await self._process.post(f"/actions/{reference}/complete", {})
