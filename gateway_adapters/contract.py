@@ -16,7 +16,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+import orjson
 
 from gateway_adapters import errors
 from gateway_adapters.errors import InvariantViolatedError, Signal
@@ -27,8 +29,17 @@ from schemas.vocabulary import CallKind, Outcome
 MAX_RAW_CHARS = 2048
 """Longest `raw` kept of an answer: enough to read what happened, small enough for a row and a log record."""
 
+MAX_RAW_VALUE_CHARS = 200
+"""Longest text of one member in it: references and codes are shorter."""
+
+MAX_RAW_ITEMS = 10
+"""Most items of one list in it."""
+
 WINDOW_MARGIN_MS = 60_000
 """An idempotency window counts as closed this much early: our clock and the gateway's differ, and a call takes time."""
+
+AllowList = Mapping[str, "AllowList"]
+"""The members of an answer that may be kept, each with those below it; none below it: the member itself."""
 
 RawHeaders = Mapping[str, str]
 """A webhook's HTTP headers, names in lower case."""
@@ -45,9 +56,10 @@ class CallResult:
     confirmed_currency: str | None = None
     action_url: str | None = None  # of REQUIRES_ACTION: where the payer goes
     error: OperationError | None = None
-    raw: str | None = None  # the answer, redacted, at most MAX_RAW_CHARS
+    raw: str | None = None  # what of the answer may be kept (`kept_of`), at most MAX_RAW_CHARS
     replayed: bool = False  # the gateway gave the stored answer of an earlier call with the same key
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
+    case_reference: str | None = None  # of REVERSED: as in a notice about it, so that both count once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +133,31 @@ class Capabilities:
         return has and (ability, currency) not in self.not_in_currency
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """The answer that tells a gateway that its webhook is kept: some want more than a status."""
+
+    status: int = 200
+    content_type: str = "application/json"
+    body: bytes = b'{"status":"ok"}'
+
+
+ACKNOWLEDGED: Final = Acknowledgement()
+
+
+class CertificateFetcher(Protocol):
+    """Fetches a certificate that a webhook is signed with; bounded in every way, for strangers name the URL."""
+
+    async def fetch(self, url: str, *, hosts: frozenset[str]) -> bytes:
+        """Return what stands at the URL; nothing is fetched but by https from one of the hosts.
+
+        Raises:
+            UnauthenticError: the URL is another, or nothing stands there.
+            UnverifiableError: it cannot be had now.
+        """
+        ...
+
+
 class WebhookTranslator(Protocol):
     """The pure half of a gateway's webhooks: no secret, no clock, no I/O, so it may run inside a replay."""
 
@@ -190,16 +227,25 @@ class Gateway(WebhookTranslator, Protocol):
         """
         ...
 
-    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+    @property
+    def acknowledgement(self) -> Acknowledgement:
+        """What it is answered once its webhook is kept: JSON and 200, unless it wants something else."""
+        return ACKNOWLEDGED
+
+    async def verify_webhook(
+        self, headers: RawHeaders, body: bytes, *, now_ms: int, certificates: CertificateFetcher
+    ) -> None:
         """Return if these raw bytes are the gateway's own and fresh, by one of the account's secrets.
 
         Args:
             headers: of the delivery.
             body: the bytes as they came; they are not parsed.
             now_ms: milliseconds since the epoch, against which the delivery's age is judged.
+            certificates: where what it is signed with is fetched, by a gateway that signs with certificates.
 
         Raises:
             UnauthenticError: they are not, or there is no secret; nothing of them may be kept.
+            UnverifiableError: a certificate cannot be had now; the gateway must send it again.
         """
         ...
 
@@ -207,12 +253,12 @@ class Gateway(WebhookTranslator, Protocol):
         """Let go of connections. Calling it twice is safe."""
         ...
 
-    async def call(self, request: GatewayCallRequested) -> CallResult:  # noqa: PLR0911 - one a kind
+    async def call(self, request: GatewayCallRequested) -> CallResult:
         """Carry out the request by its kind: what the executor uses.
 
         Returns:
             The result. When the gateway has no such operation: nothing is sent, NOT_EXECUTED with `unsupported`
-            (UNKNOWN of an inquiry).
+            (UNKNOWN of an inquiry). A payment's success without the gateway's reference is UNKNOWN.
 
         Raises:
             InvariantViolatedError: the request itself breaks the port's rules.
@@ -222,6 +268,9 @@ class Gateway(WebhookTranslator, Protocol):
             # That an inquiry cannot be made is no proof that the operation never was.
             outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))
+        return _with_reference(request, await self._sent(request))
+
+    async def _sent(self, request: GatewayCallRequested) -> CallResult:  # noqa: PLR0911 - one a kind
         match request.kind:
             case CallKind.AUTHORIZE:
                 return await self.authorize(request)
@@ -245,6 +294,13 @@ def check_request(request: GatewayCallRequested) -> None:
     Raises:
         InvariantViolatedError: a field that the kind needs is missing; the message names it, never its value.
     """
+    missing = missing_of(request)
+    if missing:
+        raise InvariantViolatedError(f"{request.kind} {request.op_id} lacks {', '.join(missing)}")
+
+
+def missing_of(request: GatewayCallRequested) -> tuple[str, ...]:
+    """Return the names of the fields that the request's kind needs and that it does not hold; nothing can be sent."""
     opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
     works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND, CallKind.COMPLETE)
     missing = {
@@ -255,9 +311,20 @@ def check_request(request: GatewayCallRequested) -> None:
         "amount_minor": (opens_payment or request.kind in (CallKind.CAPTURE, CallKind.REFUND))
         and request.amount_minor <= 0,
     }
-    if any(missing.values()):
-        names = ", ".join(name for name, lacks in missing.items() if lacks)
-        raise InvariantViolatedError(f"{request.kind} {request.op_id} lacks {names}")
+    return tuple(name for name, lacks in missing.items() if lacks)
+
+
+def _with_reference(request: GatewayCallRequested, result: CallResult) -> CallResult:
+    """Return the result, in doubt if it is a success that nothing could be captured from, voided or given back.
+
+    A payment is worked on by the gateway's reference. An answer that names none is not the gateway's whole answer.
+    """
+    kind = request.inquired_kind if request.kind is CallKind.INQUIRE else request.kind
+    opens = kind in (CallKind.AUTHORIZE, CallKind.SALE)
+    if not opens or result.outcome is not Outcome.SUCCEEDED or result.gateway_reference is not None:
+        return result
+    error = errors.error_for(Signal.UNREADABLE, detail="a success without the gateway's reference")
+    return dataclasses.replace(result, outcome=Outcome.UNKNOWN, error=error)
 
 
 def completed(request: GatewayCallRequested, result: CallResult, *, completed_at_ms: int) -> GatewayCallCompleted:
@@ -278,8 +345,10 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         action_url=result.action_url,
         error=result.error,
         raw=result.raw,
+        replayed=result.replayed,
         completed_at_ms=completed_at_ms,
         occurred_at_ms=result.occurred_at_ms,
+        case_reference=result.case_reference,
     )
 
 
@@ -307,12 +376,48 @@ def window_open(capabilities: Capabilities, request: GatewayCallRequested, *, no
     return window_ms is None or now_ms - request.first_requested_at_ms < window_ms - WINDOW_MARGIN_MS
 
 
-def redacted(text: str, *, secrets: Sequence[str]) -> str:
-    """Return the text without these secrets, cut to MAX_RAW_CHARS.
+def allow_list(*paths: str) -> AllowList:
+    """Return the allow-list of these members of a gateway's answers, with dots between: `failure.code`.
 
-    Redaction comes before the cut, so that no half of a secret is left at the end.
+    A list is looked into: `items.id` is the `id` of each item. Name no member that holds free text or a fact of the
+    payer: names, e-mail addresses and what a card is called stay out of the log because nobody lists them.
     """
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret, "[redacted]")
+    tree: dict[str, AllowList] = {}
+    for path in paths:
+        first, _, rest = path.partition(".")
+        tree[first] = {**tree.get(first, {}), **(allow_list(rest) if rest else {})}
+    return tree
+
+
+def kept_of(answer: bytes, allowed: AllowList, *, secrets: Sequence[str]) -> str:
+    """Return what of a gateway's answer is kept for a person: its allowed members as JSON, at most MAX_RAW_CHARS.
+
+    Args:
+        answer: the body as it came.
+        allowed: what may be kept of it (`allow_list`).
+        secrets: what must not be kept wherever the gateway repeats it, such as the token.
+    """
+    try:
+        parsed: object = orjson.loads(answer)
+    except orjson.JSONDecodeError:
+        parsed = None
+    if not isinstance(parsed, dict):
+        return f"({len(answer)} bytes that are no JSON object)"
+    text = orjson.dumps(_allowed(parsed, allowed, secrets)).decode()
     return text if len(text) <= MAX_RAW_CHARS else text[: MAX_RAW_CHARS - 1] + "…"
+
+
+def _allowed(value: object, allowed: AllowList, secrets: Sequence[str]) -> object:
+    match value:
+        case dict():
+            return {name: _allowed(value[name], below, secrets) for name, below in allowed.items() if name in value}
+        case list():
+            return [_allowed(item, allowed, secrets) for item in value[:MAX_RAW_ITEMS]]
+        case _ if allowed:
+            return None  # members of an object are listed, and this is none
+        case str():
+            for secret in filter(None, secrets):  # before the cut, so that no half of a secret is left at the end
+                value = value.replace(secret, "[redacted]")
+            return value if len(value) <= MAX_RAW_VALUE_CHARS else value[: MAX_RAW_VALUE_CHARS - 1] + "…"
+        case _:
+            return value

@@ -13,6 +13,7 @@ GatewayError
 │   ├── NotSentError            no byte of the request can have reached the gateway
 │   └── InDoubtError            it may or may not have had its effect
 ├── UnauthenticError          a webhook that is not the gateway's: refuse it and store nothing
+├── UnverifiableError         a webhook that cannot be verified now: store nothing, ask for it again
 ├── UntranslatableError       a webhook that is authentic and cannot be read: dead letter
 └── InvariantViolatedError    a request that this engine must never have made: stop the worker
 ```
@@ -57,6 +58,10 @@ class InDoubtError(CallFailedError):
 
 class UnauthenticError(GatewayError):
     """A webhook whose signature or age does not hold. Refuse it and store nothing."""
+
+
+class UnverifiableError(GatewayError):
+    """A webhook of which nobody can say now whose it is. Store nothing, and let the gateway send it again."""
 
 
 class UntranslatableError(GatewayError):
@@ -110,6 +115,7 @@ class Signal(StrEnum):
     READ_TIMEOUT = "read_timeout"
     CONNECTION_LOST = "connection_lost"  # reset, or closed, once the connection stood
     SERVER_ERROR = "server_error"  # 5xx
+    KEPT_ERROR = "kept_error"  # a 5xx that the gateway keeps under the key: it gives it again, whatever happened
     UNREADABLE = "unreadable"  # HTML from a proxy, cut, too large, not what the gateway's pages describe
     RATE_LIMITED = "rate_limited"  # 429
     IN_PROGRESS = "in_progress"  # 409: the same key is being worked on
@@ -119,7 +125,9 @@ class Signal(StrEnum):
     UNKNOWN_STATUS = "unknown_status"  # well formed, in a word we do not know
     INQUIRY_FOUND_NOTHING = "inquiry_found_nothing"  # and the gateway says that this is proof
     INQUIRY_PROVED_NOTHING = "inquiry_proved_nothing"  # not found, and not to be relied on
+    INCOMPLETE = "incomplete"  # the request lacks what the gateway would know its payment by; nothing was sent
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
+    NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
     COMMAND_GONE = "command_gone"  # the log no longer holds the command with what the call needs; nothing was sent
 
 
@@ -159,6 +167,14 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             code=Code.GATEWAY_FAILED,
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway, or a proxy before it, failed; the call may have been carried out.",
+        ),
+        # Stripe keeps "the resulting status code and body of the first request made for any given idempotency key,
+        # regardless of whether it succeeds or fails", 500 included (https://docs.stripe.com/api/idempotent_requests).
+        Signal.KEPT_ERROR: SignalRow(
+            outcome=Outcome.UNKNOWN,
+            code=Code.GATEWAY_FAILED,
+            retry=RetryAdvice.NEVER,
+            message="The gateway gives its earlier failure again; only an inquiry can tell whether it did anything.",
         ),
         Signal.UNREADABLE: SignalRow(
             outcome=Outcome.UNKNOWN,
@@ -219,11 +235,25 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             retry=RetryAdvice.SAME_KEY_NOW,
             message="The gateway does not find this call, which proves nothing yet.",
         ),
+        Signal.INCOMPLETE: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.INVALID_REQUEST,
+            retry=RetryAdvice.NEVER,
+            message="The request lacks what the gateway needs; nothing was sent.",
+            alarm=True,
+        ),
         Signal.UNSUPPORTED: SignalRow(
             outcome=Outcome.NOT_EXECUTED,
             code=Code.UNSUPPORTED,
             retry=RetryAdvice.OTHER_GATEWAY,
             message="This gateway has no such operation; nothing was sent.",
+        ),
+        Signal.NO_SUCH_GATEWAY: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.ACCOUNT_UNKNOWN,
+            retry=RetryAdvice.OTHER_GATEWAY,
+            message="No such gateway, or no such account at it, is set up here; nothing was sent.",
+            alarm=True,
         ),
         Signal.COMMAND_GONE: SignalRow(
             outcome=Outcome.NOT_EXECUTED,

@@ -6,6 +6,7 @@ Called by `http_ingress.program`. What is started in `IngressProgram.start` is s
 import time
 from collections.abc import Callable, Mapping
 
+from gateway_adapters.contract import CertificateFetcher
 from http_ingress.access.api_keys import FileKeyStore, KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.app import build_app
@@ -70,6 +71,7 @@ def compose(
     connection: KafkaConnection,
     codec: MessageCodec,
     webhooks: Mapping[GatewayRoute, WebhookGateway],
+    certificates: CertificateFetcher,
 ) -> IngressProgram:
     """Return an instance that is not yet started.
 
@@ -78,6 +80,8 @@ def compose(
         connection: How the broker is reached (`streams.bootstrap`).
         codec: The message codec, with the schema ids in force (`streams.bootstrap`).
         webhooks: The accounts at gateways whose notices are taken (`streams.bootstrap`).
+
+        certificates: What their notices are verified with, where they sign with certificates.
 
     Raises:
         MisconfiguredError: There are no API keys and it is not dev mode, the key file cannot be read, or dev mode is
@@ -115,6 +119,7 @@ def compose(
         limiter=RateLimiter(requests_per_second=own.requests_per_second),
         keys=_key_ring(store, http) if store is not None else None,
         webhooks=webhooks,
+        certificates=certificates,
         now_ms=wall_clock_ms,
         monotonic_s=time.monotonic,
         faults=faults,

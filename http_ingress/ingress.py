@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gateway_adapters.contract import Capabilities, GatewayNotice, RawHeaders
+from gateway_adapters.contract import Acknowledgement, Capabilities, CertificateFetcher, GatewayNotice, RawHeaders
 from http_ingress.access.api_keys import KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.command_log import CommandLog
@@ -29,8 +29,15 @@ class WebhookGateway(Protocol):
         """What it can do; which of its references are indexed decides how its webhooks are split."""
         ...
 
-    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
-        """Return if these raw bytes are the gateway's own and fresh. Raises: UnauthenticError."""
+    @property
+    def acknowledgement(self) -> Acknowledgement:
+        """What it is answered once its webhook is kept."""
+        ...
+
+    async def verify_webhook(
+        self, headers: RawHeaders, body: bytes, *, now_ms: int, certificates: CertificateFetcher
+    ) -> None:
+        """Return if these raw bytes are the gateway's own and fresh. Raises: UnauthenticError, UnverifiableError."""
         ...
 
     def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
@@ -57,6 +64,7 @@ class Ingress:
     limiter: RateLimiter
     keys: KeyRing | None  # None in dev mode only
     webhooks: Mapping[GatewayRoute, WebhookGateway]
+    certificates: CertificateFetcher  # of those that sign with certificates
     now_ms: Callable[[], int]  # wall clock, milliseconds since the epoch
     monotonic_s: Callable[[], float]
     faults: Callable[[], tuple[str, ...]]  # what keeps it from being ready, for a person; empty: ready

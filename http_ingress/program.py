@@ -5,10 +5,12 @@ Runs inside the shell of all programs (`streams.cli.program`), which finds `Ingr
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
 
+from gateway_adapters.certificates import HttpsCertificates
 from http_ingress.compose import compose
 from http_ingress.server import reserve_address
 from schemas.messages import MessageCodec
@@ -28,11 +30,13 @@ class IngressRun:
         self._dev = settings.http.dev
         reserve_address(settings.http.host, settings.http.port).close()  # now, since a broker may be minutes away
         self._gateways = bootstrap.gateways_of(settings, accounts_with_webhook_secrets(settings))
+        self._certificates = HttpsCertificates(monotonic_s=time.monotonic)
         self._instance = compose(
             settings,
             connection=connection_of(settings.kafka, client_id=INGRESS.client_id),
             codec=codec,
             webhooks=self._gateways,
+            certificates=self._certificates,
         )
 
     def faults(self) -> tuple[str, ...]:
@@ -53,5 +57,6 @@ class IngressRun:
             await stopping.wait()
         finally:
             await self._instance.stop()
+            await self._certificates.close()
             for gateway in self._gateways.values():
                 await gateway.close()

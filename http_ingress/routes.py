@@ -109,10 +109,11 @@ _WEBHOOKS: Final = ApiRoute(
     raw_body=True,
     authenticated=False,
     parameters={"gateway": "The gateway's name. Without an account behind it, the default account is meant."},
-    outcomes={200: Outcome(meaning="Kept.", model=payloads.Health)},
+    outcomes={200: Outcome(meaning="Kept. Some gateways are answered in words of their own.", model=payloads.Health)},
     problems=frozenset(
         {
             ProblemCode.UNAUTHENTICATED,
+            ProblemCode.UNVERIFIABLE,
             ProblemCode.NOT_FOUND,
             ProblemCode.REQUEST_TIMEOUT,
             ProblemCode.TOO_LARGE,

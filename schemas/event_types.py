@@ -22,6 +22,7 @@ from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTr
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
+from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import OperationKind
 
@@ -39,6 +40,8 @@ TYPES: Mapping[type[Record], str] = MappingProxyType(
         GatewayCallRequested: "payments.gateway_call.requested.v1",
         GatewayCallCompleted: "payments.gateway_call.completed.v1",
         WebhookReceived: "payments.webhook.received.v1",
+        ReferenceKept: "payments.reference.kept.v1",
+        ReferenceDropped: "payments.reference.dropped.v1",
         OperationReplied: "payments.operation.replied.v1",
         TimerFired: "payments.timer.fired.v1",
         DeadLetter: "payments.dead_letter.recorded.v1",
@@ -64,7 +67,12 @@ class Transition(StrEnum):
     ACTION_REQUIRED = "action_required"
     DOUBTED = "doubted"
     REVIEWED = "reviewed"  # given to a person
-    REVERSED = "reversed"
+    REVERSED = "reversed"  # some or all of a success was taken back
+    RESTORED = "restored"  # some or all of what was taken back counts again
+    RECORDED = "recorded"  # made at the gateway's own desk, without a command
+    DISPUTED = "disputed"  # the payer's bank asks for some or all of a payment back
+    DISPUTE_WON = "dispute_won"
+    DISPUTE_LOST = "dispute_lost"
     REJECTED = "rejected"  # by the order's rules, or its idempotency key belongs to another operation
     EXPIRED = "expired"  # the payment: its authorization ran out
 
@@ -79,11 +87,14 @@ _NOUNS: Mapping[OperationKind, str] = MappingProxyType(
         OperationKind.COMPLETE: "completion",
     }
 )
-# These two mean the same whatever the operation was, so a consumer subscribes to one type.
+# These mean the same whatever the operation was, so a consumer subscribes to one type.
 _WITHOUT_KIND: Mapping[Transition, str] = MappingProxyType(
     {
         Transition.REJECTED: "payments.operation.rejected.v1",
         Transition.EXPIRED: "payments.payment.expired.v1",
+        Transition.DISPUTED: "payments.dispute.opened.v1",
+        Transition.DISPUTE_WON: "payments.dispute.won.v1",
+        Transition.DISPUTE_LOST: "payments.dispute.lost.v1",
     }
 )
 

@@ -222,6 +222,6 @@ def claim_key(origin: OriginId, key: IdempotencyKey) -> bytes:
     return f"{origin}|{key}".encode()
 
 
-def reference_key(gateway: GatewayName, account: str, reference: str) -> bytes:
+def reference_key(gateway: GatewayName, account: AccountName, reference: str) -> bytes:
     """Return the key under which a gateway's reference is looked up: names of gateways and accounts hold no `|`."""
     return f"{gateway}|{account}|{reference}".encode()

@@ -27,6 +27,7 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, 
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
+from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
 from schemas.records.timers import OpenTimer, TimerFired
 
 Record: TypeAlias = (
@@ -42,6 +43,8 @@ Record: TypeAlias = (
     | GatewayCallRequested
     | GatewayCallCompleted
     | WebhookReceived
+    | ReferenceKept
+    | ReferenceDropped
     | PaymentEvent
     | OperationReplied
     | TimerFired
@@ -55,7 +58,7 @@ Record: TypeAlias = (
 )
 """What may stand on a topic as a message with an envelope."""
 
-Row: TypeAlias = OrderRow | ClaimRow | OpenTimer
+Row: TypeAlias = OrderRow | ClaimRow | OpenTimer | ReferenceRow | ParkedRow
 """What the tables keep, without an envelope."""
 
 RECORD_CLASSES: tuple[type[Record], ...] = typing.get_args(Record)

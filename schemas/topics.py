@@ -24,6 +24,7 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, 
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
+from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
 from schemas.records.timers import OpenTimer, TimerFired
 
 COMMANDS: Final = "payments.commands.v1"
@@ -33,6 +34,7 @@ VERDICTS: Final = "idempotency.verdicts.v1"
 GATEWAY_REQUESTS: Final = "gateway.requests.v1"
 GATEWAY_RESULTS: Final = "gateway.results.v1"
 WEBHOOKS: Final = "gateway.webhooks.v1"
+REFERENCES: Final = "gateway.references.v1"
 EVENTS: Final = "payments.events.v1"
 TIMERS: Final = "payments.timers.v1"
 REPLIES: Final = "payments.replies.v1"
@@ -49,6 +51,8 @@ def changelog_topic(app_id: str, table: str) -> str:
 
 ORDERS_CHANGELOG: Final = changelog_topic("orders", "orders")
 TIMERS_CHANGELOG: Final = changelog_topic("orders", "timers")
+REFERENCES_CHANGELOG: Final = changelog_topic("orders", "references")
+PARKED_CHANGELOG: Final = changelog_topic("orders", "parked")
 CLAIMS_CHANGELOG: Final = changelog_topic("claims", "claims")
 
 HOUR_MS: Final = 3_600_000
@@ -98,7 +102,7 @@ class Topic:
     perishable: bool = False
     """Whether a record means nothing once it is older than the retention: whoever waits for it has gone. What is
     deleted unread of such a topic is no loss."""
-    min_compaction_lag_ms: int | None = None  # of a changelog: no record is compacted away before
+    min_compaction_lag_ms: int | None = None  # no record is compacted away before
     public: bool = False
     """Whether strangers append to it. The broker keeps their records uncompressed, and so refuses what is larger than
     `max_record_bytes` once inflated: a few kilobytes of zstd can hold more than a worker's memory."""
@@ -165,6 +169,15 @@ CATALOGUE: tuple[Topic, ...] = (
     _log(GATEWAY_REQUESTS, "orderId", 7 * DAY_MS, GatewayCallRequested),
     _log(GATEWAY_RESULTS, "orderId", 7 * DAY_MS, GatewayCallCompleted),
     _log(WEBHOOKS, "orderId, else gateway|account|reference", 30 * DAY_MS, WebhookReceived),
+    Topic(
+        name=REFERENCES,
+        key="gateway|account|reference",
+        records=(ReferenceKept, ReferenceDropped),
+        cleanup=Cleanup.COMPACT,
+        retention_ms=None,
+        partition_rule=PartitionRule.MURMUR2,
+        min_compaction_lag_ms=DAY_MS,  # two orders that say they are known by one reference are both heard
+    ),
     _log(EVENTS, "orderId", 30 * DAY_MS, PaymentEvent),
     _log(TIMERS, "orderId", 7 * DAY_MS, TimerFired),
     _log(DECISIONS, "orderId", 30 * DAY_MS, DecisionProposed, DecisionMade),
@@ -204,6 +217,8 @@ CATALOGUE: tuple[Topic, ...] = (
     ),
     _changelog(ORDERS_CHANGELOG, "originId|orderId", OrderRow),
     _changelog(TIMERS_CHANGELOG, "originId|orderId|opId", OpenTimer),
+    _changelog(REFERENCES_CHANGELOG, "gateway|account|reference", ReferenceRow),
+    _changelog(PARKED_CHANGELOG, "gateway|account|reference", ParkedRow),
     _changelog(CLAIMS_CHANGELOG, "originId|idempotencyKey", ClaimRow),
 )
 """Every topic there is, in the order of a payment's life."""

@@ -48,6 +48,14 @@ class OperationState(StrEnum):
     REJECTED = "rejected"  # refused by the order's own rules, nothing was sent
 
 
+class Initiator(StrEnum):
+    """Who wanted an operation."""
+
+    MERCHANT = "merchant"
+    ENGINE = "engine"  # lets go of what a gateway approved in part, which nobody had agreed to
+    GATEWAY = "gateway"  # made at the gateway's own desk, and told to us
+
+
 class PaymentStatus(StrEnum):
     """What a merchant sees of a payment; it follows from the sums and the open operations."""
 

@@ -20,15 +20,18 @@ from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
+from schemas.records.references import ParkedRow
 from schemas.records.timers import OpenTimer
 from schemas.topics import topic
 from streams import topology
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
+from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
-from streams.agents.sweep import Sweeper, finished_orders, old_claims
+from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims, overdue_webhooks
 from streams.agents.timers import TimerClock, TimerHeap
 from streams.domain.limits import Rules
+from streams.domain.references import size_of
 from streams.executor.options import ExecutorOptions
 from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import TableRow
@@ -133,7 +136,9 @@ class OrdersProgram:
         self._follower = PolicyFollower(connection, codec)
         self._log_clock = LogClock()
         self._timers = TimerHeap()
+        self._parking = Parking()
         metrics.watch("timers_open", lambda: len(self._timers))
+        metrics.watch("references_awaited", lambda: len(self._parking))
         self._timer_clock = TimerClock(self._timers, codec=codec, log_writer=self._writer, clock=self._log_clock)
         self._worker: Worker | None = None
 
@@ -157,19 +162,26 @@ class OrdersProgram:
             partitions=self._settings.kafka.partitions,
             handler=self._shell().handle,
             settings=self._worker_settings,
-            on_partitions_ready=self._load_timers,
-            on_partitions_revoked=self._drop_timers,
+            on_partitions_ready=self._load,
+            on_partitions_revoked=self._drop,
         )
-        sweeper = Sweeper(
-            lambda: worker.live_rows(topology.ORDERS_TABLE),
-            finished_orders(self._codec, self._rules),
+        indexed = {name: gateway.capabilities for name, gateway in self._gateways.items()}
+        sweeps = [
+            self._sweeper(worker, topology.ORDERS_TABLE, finished_orders(self._codec, self._rules, indexed)),
+            self._sweeper(worker, topology.PARKED_TABLE, overdue_webhooks(self._codec)),
+        ]
+        async with _started(self._writer), _started(self._follower), _started(self._retention):
+            await _work(worker, stopping, ready, background=[self._timer_clock.run, *(each.run for each in sweeps)])
+
+    def _sweeper(self, worker: "Worker", table: str, ask: Ask) -> Sweeper:
+        return Sweeper(
+            lambda: worker.live_rows(table),
+            ask,
             codec=self._codec,
             log_writer=self._writer,
             now_ms=wall_clock_ms,
             interval_s=self._settings.stream.sweep_interval_s,
         )
-        async with _started(self._writer), _started(self._follower), _started(self._retention):
-            await _work(worker, stopping, ready, background=[self._timer_clock.run, sweeper.run])
 
     def _shell(self) -> AgentShell:
         routes = routes_of(self._settings.gateway.default_gateways)
@@ -180,6 +192,7 @@ class OrdersProgram:
             gateways=self._gateways,
             capabilities=capabilities_of(self._settings.accounts),
             timers=self._timers,
+            parking=self._parking,
             rules=self._rules,
         )
         return AgentShell(
@@ -190,19 +203,25 @@ class OrdersProgram:
             saw=self._log_clock.saw,  # a producer's wrong date would only fire timers early, which means nothing
         )
 
-    def _load_timers(self, numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
+    def _load(self, numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
         found: dict[int, list[OpenTimer]] = {number: [] for number in numbers}
+        parked: dict[int, list[tuple[bytes, int]]] = {number: [] for number in numbers}
         assert self._worker is not None, "partitions come to a worker that runs"
-        # The timers alone: to go through every order of the table would take seconds before the first input.
+        # The small tables alone: to go through every order of the table would take seconds before the first input.
         for row in self._worker.live_rows(topology.TIMERS_TABLE):
             found[row.partition].append(self._codec.decode_row(OpenTimer, row.value))
+        for row in self._worker.live_rows(topology.PARKED_TABLE):
+            waiting = self._codec.decode_row(ParkedRow, row.value)
+            parked[row.partition].append((row.key, size_of(waiting.webhooks)))
         for number, timers in found.items():
             self._timers.replace(number, timers)
+            self._parking.replace(number, parked[number])
         self._timer_clock.wake()
 
-    def _drop_timers(self, numbers: frozenset[int]) -> None:
+    def _drop(self, numbers: frozenset[int]) -> None:
         for number in numbers:
             self._timers.drop(number)
+            self._parking.drop(number)
 
 
 class ClaimsProgram:

@@ -17,6 +17,8 @@ from schemas import topics
 
 ORDERS_TABLE: Final = "orders"
 TIMERS_TABLE: Final = "timers"
+REFERENCES_TABLE: Final = "references"
+PARKED_TABLE: Final = "parked"
 CLAIMS_TABLE: Final = "claims"
 
 MERCHANTS_PORT: Final = 8080
@@ -88,15 +90,17 @@ ORDERS: Final = Component(
         topics.VERDICTS,
         topics.GATEWAY_RESULTS,
         topics.WEBHOOKS,
+        topics.REFERENCES,
         topics.TIMERS,
         topics.QUERIES,
     ),
     follows=(topics.POLICIES,),
-    tables=(ORDERS_TABLE, TIMERS_TABLE),
+    tables=(ORDERS_TABLE, TIMERS_TABLE, REFERENCES_TABLE, PARKED_TABLE),
     writes=(
         topics.CLAIMS,
         topics.GATEWAY_REQUESTS,
         topics.WEBHOOKS,  # on their way to the order that they turn out to be about
+        topics.REFERENCES,
         topics.EVENTS,
         topics.TIMERS,
         topics.REPLIES,

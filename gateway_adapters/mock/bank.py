@@ -9,22 +9,25 @@ gives it again under the same key. Keys and payments belong to one account: anot
 import hashlib
 import secrets
 import sqlite3
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
-from gateway_adapters.mock import lifecycle, notices, postings
-from gateway_adapters.mock.courses import Course, Manner, Scenario, Word, course_of
+from gateway_adapters.mock import actions, lifecycle, notices, postings
+from gateway_adapters.mock.courses import Course, Manner, Scenario, course_of
 from gateway_adapters.mock.scenarios import Happening
 from gateway_adapters.mock.tokens import TokenPlan
 from gateway_adapters.mock.wire import (
     Call,
+    Completion,
     ErrorCode,
     Failure,
     Operation,
     Status,
     encode_call,
+    encode_completion,
     error_json,
     operation_json,
 )
@@ -36,9 +39,6 @@ NOBODY_KNOWS: Final = "settling_elsewhere"
 ADVICE: Final = {"fraudulent": "do_not_try_again", "lost_card": "do_not_try_again", "stolen_card": "do_not_try_again"}
 APPROVED_PERCENT: Final = 60
 """How much a partial approval is, unless a rule says how much."""
-
-REFUSED_RETURN: Final = {"result": "refused"}
-"""The return parameters of a payer who said no; with any others the payer has agreed."""
 
 STORED_500: Final = error_json(ErrorCode.FAILED, "Something went wrong here, and this answer is kept.")
 _PREFIX: Final = {
@@ -106,29 +106,45 @@ class RefusedError(Exception):
 
 def execute(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
     """Return the answer to this call: the stored one if its key was used, else that of carrying it out."""
-    request_hash = hashlib.sha256(f"{call.kind.value}|{call.payment}|".encode() + encode_call(call)).digest()
+    request = f"{call.kind.value}|{call.payment}|".encode() + encode_call(call)
+    return _once(db, call.gateway_key, request, terms, lambda: _carried_out(db, call, terms))
+
+
+def complete(db: sqlite3.Connection, completion: Completion, terms: Terms) -> Answered:
+    """Return the answer to this completion: the payment's opening operation, as it stands then.
+
+    Its key is its own, and stands for it as the key of any call does.
+    """
+    request = f"complete|{completion.payment}|".encode() + encode_completion(completion)
+    return _once(db, completion.gateway_key, request, terms, lambda: _completed(db, completion, terms))
+
+
+def _once(
+    db: sqlite3.Connection, key: str, request: bytes, terms: Terms, carry_out: Callable[[], Answered]
+) -> Answered:
+    request_hash = hashlib.sha256(request).digest()
     stored = db.execute(
         "SELECT request_hash, http_status, answer FROM keys WHERE account = ? AND gateway_key = ?",
-        (terms.account, call.gateway_key),
+        (terms.account, key),
     ).fetchone()
     if stored is not None:
         if stored[0] != request_hash:
             body = error_json(ErrorCode.KEY_REUSED, "This idempotency key was used with another request.")
             return Answered(http_status=409, body=body)
         return Answered(http_status=stored[1], body=stored[2], replayed=True)
-    answered = _answer(db, call, terms)
+    answered = _answer(carry_out, terms)
     db.execute(
         "INSERT INTO keys VALUES (?, ?, ?, ?, ?)",
-        (terms.account, call.gateway_key, request_hash, answered.http_status, answered.body),
+        (terms.account, key, request_hash, answered.http_status, answered.body),
     )
     return answered
 
 
-def _answer(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
+def _answer(carry_out: Callable[[], Answered], terms: Terms) -> Answered:
     if terms.scenario is Scenario.STORED_500_BEFORE:
         return Answered(http_status=500, body=STORED_500)
     try:
-        answered = _carried_out(db, call, terms)
+        answered = carry_out()
     except RefusedError as refusal:
         return Answered(http_status=refusal.http_status, body=error_json(refusal.code, refusal.message))
     if terms.scenario is Scenario.STORED_500_AFTER:
@@ -136,23 +152,7 @@ def _answer(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
     return answered
 
 
-def _completed(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
-    """Go on with the payment that waits for its payer, who has come back; the answer is about that payment."""
-    payment = _require_payment(db, call.payment or "", terms.account)
-    opening = postings.find_operation(db, reference=payment.id)
-    if opening is None or opening.status != Status.REQUIRES_ACTION:
-        raise RefusedError(400, ErrorCode.NOT_WAITING, "The payment waits for nobody.")
-    refused = call.extras.get("return_parameters") == REFUSED_RETURN
-    word = Word.FAILED if refused else Word.SUCCEEDED
-    lifecycle.carry_out(db, opening, lifecycle.Change(word=word), now_ms=terms.now_ms)
-    standing = postings.find_operation(db, reference=payment.id)
-    assert standing is not None
-    return Answered(http_status=402 if refused else 200, body=orjson.dumps(operation_json(standing)), waits=True)
-
-
 def _carried_out(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
-    if call.kind is CallKind.COMPLETE:
-        return _completed(db, call, terms)
     identifier = f"{_PREFIX[call.kind]}_{secrets.token_hex(12)}"
     if call.payment is None:
         payment = _opened(db, call, identifier, terms.account)
@@ -178,7 +178,9 @@ def _carried_out(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
         updated_ms=terms.now_ms,
     )
     postings.write_operation(db, operation, account=terms.account, final=call.final)
-    if status is Status.SUCCEEDED:
+    if status is Status.REQUIRES_ACTION:
+        actions.ask(db, operation, completed_by_engine=course.completed_by_engine, return_url=_return_url(call))
+    elif status is Status.SUCCEEDED:
         if call.kind is CallKind.VOID:
             lifecycle.cancel_waiting(db, operation, now_ms=terms.now_ms)
         postings.apply(db, operation, at_ms=terms.now_ms)
@@ -189,6 +191,23 @@ def _carried_out(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
         body["status"] = NOBODY_KNOWS
     answered = Answered(http_status=402 if status is Status.DECLINED else 200, body=orjson.dumps(body))
     return _with_what_follows(db, operation, course, terms, answered)
+
+
+def _completed(db: sqlite3.Connection, completion: Completion, terms: Terms) -> Answered:
+    payment = _require_payment(db, completion.payment, terms.account)
+    opening = postings.find_operation(db, reference=payment.id)
+    assert opening is not None
+    if not actions.complete(db, opening, completion.parameters, now_ms=terms.now_ms):
+        raise RefusedError(400, ErrorCode.INVALID, "The payer of this payment did not come back with that.")
+    standing = postings.find_operation(db, reference=payment.id)
+    assert standing is not None
+    status = 402 if standing.status in (Status.DECLINED, Status.FAILED) else 200
+    return Answered(http_status=status, body=orjson.dumps(operation_json(standing)), waits=standing != opening)
+
+
+def _return_url(call: Call) -> str | None:
+    url = call.extras.get("return_url")
+    return url if isinstance(url, str) else None
 
 
 def _status(terms: Terms, course: Course) -> Status:

@@ -14,8 +14,9 @@ from typing import Final
 import orjson
 from aiohttp import web
 
-from gateway_adapters.mock import latency, lifecycle, postings
+from gateway_adapters.mock import actions, latency, lifecycle, postings
 from gateway_adapters.mock.accounts import DEFAULT
+from gateway_adapters.mock.actions import Action
 from gateway_adapters.mock.courses import Manner, Scenario, Word
 from gateway_adapters.mock.listener import MAX_CLOSED_MS, Listener
 from gateway_adapters.mock.scenarios import Happening, Rule
@@ -164,19 +165,23 @@ class Control:
         if result not in (Status.SUCCEEDED, Status.FAILED):
             return refusal(400, ErrorCode.INVALID, "result must be succeeded or failed.")
         reference = request.match_info["reference"]
-        moved = await self._server.storage.run(lambda db: _completed(db, reference, Status(result)))
-        if moved is None:
+        answered = await self._server.storage.run(lambda db: _answered(db, reference, Status(result)))
+        if answered is None:
             return refusal(404, ErrorCode.NOT_FOUND, "There is no such action.")
         self._server.clockwork.wake()
-        return web.json_response({"reference": reference, "completed": moved}, status=200 if moved else 409)
+        waited_for, action = answered
+        back = action.returns_to()
+        if back is not None and "text/html" in request.headers.get("Accept", ""):  # a payer's browser, and no program
+            return web.Response(status=303, headers={"Location": back})
+        body = {"reference": reference, "completed": waited_for, "return_parameters": action.return_parameters}
+        return web.json_response(body, status=200 if waited_for else 409)
 
 
-def _completed(db: sqlite3.Connection, reference: str, to: Status) -> bool | None:
-    operation = postings.find_operation(db, reference=reference)
-    if operation is None or operation.action_url is None:
+def _answered(db: sqlite3.Connection, reference: str, said: Status) -> tuple[bool, Action] | None:
+    operation, action = postings.find_operation(db, reference=reference), actions.find(db, reference)
+    if operation is None or action is None:
         return None
-    word = Word.SUCCEEDED if to is Status.SUCCEEDED else Word.FAILED
-    return lifecycle.carry_out(db, operation, lifecycle.Change(word=word), now_ms=now_ms())
+    return actions.answer(db, operation, action, said, now_ms=now_ms()), action
 
 
 def _said(db: sqlite3.Connection, reference: str, change: lifecycle.Change) -> tuple[bool, Operation] | None:

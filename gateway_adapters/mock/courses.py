@@ -38,6 +38,7 @@ class Scenario(StrEnum):
     PENDING_THEN_FAILED = "pending_then_failed"
     REFUSED_THEN_SUCCEEDED = "refused_then_succeeded"  # declined; the gateway contradicts itself
     ACTION_EXPIRED = "action_expired"  # the payer must act, and does not in time
+    COMPLETION_REQUIRED = "completion_required"  # the payer must act, and then the engine complete the payment
     LATE_FAILURE = "late_failure"  # succeeded, then reversed
     PARTIAL_REVERSAL = "partial_reversal"  # succeeded, then a part of it is taken back
     TWO_REVERSALS = "two_reversals"  # a part, and later another part
@@ -101,6 +102,7 @@ class Course:
 
     first: Status = Status.SUCCEEDED
     steps: tuple[Step, ...] = ()
+    completed_by_engine: bool = False  # of one that waits for the payer: nothing follows from the payer's act alone
     manners: frozenset[Manner] = frozenset()
     kinds: frozenset[CallKind] = frozenset(CallKind)  # another kind of call goes as usual
 
@@ -135,6 +137,7 @@ COURSES: Final[Mapping[Scenario, Course]] = MappingProxyType(
         Scenario.ACTION_EXPIRED: Course(
             first=Status.REQUIRES_ACTION, steps=(Step(word=Word.ACTION_EXPIRED),), kinds=_OPENING
         ),
+        Scenario.COMPLETION_REQUIRED: Course(first=Status.REQUIRES_ACTION, completed_by_engine=True, kinds=_OPENING),
         Scenario.LATE_FAILURE: Course(steps=(Step(word=Word.REVERSED),)),
         Scenario.PARTIAL_REVERSAL: _taken(Step(word=Word.REVERSED, percent=PART_PERCENT)),
         Scenario.TWO_REVERSALS: _taken(

@@ -3,9 +3,9 @@
 `schedule` is called by `bank` when a call was carried out, `run_due` by the Mock's clock, `carry_out` by both of these
 and by the control endpoint. Always in the writer's thread and inside a transaction.
 
-No two things that are said of one operation have the same time: what a reversal or a dispute did is dated one
-millisecond before the operation stands as it made it. So whoever sorts them by time gets the same sums whatever order
-they came in.
+No two things that are said of one operation have the same time, but the same thing said again. So whoever sorts them
+by time gets the same sums in whatever order they came. What a dispute does to an operation, or a reversal of a part,
+shows in their own events alone: an inquiry finds the operation as it stood before them, since the time that it shows.
 """
 
 import secrets
@@ -23,6 +23,7 @@ from schemas.vocabulary import CallKind
 MAX_DUE: Final = 256
 """Steps taken at once."""
 
+FAILED_LATE: Final = "failed_late"
 CANCELLED: Final = "cancelled"
 """The failure code of what a void ended before the payer had acted."""
 
@@ -118,7 +119,7 @@ def carry_out(
         Whether it happened. It does not when the operation does not stand so that it could: asked twice, it happens
         once.
     """
-    at_ms = max(now_ms, operation.updated_ms + 1)
+    at_ms = postings.next_time_ms(db, operation, now_ms=now_ms)
     match change.word:
         case Word.SUCCEEDED | Word.FAILED | Word.ACTION_EXPIRED:
             event = _decided(db, operation, change.word, at_ms)
@@ -156,8 +157,8 @@ def has_case(db: sqlite3.Connection, operation: Operation, case: str) -> bool:
 
 def cancel(db: sqlite3.Connection, operation: Operation, *, now_ms: int) -> None:
     """End an operation that waits for its payer, and say so."""
-    at_ms = max(now_ms, operation.updated_ms + 1)
-    cancelled = postings.restate(db, replace(operation, updated_ms=at_ms), status=Status.FAILED, failure=CANCELLED)
+    at_ms = postings.next_time_ms(db, operation, now_ms=now_ms)
+    cancelled = postings.restate(db, operation, status=Status.FAILED, at_ms=at_ms, failure=CANCELLED)
     notices.announce(db, cancelled, manners=frozenset(), due_ms=now_ms)
 
 
@@ -180,10 +181,10 @@ def _decided(db: sqlite3.Connection, operation: Operation, word: Word, at_ms: in
     if operation.status != Status.REQUIRES_ACTION:
         postings.reserve(db, operation, sign=-1)
     if word is not Word.SUCCEEDED:
-        failed = replace(operation, updated_ms=at_ms)
-        return _Told(operation=postings.restate(db, failed, status=Status.FAILED, failure=_FAILURES[word]))
-    succeeded = replace(operation, counted=operation.amount, updated_ms=at_ms)
-    succeeded = postings.restate(db, succeeded, status=Status.SUCCEEDED)
+        failed = postings.restate(db, operation, status=Status.FAILED, at_ms=at_ms, failure=_FAILURES[word])
+        return _Told(operation=failed)
+    succeeded = replace(operation, counted=operation.amount)
+    succeeded = postings.restate(db, succeeded, status=Status.SUCCEEDED, at_ms=at_ms)
     if operation.kind == CallKind.VOID:
         cancel_waiting(db, operation, now_ms=at_ms)
     postings.apply(db, succeeded, at_ms=at_ms)
@@ -237,98 +238,90 @@ def _refunded_at_desk(
 
 
 def _restored(db: sqlite3.Connection, operation: Operation, at_ms: int) -> _Told | None:
-    missing = operation.amount - operation.counted
-    if operation.status not in (Status.SUCCEEDED, Status.REVERSED) or missing == 0:
+    if operation.counted == operation.amount or operation.status not in (Status.SUCCEEDED, Status.REVERSED):
         return None
-    if not postings.give_back(db, operation, missing, case=None, at_ms=at_ms):
+    if not postings.recount(db, operation, operation.amount, case=None, at_ms=at_ms):
         return None
     db.execute("UPDATE cases SET taken = 0 WHERE operation_id = ?", (operation.id,))
-    return _Told(operation=postings.count(db, operation, operation.amount, at_ms=at_ms))
-
-
-def _reversed(db: sqlite3.Connection, operation: Operation, change: Change, at_ms: int) -> _Told | None:
-    found = None if change.case is None else _find_case(db, change.case)
-    wanted = change.amount_minor if found is None else found.amount - found.taken
-    return _taken(db, operation, wanted, found or _new_case(change), EventType.REVERSED, at_ms)
-
-
-def _disputed(db: sqlite3.Connection, operation: Operation, change: Change, at_ms: int) -> _Told | None:
-    if operation.kind not in _TAKING or operation.status not in (Status.SUCCEEDED, Status.REVERSED):
-        return None
-    case = None if change.case is None else _find_case(db, change.case)
-    if case is None:
-        amount = operation.counted if change.amount_minor is None else min(change.amount_minor, operation.counted)
-        if amount == 0:
-            return None  # there is nothing left to dispute
-        case = _Case(id=change.case or _case_id(), amount=amount, taken=0, state="open")
-    elif case.state != "reversed":
-        return None
-    _keep(db, operation, replace(case, state="open"))
-    return _of_case(db, operation, operation.counted, case, EventType.DISPUTE_OPENED, at_ms)
-
-
-def _dispute_ended(db: sqlite3.Connection, operation: Operation, change: Change, at_ms: int) -> _Told | None:
-    case = None if change.case is None else _find_case(db, change.case)
-    if case is None or case.state != "open":
-        return None
-    if change.word is Word.DISPUTE_LOST:
-        case = replace(case, state="lost")
-        owed = case.amount - case.taken
-        told = _taken(db, operation, owed, case, EventType.DISPUTE_LOST, at_ms) if owed else None
-        if told is not None:
-            return told
-        _keep(db, operation, case)
-        return _of_case(db, operation, operation.counted, case, EventType.DISPUTE_LOST, at_ms)
-    if case.taken and not postings.give_back(db, operation, case.taken, case=case.id, at_ms=at_ms):
-        return None
-    _keep(db, operation, replace(case, taken=0, state="won"))
-    return _of_case(db, operation, operation.counted + case.taken, case, EventType.DISPUTE_WON, at_ms)
+    restored = replace(operation, counted=operation.amount, case=None)
+    return _Told(operation=postings.restate(db, restored, status=Status.SUCCEEDED, at_ms=at_ms))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
     id: str
     amount: int
-    taken: int
+    taken: bool
     state: str
 
 
-def _taken(
-    db: sqlite3.Connection, operation: Operation, wanted: int | None, case: _Case, event: EventType, at_ms: int
-) -> _Told | None:
-    if operation.status != Status.SUCCEEDED or operation.counted == 0:
+def _reversed(db: sqlite3.Connection, operation: Operation, change: Change, at_ms: int) -> _Told | None:
+    case = _find_case(db, change.case)
+    if operation.counted == 0 or (case is not None and case.taken):
         return None
-    amount = operation.counted if wanted is None else min(wanted, operation.counted)
-    if amount <= 0 or not postings.take_back(db, operation, amount, case=case.id, at_ms=at_ms):
+    case = replace(case or _new_case(operation, change, "reversed"), taken=True)
+    if not _settle(db, operation, case, at_ms):
         return None
-    case = replace(case, amount=case.amount or amount, taken=case.taken + amount)
-    _keep(db, operation, case)
-    return _of_case(db, operation, operation.counted - amount, case, event, at_ms)
+    standing = postings.find_operation(db, reference=operation.id)
+    assert standing is not None
+    if case.state == "reversed" and standing.counted == 0:
+        standing = replace(standing, case=Case(id=case.id, amount=case.amount))
+        standing = postings.restate(db, standing, status=Status.REVERSED, at_ms=at_ms, failure=FAILED_LATE)
+    return _of_case(standing, case, EventType.REVERSED, at_ms)
 
 
-def _of_case(
-    db: sqlite3.Connection, operation: Operation, counted: int, case: _Case, event: EventType, at_ms: int
-) -> _Told:
-    standing = operation
-    if operation.status in (Status.SUCCEEDED, Status.REVERSED):
-        standing = postings.count(db, operation, counted, at_ms=at_ms + 1)
-    return _Told(operation=standing, type=event, case=Case(id=case.id, amount=case.amount), created_ms=at_ms)
+def _disputed(db: sqlite3.Connection, operation: Operation, change: Change, at_ms: int) -> _Told | None:
+    if operation.kind not in _TAKING or operation.status not in (Status.SUCCEEDED, Status.REVERSED):
+        return None
+    case = _find_case(db, change.case)
+    if (case is None and operation.counted == 0) or (case is not None and case.state != "reversed"):
+        return None
+    case = replace(case or _new_case(operation, change, "open"), state="open")
+    _settle(db, operation, case, at_ms)
+    return _of_case(operation, case, EventType.DISPUTE_OPENED, at_ms)
 
 
-def _new_case(change: Change) -> _Case:
-    return _Case(id=change.case or _case_id(), amount=0, taken=0, state="reversed")
+def _dispute_ended(db: sqlite3.Connection, operation: Operation, change: Change, at_ms: int) -> _Told | None:
+    case = _find_case(db, change.case)
+    if case is None or case.state != "open":
+        return None
+    lost = change.word is Word.DISPUTE_LOST
+    case = replace(case, taken=lost, state="lost" if lost else "won")
+    if not _settle(db, operation, case, at_ms):
+        return None
+    standing = postings.find_operation(db, reference=operation.id)
+    assert standing is not None
+    return _of_case(standing, case, EventType.DISPUTE_LOST if lost else EventType.DISPUTE_WON, at_ms)
 
 
-def _find_case(db: sqlite3.Connection, case: str) -> _Case | None:
-    row = db.execute("SELECT id, amount_minor, taken, state FROM cases WHERE id = ?", (case,)).fetchone()
-    return None if row is None else _Case(id=row[0], amount=row[1], taken=row[2], state=row[3])
-
-
-def _keep(db: sqlite3.Connection, operation: Operation, case: _Case) -> None:
+def _settle(db: sqlite3.Connection, operation: Operation, case: _Case, at_ms: int) -> bool:
+    """Keep the case as it stands now, and let the operation count for what no case takes; False: the sums forbid it."""
+    others = db.execute(
+        "SELECT coalesce(sum(amount_minor), 0) FROM cases WHERE operation_id = ? AND taken = 1 AND id <> ?",
+        (operation.id, case.id),
+    ).fetchone()[0]
+    counted = max(0, operation.amount - others - (case.amount if case.taken else 0))
+    if not postings.recount(db, operation, counted, case=case.id, at_ms=at_ms):
+        return False
     db.execute(
         "INSERT INTO cases VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT (id) DO UPDATE SET taken = ?4, state = ?5",
-        (case.id, operation.id, case.amount, case.taken, case.state),
+        (case.id, operation.id, case.amount, int(case.taken), case.state),
     )
+    return True
+
+
+def _of_case(operation: Operation, case: _Case, event: EventType, at_ms: int) -> _Told:
+    return _Told(operation=operation, type=event, case=Case(id=case.id, amount=case.amount), created_ms=at_ms)
+
+
+def _new_case(operation: Operation, change: Change, state: str) -> _Case:
+    amount = operation.counted if change.amount_minor is None else min(change.amount_minor, operation.counted)
+    return _Case(id=change.case or _case_id(), amount=amount, taken=False, state=state)
+
+
+def _find_case(db: sqlite3.Connection, case: str | None) -> _Case | None:
+    row = db.execute("SELECT id, amount_minor, taken, state FROM cases WHERE id = ?", (case,)).fetchone()
+    return None if row is None else _Case(id=row[0], amount=row[1], taken=bool(row[2]), state=row[3])
 
 
 def _case_id() -> str:

@@ -9,14 +9,16 @@ import sqlite3
 from dataclasses import replace
 from typing import Final
 
-from gateway_adapters.mock.wire import Failure, Metadata, Operation, Status
+from gateway_adapters.mock.wire import Case, Failure, Metadata, Operation, Status
 from schemas.vocabulary import CallKind
 
 _COLUMNS: Final = (
     "id, kind, status, payment_id, amount_minor, counted, currency, gateway_key, action_url, failure_code,"
     " origin_id, order_id, op_id, created_ms, updated_ms"
 )
-_PLACES: Final = ", ".join("?" * (_COLUMNS.count(",") + 3))
+_PLACES: Final = ", ".join("?" * (_COLUMNS.count(",") + 4))
+
+_RELEASING: Final = frozenset({CallKind.VOID.value, CallKind.CAPTURE.value})
 
 _TAKE_BACK: Final = {
     # A hold that was used, released, or is being voided stands: nobody would wait for its failure any more.
@@ -46,7 +48,7 @@ def write_operation(db: sqlite3.Connection, operation: Operation, *, account: st
     """Write a new operation. `final`: of a capture that releases the rest."""
     metadata = operation.metadata
     db.execute(
-        f"INSERT INTO operations ({_COLUMNS}, final, account) VALUES ({_PLACES})",  # noqa: S608 - constants
+        f"INSERT INTO operations ({_COLUMNS}, last_ms, final, account) VALUES ({_PLACES})",  # noqa: S608 - constants
         (
             operation.id,
             operation.kind,
@@ -63,6 +65,7 @@ def write_operation(db: sqlite3.Connection, operation: Operation, *, account: st
             None if metadata is None else metadata.op_id,
             operation.created_ms,
             operation.updated_ms,
+            operation.updated_ms,
             int(final),
             account,
         ),
@@ -75,7 +78,8 @@ def find_operation(
     """Return the operation with this id, or the one that this idempotency key made; None: any account's."""
     column, value = ("id", reference) if reference is not None else ("gateway_key", key)
     row = db.execute(
-        f"SELECT {_COLUMNS} FROM operations WHERE {column} = ?1 AND (?2 IS NULL OR account = ?2)",  # noqa: S608 - constants
+        f"SELECT {_COLUMNS}, case_id, (SELECT amount_minor FROM cases WHERE cases.id = case_id) FROM operations"  # noqa: S608 - constants
+        f" WHERE {column} = ?1 AND (?2 IS NULL OR account = ?2)",
         (value, account),
     ).fetchone()
     if row is None:
@@ -94,6 +98,7 @@ def find_operation(
         metadata=None if row[10] is None else Metadata(origin_id=row[10], order_id=row[11], op_id=row[12]),
         created_ms=row[13],
         updated_ms=row[14],
+        case=None if row[15] is None else Case(id=row[15], amount=row[16]),
     )
 
 
@@ -102,15 +107,32 @@ def account_of(db: sqlite3.Connection, operation: str) -> str:
     return str(db.execute("SELECT account FROM operations WHERE id = ?", (operation,)).fetchone()[0])
 
 
-def restate(db: sqlite3.Connection, operation: Operation, *, status: Status, failure: str | None = None) -> Operation:
-    """Let the operation stand like this from its `updated_ms` on, counting for its `counted`; return it."""
+def next_time_ms(db: sqlite3.Connection, operation: Operation, *, now_ms: int) -> int:
+    """Return a time for what happens to the operation now: after everything that was said of it, and taken for it."""
+    last_ms = int(db.execute("SELECT last_ms FROM operations WHERE id = ?", (operation.id,)).fetchone()[0])
+    at_ms = max(now_ms, last_ms + 1)
+    db.execute("UPDATE operations SET last_ms = ? WHERE id = ?", (at_ms, operation.id))
+    return at_ms
+
+
+def restate(
+    db: sqlite3.Connection, operation: Operation, *, status: Status, at_ms: int, failure: str | None = None
+) -> Operation:
+    """Let the operation have this status from then on, counting for its `counted`; return it."""
     db.execute(
-        "UPDATE operations SET status = ?, failure_code = ?, counted = ?, updated_ms = ? WHERE id = ?",
-        (status.value, failure, operation.counted, operation.updated_ms, operation.id),
+        "UPDATE operations SET status = ?, failure_code = ?, counted = ?, updated_ms = ?, case_id = ? WHERE id = ?",
+        (
+            status.value,
+            failure,
+            operation.counted,
+            at_ms,
+            None if operation.case is None else operation.case.id,
+            operation.id,
+        ),
     )
-    return replace(
-        operation, status=status.value, failure=None if failure is None else Failure(code=failure, advice=None)
-    )
+    _release(db, operation.payment)
+    shown = None if failure is None else Failure(code=failure, advice=None)
+    return replace(operation, status=status.value, failure=shown, updated_ms=at_ms)
 
 
 def reserve(db: sqlite3.Connection, operation: Operation, *, sign: int) -> None:
@@ -142,33 +164,27 @@ def apply(db: sqlite3.Connection, operation: Operation, *, at_ms: int, of: Metad
             pass  # `released` follows from it
         case CallKind.INQUIRE:
             raise AssertionError("an inquiry is never written")
-    _release(db, payment)
+    if operation.kind in _RELEASING:
+        _release(db, payment)
     enter(db, operation, kind=operation.kind, at_ms=at_ms, of=of)
 
 
-def take_back(db: sqlite3.Connection, operation: Operation, amount: int, *, case: str | None, at_ms: int) -> bool:
-    """Take so much of an effect back, of the sums and in the ledger; False, and nothing changes, when it cannot be."""
-    if db.execute(_TAKE_BACK[CallKind(operation.kind)], (amount, operation.payment)).rowcount == 0:
+def recount(db: sqlite3.Connection, operation: Operation, counted: int, *, case: str | None, at_ms: int) -> bool:
+    """Let the operation count for so much from now on: the sums follow, and the ledger says what moved.
+
+    Returns:
+        False, and nothing changes, when the sums do not let it.
+    """
+    moved = counted - operation.counted
+    if moved == 0:
+        return True
+    statement = (_GIVE_BACK if moved > 0 else _TAKE_BACK)[CallKind(operation.kind)]
+    if db.execute(statement, (abs(moved), operation.payment)).rowcount == 0:
         return False
-    enter(db, operation, kind="reversal", amount=amount, case=case, at_ms=at_ms)
-    return True
-
-
-def give_back(db: sqlite3.Connection, operation: Operation, amount: int, *, case: str | None, at_ms: int) -> bool:
-    """Give back so much of what was taken back; False, and nothing changes, when it cannot be."""
-    if db.execute(_GIVE_BACK[CallKind(operation.kind)], (amount, operation.payment)).rowcount == 0:
-        return False
-    enter(db, operation, kind="restoral", amount=amount, case=case, at_ms=at_ms)
-    return True
-
-
-def count(db: sqlite3.Connection, operation: Operation, counted: int, *, at_ms: int) -> Operation:
-    """Let the operation count for so much from this time on; return it. Nothing counted: it is reversed."""
-    status = Status.SUCCEEDED if counted else Status.REVERSED
-    failure = None if counted else "failed_late"
-    counting = restate(db, replace(operation, counted=counted, updated_ms=at_ms), status=status, failure=failure)
+    db.execute("UPDATE operations SET counted = ? WHERE id = ?", (counted, operation.id))
     _release(db, operation.payment)
-    return counting
+    enter(db, operation, kind="restoral" if moved > 0 else "reversal", amount=abs(moved), case=case, at_ms=at_ms)
+    return True
 
 
 def expire(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> Operation | None:
@@ -181,8 +197,7 @@ def expire(db: sqlite3.Connection, operation: Operation, *, at_ms: int) -> Opera
     ).fetchone()
     if left is None:
         return None
-    expired = restate(db, replace(operation, updated_ms=at_ms), status=Status.EXPIRED)
-    _release(db, operation.payment)
+    expired = restate(db, operation, status=Status.EXPIRED, at_ms=at_ms)
     enter(db, operation, kind="expiry", amount=left[0], at_ms=at_ms)
     return expired
 
@@ -229,7 +244,7 @@ def _release(db: sqlite3.Connection, payment: str) -> None:
     """Hold or release what is left: it is released by a void, a final capture, or its expiry, as long as they stand."""
     db.execute(
         "UPDATE payments SET released = EXISTS (SELECT 1 FROM operations WHERE payment_id = ?1 AND"
-        " (status = 'expired' OR status = 'succeeded' AND (kind = 'void' OR kind = 'capture' AND final = 1)))"
+        " (status = 'expired' OR counted > 0 AND (kind = 'void' OR kind = 'capture' AND final = 1)))"
         " WHERE id = ?1",
         (payment,),
     )

@@ -4,14 +4,14 @@ A call goes through: its account → its scenario → faults before → is its k
 committed → faults after → its answer. A caller that hangs up changes nothing: what was begun is carried out, as at a
 real gateway.
 
-Routes: `POST /payments`, `POST /payments/{id}/captures|voids|refunds`, `GET
+Routes: `POST /payments`, `POST /payments/{id}/captures|voids|refunds|complete`, `GET
 /operations?idempotency_key=…|reference=…`, and those of `control`.
 """
 
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Final
@@ -39,6 +39,7 @@ from gateway_adapters.mock.wire import (
     Status,
     WireError,
     decode_call,
+    decode_completion,
     error_json,
     operation_json,
 )
@@ -99,7 +100,7 @@ class Server:
         app.router.add_post("/payments/{payment}/captures", self._handler(CallKind.CAPTURE))
         app.router.add_post("/payments/{payment}/voids", self._handler(CallKind.VOID))
         app.router.add_post("/payments/{payment}/refunds", self._handler(CallKind.REFUND))
-        app.router.add_post("/payments/{payment}/completions", self._handler(CallKind.COMPLETE))
+        app.router.add_post("/payments/{payment}/complete", self._completed)
         app.router.add_get("/operations", self._inquired)
 
     def _handler(self, kind: CallKind) -> Handler:
@@ -110,22 +111,41 @@ class Server:
 
     async def _called(self, request: web.Request, kind: CallKind) -> web.StreamResponse:
         self.calls += 1
-        account = self.accounts.named_by(request.headers.get(ACCOUNT_HEADER))
-        if account is None:
-            return refusal(401, ErrorCode.UNAUTHORIZED, "No such API key.")
-        key = request.headers.get(KEY_HEADER, "")
-        if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii():
-            return refusal(400, ErrorCode.INVALID, f"{KEY_HEADER} must have 1 to {MAX_KEY_CHARS} ASCII characters.")
         try:
+            account, key = self._account(request), _key(request)
             call = decode_call(
                 await request.read(), kind=kind, gateway_key=key, payment=request.match_info.get("payment")
             )
+            return await self._carried_out(request, call, account)
+        except _TurnedAwayError as turned_away:
+            return turned_away.response
         except WireError as error:
             return refusal(400, ErrorCode.INVALID, str(error))
-        try:
-            return await self._carried_out(request, call, account)
         except StorageBusyError:
             return rate_limited(1)
+
+    async def _completed(self, request: web.Request) -> web.StreamResponse:
+        self.calls += 1
+        try:
+            account, key = self._account(request), _key(request)
+            completion = decode_completion(await request.read(), gateway_key=key, payment=request.match_info["payment"])
+            terms = replace(self._terms(None, account), plan=PLAIN)
+            answered = await self.storage.run(lambda db: bank.complete(db, completion, terms))
+        except _TurnedAwayError as turned_away:
+            return turned_away.response
+        except WireError as error:
+            return refusal(400, ErrorCode.INVALID, str(error))
+        except StorageBusyError:
+            return rate_limited(1)
+        if answered.waits:
+            self.clockwork.wake()
+        return await self._answer(request, answered, None)
+
+    def _account(self, request: web.Request) -> str:
+        account = self.accounts.named_by(request.headers.get(ACCOUNT_HEADER))
+        if account is None:
+            raise _TurnedAwayError(refusal(401, ErrorCode.UNAUTHORIZED, "No such API key."))
+        return account
 
     async def _carried_out(self, request: web.Request, call: Call, account: str) -> web.StreamResponse:
         plan = await self._plan(call)
@@ -163,19 +183,23 @@ class Server:
         return PLAIN if token is None else plan_of(token)
 
     async def _execute(self, call: Call, plan: TokenPlan, happening: Happening | None, account: str) -> bank.Answered:
-        terms = bank.Terms(
+        # A decline is for the call that opens the payment.
+        terms = replace(self._terms(happening, account), plan=PLAIN if call.token is None else plan)
+        answered = await self.storage.run(lambda db: bank.execute(db, call, terms))
+        if answered.waits:
+            self.clockwork.wake()
+        return answered
+
+    def _terms(self, happening: Happening | None, account: str) -> bank.Terms:
+        return bank.Terms(
             now_ms=now_ms(),
-            plan=PLAIN if call.token is None else plan,  # a decline is for the call that opens the payment
+            plan=PLAIN,
             happening=happening,
             delay_ms=self.settings.delay_ms if happening is None else happening.delay_ms or self.settings.delay_ms,
             action_base=self.action_base,
             announce=self.settings.announce_all,
             account=account,
         )
-        answered = await self.storage.run(lambda db: bank.execute(db, call, terms))
-        if answered.waits:
-            self.clockwork.wake()
-        return answered
 
     async def _take_time(self, happening: Happening | None) -> None:
         latency_ms = self.latency.draw_ms(self._chance)
@@ -220,9 +244,10 @@ class Server:
                 )
 
     async def _inquired(self, request: web.Request) -> web.StreamResponse:
-        account = self.accounts.named_by(request.headers.get(ACCOUNT_HEADER))
-        if account is None:
-            return refusal(401, ErrorCode.UNAUTHORIZED, "No such API key.")
+        try:
+            account = self._account(request)
+        except _TurnedAwayError as turned_away:
+            return turned_away.response
         key, reference = request.query.get("idempotency_key"), request.query.get("reference")
         if not key and not reference:
             return refusal(400, ErrorCode.INVALID, "idempotency_key or reference is needed.")
@@ -253,6 +278,22 @@ class Server:
             body = {"found": True, **operation_json(operation)}
         answered = bank.Answered(http_status=200, body=orjson.dumps(body))
         return await self._answer(request, answered, happening)
+
+
+class _TurnedAwayError(Exception):
+    """The request is answered before it is looked at."""
+
+    def __init__(self, response: web.Response) -> None:
+        super().__init__(response.status)
+        self.response = response
+
+
+def _key(request: web.Request) -> str:
+    key = request.headers.get(KEY_HEADER, "")
+    if not 1 <= len(key) <= MAX_KEY_CHARS or not key.isascii():
+        message = f"{KEY_HEADER} must have 1 to {MAX_KEY_CHARS} ASCII characters."
+        raise _TurnedAwayError(refusal(400, ErrorCode.INVALID, message))
+    return key
 
 
 def _found(

@@ -28,6 +28,7 @@ CAPABILITIES: Final = Capabilities(
     not_found_is_proof=True,
     webhooks=True,
     key_window_ms=MappingProxyType(dict.fromkeys(EFFECTS)),  # for ever: its keys stand in its ledger
+    references_indexed=frozenset({CallKind.AUTHORIZE, CallKind.SALE}),
 )
 
 

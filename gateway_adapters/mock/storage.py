@@ -26,7 +26,7 @@ T = TypeVar("T")
 Job = Callable[[sqlite3.Connection], T]
 """What the writer thread runs inside a transaction. It must not wait for anything."""
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 4
 """What `PRAGMA user_version` says of a file: one of another version is refused, since a witness must not guess."""
 
 SCHEMA: Final = """
@@ -67,15 +67,23 @@ CREATE TABLE IF NOT EXISTS operations (
     gateway_key TEXT,                       -- NULL: nobody's call made it
     created_ms INTEGER NOT NULL,
     updated_ms INTEGER NOT NULL,
+    last_ms INTEGER NOT NULL,               -- of the last thing that was said of it: each has a time of its own
+    case_id TEXT,                           -- of one that was reversed: by which case
     UNIQUE (account, gateway_key),          -- the promise itself: one key, one operation
     CHECK (0 <= counted AND counted <= amount_minor)
 ) STRICT;
 CREATE INDEX IF NOT EXISTS operations_by_payment ON operations (payment_id);
+CREATE TABLE IF NOT EXISTS actions (
+    operation_id TEXT PRIMARY KEY REFERENCES operations (id),
+    return_url TEXT,                        -- where the payer goes afterwards
+    code TEXT,                              -- what the payer brings back; NULL: the act alone decides the payment
+    answer TEXT                             -- what the payer said: succeeded, failed; NULL: nothing yet
+) STRICT;
 CREATE TABLE IF NOT EXISTS cases (
     id TEXT PRIMARY KEY,
     operation_id TEXT NOT NULL REFERENCES operations (id),
     amount_minor INTEGER NOT NULL,          -- what is disputed, or was taken back
-    taken INTEGER NOT NULL,                 -- how much of it is taken now
+    taken INTEGER NOT NULL,                 -- 1: it is taken now
     state TEXT NOT NULL                     -- reversed, open, won, lost
 ) STRICT;
 CREATE INDEX IF NOT EXISTS cases_by_operation ON cases (operation_id);

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
-from gateway_adapters.contract import CallResult, GatewayNotice, RawHeaders, WebhookTranslator, redacted
+from gateway_adapters.contract import CallResult, GatewayNotice, RawHeaders, WebhookTranslator, allow_list, kept_of
 from gateway_adapters.errors import (
     SIGNALS,
     CallFailedError,
@@ -20,7 +20,17 @@ from gateway_adapters.errors import (
     error_for,
 )
 from gateway_adapters.mock import wire
-from gateway_adapters.mock.wire import Call, ErrorCode, Event, EventType, Metadata, Operation, Status, WireError
+from gateway_adapters.mock.wire import (
+    Call,
+    Completion,
+    ErrorCode,
+    Event,
+    EventType,
+    Metadata,
+    Operation,
+    Status,
+    WireError,
+)
 from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
 from schemas.records.gateway import CallDetails, GatewayCallRequested, OperationError
 from schemas.vocabulary import CallKind, Outcome
@@ -29,6 +39,12 @@ if TYPE_CHECKING:  # the orders agent translates without an HTTP stack
     from gateway_adapters.http_transport import Answer
 
 NAME: Final = GatewayName("mock")
+KEPT: Final = allow_list(
+    *("id", "kind", "status", "payment", "amount", "counted", "currency", "gateway_key", "created_ms", "updated_ms"),
+    *("failure.code", "failure.advice", "error.code", "found", "authoritative"),
+)
+"""What is kept of the Mock's answers. Not `error.message`, which repeats what was sent, nor the payer's page."""
+
 KINDS: Final = frozenset(kind.value for kind in CallKind)
 HTTP_OK: Final = 200
 HTTP_CONFLICT: Final = 409
@@ -83,12 +99,22 @@ def to_call(request: GatewayCallRequested) -> Call:
         kind=request.kind,
         gateway_key=request.gateway_key,
         payment=None if request.token is not None else request.payment_reference,
-        amount=None if request.kind in (CallKind.VOID, CallKind.COMPLETE) else request.amount_minor,
+        amount=None if request.kind is CallKind.VOID else request.amount_minor,
         currency=request.currency,
         token=request.token,
         final=request.final,
         metadata=Metadata(origin_id=request.origin_id, order_id=request.order_id, op_id=request.op_id),
         extras={} if request.details is None else _extras(request.details),
+    )
+
+
+def to_completion(request: GatewayCallRequested) -> Completion:
+    """Return the Mock's form of a request to go on with a payment whose payer is back."""
+    details = request.details or CallDetails()
+    return Completion(
+        gateway_key=request.gateway_key,
+        payment=request.payment_reference or "",
+        parameters={entry.name: entry.value for entry in details.return_parameters},
     )
 
 
@@ -104,7 +130,6 @@ def _extras(details: CallDetails) -> dict[str, object]:
         "merchant_metadata": {entry.name: entry.value for entry in details.metadata},
         "off_session": details.merchant_initiated,
         "allow_partial": details.allow_partial,
-        "return_parameters": {entry.name: entry.value for entry in details.return_parameters},
     }
     return {name: value for name, value in said.items() if value}
 
@@ -142,7 +167,7 @@ def from_answer(request: GatewayCallRequested, answer: "Answer") -> CallResult: 
             case 400 | 404 | 409 | 422:
                 return _refused(request, answer, wire.decode_error_code(answer.json_object()))
             case status if status >= FIRST_SERVER_ERROR:
-                return _failed(request, answer, Signal.SERVER_ERROR)
+                return _failed(request, answer, Signal.KEPT_ERROR if _replayed(answer) else Signal.SERVER_ERROR)
             case _:
                 return _failed(request, answer, Signal.UNREADABLE)
     except CallFailedError as error:
@@ -221,17 +246,12 @@ def _notice(event: Event) -> GatewayNotice:
         outcome=outcome,
         gateway_reference=operation.id,
         payment_reference=operation.payment,
-        confirmed_amount_minor=_confirmed(operation) if case is None else case.amount,
+        confirmed_amount_minor=operation.amount if case is None else case.amount,
         confirmed_currency=operation.currency,
         error=problem,
         occurred_at_ms=event.created_ms,
         case_reference=None if case is None else case.id,
     )
-
-
-def _confirmed(operation: Operation) -> int:
-    """Return how much a success counts for, or how much anything else is about."""
-    return operation.counted if operation.status == Status.SUCCEEDED else operation.amount
 
 
 def _from_operation(request: GatewayCallRequested, operation: Operation, answer: "Answer") -> CallResult:
@@ -244,13 +264,14 @@ def _from_operation(request: GatewayCallRequested, operation: Operation, answer:
         outcome=outcome,
         gateway_reference=operation.id,
         payment_reference=operation.payment,
-        confirmed_amount_minor=_confirmed(operation),
+        confirmed_amount_minor=operation.amount if operation.case is None else operation.case.amount,
         confirmed_currency=operation.currency,
         action_url=operation.action_url if outcome is Outcome.REQUIRES_ACTION else None,
         error=problem,
         raw=_raw(request, answer),
         replayed=_replayed(answer),
         occurred_at_ms=operation.updated_ms,
+        case_reference=None if operation.case is None else operation.case.id,
     )
 
 
@@ -304,4 +325,4 @@ def _replayed(answer: "Answer") -> bool:
 
 def _raw(request: GatewayCallRequested, answer: "Answer") -> str:
     secrets = () if request.token is None else (request.token,)
-    return redacted(answer.body.decode("utf-8", errors="replace"), secrets=secrets)
+    return kept_of(answer.body, KEPT, secrets=secrets)

@@ -41,7 +41,6 @@ EXTRAS: Final[Mapping[str, type]] = MappingProxyType(
         "merchant_metadata": dict,
         "off_session": bool,
         "allow_partial": bool,
-        "return_parameters": dict,
     }
 )
 """What a call may hold besides, and of which type: a strict gateway refuses what it does not know."""
@@ -98,7 +97,6 @@ class ErrorCode(StrEnum):
     NOT_AUTHORIZED = "payment_not_authorized"
     CAPTURED = "payment_already_captured"
     RELEASED = "payment_already_released"
-    NOT_WAITING = "payment_waits_for_nobody"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +124,15 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """The engine's word that the payer has come back."""
+
+    gateway_key: str
+    payment: str
+    parameters: Mapping[str, object]  # what the payer brought back
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why an operation did not succeed."""
 
@@ -142,19 +149,20 @@ class Operation:
     status: str
     payment: str
     amount: int
-    counted: int  # how much of the amount it counts for now: less once some was taken back
+    counted: int  # how much of the amount it counts for now, for people: less once some was taken back
     currency: str
     gateway_key: str | None  # None: nobody's call made it
     action_url: str | None
     failure: Failure | None
     metadata: Metadata | None  # None: made at the gateway's own desk, or a notice that does not give it back
     created_ms: int
-    updated_ms: int  # since when it stands as shown; never the time of anything else about it
+    updated_ms: int  # since when it has its status; what cases took or gave back meanwhile, their own events tell
+    case: "Case | None" = None  # of REVERSED: the reversal that took it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A reversal or a dispute: the same in every event about it."""
+    """A reversal or a dispute: the same in every word about it."""
 
     id: str
     amount: int
@@ -183,7 +191,7 @@ def call_path(kind: CallKind, payment: str | None) -> str:
         case CallKind.REFUND:
             return f"/payments/{payment}/refunds"
         case CallKind.COMPLETE:
-            return f"/payments/{payment}/completions"
+            return f"/payments/{payment}/complete"
         case CallKind.INQUIRE:
             return "/operations"
 
@@ -210,13 +218,25 @@ def decode_call(raw: bytes, *, kind: CallKind, gateway_key: str, payment: str | 
         kind=kind,
         gateway_key=gateway_key,
         payment=payment,
-        amount=None if kind in (CallKind.VOID, CallKind.COMPLETE) else _amount(body),
+        amount=None if kind is CallKind.VOID else _amount(body),
         currency=text(body, "currency"),
         token=text(body, "token", max_chars=MAX_TOKEN_CHARS) if opens else None,
         final=_flag(body, "final", default=False),
         metadata=_metadata(body),
         extras=_extras(body),
     )
+
+
+def encode_completion(completion: Completion) -> bytes:
+    """Return the request body of a completion; its key and payment go elsewhere (header, path)."""
+    return orjson.dumps({"return_parameters": completion.parameters}, option=orjson.OPT_SORT_KEYS)
+
+
+def decode_completion(raw: bytes, *, gateway_key: str, payment: str) -> Completion:
+    """Return the completion in a request body. Raises: WireError."""
+    body = decode_object(raw)
+    parameters = _object(body.get("return_parameters", {}), "return_parameters")
+    return Completion(gateway_key=gateway_key, payment=payment, parameters=parameters)
 
 
 def operation_json(operation: Operation) -> Json:
@@ -237,12 +257,13 @@ def operation_json(operation: Operation) -> Json:
         "metadata": None if operation.metadata is None else _metadata_json(operation.metadata),
         "created_ms": operation.created_ms,
         "updated_ms": operation.updated_ms,
+        "case": _case_json(operation.case),
     }
 
 
 def decode_operation(body: Mapping[str, object]) -> Operation:
     """Return the operation in a JSON object. Raises: WireError."""
-    failure, metadata = body.get("failure"), body.get("metadata")
+    failure, metadata, case = body.get("failure"), body.get("metadata"), body.get("case")
     return Operation(
         id=text(body, "id"),
         kind=text(body, "kind"),
@@ -257,12 +278,12 @@ def decode_operation(body: Mapping[str, object]) -> Operation:
         metadata=_metadata(body) if metadata is not None else None,
         created_ms=_integer(body, "created_ms"),
         updated_ms=_integer(body, "updated_ms"),
+        case=None if case is None else _case(_object(case, "case")),
     )
 
 
 def encode_event(event: Event) -> bytes:
     """Return the bytes of an event: a webhook by itself, or a part of a batch."""
-    case = event.case
     return orjson.dumps(
         {
             "id": event.id,
@@ -270,7 +291,7 @@ def encode_event(event: Event) -> bytes:
             "type": event.type.value,
             "created_ms": event.created_ms,
             "operation": operation_json(event.operation),
-            "case": None if case is None else {"id": case.id, "amount": case.amount},
+            "case": _case_json(event.case),
         }
     )
 
@@ -317,7 +338,11 @@ def _event(body: Json) -> Event | None:
     )
 
 
-def _case(body: Json) -> Case:
+def _case_json(case: Case | None) -> Json | None:
+    return None if case is None else {"id": case.id, "amount": case.amount}
+
+
+def _case(body: Mapping[str, object]) -> Case:
     return Case(id=text(body, "id"), amount=_amount(body))
 
 

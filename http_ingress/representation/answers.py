@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gateway_adapters.contract import Acknowledgement
 from http_ingress.limits import RETRY_AFTER_IN_DOUBT_S
 from http_ingress.representation import payloads, problems
 from http_ingress.representation.problems import (
@@ -33,16 +34,20 @@ class Answer:
     """An HTTP answer, not yet tied to a server."""
 
     status: int
-    body: payloads.View
+    body: payloads.View | Acknowledgement  # an acknowledgement is a gateway's own words
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def content_type(self) -> str:
         """The media type of the body."""
+        if isinstance(self.body, Acknowledgement):
+            return self.body.content_type
         return problems.CONTENT_TYPE if isinstance(self.body, payloads.Problem) else JSON_TYPE
 
     def encoded(self) -> bytes:
-        """Return the body as JSON. Members of a problem that say nothing are left out."""
+        """Return the body's bytes. Members of a problem that say nothing are left out."""
+        if isinstance(self.body, Acknowledgement):
+            return self.body.body
         silent = {name for name, said in self.body if said is None} if isinstance(self.body, payloads.Problem) else None
         return self.body.model_dump_json(exclude=silent).encode()
 
@@ -130,7 +135,7 @@ def _success(wish: Wish, reply: OperationReplied, operation: OperationView) -> A
     assert reply.payment is not None
     headers = _replayed(reply)
     status = SUCCESS_STATUS[operation.kind]
-    body: payloads.View
+    body: payloads.View | Acknowledgement  # an acknowledgement is a gateway's own words
     if wish.makes_refund and operation.refund_id is not None:
         body = payloads.refund(reply.payment, operation)
         headers["Location"] = f"/refunds/{operation.refund_id}"

@@ -16,6 +16,7 @@ from schemas.records.gateway import OperationError
 from schemas.records.payments import OperationView, PaymentView
 from schemas.vocabulary import (
     DeclineClass,
+    Initiator,
     OperationKind,
     OperationState,
     Overlay,
@@ -52,9 +53,11 @@ class Operation(View):
 
     id: str
     kind: OperationKind
+    initiator: Initiator = Field(description="Who wanted it: the merchant, the engine, or the gateway's own desk.")
     state: OperationState
     idempotency_key: str
     amount: int = Field(description="Minor units.")
+    counted_amount: int = Field(description="What it counts for in the payment's sums now: less, once taken back.")
     currency: str
     refund_id: str | None
     gateway: str | None
@@ -80,6 +83,8 @@ class Payment(View):
     authorized_amount: int
     captured_amount: int
     refunded_amount: int
+    released_amount: int = Field(description="Of what was authorized: not captured, and not held any more.")
+    disputed_amount: int = Field(description="Of what was captured: in disputes that are open.")
     created_at: datetime
     updated_at: datetime
 
@@ -181,9 +186,11 @@ def operation(view: OperationView) -> Operation:
     return Operation(
         id=view.op_id,
         kind=view.kind,
+        initiator=view.initiator,
         state=view.state,
         idempotency_key=view.idempotency_key,
         amount=view.amount_minor,
+        counted_amount=view.counted_minor,
         currency=view.currency,
         refund_id=view.refund_id,
         gateway=view.gateway,
@@ -209,6 +216,8 @@ def _payment_fields(view: PaymentView) -> dict[str, object]:
         "authorized_amount": view.authorized_minor,
         "captured_amount": view.captured_minor,
         "refunded_amount": view.refunded_minor,
+        "released_amount": view.released_minor,
+        "disputed_amount": view.disputed_minor,
         "created_at": time_of(view.created_at_ms),
         "updated_at": time_of(view.updated_at_ms),
     }

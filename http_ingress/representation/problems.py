@@ -65,6 +65,7 @@ class ProblemCode(StrEnum):
     OVERLOADED = "overloaded"
     SHUTTING_DOWN = "shutting_down"
     NOT_READY = "not_ready"
+    UNVERIFIABLE = "unverifiable"  # a notice of a gateway: whose it is cannot be found out now
     EXPECTATION_FAILED = "expectation_failed"
     INTERNAL = "internal"
 
@@ -126,6 +127,7 @@ PROBLEMS: Final[Mapping[ProblemCode, ProblemKind]] = {
     ProblemCode.OVERLOADED: _kind(503, "Too many requests are waiting"),
     ProblemCode.SHUTTING_DOWN: _kind(503, "This instance is stopping"),
     ProblemCode.NOT_READY: _kind(503, "This instance takes no requests now"),
+    ProblemCode.UNVERIFIABLE: _kind(503, "The notice cannot be verified now"),
 }
 
 # Why an order refused an operation -> the problem. The words are the same on purpose; the statuses stand above.

@@ -14,7 +14,7 @@ a card number is the gateway's own reference: a payment must not hang for a numb
 import structlog
 
 from gateway_adapters.contract import GatewayNotice, RawHeaders
-from gateway_adapters.errors import UnauthenticError, UntranslatableError
+from gateway_adapters.errors import UnauthenticError, UntranslatableError, UnverifiableError
 from gateway_adapters.notices import NOBODY, Split, TooManyNoticesError, split
 from http_ingress.command_log import webhook_envelope
 from http_ingress.door import request_headers
@@ -23,7 +23,6 @@ from http_ingress.ingress import WebhookGateway
 from http_ingress.limits import MAX_WEBHOOK_BYTES
 from http_ingress.money.endpoints import Call
 from http_ingress.representation.answers import Answer
-from http_ingress.representation.payloads import Health
 from http_ingress.representation.problems import ProblemCode, ProblemError
 from schemas.card_disguises import hides_card_number
 from schemas.card_masks import mask_card_data
@@ -38,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def receive_webhook(call: Call) -> Answer:
-    """Take a gateway's notice: 200 once it is on the log, 401 when it is not the gateway's."""
+    """Take a gateway's notice: acknowledged as it wants once it is on the log, 401 when it is not the gateway's."""
     name, account = _named(call)
     gateway = call.ingress.webhooks.get(gateway_route(name, account))
     if gateway is None:
@@ -47,9 +46,11 @@ async def receive_webhook(call: Call) -> Answer:
     headers = request_headers.named(call.request.headers, gateway.webhook_headers)
     now_ms = call.ingress.now_ms()
     try:
-        gateway.verify_webhook(headers, body, now_ms=now_ms)
+        await gateway.verify_webhook(headers, body, now_ms=now_ms, certificates=call.ingress.certificates)
     except UnauthenticError:
         raise ProblemError(ProblemCode.UNAUTHENTICATED, "the signature does not hold") from None
+    except UnverifiableError as error:  # a 401 would tell some gateways to give the notice up
+        raise ProblemError(ProblemCode.UNVERIFIABLE, str(error)) from None
     said = _split(gateway, headers, body)
     kept_body = _without_card_data(gateway, headers, body)
     if kept_body != body:
@@ -74,7 +75,7 @@ async def receive_webhook(call: Call) -> Answer:
         await call.ingress.log.append(record, envelope)  # a failure is a 503: the gateway sends it again
     if said.ignored:
         metrics.count("webhooks_ignored", said.ignored, gateway=name, reason="about_nobody")
-    return Answer(status=200, body=Health(status="ok"))
+    return Answer(status=gateway.acknowledgement.status, body=gateway.acknowledgement)
 
 
 def _named(call: Call) -> tuple[GatewayName, AccountName]:

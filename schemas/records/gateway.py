@@ -85,10 +85,12 @@ class GatewayCallCompleted:
     confirmed_currency: str | None
     action_url: str | None  # of REQUIRES_ACTION: where the payer goes
     error: OperationError | None
-    raw: str | None  # the gateway's answer, redacted and cut to a limit
+    raw: str | None  # what of the gateway's answer may be kept: the members of an allow-list, cut to a limit
     completed_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
+    replayed: bool = False  # the answer was stored under the key by an earlier call, and will be given again
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
+    case_reference: str | None = None  # of REVERSED: the gateway's id of it, the same in every word about it
 
 
 @quick_init

@@ -19,10 +19,46 @@ from schemas.identifiers import (
 from schemas.quick_init import quick_init
 from schemas.records.claims import RoutePlan
 from schemas.records.gateway import OperationError
-from schemas.records.payments import ReplyTo
-from schemas.vocabulary import CallKind, OperationKind, OperationState, Overlay, PaymentStatus, Rejection
+from schemas.records.payments import PaymentStanding, ReplyTo
+from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome, Rejection
 
-__all__ = ["EventRow", "OperationRow", "OrderRow", "PaymentRow", "ReplyTo"]
+__all__ = [
+    "AttemptRow",
+    "EventRow",
+    "OperationRow",
+    "OrderRow",
+    "PaymentRow",
+    "PaymentStanding",
+    "ReplyTo",
+    "UnclaimedRow",
+    "WordRow",
+]
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WordRow:
+    """What was said about an operation's money after the gateway had carried it out: one of the words it is judged by.
+
+    The words of an operation stand in the order in which they came; what they come to follows from their times
+    (`streams.domain.words`).
+    """
+
+    outcome: Outcome  # SUCCEEDED, REVERSED, EXPIRED, or of a dispute
+    amount_minor: int  # of a success: what it counts for from then on; else what is taken back or disputed
+    case: str | None  # of what is taken back or disputed: the same in each word about it
+    occurred_at_ms: int  # by the gateway's own clock; 0 of an answer that names no time: all else came after it
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptRow:
+    """An earlier attempt of an operation, by which a late word about it is recognised."""
+
+    attempt: int
+    gateway: GatewayName
+    account: AccountName
+    gateway_reference: str | None
 
 
 @quick_init
@@ -40,11 +76,8 @@ class EventRow:
     error: OperationError | None
     action_url: str | None
     amount_minor: int
-    status: PaymentStatus | None  # None: there is no payment, and the sums are 0
-    overlays: tuple[Overlay, ...]
-    authorized_minor: int
-    captured_minor: int
-    refunded_minor: int
+    counted_minor: int
+    standing: PaymentStanding | None  # None: there was no payment
     occurred_at_ms: int
 
 
@@ -55,6 +88,7 @@ class OperationRow:
 
     op_id: OpId
     kind: OperationKind
+    initiator: Initiator
     state: OperationState
     command_id: str  # of the first command: event ids are derived from it
     idempotency_key: IdempotencyKey
@@ -62,11 +96,14 @@ class OperationRow:
     payment_id: PaymentId  # named by the command; of an authorize or sale: the one it opens
     asked_amount_minor: int | None  # None: all that is left
     asked_currency: str | None  # None: the payment's; filled in when it is dispatched
-    amount_minor: int  # as dispatched, then as it counts in the payment's sums; 0 before
+    amount_minor: int  # as dispatched; 0 before
+    counted_minor: int  # what it counts for in the payment's sums now, by its words
+    words: tuple[WordRow, ...]  # as they came
     token: str | None  # authorize and sale, only while a call may still need it
     tokens_for: tuple[GatewayName, ...]  # what it brings a token for, each; the tokens stand in the command
     command_offset: int | None  # of a command that says what only its gateway may know, while a call may need it
     final: bool
+    allow_partial: bool  # of an authorize or sale: a part of the amount may be approved
     traceparent: str | None
     plan: RoutePlan | None  # pinned by the verdict; before it, the plan of the claim as first sent
     attempt: int  # 0 before the first
@@ -78,12 +115,12 @@ class OperationRow:
     doubted_op_id: OpId | None  # the operation in doubt that this one had, or has, to wait for
     gateway: GatewayName | None
     gateway_reference: str | None
+    earlier_attempts: tuple[AttemptRow, ...]
     timer_number: int  # of the last timer asked for
     timer_due_at_ms: int | None
     error: OperationError | None
     rejection: Rejection | None
     action_url: str | None
-    confirmed_amount_minor: int | None
     waiters: tuple[ReplyTo, ...]  # who asked before it was settled; kept, since a replay answers again
     events: tuple[EventRow, ...]  # oldest first; owed again on a replay
     first_requested_at_ms: int  # of the current attempt
@@ -94,8 +131,19 @@ class OperationRow:
 
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnclaimedRow:
+    """A success at the gateway of which nobody can tell yet whose it is: an operation's, or made at its own desk."""
+
+    kind: OperationKind
+    gateway_reference: str
+    amount_minor: int
+    occurred_at_ms: int
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentRow:
-    """The payment that the order's authorize or sale opened: the sums everything is measured by."""
+    """The payment that the order's authorize or sale opened. Its sums follow from its operations (`domain.sums`)."""
 
     payment_id: PaymentId
     op_id: OpId  # of the authorize or sale
@@ -103,13 +151,8 @@ class PaymentRow:
     currency: str
     gateway: GatewayName | None
     gateway_reference: str | None
-    authorized_minor: int
-    captured_minor: int
-    refunded_minor: int
-    released: bool  # voided, or the rest released by a final capture
-    expired: bool
-    review: bool
-    disputed: bool
+    review: bool  # a person is asked for, and has not closed it yet
+    unclaimed: tuple[UnclaimedRow, ...]
     created_at_ms: int
     updated_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway; captures, voids and refunds go to it

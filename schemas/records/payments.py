@@ -6,7 +6,7 @@ from schemas.identifiers import GatewayName, IdempotencyKey, OpId, OrderId, Orig
 from schemas.quick_init import quick_init
 from schemas.records.decisions import DecisionView
 from schemas.records.gateway import OperationError
-from schemas.vocabulary import OperationKind, OperationState, Overlay, PaymentStatus, Rejection
+from schemas.vocabulary import Initiator, OperationKind, OperationState, Overlay, PaymentStatus, Rejection
 
 
 @quick_init
@@ -16,9 +16,11 @@ class OperationView:
 
     op_id: OpId
     kind: OperationKind
+    initiator: Initiator
     state: OperationState
     idempotency_key: IdempotencyKey
     amount_minor: int
+    counted_minor: int  # what it counts for in the payment's sums now: 0 until it succeeded, less once taken back
     currency: str
     refund_id: RefundId | None  # of a refund
     gateway: GatewayName | None
@@ -29,6 +31,20 @@ class OperationView:
     action_url: str | None
     requested_at_ms: int
     updated_at_ms: int
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentStanding:
+    """How a payment stands at a moment: what follows from its operations, in minor units of its currency."""
+
+    status: PaymentStatus
+    overlays: tuple[Overlay, ...]
+    authorized_minor: int
+    captured_minor: int
+    refunded_minor: int
+    released_minor: int  # of what was authorized: not captured, and not held any more
+    disputed_minor: int  # of what was captured: in disputes that are open
 
 
 @quick_init
@@ -46,6 +62,8 @@ class PaymentView:
     authorized_minor: int
     captured_minor: int
     refunded_minor: int
+    released_minor: int
+    disputed_minor: int
     created_at_ms: int
     updated_at_ms: int
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from schemas.identifiers import OpId, OrderId, OriginId
 from schemas.quick_init import quick_init
+from schemas.records.references import KnownReference
 from schemas.vocabulary import TimerKind
 
 
@@ -19,6 +20,7 @@ class TimerFired:
     number: int
     due_at_ms: int
     fired_at_ms: int
+    references: tuple[KnownReference, ...] = ()  # of EXPIRE_ROW: what the order is known by, and leaves the index
 
 
 @quick_init

@@ -3,6 +3,7 @@
 Faust would acknowledge a record that it cannot decode and crash the stream, so agents take raw bytes and decode here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas import topics
@@ -10,16 +11,20 @@ from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import DecodeError, Envelope, MessageCodec, Record
 from schemas.quick_init import quick_init
 from schemas.vocabulary import DeadLetterReason
-from streams.kafka.step import InputEvent
+from streams.kafka.step import InputEvent, RowWrite
 
 
 class RefusedError(Exception):
-    """The record cannot be taken: `reason` for the machine, `detail` for a person (never the offending value)."""
+    """The record cannot be taken: `reason` for the machine, `detail` for a person (never the offending value).
 
-    def __init__(self, reason: DeadLetterReason, detail: str) -> None:
+    `rows`: what is written all the same, before the dead letter.
+    """
+
+    def __init__(self, reason: DeadLetterReason, detail: str, *, rows: Sequence[RowWrite] = ()) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail
+        self.rows = tuple(rows)
 
 
 @quick_init

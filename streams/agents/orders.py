@@ -1,17 +1,18 @@
 """The orders agent: every input of an order, in log order, through the pure state machine.
 
 Reads the commands, verdicts, results, webhooks, timers and queries of its partitions; keeps the orders table and the
-table of open timers; speaks to claims, executor, events and replies.
+table of open timers; speaks to claims, executor, events and replies. It also keeps the references index: what that is
+asked and told stands in the reference's partition, which is another than its order's as a rule.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from gateway_adapters.contract import Capabilities
 from gateway_adapters.policy import plan_for
 from gateway_adapters.spec import GatewaySpec
-from schemas import identifiers
+from schemas import identifiers, topics
 from schemas.card_disguises import hides_card_number, without_card_number
 from schemas.commands_validation import CardDataError, InvalidCommandError, validate
 from schemas.identifiers import GatewayName, GatewayRoute, InvalidIdentifierError, OrderId, OriginId
@@ -29,9 +30,11 @@ from schemas.records.gateway import GatewayCallCompleted, WebhookReceived
 from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentQueried, ReplyTo
 from schemas.records.policies import OriginPolicy
+from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.vocabulary import DeadLetterReason, Outcome
 from streams.agents.intake import Intake, RefusedError, Taken
+from streams.agents.references import Parking, References
 from streams.agents.speech import Speech
 from streams.agents.timers import TimerHeap, timer_key
 from streams.agents.waiting import say_waiting
@@ -67,6 +70,7 @@ class OrdersAgent:
         gateways: Mapping[GatewayName, GatewaySpec],
         capabilities: Mapping[GatewayRoute, Capabilities],
         timers: TimerHeap,
+        parking: Parking,
         rules: Rules,
     ) -> None:
         """Build the agent.
@@ -78,12 +82,14 @@ class OrdersAgent:
             gateways: Those whose webhooks can be translated.
             capabilities: Of each account that a plan may name.
             timers: The open timers of this worker, kept in step with their table.
+            parking: How much waits for references in this worker's partitions, kept in step with its table.
             rules: What the deployment sets of the domain's rules.
         """
         self._codec = codec
         self._intake = Intake(codec, partitions=partitions)
         self._speech = Speech(codec)
-        self._webhooks = Webhooks(codec, self._intake, gateways)
+        self._references = References(codec, self._intake, gateways, parking)
+        self._webhooks = Webhooks(codec, self._intake, gateways, self._references)
         self._policies = policies
         self._gateways = gateways
         self._capabilities = capabilities
@@ -97,22 +103,28 @@ class OrdersAgent:
         Raises: RefusedError.
         """
         self._timer_changes.clear()
+        self._references.forget_changes()
+        if event.value is None and event.topic == topics.REFERENCES:
+            return Step(rows=(), speak=())  # a tombstone, for the topic's compaction
         taken = self._intake.decode(event)
-        if isinstance(taken.record, PaymentQueried):
-            return self._answer(event, taken.record, read)
-        if isinstance(taken.record, WebhookReceived):
-            return self._noticed(event, taken, taken.record, read)
-        origin, order, each = self._input(event, taken)
-        self._intake.require_key(event, order.encode())
-        key = identifiers.row_key(origin, order)
-        return self._decided(event, key, read(ORDERS_TABLE, key), (each,))
+        match taken.record:
+            case PaymentQueried():
+                return self._answer(event, taken.record, read)
+            case WebhookReceived():
+                return self._noticed(event, taken, taken.record, read)
+            case ReferenceKept() | ReferenceDropped():
+                return self._references.take(event, taken.record, read)
+            case _:
+                origin, order, each = self._input(event, taken)
+                self._intake.require_key(event, order.encode())
+                return self._decided(event, identifiers.row_key(origin, order), (each,), read)
 
     def _noticed(self, event: InputEvent, taken: Taken, webhook: WebhookReceived, read: RowReader) -> Step:
-        came = self._webhooks.take(event, taken, webhook)
+        came = self._webhooks.take(event, taken, webhook, read)
         if isinstance(came, Step):
             return came
-        stored = read(ORDERS_TABLE, identifiers.row_key(came.origin_id, came.order_id))
-        if stored is None:
+        key = identifiers.row_key(came.origin_id, came.order_id)
+        if read(ORDERS_TABLE, key) is None:
             # Its origin is another system's, or it ended long ago. Nothing of ours is settled by it.
             metrics.count("webhooks_ignored", len(came.notices), gateway=webhook.gateway, reason="order_unknown")
             return Step(rows=(), speak=())
@@ -121,9 +133,10 @@ class OrdersAgent:
             NoticeReceived(notice=each, now_ms=now_ms, possible_replay=replay, account=webhook.account)
             for each in came.notices
         ]
-        return self._decided(event, identifiers.row_key(came.origin_id, came.order_id), stored, inputs)
+        return self._decided(event, key, inputs, read)
 
-    def _decided(self, event: InputEvent, key: bytes, stored: bytes | None, inputs: Iterable[OrderInput]) -> Step:
+    def _decided(self, event: InputEvent, key: bytes, inputs: Sequence[OrderInput], read: RowReader) -> Step:
+        stored = read(ORDERS_TABLE, key)
         before = None if stored is None else self._codec.decode_row(OrderRow, stored)
         row = before
         outputs: list[Output] = []
@@ -131,16 +144,22 @@ class OrdersAgent:
             decision = decide(row, each, self._plan, self._rules)
             row = decision.row
             outputs += decision.outputs
-        return self._step(event, key, before, row, outputs)
+        step = self._step(event, key, before, row, outputs)
+        about = self._references.said_by(before, row, again=event.possible_replay, now_ms=event.timestamp_ms)
+        for each in inputs:
+            if isinstance(each, TimerReceived) and each.timer.references:
+                about = [*about, *self._references.left_by(each.timer, row, now_ms=event.timestamp_ms)]
+        return Step(rows=step.rows, speak=[*step.speak, *about]) if about else step
 
     def accepted(self) -> None:
-        """The step last returned is carried out: keep the timers as it has them.
+        """The step last returned is carried out: keep the timers as it has them, and what is parked.
 
         Not before: of a step that is dropped, its timers would go and those of its order that are open would not fire.
         """
         for change in self._timer_changes:
             change()
         self._timer_changes.clear()
+        self._references.accepted()
 
     def _input(self, event: InputEvent, taken: Taken) -> tuple[OriginId, OrderId, OrderInput]:
         record = taken.record

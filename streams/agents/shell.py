@@ -6,7 +6,7 @@ pour the whole log into the dead letters. A broken invariant stops it at once, a
 is no fault of the record, and every other one of the partition would follow it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -15,10 +15,10 @@ from schemas.decode_errors import SchemaAwaitedError
 from schemas.messages import MessageCodec
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import RefusedError
-from streams.domain.errors import InvariantViolatedError
+from streams.domain.turn import InvariantViolatedError
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.pipeline import oversize
-from streams.kafka.step import InputEvent, Outgoing, RowReader, Step
+from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka_clients.dead_letters import dead_letter_of, is_private, letter_message
 from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.telemetry import metrics
@@ -82,7 +82,10 @@ class AgentShell:
         try:
             step = self._take(event, reading)
         except RefusedError as refusal:
-            return self._dead(event, refusal.reason, refusal.detail)
+            step = self._dead(event, refusal.reason, refusal.detail, rows=refusal.rows)
+            if refusal.rows:
+                self._accepted()
+            return step
         except (InvariantViolatedError, LocalRowsBrokenError, SchemaAwaitedError):
             raise
         except Exception as defect:
@@ -98,7 +101,7 @@ class AgentShell:
         self._accepted()
         return step
 
-    def _dead(self, event: InputEvent, reason: DeadLetterReason, detail: str) -> Step:
+    def _dead(self, event: InputEvent, reason: DeadLetterReason, detail: str, *, rows: Sequence[RowWrite] = ()) -> Step:
         letter = dead_letter_of(
             event, component=self._component, reason=reason, detail=detail, private=is_private(event, self._codec)
         )
@@ -112,4 +115,4 @@ class AgentShell:
         metrics.count("dead_letters", reason=letter.reason, component=self._component)
         message = letter_message(self._codec, letter)
         said = Outgoing(topic=topics.DLQ, key=letter.key, value=message.value, headers=message.headers)
-        return Step(rows=(), speak=(said,))
+        return Step(rows=rows, speak=(said,))

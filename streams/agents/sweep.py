@@ -2,12 +2,13 @@
 
 A sweep reads the tables of the partitions that this worker owns, in small steps so that no payment waits for it, and
 appends a request for each row that is too old: `ClaimExpiryRequested` to the claims topic, `TimerFired` (EXPIRE_ROW) to
-the timers topic. The agent that owns the row decides; asking twice is safe.
+the timers topic, a webhook that has waited for its reference for too long to the webhooks topic once more. The agent
+that owns the row decides; asking twice is safe.
 """
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import structlog
 
@@ -17,13 +18,16 @@ from schemas.identifiers import IdempotencyKey, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimExpiryRequested, ClaimRow
 from schemas.records.orders import OrderRow
+from schemas.records.references import ParkedRow
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import TimerKind
+from streams.agents.references import append_again
 from streams.agents.timers import append_timer
 from streams.domain.claims import claim_expires_at_ms
 from streams.domain.limits import Rules
 from streams.domain.order import order_ends_at_ms
-from streams.kafka.step import TableRow
+from streams.domain.references import Indexed, known_by, overdue
+from streams.kafka.step import Outgoing, TableRow
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import LogWriter
 
@@ -36,7 +40,8 @@ APPEND_TIMEOUT_S = 10.0
 
 log = structlog.get_logger(__name__)
 
-Ask = Callable[[TableRow, int], "TimerFired | ClaimExpiryRequested | None"]
+Request = TimerFired | ClaimExpiryRequested | Outgoing
+Ask = Callable[[TableRow, int], Sequence[Request]]
 
 
 class Sweeper:
@@ -52,7 +57,7 @@ class Sweeper:
         now_ms: Callable[[], int],
         interval_s: float,
     ) -> None:
-        """`rows` yields the live rows of the owned partitions; `ask` returns the request for a row that is too old."""
+        """`rows` yields the live rows of the owned partitions; `ask` returns the requests for a row that is too old."""
         self._rows = rows
         self._ask = ask
         self._codec = codec
@@ -78,8 +83,7 @@ class Sweeper:
         while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
             now_ms = self._now_ms()
             for row in batch:
-                request = self._ask(row, now_ms)
-                if request is not None:
+                for request in self._ask(row, now_ms):
                     await self._append(request)
                     asked += 1
             if asked >= MAX_REQUESTS:
@@ -87,9 +91,18 @@ class Sweeper:
             await asyncio.sleep(0)
         return asked
 
-    async def _append(self, request: TimerFired | ClaimExpiryRequested) -> None:
+    async def _append(self, request: Request) -> None:
         if isinstance(request, TimerFired):
             await append_timer(self._log_writer, self._codec, request)
+            return
+        if isinstance(request, Outgoing):
+            await self._log_writer.append(
+                request.topic,
+                key=request.key,
+                value=request.value,
+                headers=request.headers,
+                timeout_s=APPEND_TIMEOUT_S,
+            )
             return
         key = identifiers.claim_key(request.origin_id, request.idempotency_key)
         message = self._codec.encode(
@@ -111,30 +124,34 @@ class Sweeper:
 def old_claims(codec: MessageCodec, rules: Rules) -> Ask:
     """Return the question for the claims table: is this claim older than its life?"""
 
-    def ask(row: TableRow, now_ms: int) -> ClaimExpiryRequested | None:
+    def ask(row: TableRow, now_ms: int) -> tuple[ClaimExpiryRequested, ...]:
         claim = codec.decode_row(ClaimRow, row.value)
         if now_ms < claim_expires_at_ms(claim, rules):
-            return None
+            return ()
         origin, _, key = row.key.decode().partition("|")
-        return ClaimExpiryRequested(
+        request = ClaimExpiryRequested(
             origin_id=OriginId(origin),
             idempotency_key=IdempotencyKey(key),
             op_id=claim.op_id,
             claimed_at_ms=claim.claimed_at_ms,
         )
+        return (request,)
 
     return ask
 
 
-def finished_orders(codec: MessageCodec, rules: Rules) -> Ask:
-    """Return the question for the orders table: did this order end longer ago than its life?"""
+def finished_orders(codec: MessageCodec, rules: Rules, indexed: Indexed) -> Ask:
+    """Return the question for the orders table: did this order end longer ago than its life?
 
-    def ask(row: TableRow, now_ms: int) -> TimerFired | None:
+    `indexed`: the gateways' capabilities; the request names what leaves the references index with the order.
+    """
+
+    def ask(row: TableRow, now_ms: int) -> tuple[TimerFired, ...]:
         order = codec.decode_row(OrderRow, row.value)
         ends_at_ms = order_ends_at_ms(order, rules)
         if ends_at_ms is None or now_ms < ends_at_ms:
-            return None
-        return TimerFired(
+            return ()
+        request = TimerFired(
             origin_id=order.origin_id,
             order_id=order.order_id,
             op_id=None,
@@ -142,6 +159,18 @@ def finished_orders(codec: MessageCodec, rules: Rules) -> Ask:
             number=order.version,
             due_at_ms=ends_at_ms,
             fired_at_ms=now_ms,
+            references=tuple(known_by(order, indexed)),
         )
+        return (request,)
+
+    return ask
+
+
+def overdue_webhooks(codec: MessageCodec) -> Ask:
+    """Return the question for the table of what is parked: has any of it waited for its reference for too long?"""
+
+    def ask(row: TableRow, now_ms: int) -> tuple[Outgoing, ...]:
+        waiting = codec.decode_row(ParkedRow, row.value)
+        return tuple(append_again(codec, waiting, each) for each in overdue(waiting.webhooks, now_ms=now_ms))
 
     return ask

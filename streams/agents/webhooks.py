@@ -1,7 +1,8 @@
 """Which items of a webhook are whose: from a record of `gateway.webhooks.v1` to the notices of one order.
 
 Called by the orders agent. A webhook stands on the log once for each order that its items are about, and each record
-brings its order those items alone (`gateway_adapters.notices`). One that could not be read when it came, and is
+brings its order those items alone (`gateway_adapters.notices`). One whose items name a reference, and no order, goes
+through the index (`references`) to the order, as a record of its own. One that could not be read when it came, and is
 redriven since it can be now, is split here as the ingress would have split it.
 """
 
@@ -13,18 +14,15 @@ from gateway_adapters.contract import GatewayNotice
 from gateway_adapters.errors import UntranslatableError
 from gateway_adapters.notices import Address, TooManyNoticesError
 from gateway_adapters.spec import GatewaySpec
-from schemas import identifiers, topics
-from schemas.event_types import TYPES
+from schemas import identifiers
 from schemas.identifiers import GatewayName, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.quick_init import quick_init
 from schemas.records.gateway import WebhookReceived
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import Intake, RefusedError, Taken
-from streams.kafka.step import InputEvent, Outgoing, Step
-from streams.topology import ORDERS
-
-SOURCE = ORDERS.event_source
+from streams.agents.references import References, webhook_message
+from streams.kafka.step import InputEvent, Outgoing, RowReader, Step
 
 
 @quick_init
@@ -40,19 +38,27 @@ class Delivered:
 class Webhooks:
     """Takes the records of `gateway.webhooks.v1`."""
 
-    __slots__ = ("_codec", "_gateways", "_intake")
+    __slots__ = ("_codec", "_gateways", "_intake", "_references")
 
-    def __init__(self, codec: MessageCodec, intake: Intake, gateways: Mapping[GatewayName, GatewaySpec]) -> None:
-        """`gateways`: those whose webhooks can be translated."""
+    def __init__(
+        self,
+        codec: MessageCodec,
+        intake: Intake,
+        gateways: Mapping[GatewayName, GatewaySpec],
+        references: References,
+    ) -> None:
+        """`gateways`: those whose webhooks can be translated. `references`: where those go that name no order."""
         self._codec = codec
         self._intake = intake
         self._gateways = gateways
+        self._references = references
 
-    def take(self, event: InputEvent, taken: Taken, webhook: WebhookReceived) -> Delivered | Step:
+    def take(self, event: InputEvent, taken: Taken, webhook: WebhookReceived, read: RowReader) -> Delivered | Step:
         """Return the notices for the order of this partition, or what else the record leads to.
 
         Raises:
-            RefusedError: its gateway is unknown, it cannot be read, says too much, or stands under a wrong key.
+            RefusedError: its gateway is unknown, it cannot be read, says too much, stands under a wrong key, or nobody
+                came to be known by its reference.
         """
         gateway = self._gateways.get(webhook.gateway)
         if gateway is None:
@@ -66,7 +72,7 @@ class Webhooks:
             detail = "holds no item of what it was appended for"
             raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, detail)
         if webhook.origin_id is None or webhook.order_id is None:
-            raise RefusedError(DeadLetterReason.REFERENCE_UNKNOWN, "no order is known by this reference")
+            return self._references.route(event, taken.envelope, webhook, read)
         self._intake.require_key(event, webhook.order_id.encode())
         return _delivered(webhook.origin_id, webhook.order_id, items)
 
@@ -81,28 +87,20 @@ class Webhooks:
 
     def _appended(self, envelope: Envelope, webhook: WebhookReceived, address: Address) -> Outgoing:
         """Return the webhook as a record for this address; said again, it has the same id."""
-        key, name = _key_of(webhook, address)
-        record = replace(
+        name = f"{address.origin_id}|{address.order_id}|{address.reference}"
+        addressed = replace(
             webhook,
             origin_id=address.origin_id,
             order_id=address.order_id,
             gateway_reference=address.reference,
         )
-        message = self._codec.encode(
-            record,
-            Envelope(
-                id=identifiers.event_id(envelope.id, name),
-                source=SOURCE,
-                type=TYPES[WebhookReceived],
-                subject=address.reference,
-                time_ms=webhook.received_at_ms,
-                partitionkey=address.order_id,
-                originid=address.origin_id,
-                traceparent=envelope.traceparent,
-                tracestate=envelope.tracestate,
-            ),
+        return webhook_message(
+            self._codec,
+            addressed,
+            webhook_id=identifiers.event_id(envelope.id, name),
+            traceparent=envelope.traceparent,
+            tracestate=envelope.tracestate,
         )
-        return Outgoing(topic=topics.WEBHOOKS, key=key, value=message.value, headers=message.headers)
 
 
 def _delivered(origin: OriginId, order: OrderId, items: Sequence[GatewayNotice]) -> Delivered:
@@ -116,11 +114,3 @@ def _said(gateway: GatewaySpec, webhook: WebhookReceived) -> tuple[GatewayNotice
         return gateway.translator.parse_webhook(headers, webhook.body)
     except UntranslatableError as error:
         raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, str(error)) from error
-
-
-def _key_of(webhook: WebhookReceived, address: Address) -> tuple[bytes, str]:
-    if address.origin_id is not None and address.order_id is not None:
-        return address.order_id.encode(), identifiers.row_key(address.origin_id, address.order_id).decode()
-    assert address.reference is not None
-    key = identifiers.reference_key(webhook.gateway, webhook.account, address.reference)
-    return key, key.decode()

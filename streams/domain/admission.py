@@ -7,20 +7,30 @@ An operation on a payment in doubt first has an inquiry made about the doubtful 
 operation is refused with `payment_in_doubt`, which is final for its idempotency key: a later try needs a new key.
 """
 
+from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.identifiers import GatewayRoute
+from schemas.quick_init import replace
 from schemas.records.claims import RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationKind, OperationState, Rejection
-from streams.domain import calls, paid_once, reconciliation, routing, settlement
-from streams.domain.rows import replace
-from streams.domain.sums import IN_DOUBT, OPEN, OPENING, room_to_capture, room_to_refund
+from streams.domain import attempts, doubt, paid_once, settlement
+from streams.domain.sums import IN_DOUBT, OPENING, Books
 from streams.domain.turn import Turn
 
 
-def granted(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
+def admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
     """The claim is granted, with the plan that it pinned: let the operation go, wait, or refuse it."""
     _admit(turn, turn.put(replace(operation, plan=plan, updated_at_ms=turn.now_ms)), plan)
+
+
+def dispatch_unasked(turn: Turn, operation: OperationRow) -> None:
+    """Let an operation of the engine's own go: it has no key to claim, and was judged when it was made."""
+    payment = turn.payment_of(operation)
+    assert payment.gateway is not None
+    assert operation.asked_amount_minor is not None
+    route = identifiers.gateway_route(payment.gateway, payment.account)
+    _dispatch(turn, replace(operation, amount_minor=operation.asked_amount_minor), route)
 
 
 def resume(turn: Turn) -> None:
@@ -32,7 +42,7 @@ def resume(turn: Turn) -> None:
     if doubted.call_kind is not None:
         return
     if doubted.state in IN_DOUBT:
-        settlement.refused(turn, operation, Rejection.PAYMENT_IN_DOUBT)
+        settlement.reject(turn, operation, Rejection.PAYMENT_IN_DOUBT)
         return
     assert operation.plan is not None
     _admit(turn, operation, operation.plan)
@@ -50,18 +60,18 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
     if doubted is not None:
         operation = replace(operation, state=OperationState.DISPATCHED, doubted_op_id=doubted.op_id)
         turn.put(operation)
-        reconciliation.looked_at_now(turn, doubted)
+        doubt.look_now(turn, doubted)
         return
     payment = turn.payment(operation.payment_id)
     verdict = _judge_opening(turn, operation, plan) if payment is None else _judge(turn, operation, payment)
     if payment is not None and operation.asked_currency is None:
         operation = replace(operation, asked_currency=payment.currency)
     if isinstance(verdict, Rejection):
-        settlement.refused(turn, operation, verdict)
+        settlement.reject(turn, operation, verdict)
         return
-    route = routing.gateway_for(operation, plan, payment, attempt=1)
+    route = attempts.gateway_for(operation, plan, payment, attempt=1)
     if route is None:
-        settlement.refused(turn, operation, Rejection.NO_GATEWAY)
+        settlement.reject(turn, operation, Rejection.NO_GATEWAY)
         return
     _dispatch(turn, replace(operation, amount_minor=verdict), route)
 
@@ -81,14 +91,14 @@ def _doubted(turn: Turn, operation: OperationRow) -> OperationRow | None:
 def _dispatch(turn: Turn, operation: OperationRow, route: GatewayRoute) -> None:
     """Write the intent, tell the world and who waits that the operation is accepted, and ask for the call."""
     if operation.kind in OPENING:
-        turn.put_payment(_opened(turn, operation))
+        turn.put_payment(_open_payment(turn, operation))
     operation = replace(operation, state=OperationState.DISPATCHED, updated_at_ms=turn.now_ms)
-    operation = calls.attempted(turn, turn.put(operation), route)
+    operation = attempts.begin_attempt(turn, turn.put(operation), route)
     operation = turn.publish(operation, Transition.ACCEPTED)
     turn.answer_all(operation)
 
 
-def _opened(turn: Turn, operation: OperationRow) -> PaymentRow:
+def _open_payment(turn: Turn, operation: OperationRow) -> PaymentRow:
     assert operation.asked_currency is not None
     return PaymentRow(
         payment_id=operation.payment_id,
@@ -97,13 +107,8 @@ def _opened(turn: Turn, operation: OperationRow) -> PaymentRow:
         currency=operation.asked_currency,
         gateway=None,  # as soon as the attempt is begun
         gateway_reference=None,
-        authorized_minor=0,
-        captured_minor=0,
-        refunded_minor=0,
-        released=False,
-        expired=False,
         review=False,
-        disputed=False,
+        unclaimed=(),
         created_at_ms=turn.now_ms,
         updated_at_ms=turn.now_ms,
     )
@@ -123,38 +128,22 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     """Return the amount to ask for, or why not."""
     if operation.asked_currency not in {None, payment.currency}:
         return Rejection.CURRENCY_MISMATCH
+    books = turn.books_of(payment)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
-        return _judge_refund(turn, operation, payment)
-    if payment.authorized_minor <= 0 or _being_voided(turn, payment):
+        return _judge_refund(operation, books)
+    if books.authorized <= 0 or books.voiding or books.released:
         return Rejection.INVALID_STATE
     if operation.kind is OperationKind.VOID:
-        return _judge_void(turn, payment)
-    return _judge_capture(turn, operation, payment)
-
-
-def _being_voided(turn: Turn, payment: PaymentRow) -> bool:
-    return any(
-        each.kind is OperationKind.VOID and each.state in OPEN and each.payment_id == payment.payment_id
-        for each in turn.operations.values()
-    )
-
-
-def _judge_void(turn: Turn, payment: PaymentRow) -> Rejection | int:
-    untouched = room_to_capture(payment, turn.operations.values()) == payment.authorized_minor
-    return payment.authorized_minor if untouched else Rejection.INVALID_STATE
-
-
-def _judge_capture(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejection | int:
-    if payment.released:
-        return Rejection.INVALID_STATE
-    room = room_to_capture(payment, turn.operations.values())
+        untouched = books.room_to_capture == books.authorized
+        return books.authorized if untouched else Rejection.INVALID_STATE
+    room = books.room_to_capture
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
 
 
-def _judge_refund(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejection | int:
-    if payment.captured_minor <= 0 or _being_voided(turn, payment):
+def _judge_refund(operation: OperationRow, books: Books) -> Rejection | int:
+    if books.captured <= 0 or books.voiding:
         return Rejection.INVALID_STATE
-    room = room_to_refund(payment, turn.operations.values())
+    room = books.room_to_refund
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_CAPTURED

@@ -35,6 +35,18 @@ EVENT_CHARS: Final = 75
 EVENTS_EXPECTED: Final = 2
 """Facts of an operation that are counted before they happen: it is accepted, and it ends."""
 
+MAX_WORDS: Final = 32
+"""Words about an operation that was carried out; beyond it the oldest half is folded into one."""
+
+MAX_CASE_CHARS: Final = 64
+"""Of a gateway's name for a reversal or a dispute; a longer one is kept as its hash."""
+
+WORD_CHARS: Final = 20
+"""Of a word, counted without its case."""
+
+MAX_UNCLAIMED: Final = 8
+"""Successes of a payment of which nobody can tell yet whose they are; one more asks for a person."""
+
 MAX_WAITERS: Final = 16
 """Requests that wait for one operation; one more is answered at once with how things stand."""
 

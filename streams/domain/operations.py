@@ -1,10 +1,13 @@
-"""Operations as such: made from a command, found again by it, and turned back into one.
+"""Operations as such: made from a command, found again by it, turned back into one, and the room they take in the row.
 
 Called by `order` when a command comes, and when an operation's turn has come (the route plan is asked for then).
 """
 
+from collections.abc import Collection
+
 from schemas import identifiers
 from schemas.identifiers import OpId
+from schemas.quick_init import replace
 from schemas.records.commands import (
     CaptureRequested,
     Command,
@@ -16,19 +19,27 @@ from schemas.records.commands import (
     is_for_its_gateway_alone,
     kind_of,
 )
-from schemas.records.orders import OperationRow
-from schemas.vocabulary import OperationKind, OperationState
+from schemas.records.orders import EventRow, OperationRow, WordRow
+from schemas.vocabulary import Initiator, OperationKind, OperationState
 from streams.domain.inputs import CommandReceived
-from streams.domain.rows import replace
+from streams.domain.limits import (
+    EVENT_CHARS,
+    EVENTS_EXPECTED,
+    MAX_KEPT_CHARS,
+    MAX_OPERATIONS,
+    OPERATION_CHARS,
+    WORD_CHARS,
+)
 from streams.domain.turn import Turn
 
 
-def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
+def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
     """Return the queued operation that this command asks for, its first waiter included."""
     command = received.command
     return OperationRow(
         op_id=op_id,
         kind=kind_of(command),
+        initiator=Initiator.MERCHANT,
         state=OperationState.QUEUED,
         command_id=received.command_id,
         idempotency_key=command.idempotency_key,
@@ -41,10 +52,13 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
         asked_amount_minor=None if isinstance(command, VoidRequested) else command.amount_minor,
         asked_currency=None if isinstance(command, VoidRequested) else command.currency,
         amount_minor=0,
+        counted_minor=0,
+        words=(),
         token=command.token if isinstance(command, PaymentRequested) else None,
         tokens_for=(tuple(token.gateway for token in command.tokens) if isinstance(command, PaymentRequested) else ()),
         command_offset=received.offset if is_for_its_gateway_alone(command) else None,
         final=isinstance(command, CaptureRequested) and command.final,
+        allow_partial=isinstance(command, PaymentRequested) and command.allow_partial,
         traceparent=received.traceparent,
         plan=None,
         attempt=0,
@@ -56,12 +70,12 @@ def opened(received: CommandReceived, op_id: OpId) -> OperationRow:
         doubted_op_id=None,
         gateway=None,
         gateway_reference=None,
+        earlier_attempts=(),
         timer_number=0,
         timer_due_at_ms=None,
         error=None,
         rejection=None,
         action_url=None,
-        confirmed_amount_minor=None,
         waiters=() if received.reply_to is None else (received.reply_to,),
         events=(),
         first_requested_at_ms=0,
@@ -75,6 +89,40 @@ def without_token(operation: OperationRow) -> OperationRow:
     return replace(operation, token=None, command_offset=None)
 
 
+def without_command(opening: OperationRow, *, now_ms: int) -> OperationRow:
+    """Return the outline of an operation on the payment that `opening` opened, which nobody asked us for.
+
+    It belongs to the payment's command, has no key of its own to claim, and nobody waits for it.
+    """
+    return replace(
+        opening,
+        token=None,
+        command_offset=None,
+        final=False,
+        attempt=0,
+        call_number=0,
+        call_kind=None,
+        called_at_ms=0,
+        sent_until_ms=0,
+        inquiries=0,
+        doubted_op_id=None,
+        counted_minor=0,
+        words=(),
+        gateway_reference=None,
+        earlier_attempts=(),
+        timer_number=0,
+        timer_due_at_ms=None,
+        error=None,
+        rejection=None,
+        action_url=None,
+        waiters=(),
+        events=(),
+        first_requested_at_ms=0,
+        requested_at_ms=now_ms,
+        updated_at_ms=now_ms,
+    )
+
+
 def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
     """Return whether an earlier operation of this order has the key with another body.
 
@@ -82,7 +130,9 @@ def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
     the answer depends on the order of the commands in the log alone, and needs no claim.
     """
     return any(
-        each.idempotency_key == operation.idempotency_key and each.op_id != operation.op_id
+        each.idempotency_key == operation.idempotency_key
+        and each.op_id != operation.op_id
+        and each.initiator is Initiator.MERCHANT
         for each in turn.operations.values()
     )
 
@@ -130,3 +180,33 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         tokens=tuple(PaymentToken(gateway=gateway, kind="", value="") for gateway in operation.tokens_for),
         capture=operation.kind is OperationKind.SALE,
     )
+
+
+# Room in the row. A row that outgrows a record of the changelog could not take the next verdict or result, and its
+# operation would hang. What is counted only ever grows, and follows from the row alone: so a command that was refused
+# is refused again when it is replayed, though waiters and tokens have left the row meanwhile.
+
+
+def is_full(operations: Collection[OperationRow]) -> bool:
+    """Return whether an order with these operations takes no more. Once it is, it stays so."""
+    return len(operations) >= MAX_OPERATIONS or sum(map(kept_chars, operations)) >= MAX_KEPT_CHARS
+
+
+def kept_chars(operation: OperationRow) -> int:
+    """Return the characters that this operation keeps in the row, or will: a usual life's facts are counted before."""
+    named = (operation.command_id, operation.idempotency_key, operation.payment_id, operation.traceparent or "")
+    facts = [_fact_chars(each) for each in operation.events]
+    expected = EVENT_CHARS * max(0, EVENTS_EXPECTED - len(facts))
+    said = sum(map(_word_chars, operation.words))
+    tried = sum(EVENT_CHARS + len(each.gateway_reference or "") for each in operation.earlier_attempts)
+    return OPERATION_CHARS + sum(map(len, named)) + sum(facts) + expected + said + tried
+
+
+def _fact_chars(event: EventRow) -> int:
+    error = event.error
+    told = () if error is None else (error.code, error.message, error.gateway_code or "", error.advice or "")
+    return EVENT_CHARS + sum(map(len, (*told, event.action_url or "")))
+
+
+def _word_chars(word: WordRow) -> int:
+    return WORD_CHARS + len(word.case or "")

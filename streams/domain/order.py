@@ -23,28 +23,17 @@ each operation the same verdict, results and timers, end in the same row and the
 
 from typing import assert_never
 
+from gateway_adapters.contract import GatewayNotice
 from schemas.event_types import Transition
-from schemas.identifiers import OpId, OrderId, OriginId
+from schemas.identifiers import AccountName, OpId, OrderId, OriginId
+from schemas.quick_init import replace
 from schemas.records.claims import ClaimDecided
 from schemas.records.commands import op_id_of
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
-from schemas.vocabulary import OperationState, Rejection, TimerKind
-from streams.domain import (
-    admission,
-    evidence,
-    operations,
-    outbox,
-    outcomes,
-    reconciliation,
-    retry,
-    row_room,
-    settlement,
-    timers,
-)
-from streams.domain.errors import InvariantViolatedError
-from streams.domain.evidence import Evidence
+from schemas.vocabulary import Initiator, OperationState, Rejection, TimerKind
+from streams.domain import admission, attempts, doubt, notices, operations, outbox, outcomes, settlement, words
 from streams.domain.inputs import (
     CommandReceived,
     NoticeReceived,
@@ -55,9 +44,9 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES, MAX_ROW_WAITERS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
-from streams.domain.rows import replace
 from streams.domain.sums import OPEN, UNANSWERED
-from streams.domain.turn import Decision, PlanFor, Turn
+from streams.domain.turn import Decision, InvariantViolatedError, PlanFor, Turn
+from streams.domain.words import Evidence
 
 __all__ = ["Decision", "decide", "order_ends_at_ms"]
 
@@ -83,7 +72,8 @@ def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Ru
     if isinstance(event, TimerReceived) and event.timer.kind is TimerKind.EXPIRE_ROW:
         ended = row is not None and event.now_ms >= (order_ends_at_ms(row, rules) or event.now_ms + 1)
         return Decision(row=None if ended else row, outputs=())
-    op_id = _taken(turn, event)
+    op_id = _take(turn, event)
+    notices.claim_or_record(turn)
     _start_next(turn)
     if event.possible_replay and (op_id is not None or isinstance(event, CommandReceived)):
         outbox.say_again(turn, op_id)
@@ -117,7 +107,7 @@ def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderI
     return named
 
 
-def _taken(turn: Turn, event: OrderInput) -> OpId | None:
+def _take(turn: Turn, event: OrderInput) -> OpId | None:
     """Apply the input; return the operation it is about, or None when the order does not know it."""
     match event:
         case CommandReceived():
@@ -126,10 +116,9 @@ def _taken(turn: Turn, event: OrderInput) -> OpId | None:
             return _verdict(turn, event.verdict)
         case ResultReceived():
             operation = turn.operations.get(event.result.op_id)
-            return _evidence(turn, operation, evidence.of_result(event.result))
+            return _evidence(turn, operation, words.of_result(event.result))
         case NoticeReceived():
-            noticed = evidence.noticed(turn, event.notice, event.account)
-            return _evidence(turn, noticed, evidence.of_notice(event.notice, event.account))
+            return _notice(turn, event.notice, event.account)
         case TimerReceived():
             return _timer(turn, event.timer)
         case _:
@@ -143,14 +132,14 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
         if received.reply_to is not None:
             _join(turn, known, received.reply_to)
         return op_id
-    operation = operations.opened(received, op_id)
-    if row_room.is_full(turn.operations.values()):
+    operation = operations.open_operation(received, op_id)
+    if operations.is_full(turn.operations.values()):
         _refuse_unrecorded(turn, operation)
         return op_id
     turn.put(operation)
     _forget_waiters(turn)
     if operations.key_is_taken(turn, operation):
-        settlement.conflicted(turn, operation)
+        settlement.conflict(turn, operation)
     else:
         turn.queue.append(op_id)
     return op_id
@@ -195,9 +184,9 @@ def _verdict(turn: Turn, verdict: ClaimDecided) -> OpId | None:
         return None
     if operation.state is OperationState.CLAIMING:
         if verdict.granted:
-            admission.granted(turn, operation, verdict.plan)
+            admission.admit(turn, operation, verdict.plan)
         else:
-            settlement.conflicted(turn, operation)
+            settlement.conflict(turn, operation)
     return operation.op_id
 
 
@@ -205,9 +194,22 @@ def _evidence(turn: Turn, operation: OperationRow | None, said: Evidence) -> OpI
     if operation is None:
         return None
     if operation.state not in _BEFORE_ITS_TURN:
-        outcomes.judged(turn, operation, said)
+        outcomes.judge(turn, operation, said)
         admission.resume(turn)
     return operation.op_id
+
+
+def _notice(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | None:
+    operation = notices.find_operation(turn, notice, account)
+    if operation is None:
+        return notices.record(turn, notice, account)
+    said = words.of_notice(notice, account)
+    payment = turn.payment(operation.payment_id)
+    if payment is not None and said.gateway_reference == payment.gateway_reference:
+        said = replace(
+            said, gateway_reference=operation.gateway_reference
+        )  # it names the payment, none of its captures
+    return _evidence(turn, operation, said)
 
 
 def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
@@ -219,17 +221,19 @@ def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
         if turn.now_ms < operation.timer_due_at_ms:
             return None  # by a clock that is ahead of the log's; whoever keeps the time fires it again
         if operation.state is OperationState.DISPATCHED:
-            retry.due(turn, operation)
+            attempts.attempt_after_pause(turn, operation)
         else:
-            reconciliation.due(turn, operation)
+            doubt.look_by_plan(turn, operation)
     # One that means nothing any more is cleared, or replaced by the one that does: else it would fire for ever.
-    timers.say_timer(turn, turn.operations[operation.op_id])
+    turn.say_timer(turn.operations[operation.op_id])
     return operation.op_id
 
 
 def _start_next(turn: Turn) -> None:
     """Claim the key of the order's next operation if none is active. One is enough: a claim has to be waited for."""
     operation = turn.take_next()
-    if operation is not None:
+    if operation is not None and operation.initiator is Initiator.ENGINE:
+        admission.dispatch_unasked(turn, operation)
+    elif operation is not None:
         plan = turn.plan_for(operations.command_of(turn, operation))
         outbox.say_claim(turn, turn.put(replace(operation, plan=plan)))

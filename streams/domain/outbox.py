@@ -11,7 +11,7 @@ from schemas.identifiers import OpId
 from schemas.records.claims import ClaimRequested
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState
-from streams.domain import calls, timers
+from streams.domain import attempts
 from streams.domain.outputs import CallGateway, SendClaim
 from streams.domain.turn import Turn
 
@@ -59,8 +59,8 @@ def _say_owed(turn: Turn, operation: OperationRow, *, newly_called: bool) -> Non
         say_claim(turn, operation)
         return
     if not newly_called:
-        calls.say_call(turn, operation, repeated=True)
-    timers.say_timer(turn, operation)
+        attempts.say_call(turn, operation, repeated=True)
+    turn.say_timer(operation)
     for event in operation.events:
         turn.say(turn.publication(operation, event))
     if operation.events:  # else it waits for another one's inquiry, and nobody was told anything yet

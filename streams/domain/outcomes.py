@@ -7,59 +7,67 @@ Called by `order` with each piece of evidence. The rules:
   so late that no copy of the call can be on its way any more. In doubt, that a second sending was refused says nothing
   about the first, unless it was made as late: had a copy been carried out, its key would have brought that answer.
 * In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
-* A confirmed amount or currency other than asked for is a success, and a review.
-* After its end: a success may be taken back, by who confirmed it.
+* A confirmed amount or currency other than asked for is a success, and a review. A part of a payment is approved only
+  where the merchant allows it: else what was approved is let go, and the payment is declined.
+* After its success every word counts, by who confirmed it: what is taken back, carried out again, disputed. What the
+  operation counts for follows from all of them (`words`).
 * At any time: a success of what we held to be refused, given up or not made asks for a person. From then on nothing
   more of the operation is sent, and no refusal ends it: that it was not executed would be a guess.
 """
 
 from typing import Final, assert_never
 
+from schemas import identifiers
 from schemas.event_types import Transition
-from schemas.records.orders import OperationRow, PaymentRow
-from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome
-from streams.domain import paid_once, reconciliation, retry, settlement, sums, timers
-from streams.domain.evidence import Evidence
+from schemas.quick_init import replace
+from schemas.records.gateway import OperationError
+from schemas.records.orders import OperationRow, PaymentRow, WordRow
+from schemas.vocabulary import CallKind, DeclineClass, Initiator, OperationKind, OperationState, Outcome, RetryAdvice
+from streams.domain import attempts, doubt, operations, paid_once, settlement, words
 from streams.domain.limits import MAX_EVENTS
-from streams.domain.rows import replace
-from streams.domain.sums import OPEN, OPENING
+from streams.domain.sums import OPEN, OPENING, Books, amount_counted, is_mismatched
 from streams.domain.turn import Turn
+from streams.domain.words import LATER_WORDS, Evidence
 
-AUTHORIZATION_EXPIRED: Final = "authorization_expired"
-"""The error code of a taken back authorization that simply ran out."""
+PARTIALLY_APPROVED: Final = OperationError(
+    code="partially_approved",
+    decline_class=DeclineClass.SOFT,
+    gateway_code=None,
+    message="Only a part of the amount was approved, which the payment does not allow; it was let go.",
+    advice=None,
+    retry=RetryAdvice.AFTER_FIX,
+    retry_after_ms=None,
+)
 
 _REFUSED: Final = frozenset(
     {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.REJECTED, OperationState.CONFLICT}
 )
 _SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
-_LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.REVERSED})
-_NOT_READ_YET: Final = (Outcome.EXPIRED, Outcome.DISPUTE_OPENED, Outcome.DISPUTE_WON, Outcome.DISPUTE_LOST)
-"""What gateways may say and this version does not weigh yet: it settles nothing."""
-
+_SUCCESSES: Final = frozenset({Outcome.SUCCEEDED, Outcome.DISPUTE_OPENED, Outcome.DISPUTE_LOST})
+"""What can be said only of money that was taken."""
+_LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED}) | LATER_WORDS
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
     Outcome.REQUIRES_ACTION: (OperationState.REQUIRES_ACTION, Transition.ACTION_REQUIRED),
     Outcome.UNKNOWN: (OperationState.UNKNOWN, Transition.DOUBTED),
-} | dict.fromkeys(_NOT_READ_YET, (OperationState.UNKNOWN, Transition.DOUBTED))
+}
 
 
-def judged(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     """Apply the evidence to an operation that is past its claim. The same evidence twice changes nothing."""
     called = operation.attempt > 0 and operation.state in OPEN
     if operation.state is OperationState.DISPATCHED and called and evidence.is_ahead_of(operation):
-        operation = _caught_up(turn, operation, evidence)
+        operation = _catch_up(turn, operation, evidence)
     concerned = evidence.concerns(operation)
-    known = concerned and operation.state in _SUCCESSFUL and not evidence.names_another(operation)
     if called and concerned:
         _judge_open(turn, operation, evidence)
-    elif evidence.outcome is Outcome.SUCCEEDED and not known:
-        if called or operation.state in _REFUSED | _SUCCESSFUL:
-            _contradicted(turn, operation)
-    elif evidence.outcome is Outcome.REVERSED and known and operation.state is OperationState.SUCCEEDED:
-        _taken_back(turn, operation, evidence)
+    elif concerned and operation.state in _SUCCESSFUL and not evidence.names_another(operation):
+        _hear_later_word(turn, operation, evidence)
+    elif evidence.outcome in _SUCCESSES and not (concerned and _is_part_let_go(operation)):
+        _contradict(turn, operation)
 
 
-def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> OperationRow:
+def _catch_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> OperationRow:
     """Take over that a later attempt was made: by an owner of this order that was ahead, under the same pinned plan.
 
     A paused owner that wakes up sees this, and so does one whose row was lost. Making the earlier attempts again would
@@ -69,7 +77,8 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
     assert evidence.attempt is not None
     assert evidence.call_number is not None
     operation = replace(
-        timers.let_go(turn, operation),
+        turn.clear_timer(operation),
+        earlier_attempts=(*operation.earlier_attempts, *attempts.last_attempt(operation)),
         attempt=evidence.attempt,
         gateway=evidence.gateway,
         account=evidence.account,
@@ -86,7 +95,7 @@ def _caught_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Opera
         turn.put_payment(here)
     turn.put(operation)
     if evidence.inquiry:
-        return settlement.moved(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)
+        return settlement.move(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)
     return operation
 
 
@@ -94,32 +103,28 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
     answered = evidence.answers(operation)
     if operation.state is OperationState.DISPATCHED and not answered and evidence.outcome not in _LAST_WORDS:
         return  # the call's own result will say it, and whose reference this is
-    operation = _noted(turn, operation, evidence, answered=answered)
+    if evidence.outcome is Outcome.DECLINED and evidence.may_be_of_an_earlier(operation):
+        return  # the last attempt's own answer, or an inquiry, will say what became of it
+    operation = _note(turn, operation, evidence, answered=answered)
     match evidence.outcome:
         case Outcome.SUCCEEDED:
-            _succeeded(turn, operation, evidence)
+            _succeed(turn, operation, evidence.confirmed_amount_minor, evidence.confirmed_currency, evidence)
         case Outcome.DECLINED:
-            settlement.refused_there(turn, operation, OperationState.DECLINED, evidence.error)
-        case Outcome.REVERSED:  # then it had succeeded: both facts are told, whichever came first
-            _succeeded(turn, operation, evidence)
-            _taken_back(turn, turn.operations[operation.op_id], evidence)
+            settlement.refuse_there(turn, operation, OperationState.DECLINED, evidence.error)
         case Outcome.NOT_EXECUTED:
-            _not_executed(turn, operation, evidence, answered=answered)
+            _end_or_look(turn, operation, evidence, answered=answered)
+        case Outcome.PENDING | Outcome.REQUIRES_ACTION | Outcome.UNKNOWN:
+            _rest(turn, operation, evidence, answered=answered)
         case (
-            Outcome.PENDING
-            | Outcome.REQUIRES_ACTION
-            | Outcome.UNKNOWN
-            | Outcome.EXPIRED
-            | Outcome.DISPUTE_OPENED
-            | Outcome.DISPUTE_WON
-            | Outcome.DISPUTE_LOST
-        ):
-            _unsettled(turn, operation, evidence, answered=answered)
+            Outcome.REVERSED | Outcome.EXPIRED | Outcome.DISPUTE_OPENED | Outcome.DISPUTE_WON | Outcome.DISPUTE_LOST
+        ):  # then it had succeeded: both facts are told, whichever came first
+            _succeed(turn, operation, None, None, None)
+            _hear_later_word(turn, turn.operations[operation.op_id], evidence)
         case _:
             assert_never(evidence.outcome)
 
 
-def _noted(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
+def _note(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
     """Keep what the evidence teaches whatever its outcome: that a call is over, and the gateway's reference."""
     reference = evidence.gateway_reference or operation.gateway_reference
     if reference != operation.gateway_reference:
@@ -137,55 +142,103 @@ def _noted(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered:
     return operation
 
 
-def _succeeded(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+def _succeed(
+    turn: Turn, operation: OperationRow, confirmed_minor: int | None, currency: str | None, said: Evidence | None
+) -> None:
+    """End the operation as carried out. `said`: the word itself; None when only a later one tells that it was."""
+    part = _is_part(operation, confirmed_minor, currency)
+    if part and not operation.allow_partial:
+        _let_go(turn, operation, confirmed_minor)
+        return
     payment = turn.payment_of(operation)
-    confirmed, currency = evidence.confirmed_amount_minor, evidence.confirmed_currency
-    review = payment.review or sums.mismatched(operation, confirmed, currency)
-    counts = operation.amount_minor
-    if operation.kind is not OperationKind.VOID:
-        room_minor = _room(turn, operation, payment)
-        counts = sums.counted(operation, confirmed, currency, room_minor=room_minor)
-    operation = replace(operation, amount_minor=counts, confirmed_amount_minor=confirmed, action_url=None)
-    payment = sums.with_success(payment, operation, now_ms=turn.now_ms)
-    turn.put_payment(replace(payment, review=payment.review or review))
-    settlement.settled(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
+    if is_mismatched(operation, confirmed_minor, currency) and not part:
+        turn.ask_review(payment)
+    room_minor = _room(turn, operation, payment)
+    counts = amount_counted(operation, confirmed_minor, currency, room_minor=room_minor)
+    at_ms = 0 if said is None else said.occurred_at_ms or 0
+    word = WordRow(outcome=Outcome.SUCCEEDED, amount_minor=counts, case=None, occurred_at_ms=at_ms)
+    operation = replace(operation, words=(word,), counted_minor=counts, action_url=None)
+    _ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
+    settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
+    _touch_payment(turn, operation)
+
+
+def _is_part(operation: OperationRow, confirmed_minor: int | None, currency: str | None) -> bool:
+    """Return whether the gateway approved a part of what was to be paid."""
+    told = confirmed_minor is not None and 0 < confirmed_minor < operation.amount_minor
+    return operation.kind in OPENING and told and currency in {None, operation.asked_currency}
+
+
+def _let_go(turn: Turn, operation: OperationRow, approved_minor: int | None) -> None:
+    """Decline a payment of which only a part was approved, and let go of that part: by an operation of our own."""
+    assert approved_minor is not None
+    settlement.settle(turn, operation, OperationState.DECLINED, Transition.DECLINED, PARTIALLY_APPROVED)
+    opening = turn.operations[operation.op_id]
+    body = identifiers.fingerprint("let go", operation.op_id)
+    letting_go = replace(
+        operations.without_command(opening, now_ms=turn.now_ms),
+        op_id=identifiers.op_id(turn.origin_id, operation.idempotency_key, turn.order_id, body),
+        kind=OperationKind.VOID if operation.kind is OperationKind.AUTHORIZE else OperationKind.REFUND,
+        initiator=Initiator.ENGINE,
+        state=OperationState.QUEUED,
+        fingerprint=body,
+        asked_amount_minor=approved_minor,
+    )
+    turn.put(letting_go)
+    turn.queue.insert(0, letting_go.op_id)
+
+
+def _is_part_let_go(operation: OperationRow) -> bool:
+    return operation.error is not None and operation.error.code == PARTIALLY_APPROVED.code
 
 
 def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
     """Return the most that this operation may count for beside the others."""
-    others = [each for each in turn.operations.values() if each.op_id != operation.op_id]
+    others = Books.of(payment.payment_id, (each for each in turn.operations.values() if each.op_id != operation.op_id))
     if operation.kind is OperationKind.CAPTURE:
-        return sums.room_to_capture(payment, others)
-    return sums.room_to_refund(payment, others) if operation.kind is OperationKind.REFUND else 0
+        return others.room_to_capture
+    return others.room_to_refund if operation.kind is OperationKind.REFUND else 0
 
 
-def _not_executed(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
+def _ask_review_of_deficit(turn: Turn, operation: OperationRow) -> None:
+    """Ask for a person where, with the operation so, more is taken or given back than is there. Facts are facts."""
+    payment = turn.payment_of(operation)
+    then = (operation if each.op_id == operation.op_id else each for each in turn.operations.values())
+    if Books.of(payment.payment_id, then).in_deficit:
+        turn.ask_review(payment)
+
+
+def _touch_payment(turn: Turn, operation: OperationRow) -> None:
+    turn.put_payment(replace(turn.payment_of(operation), updated_at_ms=turn.now_ms))
+
+
+def _end_or_look(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     if operation.state is OperationState.DISPATCHED:
-        retry.not_executed(turn, operation, evidence.error)
+        attempts.retry_or_give_up(turn, operation, evidence.error)
         return
     told_unasked = evidence.call_number is None
     found_nothing = answered and evidence.inquiry
-    if found_nothing and reconciliation.made_again(turn, operation, found_nothing=True):
+    if found_nothing and doubt.call_again(turn, operation, found_nothing=True):
         return
-    refused = answered and not evidence.inquiry and retry.is_hopeless(evidence.error)
-    if told_unasked or ((found_nothing or refused) and reconciliation.absence_is_proof(turn, operation)):
-        settlement.refused_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
+    refused = answered and not evidence.inquiry and attempts.is_hopeless(evidence.error)
+    if told_unasked or ((found_nothing or refused) and doubt.absence_is_proof(turn, operation)):
+        settlement.refuse_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:
         _look_later(turn, operation, evidence)
 
 
-def _unsettled(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
+def _rest(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     """The last word is still to come: let the order go on, and look again later."""
     if not answered and not _rests_anew(turn, operation, evidence):
         return
     state, transition = _RESTS[evidence.outcome]
     if _leads_on(operation, state):
         operation = replace(operation, error=evidence.error, action_url=evidence.action_url)
-        operation = reconciliation.without_needless_token(turn, operation)
-        operation = settlement.moved(turn, operation, state, transition)
+        operation = doubt.drop_needless_token(turn, operation)
+        operation = settlement.move(turn, operation, state, transition)
     elif answered and evidence.outcome is Outcome.UNKNOWN:
         operation = turn.put(replace(operation, error=evidence.error))
-        if evidence.inquiry and reconciliation.made_again(turn, operation, found_nothing=False):
+        if evidence.inquiry and doubt.call_again(turn, operation, found_nothing=False):
             return
     _look_later(turn, operation, evidence)
 
@@ -213,28 +266,92 @@ def _leads_on(operation: OperationRow, state: OperationState) -> bool:
 def _look_later(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     if operation.state is not OperationState.MANUAL_REVIEW:
         asked_ms = None if evidence.error is None else evidence.error.retry_after_ms
-        reconciliation.look_later(turn, operation, asked_ms=asked_ms)
+        doubt.look_later(turn, operation, asked_ms=asked_ms)
 
 
-def _contradicted(turn: Turn, operation: OperationRow) -> None:
-    """A success of what was refused, given up or never ours to send: money may be held that no sum counts."""
-    if paid_once.is_contradicted(operation):
+def _contradict(turn: Turn, operation: OperationRow) -> None:
+    """Take a success of what was refused, given up or never ours to send: money may be held that no sum counts."""
+    waits_for_another = operation.state in OPEN and operation.attempt == 0  # nothing was sent: whose it is, is unclear
+    if waits_for_another or paid_once.is_contradicted(operation):
         return
     payment = turn.payment(operation.payment_id)
     if payment is not None:
-        turn.put_payment(replace(payment, review=True, updated_at_ms=turn.now_ms))
+        turn.ask_review(payment)
     turn.publish(operation, Transition.REVIEWED)
 
 
-def _taken_back(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
-    payment = turn.payment_of(operation)
-    if operation.kind is OperationKind.AUTHORIZE:
-        if payment.released:
-            return  # nothing is held any more that could be taken back
-        if evidence.error is not None and evidence.error.code == AUTHORIZATION_EXPIRED:
-            expired = payment.captured_minor == 0
-            turn.put_payment(replace(payment, released=True, expired=expired, updated_at_ms=turn.now_ms))
-            turn.publish(operation, Transition.EXPIRED)
-            return
-    turn.put_payment(sums.with_reversal(payment, operation, now_ms=turn.now_ms))
-    settlement.settled(turn, operation, OperationState.REVERSED, Transition.REVERSED, evidence.error)
+def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    """Take a word about an operation that was carried out: what it counts for follows from all of them."""
+    if not _says_something(turn, operation, evidence):
+        return
+    said = words.with_word(operation.words, _word(turn, operation, evidence))
+    if said == operation.words:
+        return
+    after = replace(operation, words=said, counted_minor=words.counted(said))
+    transition = _transition(operation, after, evidence.outcome)
+    if transition is None:
+        turn.put(after)
+        return
+    _ask_review_of_deficit(turn, after)
+    if after.counted_minor > operation.counted_minor and _was_made_good(turn, operation):
+        turn.ask_review(turn.payment_of(operation))
+    _tell(turn, after, transition, None if transition is Transition.RESTORED else evidence.error)
+    _touch_payment(turn, operation)
+
+
+def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
+    """Return whether the word may change what the operation counts for; an answer to a call was counted with it."""
+    if evidence.outcome is Outcome.SUCCEEDED:
+        return evidence.attempt is None
+    if evidence.outcome not in LATER_WORDS:
+        return False
+    if operation.kind is OperationKind.AUTHORIZE and evidence.outcome in {Outcome.REVERSED, Outcome.EXPIRED}:
+        return not turn.books_of(turn.payment_of(operation)).released  # else nothing is held that could go
+    return evidence.outcome is not Outcome.EXPIRED
+
+
+def _word(turn: Turn, operation: OperationRow, evidence: Evidence) -> WordRow:
+    word = words.word_of(evidence, operation)
+    if evidence.outcome is not Outcome.SUCCEEDED:
+        return word
+    room_minor = max(operation.counted_minor, _room(turn, operation, turn.payment_of(operation)))
+    confirmed_minor, currency = evidence.confirmed_amount_minor, evidence.confirmed_currency
+    if confirmed_minor is None:
+        return word
+    return replace(word, amount_minor=amount_counted(operation, confirmed_minor, currency, room_minor=room_minor))
+
+
+def _transition(before: OperationRow, after: OperationRow, outcome: Outcome) -> Transition | None:
+    """Return what the world is told; None when the word came too late to change anything."""
+    if outcome is Outcome.EXPIRED:
+        return Transition.EXPIRED if words.ran_out(after.words) and not words.ran_out(before.words) else None
+    if outcome is Outcome.DISPUTE_OPENED:
+        return Transition.DISPUTED if words.disputed(after.words) > words.disputed(before.words) else None
+    if outcome in words.DISPUTES:
+        return Transition.DISPUTE_WON if outcome is Outcome.DISPUTE_WON else Transition.DISPUTE_LOST
+    if after.counted_minor == before.counted_minor:
+        return None
+    return Transition.RESTORED if after.counted_minor > before.counted_minor else Transition.REVERSED
+
+
+def _was_made_good(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether, since the operation was taken back, another has taken its place: now both may stand."""
+    opens = operation.kind in OPENING
+    return any(
+        each.op_id != operation.op_id
+        and (each.kind in OPENING if opens else each.kind is operation.kind and each.payment_id == operation.payment_id)
+        and each.requested_at_ms >= operation.updated_at_ms
+        and (each.counted_minor > 0 or each.state in OPEN)
+        for each in turn.operations.values()
+    )
+
+
+def _tell(turn: Turn, operation: OperationRow, transition: Transition, error: OperationError | None) -> None:
+    """Publish what a later word has changed, as long as the row has room for another fact; then a person is asked."""
+    state = OperationState.SUCCEEDED if operation.counted_minor > 0 else OperationState.REVERSED
+    if len(operation.events) < MAX_EVENTS:
+        settlement.settle(turn, operation, state, transition, error)
+        return
+    turn.ask_review(turn.payment_of(operation))
+    turn.put(replace(operation, state=state, updated_at_ms=turn.now_ms))
+    _contradict(turn, turn.operations[operation.op_id])

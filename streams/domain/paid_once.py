@@ -1,14 +1,14 @@
 """That a payer pays once: whether what is about to be sent might take money that may be taken already.
 
-Called by `admission` (may a payment begin?), by `retry` and `reconciliation` (may a call be made, or made again?), and
-by `settlement` (may a refusal end the operation?). A gateway can contradict itself: refuse a call, or know nothing of
+Called by `admission` (may a payment begin?), by `attempts` and `doubt` (may a call be made, or made again?), and by
+`settlement` (may a refusal end the operation?). A gateway can contradict itself: refuse a call, or know nothing of
 it, and say later that it did it. Nobody can tell then which word is true: the engine stops, and a person decides.
 """
 
 from schemas.event_types import Transition
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationState, PaymentStatus
-from streams.domain.sums import OPEN, OPENING, status_of
+from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
 
 
@@ -40,6 +40,6 @@ def is_contradicted(operation: OperationRow) -> bool:
 
 
 def _stands(turn: Turn, payment: PaymentRow) -> bool:
-    if payment.review or status_of(payment, turn.operations[payment.op_id]) is not PaymentStatus.FAILED:
+    if payment.review or turn.books_of(payment).status is not PaymentStatus.FAILED:
         return True
     return any(each.state in OPEN and each.payment_id == payment.payment_id for each in turn.operations.values())

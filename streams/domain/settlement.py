@@ -1,29 +1,28 @@
 """The end of an operation's way, or a rest on it: its state, its event, its answers, and the order's next operation.
 
-Called by admission (refusals) and by outcomes and reconciliation (what the gateway made of it).
+Called by admission (refusals) and by outcomes, attempts and doubt (what the gateway made of it).
 """
 
 from schemas.event_types import Transition
+from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
-from schemas.vocabulary import OperationState, Rejection
-from streams.domain import paid_once, timers
-from streams.domain.rows import replace
+from schemas.vocabulary import Initiator, OperationState, Rejection
+from streams.domain import paid_once
 from streams.domain.sums import UNANSWERED
+from streams.domain.transitions import require_move
 from streams.domain.turn import Turn
 
 
-def settled(
+def settle(
     turn: Turn, operation: OperationRow, state: OperationState, transition: Transition, error: OperationError | None
 ) -> OperationRow:
     """End the operation in this state: nothing more is owed, no token is kept. The sums must be right before."""
-    operation = timers.let_go(turn, operation)
-    return moved(
-        turn, replace(operation, token=None, command_offset=None, call_kind=None, error=error), state, transition
-    )
+    operation = replace(turn.clear_timer(operation), token=None, command_offset=None, call_kind=None, error=error)
+    return move(turn, operation, state, transition)
 
 
-def refused_there(
+def refuse_there(
     turn: Turn, operation: OperationRow, state: OperationState, error: OperationError | None
 ) -> OperationRow:
     """End the operation as declined or not executed, by a gateway's word; return it.
@@ -31,17 +30,21 @@ def refused_there(
     Not one of which a gateway says that it carried out another attempt: that one's word stands against this one's, so a
     person decides, and meanwhile the operation holds its amount. Who asked may not be told to try again.
     """
+    if operation.initiator is Initiator.ENGINE:  # what was approved in part is still held
+        turn.ask_review(turn.payment_of(operation))
     if not paid_once.is_contradicted(operation):
         transition = Transition.DECLINED if state is OperationState.DECLINED else Transition.FAILED
-        return settled(turn, operation, state, transition, error)
+        return settle(turn, operation, state, transition, error)
     if operation.state is OperationState.MANUAL_REVIEW:
         return operation
-    return settled(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, error)
+    return settle(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, error)
 
 
-def moved(turn: Turn, operation: OperationRow, state: OperationState, transition: Transition) -> OperationRow:
+def move(turn: Turn, operation: OperationRow, state: OperationState, transition: Transition) -> OperationRow:
     """Bring the operation into this state: publish it, answer who still waits, let the order go on; return it."""
-    waited_for = turn.operations[operation.op_id].state in UNANSWERED
+    before = turn.operations[operation.op_id].state
+    require_move(before, state)
+    waited_for = before in UNANSWERED
     operation = turn.put(replace(operation, state=state, updated_at_ms=turn.now_ms))
     operation = turn.publish(operation, transition)
     if waited_for:
@@ -50,12 +53,12 @@ def moved(turn: Turn, operation: OperationRow, state: OperationState, transition
     return operation
 
 
-def refused(turn: Turn, operation: OperationRow, rejection: Rejection) -> OperationRow:
+def reject(turn: Turn, operation: OperationRow, rejection: Rejection) -> OperationRow:
     """Refuse the operation by the order's own rules; nothing was sent. Returns the operation."""
-    return settled(turn, replace(operation, rejection=rejection), OperationState.REJECTED, Transition.REJECTED, None)
+    return settle(turn, replace(operation, rejection=rejection), OperationState.REJECTED, Transition.REJECTED, None)
 
 
-def conflicted(turn: Turn, operation: OperationRow) -> OperationRow:
+def conflict(turn: Turn, operation: OperationRow) -> OperationRow:
     """Refuse the operation because its idempotency key stands for another one. Returns the operation."""
     operation = replace(operation, rejection=Rejection.IDEMPOTENCY_KEY_REUSED)
-    return settled(turn, operation, OperationState.CONFLICT, Transition.REJECTED, None)
+    return settle(turn, operation, OperationState.CONFLICT, Transition.REJECTED, None)

@@ -1,16 +1,17 @@
-"""What a payment amounts to: its status, and what is left to capture and to refund.
+"""What a payment amounts to: folds over its operations, of which nothing is stored.
 
-Called by admission (may this operation go ahead?), by outcomes (what did it change?) and by views. Everything follows
-from the payment's sums and from its open operations, whose amounts count as taken until their last word is known.
+Called by admission (may this operation go ahead?), by outcomes (is there a deficit?) and by views. An operation counts
+for what its words come to. The amounts of open ones are taken until their last word is known.
 """
 
 from collections.abc import Iterable
-from typing import Final, assert_never
+from typing import Final
 
 from schemas.identifiers import PaymentId
 from schemas.records.orders import OperationRow, PaymentRow
-from schemas.vocabulary import OperationKind, OperationState, Overlay, PaymentStatus
-from streams.domain.rows import replace
+from schemas.records.payments import PaymentStanding
+from schemas.vocabulary import Initiator, OperationKind, OperationState, Overlay, PaymentStatus
+from streams.domain import words
 
 OPENING: Final = frozenset({OperationKind.AUTHORIZE, OperationKind.SALE})
 """The kinds that open a payment."""
@@ -28,141 +29,159 @@ UNANSWERED: Final = frozenset({OperationState.QUEUED, OperationState.CLAIMING, O
 """Who asked still waits for a word."""
 
 
-def open_amount(operations: Iterable[OperationRow], payment: PaymentId, kind: OperationKind) -> int:
-    """Return the minor units that open operations of this kind may still move on the payment."""
-    return sum(
-        each.amount_minor
-        for each in operations
-        if each.kind is kind and each.state in OPEN and each.payment_id == payment
+class Books:
+    """The sums of one payment, minor units of its currency. `of` is the one way to make them."""
+
+    __slots__ = (
+        "authorized",
+        "captured",
+        "capturing",
+        "disputed",
+        "expired",
+        "finishing",
+        "in_doubt",
+        "in_review",
+        "opening",
+        "refunded",
+        "refunding",
+        "released",
+        "voiding",
+    )
+
+    def __init__(self) -> None:
+        self.authorized = 0
+        self.captured = 0
+        self.capturing = 0
+        self.refunded = 0
+        self.refunding = 0
+        self.disputed = 0
+        self.released = False  # voided, or the rest let go by a final capture, or the hold ran out
+        self.expired = False
+        self.voiding = False
+        self.finishing = False  # a final capture is under way
+        self.in_doubt = False
+        self.in_review = False
+        self.opening: OperationState | None = None
+
+    @classmethod
+    def of(cls, payment_id: PaymentId, operations: Iterable[OperationRow]) -> "Books":
+        """Return what these operations make of the payment. Others' operations count for nothing."""
+        books = cls()
+        for each in operations:
+            if each.payment_id == payment_id:
+                if each.state in OPEN:
+                    books._reserve(each)
+                # A part that was approved and let go was never the payment's, nor is the engine's letting go of it.
+                elif each.words and each.initiator is not Initiator.ENGINE:
+                    books._count(each)
+                if each.kind in OPENING:
+                    books.opening = each.state
+        return books
+
+    def _reserve(self, operation: OperationRow) -> None:
+        if operation.state in IN_DOUBT:
+            self.in_doubt = True
+            self.in_review = self.in_review or operation.state is OperationState.MANUAL_REVIEW
+        if operation.kind is OperationKind.CAPTURE:
+            self.capturing += operation.amount_minor
+            self.finishing = self.finishing or operation.final
+        elif operation.kind is OperationKind.REFUND:
+            self.refunding += operation.amount_minor
+        elif operation.kind is OperationKind.VOID:
+            self.voiding = True
+
+    def _count(self, operation: OperationRow) -> None:
+        counts = operation.counted_minor
+        if operation.kind in OPENING:
+            self.authorized += counts
+            self.expired = self.expired or words.ran_out(operation.words)
+            self.released = self.released or self.expired
+        if operation.kind in {OperationKind.CAPTURE, OperationKind.SALE}:
+            self.captured += counts
+            self.disputed += words.disputed(operation.words)
+            self.released = self.released or (operation.final and counts > 0)
+        elif operation.kind is OperationKind.REFUND:
+            self.refunded += counts
+        elif operation.kind is OperationKind.VOID:
+            self.released = self.released or counts > 0
+
+    @property
+    def room_to_capture(self) -> int:
+        """The minor units that a new capture may take; 0 once a final capture is under way or done."""
+        if self.released or self.finishing:
+            return 0
+        return max(0, self.authorized - self.captured - self.capturing)
+
+    @property
+    def room_to_refund(self) -> int:
+        """The minor units that a new refund may give back."""
+        return max(0, self.captured - self.refunded - self.refunding)
+
+    @property
+    def in_deficit(self) -> bool:
+        """Whether more was given back, or taken, than the gateway's words leave there: a person has to look."""
+        return self.refunded > self.captured or self.captured > self.authorized
+
+    @property
+    def status(self) -> PaymentStatus:
+        """The payment's status. What was captured counts though its hold was taken back: it can be refunded."""
+        if self.authorized == 0 and self.captured == 0 and self.refunded == 0:
+            return self._status_without_hold()
+        closed = self.released or self.captured >= self.authorized
+        if self.refunded > 0:
+            # `refunded` is a last word: not while more can be captured, which would take it back.
+            deficit = self.refunded > self.captured  # a refunded capture was taken back: a person looks
+            whole = deficit or (closed and self.refunded == self.captured)
+            return PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED
+        if self.captured > 0:
+            return PaymentStatus.CAPTURED if closed else PaymentStatus.PARTIALLY_CAPTURED
+        if self.expired:
+            return PaymentStatus.EXPIRED
+        return PaymentStatus.VOIDED if self.released else PaymentStatus.AUTHORIZED
+
+    def _status_without_hold(self) -> PaymentStatus:
+        if self.opening is OperationState.REQUIRES_ACTION:
+            return PaymentStatus.REQUIRES_ACTION
+        return PaymentStatus.AUTHORIZING if self.opening in OPEN else PaymentStatus.FAILED
+
+
+def standing_of(payment: PaymentRow, operations: Iterable[OperationRow]) -> PaymentStanding:
+    """Return how the payment stands: the one shape in which events, answers and rows show it."""
+    books = Books.of(payment.payment_id, operations)
+    overlays = [Overlay.IN_DOUBT] if books.in_doubt else []
+    if payment.review or books.in_review:
+        overlays.append(Overlay.REVIEW)
+    if books.disputed:
+        overlays.append(Overlay.DISPUTED)
+    return PaymentStanding(
+        status=books.status,
+        overlays=tuple(overlays),
+        authorized_minor=books.authorized,
+        captured_minor=books.captured,
+        refunded_minor=books.refunded,
+        released_minor=max(0, books.authorized - books.captured) if books.released else 0,
+        disputed_minor=books.disputed,
     )
 
 
-def room_to_capture(payment: PaymentRow, operations: Iterable[OperationRow]) -> int:
-    """Return the minor units that a new capture may take; 0 once a final capture is under way or done."""
-    captures = [
-        each
-        for each in operations
-        if each.kind is OperationKind.CAPTURE and each.state in OPEN and each.payment_id == payment.payment_id
-    ]
-    if payment.released or any(each.final for each in captures):
-        return 0
-    taken = payment.captured_minor + sum(each.amount_minor for each in captures)
-    return max(0, payment.authorized_minor - taken)
-
-
-def room_to_refund(payment: PaymentRow, operations: Iterable[OperationRow]) -> int:
-    """Return the minor units that a new refund may give back."""
-    refunding = open_amount(operations, payment.payment_id, OperationKind.REFUND)
-    return max(0, payment.captured_minor - payment.refunded_minor - refunding)
-
-
-def counted(operation: OperationRow, confirmed_minor: int | None, currency: str | None, *, room_minor: int) -> int:
-    """Return the minor units that a success counts for in the sums: what the gateway confirms, within what is there.
+def amount_counted(
+    operation: OperationRow, confirmed_minor: int | None, currency: str | None, *, room_minor: int
+) -> int:
+    """Return the minor units that a success counts for: what the gateway confirms, within what is there.
 
     `room_minor` is the most that the sums leave beside this operation. More than that, another currency or nothing at
-    all cannot be counted: `mismatched` flags it for a review, and the amount asked for, which was reserved, stands.
+    all cannot be counted: `is_mismatched` flags it for a review, and the amount asked for, which was reserved, stands.
     """
+    if operation.kind is OperationKind.VOID:
+        return operation.amount_minor
     if confirmed_minor is None or confirmed_minor <= 0 or currency not in {None, operation.asked_currency}:
         return operation.amount_minor
     return min(confirmed_minor, max(operation.amount_minor, room_minor))
 
 
-def mismatched(operation: OperationRow, confirmed_minor: int | None, currency: str | None) -> bool:
+def is_mismatched(operation: OperationRow, confirmed_minor: int | None, currency: str | None) -> bool:
     """Return whether the gateway confirms another amount or currency than was asked for."""
     if operation.kind is OperationKind.VOID:
         return False  # gateways confirm anything from 0 to the whole amount
     wrong_amount = confirmed_minor is not None and confirmed_minor != operation.amount_minor
     return wrong_amount or currency not in {None, operation.asked_currency}
-
-
-def with_success(payment: PaymentRow, operation: OperationRow, *, now_ms: int) -> PaymentRow:
-    """Return the payment after this operation's success; `operation.amount_minor` is what counts."""
-    amount = operation.amount_minor
-    match operation.kind:
-        case OperationKind.AUTHORIZE:
-            return replace(payment, authorized_minor=amount, updated_at_ms=now_ms)
-        case OperationKind.SALE:
-            return replace(payment, authorized_minor=amount, captured_minor=amount, updated_at_ms=now_ms)
-        case OperationKind.CAPTURE:
-            captured = payment.captured_minor + amount
-            released = payment.released or operation.final
-            review = payment.review or captured > payment.authorized_minor  # the authorization was reversed meanwhile
-            return replace(payment, captured_minor=captured, released=released, review=review, updated_at_ms=now_ms)
-        case OperationKind.VOID:
-            return replace(payment, released=True, updated_at_ms=now_ms)
-        case OperationKind.REFUND:
-            refunded = payment.refunded_minor + amount
-            review = payment.review or refunded > payment.captured_minor  # the capture was reversed meanwhile
-            return replace(payment, refunded_minor=refunded, review=review, updated_at_ms=now_ms)
-        case _:
-            assert_never(operation.kind)
-
-
-def with_reversal(payment: PaymentRow, operation: OperationRow, *, now_ms: int) -> PaymentRow:
-    """Return the payment after this operation's success was taken back.
-
-    What was built on it stands (a refund of a reversed capture): facts are facts, so a deficit asks for a person.
-    """
-    amount = operation.amount_minor
-    authorized, captured, refunded = payment.authorized_minor, payment.captured_minor, payment.refunded_minor
-    released = payment.released
-    match operation.kind:
-        case OperationKind.AUTHORIZE:
-            authorized -= amount
-        case OperationKind.SALE:
-            authorized -= amount
-            captured -= amount
-        case OperationKind.CAPTURE:
-            captured -= amount
-        case OperationKind.VOID:
-            released = False
-        case OperationKind.REFUND:
-            refunded -= amount
-        case _:
-            assert_never(operation.kind)
-    return replace(
-        payment,
-        authorized_minor=authorized,
-        captured_minor=captured,
-        refunded_minor=refunded,
-        released=released,
-        review=payment.review or refunded > captured or captured > authorized,
-        updated_at_ms=now_ms,
-    )
-
-
-def status_of(payment: PaymentRow, opening: OperationRow) -> PaymentStatus:
-    """Return the payment's status. `opening` is the authorize or sale that it began with.
-
-    What was captured counts though its hold was taken back: it is there to be refunded.
-    """
-    if payment.authorized_minor == 0 and payment.captured_minor == 0:
-        return _status_without_hold(opening.state)
-    closed = payment.released or payment.expired or payment.captured_minor >= payment.authorized_minor
-    if payment.refunded_minor > 0:
-        # `refunded` is a last word: not while more can be captured, which would take it back.
-        deficit = payment.refunded_minor > payment.captured_minor  # a refunded capture was taken back: a person looks
-        whole = deficit or (closed and payment.refunded_minor == payment.captured_minor)
-        return PaymentStatus.REFUNDED if whole else PaymentStatus.PARTIALLY_REFUNDED
-    if payment.captured_minor > 0:
-        return PaymentStatus.CAPTURED if closed else PaymentStatus.PARTIALLY_CAPTURED
-    if payment.expired:
-        return PaymentStatus.EXPIRED
-    return PaymentStatus.VOIDED if payment.released else PaymentStatus.AUTHORIZED
-
-
-def _status_without_hold(opening: OperationState) -> PaymentStatus:
-    if opening is OperationState.REQUIRES_ACTION:
-        return PaymentStatus.REQUIRES_ACTION
-    return PaymentStatus.AUTHORIZING if opening in OPEN else PaymentStatus.FAILED
-
-
-def overlays_of(payment: PaymentRow, operations: Iterable[OperationRow]) -> tuple[Overlay, ...]:
-    """Return what lies over the status."""
-    states = {each.state for each in operations if each.payment_id == payment.payment_id and each.state in IN_DOUBT}
-    overlays = [Overlay.IN_DOUBT] if states else []
-    if payment.review or OperationState.MANUAL_REVIEW in states:
-        overlays.append(Overlay.REVIEW)
-    if payment.disputed:
-        overlays.append(Overlay.DISPUTED)
-    return tuple(overlays)

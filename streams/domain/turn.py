@@ -11,21 +11,27 @@ from dataclasses import dataclass
 from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.identifiers import OpId, OrderId, OriginId, PaymentId
-from schemas.quick_init import quick_init
+from schemas.quick_init import quick_init, replace
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
-from schemas.records.payments import OperationReplied, PaymentView, ReplyTo
-from schemas.vocabulary import OperationState
+from schemas.records.payments import OperationReplied, ReplyTo
+from schemas.records.timers import OpenTimer
+from schemas.vocabulary import OperationState, TimerKind
 from streams.domain import views
-from streams.domain.errors import InvariantViolatedError
 from streams.domain.limits import Rules
-from streams.domain.outputs import Output, Publish, Reply
-from streams.domain.rows import replace
-from streams.domain.sums import UNANSWERED
+from streams.domain.outputs import ClearTimer, Output, Publish, Reply, SetTimer
+from streams.domain.sums import UNANSWERED, Books, standing_of
 
 PlanFor = Callable[[Command], RoutePlan]
 """The routing policy as it is now: asked once an operation, when its claim is first sent."""
+
+
+class InvariantViolatedError(Exception):
+    """The row and the code contradict each other: the worker must stop before it makes things worse.
+
+    Only for a defect, never for anything that a merchant or a gateway does.
+    """
 
 
 @quick_init
@@ -118,6 +124,50 @@ class Turn:
             raise InvariantViolatedError(f"{operation.op_id} was dispatched without a payment")
         return payment
 
+    def books_of(self, payment: PaymentRow) -> Books:
+        """Return the payment's sums as they are now."""
+        return Books.of(payment.payment_id, self.operations.values())
+
+    def ask_review(self, payment: PaymentRow) -> None:
+        """Ask for a person to look at the payment. Asking again changes nothing."""
+        if not payment.review:
+            self.put_payment(replace(payment, review=True, updated_at_ms=self.now_ms))
+
+    # Timers: at most one an operation, numbered, so that an older one that fires late means nothing.
+
+    def set_timer(self, operation: OperationRow, *, after_ms: int) -> OperationRow:
+        """Ask to be woken in so many milliseconds, instead of at any earlier wish; return the operation."""
+        due_at_ms = self.now_ms + after_ms
+        operation = self.put(replace(operation, timer_number=operation.timer_number + 1, timer_due_at_ms=due_at_ms))
+        self.say_timer(operation)
+        return operation
+
+    def clear_timer(self, operation: OperationRow) -> OperationRow:
+        """Forget the operation's timer, if there is one; return the operation."""
+        if operation.timer_due_at_ms is None:
+            return operation
+        operation = self.put(replace(operation, timer_due_at_ms=None))
+        self.say_timer(operation)
+        return operation
+
+    def say_timer(self, operation: OperationRow) -> None:
+        """Say what the operation's timer is now; one that never had a timer says nothing. Twice is safe."""
+        if operation.timer_due_at_ms is not None:
+            kind = TimerKind.RETRY if operation.state is OperationState.DISPATCHED else TimerKind.RECONCILE
+            timer = OpenTimer(
+                origin_id=self.origin_id,
+                order_id=self.order_id,
+                op_id=operation.op_id,
+                kind=kind,
+                number=operation.timer_number,
+                due_at_ms=operation.timer_due_at_ms,
+            )
+            self.say(SetTimer(timer=timer))
+        elif operation.timer_number > 0:
+            self.say(ClearTimer(origin_id=self.origin_id, order_id=self.order_id, op_id=operation.op_id))
+
+    # What is said
+
     def say(self, *outputs: Output) -> None:
         """Add to what the decision says."""
         self.outputs.extend(outputs)
@@ -126,9 +176,8 @@ class Turn:
         """Record the public fact in the operation, say it, and return the operation."""
         payment = self.payment(operation.payment_id)
         self._sequence += 1
-        event = views.event_row(
-            operation, transition, payment, self.operations, sequence=self._sequence, now_ms=self.now_ms
-        )
+        standing = None if payment is None else standing_of(payment, self.operations.values())
+        event = views.event_row(operation, transition, standing, sequence=self._sequence, now_ms=self.now_ms)
         operation = self.put(replace(operation, events=(*operation.events, event)))
         self.say(self.publication(operation, event))
         return operation
@@ -138,7 +187,7 @@ class Turn:
 
         Nothing tells a replay what the order looked like then. So the fact shows no payment, and its sequence is 0.
         """
-        event = views.event_row(operation, transition, None, self.operations, sequence=0, now_ms=self.now_ms)
+        event = views.event_row(operation, transition, None, sequence=0, now_ms=self.now_ms)
         self.say(self.publication(operation, event))
 
     def publication(self, operation: OperationRow, event: EventRow) -> Publish:
@@ -171,14 +220,19 @@ class Turn:
             found=True,
             replayed=to.request_id != operation.command_id,
             operation=views.operation_view(operation, self.order_id),
-            payment=None if payment is None else self._view(payment),
+            payment=None
+            if payment is None
+            else views.payment_view(
+                payment,
+                standing_of(payment, self.operations.values()),
+                origin_id=self.origin_id,
+                order_id=self.order_id,
+                updated_at_ms=payment.updated_at_ms,
+            ),
             operations=(),
             replied_at_ms=self.now_ms,
         )
         self.say(Reply(to=to, reply=reply))
-
-    def _view(self, payment: PaymentRow) -> PaymentView:
-        return views.payment_view(payment, self.operations, origin_id=self.origin_id, order_id=self.order_id)
 
     def answer_all(self, operation: OperationRow) -> None:
         """Say to all who wait how the operation stands; final unless it is still under way."""

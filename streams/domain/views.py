@@ -3,21 +3,26 @@
 `answer_query` is called by the orders agent for `payments.queries.v1`; the rest by `turn`. Nothing here changes a row.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 from schemas import identifiers
 from schemas.event_types import Transition
-from schemas.identifiers import OpId, OrderId, OriginId, RefundId
+from schemas.identifiers import OrderId, OriginId, RefundId
+from schemas.quick_init import replace
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
-from schemas.records.payments import OperationReplied, OperationView, PaymentEvent, PaymentQueried, PaymentView
+from schemas.records.payments import (
+    OperationReplied,
+    OperationView,
+    PaymentEvent,
+    PaymentQueried,
+    PaymentStanding,
+    PaymentView,
+)
 from schemas.vocabulary import OperationKind, PaymentStatus
-from streams.domain.sums import OPENING, UNANSWERED, overlays_of, status_of
+from streams.domain.sums import OPENING, UNANSWERED, standing_of
 
 NO_CURRENCY: Final = "XXX"
 """ISO 4217's code for 'no currency': of an operation that named none and found no payment to take it from."""
-
-Operations = Mapping[OpId, OperationRow]
 
 
 def operation_view(operation: OperationRow, order_id: OrderId) -> OperationView:
@@ -25,9 +30,11 @@ def operation_view(operation: OperationRow, order_id: OrderId) -> OperationView:
     return OperationView(
         op_id=operation.op_id,
         kind=operation.kind,
+        initiator=operation.initiator,
         state=operation.state,
         idempotency_key=operation.idempotency_key,
         amount_minor=operation.amount_minor or operation.asked_amount_minor or 0,
+        counted_minor=operation.counted_minor,
         currency=operation.asked_currency or NO_CURRENCY,
         refund_id=_refund_id(operation, order_id),
         gateway=operation.gateway,
@@ -47,34 +54,37 @@ def _refund_id(operation: OperationRow, order_id: OrderId) -> RefundId | None:
     return identifiers.refund_id(order_id, operation.op_id)
 
 
-def payment_view(payment: PaymentRow, operations: Operations, *, origin_id: OriginId, order_id: OrderId) -> PaymentView:
-    """Return the payment as a merchant may see it now."""
+def payment_view(
+    payment: PaymentRow, standing: PaymentStanding, *, origin_id: OriginId, order_id: OrderId, updated_at_ms: int
+) -> PaymentView:
+    """Return the payment as a merchant sees it when it stands so."""
     return PaymentView(
         payment_id=payment.payment_id,
         origin_id=origin_id,
         order_id=order_id,
-        status=status_of(payment, operations[payment.op_id]),
-        overlays=overlays_of(payment, operations.values()),
+        status=standing.status,
+        overlays=standing.overlays,
         amount_minor=payment.amount_minor,
         currency=payment.currency,
-        authorized_minor=payment.authorized_minor,
-        captured_minor=payment.captured_minor,
-        refunded_minor=payment.refunded_minor,
+        authorized_minor=standing.authorized_minor,
+        captured_minor=standing.captured_minor,
+        refunded_minor=standing.refunded_minor,
+        released_minor=standing.released_minor,
+        disputed_minor=standing.disputed_minor,
         created_at_ms=payment.created_at_ms,
-        updated_at_ms=payment.updated_at_ms,
+        updated_at_ms=updated_at_ms,
     )
 
 
 def event_row(
     operation: OperationRow,
     transition: Transition,
-    payment: PaymentRow | None,
-    operations: Operations,
+    standing: PaymentStanding | None,
     *,
     sequence: int,
     now_ms: int,
 ) -> EventRow:
-    """Return the public fact that this transition of the operation is, as things stand now."""
+    """Return the public fact that this transition of the operation is. `standing`: of its payment, if there is one."""
     return EventRow(
         transition=transition.value,
         number=1 + sum(1 for each in operation.events if each.transition == transition.value),
@@ -86,11 +96,8 @@ def event_row(
         error=operation.error,
         action_url=operation.action_url,
         amount_minor=operation.amount_minor,
-        status=None if payment is None else status_of(payment, operations[payment.op_id]),
-        overlays=() if payment is None else overlays_of(payment, operations.values()),
-        authorized_minor=0 if payment is None else payment.authorized_minor,
-        captured_minor=0 if payment is None else payment.captured_minor,
-        refunded_minor=0 if payment is None else payment.refunded_minor,
+        counted_minor=operation.counted_minor,
+        standing=standing,
         occurred_at_ms=now_ms,
     )
 
@@ -105,7 +112,10 @@ def payment_event(
 ) -> PaymentEvent:
     """Return the fact for `payments.events.v1`: made of what the fact recorded and of what never changes."""
     # A payment that was opened after the fact is none of it.
-    seen = payment if event.status is not None else None
+    seen = None
+    if payment is not None and event.standing is not None:
+        at_ms = event.occurred_at_ms
+        seen = payment_view(payment, event.standing, origin_id=origin_id, order_id=order_id, updated_at_ms=at_ms)
     return PaymentEvent(
         origin_id=origin_id,
         order_id=order_id,
@@ -113,47 +123,25 @@ def payment_event(
         command_id=operation.command_id,
         sequence=event.sequence,
         operation=_operation_at(operation, event, order_id),
-        payment=None if seen is None else _payment_at(seen, event, origin_id, order_id),
+        payment=seen,
         occurred_at_ms=event.occurred_at_ms,
     )
 
 
 def _operation_at(operation: OperationRow, event: EventRow, order_id: OrderId) -> OperationView:
-    return OperationView(
-        op_id=operation.op_id,
-        kind=operation.kind,
+    then = replace(
+        operation,
         state=event.state,
-        idempotency_key=operation.idempotency_key,
-        amount_minor=event.amount_minor or operation.asked_amount_minor or 0,
-        currency=operation.asked_currency or NO_CURRENCY,
-        refund_id=_refund_id(operation, order_id),
+        amount_minor=event.amount_minor,
+        counted_minor=event.counted_minor,
         gateway=event.gateway,
         gateway_reference=event.gateway_reference,
-        attempts=event.attempt,
+        attempt=event.attempt,
         error=event.error,
-        rejection=operation.rejection,
         action_url=event.action_url,
-        requested_at_ms=operation.requested_at_ms,
         updated_at_ms=event.occurred_at_ms,
     )
-
-
-def _payment_at(payment: PaymentRow, event: EventRow, origin_id: OriginId, order_id: OrderId) -> PaymentView:
-    assert event.status is not None
-    return PaymentView(
-        payment_id=payment.payment_id,
-        origin_id=origin_id,
-        order_id=order_id,
-        status=event.status,
-        overlays=event.overlays,
-        amount_minor=payment.amount_minor,
-        currency=payment.currency,
-        authorized_minor=event.authorized_minor,
-        captured_minor=event.captured_minor,
-        refunded_minor=event.refunded_minor,
-        created_at_ms=payment.created_at_ms,
-        updated_at_ms=event.occurred_at_ms,
-    )
+    return operation_view(then, order_id)
 
 
 def answer_query(row: OrderRow | None, query: PaymentQueried, now_ms: int) -> OperationReplied:
@@ -196,8 +184,13 @@ def _asked_for(row: OrderRow, query: PaymentQueried) -> OperationRow | None:
 def _payment_seen(row: OrderRow, operation: OperationRow) -> PaymentView | None:
     for payment in row.payments:
         if payment.payment_id == operation.payment_id:
-            operations = {each.op_id: each for each in row.operations}
-            return payment_view(payment, operations, origin_id=row.origin_id, order_id=row.order_id)
+            return payment_view(
+                payment,
+                standing_of(payment, row.operations),
+                origin_id=row.origin_id,
+                order_id=row.order_id,
+                updated_at_ms=payment.updated_at_ms,
+            )
     return _payment_unopened(row, operation) if operation.kind in OPENING else None
 
 
@@ -213,6 +206,8 @@ def _payment_unopened(row: OrderRow, operation: OperationRow) -> PaymentView:
         authorized_minor=0,
         captured_minor=0,
         refunded_minor=0,
+        released_minor=0,
+        disputed_minor=0,
         created_at_ms=operation.requested_at_ms,
         updated_at_ms=operation.updated_at_ms,
     )

@@ -9,18 +9,20 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
 * A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
   holds when another worker may have sent it while this one waited for the answer.
 * One whose command retention has deleted cannot be sent: it was not executed, if no earlier copy may have been.
+* A request that lacks what its gateway needs is not sent, and says so: nothing was executed.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
+* A request for a gateway, or an account, that this executor does not have is answered, not refused: its order waits.
 """
 
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from gateway_adapters import errors
-from gateway_adapters.contract import CallResult, Gateway, completed, weakened_for_resend, window_open
+from gateway_adapters.contract import CallResult, Gateway, completed, missing_of, weakened_for_resend, window_open
 from gateway_adapters.errors import Signal
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
@@ -30,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 async def perform(
-    gateway: Gateway,
+    gateway: Gateway | None,
     request: GatewayCallRequested,
     *,
     maybe_sent_before: bool,
@@ -43,7 +45,7 @@ async def perform(
     """Make the call, or the inquiry that has to stand for it, and return the record of its result.
 
     Args:
-        gateway: the gateway that the request names.
+        gateway: the gateway and account that the request names; None: there is none here.
         request: the request as it stands on the log.
         maybe_sent_before: whether an earlier worker, or an earlier life of this one, may have sent it.
         timeout_s: longest wait for the gateway, seconds.
@@ -53,12 +55,21 @@ async def perform(
         command_gone: whether the log no longer holds the command with what the call needs, so that it cannot be made.
     """
     started_s = time.monotonic()
-    if request.kind is CallKind.INQUIRE:
-        result = await _inquired(gateway, request, timeout_s=timeout_s)
+    missing = missing_of(request)
+    if gateway is None:
+        result = _unmade(request)
+        if maybe_sent_before or not still_ours():  # by an executor that has it
+            result = weakened_for_resend(request, result)
     elif command_gone:
         metrics.count("executor_calls_without_command", gateway=request.gateway, kind=request.kind)
         log.warning("call_without_command", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
         result = await _told_without_command(gateway, request, maybe_sent_before=maybe_sent_before, timeout_s=timeout_s)
+    elif missing:
+        result = _incomplete(request, missing)
+        if maybe_sent_before:  # by another version, which may have known a way
+            result = weakened_for_resend(request, result)
+    elif request.kind is CallKind.INQUIRE:
+        result = await _inquired(gateway, request, timeout_s=timeout_s)
     elif maybe_answered_before:
         metrics.count("executor_calls_beyond_memory", gateway=request.gateway, kind=request.kind)
         log.warning("call_beyond_memory", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
@@ -78,6 +89,13 @@ async def perform(
     metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
     metrics.observe("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
     return completed(request, result, completed_at_ms=clock_ms())
+
+
+def _unmade(request: GatewayCallRequested) -> CallResult:
+    log.error("gateway_unknown", op_id=request.op_id, gateway=request.gateway, account=request.account)
+    # Of an inquiry it says nothing about the operation.
+    outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
+    return CallResult(outcome=outcome, error=errors.error_for(Signal.NO_SUCH_GATEWAY))
 
 
 def inquiry_for(request: GatewayCallRequested) -> GatewayCallRequested:
@@ -125,6 +143,13 @@ async def _called(gateway: Gateway, request: GatewayCallRequested, *, timeout_s:
             kind=request.kind,
         )
         return _in_doubt(Signal.UNREADABLE, type(error).__name__)
+
+
+def _incomplete(request: GatewayCallRequested, missing: Sequence[str]) -> CallResult:
+    log.error("call_incomplete", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
+    error = errors.error_for(Signal.INCOMPLETE, detail=f"lacks {', '.join(missing)}")
+    outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
+    return CallResult(outcome=outcome, error=error)
 
 
 def _in_doubt(signal: Signal, detail: str) -> CallResult:

@@ -87,10 +87,6 @@ class RequestHandler(RecordHandler):
         if not isinstance(request, GatewayCallRequested):
             raise RejectedRecordError(DeadLetterReason.INVALID, "not a gateway call")
         gateway = self._gateways.get(gateway_route(request.gateway, request.account))
-        if gateway is None:
-            raise RejectedRecordError(
-                DeadLetterReason.UNKNOWN_GATEWAY, "this worker has no such gateway, or no such account at it"
-            )
         # An order that asks again after a crash says so itself: its first copy stands at another offset, or nowhere.
         again = delivery.maybe_seen_before or request.repeated
         # No await from here to the start of the call: what is answered meanwhile would be made again.
@@ -150,7 +146,7 @@ class RequestHandler(RecordHandler):
 
     async def _call(
         self,
-        gateway: Gateway,
+        gateway: Gateway | None,
         request: GatewayCallRequested,
         envelope: Envelope,
         partition: int,

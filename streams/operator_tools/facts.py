@@ -141,6 +141,8 @@ def _of_result(result: GatewayCallCompleted) -> tuple[Fact, ...]:
         gateway_reference=result.gateway_reference,
         confirmed_amount_minor=result.confirmed_amount_minor,
         confirmed_currency=result.confirmed_currency,
+        case_reference=result.case_reference,
+        replayed=True if result.replayed else None,
     ) + _of_error(result.error)
 
 
@@ -197,8 +199,10 @@ def _of_decision(record: DecisionMade | DecisionProposed) -> Shown:
 def _of_operation(operation: OperationView) -> tuple[Fact, ...]:
     return _facts(
         operation=operation.kind.value,
+        initiator=operation.initiator.value,
         state=operation.state.value,
         amount_minor=operation.amount_minor,
+        counted_minor=operation.counted_minor,
         currency=operation.currency,
         refund_id=operation.refund_id,
         gateway=operation.gateway,
@@ -218,6 +222,8 @@ def _of_payment(payment: PaymentView | None) -> tuple[Fact, ...]:
         authorized_minor=payment.authorized_minor,
         captured_minor=payment.captured_minor,
         refunded_minor=payment.refunded_minor,
+        released_minor=payment.released_minor,
+        disputed_minor=payment.disputed_minor,
     )
 
 

@@ -31,6 +31,7 @@ from streams.operator_tools.dead_letters import (
 )
 from streams.operator_tools.errors import NotFoundError
 from streams.operator_tools.log import Log, NewRecord, Position
+from streams.topology import SOURCE_TOPICS
 
 DEFAULT_LETTERS_PER_RUN = 1_000
 MAX_LETTERS_PER_RUN = 100_000
@@ -56,8 +57,9 @@ _OWN_HEADERS = frozenset(
     {FROM_HEADER, ORIGINAL_HEADER, REDRIVEN_AT_HEADER, OPERATOR_HEADER, REDRIVE_COUNT_HEADER, APPENDED_AT_HEADER}
 )
 _SOURCE = "payment-engine/operator"
-_REDRIVABLE_TOPICS = frozenset(topic.name for topic in CATALOGUE if topic.cleanup is Cleanup.DELETE) - {DLQ}
-"""A compacted topic holds rows, which no letter may forge."""
+_LOGS = frozenset(topic.name for topic in CATALOGUE if topic.cleanup is Cleanup.DELETE)
+_REDRIVABLE_TOPICS = (_LOGS | set(SOURCE_TOPICS)) - {DLQ}
+"""A compacted topic that no group reads holds rows, which no letter may forge."""
 
 Action = Literal[LetterState.REDRIVEN, LetterState.DISCARDED]
 

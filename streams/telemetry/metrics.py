@@ -71,6 +71,8 @@ MetricName = Literal[
     "http_request_ms",
     "http_problems",
     "webhooks_ignored",
+    "references_awaited",
+    "references_contested",
     "replies_read",
     "replies_waiting",
     "key_file_faulty",
@@ -181,6 +183,15 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "Items of gateways' webhooks that are about nothing of ours (about_nobody), or an order nobody has here.",
             "gateway",
             "reason",
+        ),
+        "references_awaited": _spec(
+            "gauge", "{reference}", "References of gateways that webhooks here wait for: no order is known by them yet."
+        ),
+        "references_contested": _spec(
+            "counter",
+            "{reference}",
+            "ALARM: two orders say they are known by one reference. The first keeps it, and hears the other's notices.",
+            "gateway",
         ),
         "replies_read": _spec("counter", "{record}", "Replies read from the log.", "result"),
         "replies_waiting": _spec("gauge", "{request}", "Requests that wait for a reply from the log."),

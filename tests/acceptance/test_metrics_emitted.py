@@ -71,6 +71,10 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "executor_unexpected_errors": "unit/test_executor_gateway_calls.py::"
     "test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_raises",
     "webhooks_ignored": "contract/test_http_callers.py::test_webhook_is_kept_once_and_counted_when_it_is_about_nobody",
+    "references_awaited": "unit/test_orders_webhooks.py::"
+    "test_notice_of_nobody_waits_its_time_and_is_a_dead_letter_then",
+    "references_contested": "unit/test_orders_webhooks.py::"
+    "test_two_orders_known_by_one_reference_are_an_alarm_and_the_first_keeps_it",
     "key_file_faulty": "contract/test_http_on_kafka.py::"
     "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
     "log_producer_renewed": "unit/test_kafka_clients_producer.py::"

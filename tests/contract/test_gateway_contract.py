@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -18,8 +19,10 @@ import pytest
 from gateway_adapters.contract import MAX_RAW_CHARS, CallResult, GatewayNotice, weakened_for_resend
 from gateway_adapters.errors import DECLINES, Code, InvariantViolatedError, UnauthenticError, UntranslatableError
 from gateway_adapters.registry import SPECS
+from schemas.records.commands import NamedText
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, PeerStarter, Situation
 
@@ -380,7 +383,7 @@ async def test_pending_call_gets_its_last_word_by_a_signed_webhook(
     result = await peer.gateway.call(request)
     assert result.outcome is Outcome.PENDING
     hook = (await peer.webhooks(1))[0]
-    peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms())
+    await peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms(), certificates=NO_CERTIFICATES)
     (notice,) = peer.gateway.parse_webhook(hook.headers, hook.body)
     assert notice.outcome is outcome
     assert (notice.gateway, notice.kind) == (peer.gateway.name, CallKind.SALE)
@@ -396,7 +399,7 @@ async def test_webhook_needs_no_header_that_its_gateway_does_not_name(peer: Gate
     await peer.gateway.call(request)
     hook = (await peer.webhooks(1))[0]
     named = {name: value for name, value in hook.headers.items() if name in peer.gateway.webhook_headers}
-    peer.gateway.verify_webhook(named, hook.body, now_ms=now_ms())
+    await peer.gateway.verify_webhook(named, hook.body, now_ms=now_ms(), certificates=NO_CERTIFICATES)
     assert peer.gateway.parse_webhook(named, hook.body) == peer.gateway.parse_webhook(hook.headers, hook.body)
     assert all(name == name.lower() for name in peer.gateway.webhook_headers)
 
@@ -474,16 +477,28 @@ async def test_reversals_of_one_operation_are_cases_of_their_own(peer: GatewayUn
     assert peer.effects(request) == [("sale", 10_000), ("reversal", 3_000), ("reversal", 2_000)]
 
 
-async def test_partly_reversed_operation_counts_for_the_rest_when_it_is_inquired_about(peer: GatewayUnderTest) -> None:
+async def test_inquiry_tells_of_the_success_and_not_again_of_the_part_that_was_taken_back(
+    peer: GatewayUnderTest,
+) -> None:
     request = payment_request(fresh_order(), CallKind.SALE)
     await provoke(peer, Situation.PARTIAL_REVERSAL, request)
+    result = await peer.gateway.call(request)
+    (notice,) = await notices(peer, 1)
+    found = await peer.gateway.call(inquiry_about(request))
+    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, 10_000)
+    # As old as the success: or whoever sorts the two by time forgets what was taken since.
+    assert found.occurred_at_ms == result.occurred_at_ms
+    assert (found.occurred_at_ms or 0) < notice.occurred_at_ms
+
+
+async def test_inquiry_and_notice_about_a_success_taken_back_are_one_word(peer: GatewayUnderTest) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE)
+    await provoke(peer, Situation.LATE_FAILURE, request)
     await peer.gateway.call(request)
     (notice,) = await notices(peer, 1)
     found = await peer.gateway.call(inquiry_about(request))
-    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, 7_000)
-    assert found.occurred_at_ms is not None
-    # It is after the reversal, or whoever sorts the two by time takes the part back twice.
-    assert found.occurred_at_ms > notice.occurred_at_ms
+    assert (found.outcome, found.confirmed_amount_minor) == (Outcome.REVERSED, 10_000)
+    assert (found.case_reference, found.occurred_at_ms) == (notice.case_reference, notice.occurred_at_ms)
 
 
 async def test_success_after_a_reversal_is_told_as_a_later_success(peer: GatewayUnderTest) -> None:
@@ -557,6 +572,8 @@ async def test_server_error_kept_under_the_key_says_nothing_and_an_inquiry_does(
     await provoke(peer, situation, request)
     first, again = await peer.gateway.call(request), await peer.gateway.call(request)
     assert (first.outcome, again.outcome, again.replayed) == (Outcome.UNKNOWN, Outcome.UNKNOWN, True)
+    assert again.error is not None
+    assert again.error.retry is RetryAdvice.NEVER  # asking once more with this key brings the same for ever
     assert (await peer.gateway.call(inquiry_about(request))).outcome is found
     assert peer.effects(request) == effects
 
@@ -598,7 +615,7 @@ async def test_one_body_speaks_of_several_orders_and_of_what_is_not_ours(peer: G
     assert {notice.op_id for notice in told} > ours
     assert {notice.outcome for notice in told if notice.op_id in ours} == {Outcome.SUCCEEDED}
     for hook in await peer.webhooks(1):
-        peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms())
+        await peer.gateway.verify_webhook(hook.headers, hook.body, now_ms=now_ms(), certificates=NO_CERTIFICATES)
 
 
 async def test_rest_of_a_partly_captured_hold_is_released_by_a_void(peer: GatewayUnderTest) -> None:
@@ -674,49 +691,57 @@ async def test_payer_completes_the_action_and_the_webhook_tells(peer: GatewayUnd
 
 
 def completion_of(
-    peer: GatewayUnderTest, request: GatewayCallRequested, reference: str | None, *, agreed: bool = True
+    request: GatewayCallRequested, reference: str | None, came_back: tuple[NamedText, ...]
 ) -> GatewayCallRequested:
     completion = follow_up(request, CallKind.COMPLETE, reference=reference, amount_minor=request.amount_minor)
-    return replace(completion, details=CallDetails(return_parameters=peer.came_back(agreed=agreed)))
+    return replace(completion, details=CallDetails(return_parameters=came_back))
+
+
+def waiting_for_payer(peer: GatewayUnderTest, kind: CallKind) -> GatewayCallRequested:
+    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
+    needs(peer.completion_token is not None, "token that needs a completion")
+    return payment_request(fresh_order(), kind, token=peer.completion_token or "")
 
 
 @pytest.mark.parametrize("kind", [CallKind.AUTHORIZE, CallKind.SALE])
 async def test_completion_goes_on_with_the_payment_once_its_payer_is_back(
     peer: GatewayUnderTest, kind: CallKind
 ) -> None:
-    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
-    needs(peer.action_token is not None, "token that makes the payer act")
-    request = payment_request(fresh_order(), kind, token=peer.action_token or "")
+    request = waiting_for_payer(peer, kind)
     waiting = await peer.gateway.call(request)
-    completion = completion_of(peer, request, waiting.gateway_reference)
+    reference = waiting.gateway_reference
+    assert (waiting.outcome, peer.effects(request)) == (Outcome.REQUIRES_ACTION, [])
+    came_back = await peer.come_back(reference or "", agreed=True)
+    assert peer.effects(request) == []
+    completion = completion_of(request, reference, came_back)
     done = await peer.gateway.call(completion)
-    assert (done.outcome, done.gateway_reference) == (Outcome.SUCCEEDED, waiting.gateway_reference)
+    assert (done.outcome, done.gateway_reference) == (Outcome.SUCCEEDED, reference)
     assert (done.confirmed_amount_minor, done.confirmed_currency) == (10_000, "USD")
     again = await peer.gateway.call(completion)
     assert again == replace(done, replayed=True)
     assert peer.effects(request) == [(kind.value, 10_000)]
-    inquiry = inquiry_about(completion, own_reference=waiting.gateway_reference)
+    inquiry = inquiry_about(completion, own_reference=reference)
     assert (await peer.gateway.call(inquiry)).outcome is Outcome.SUCCEEDED
 
 
 async def test_completion_is_a_decline_when_the_payer_came_back_without_agreeing(peer: GatewayUnderTest) -> None:
-    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
-    needs(peer.action_token is not None, "token that makes the payer act")
-    request = payment_request(fresh_order(), CallKind.SALE, token=peer.action_token or "")
+    request = waiting_for_payer(peer, CallKind.SALE)
     waiting = await peer.gateway.call(request)
-    refused = await peer.gateway.call(completion_of(peer, request, waiting.gateway_reference, agreed=False))
+    came_back = await peer.come_back(waiting.gateway_reference or "", agreed=False)
+    refused = await peer.gateway.call(completion_of(request, waiting.gateway_reference, came_back))
     assert refused.outcome is Outcome.DECLINED
     assert refused.error is not None
     assert peer.effects(request) == []
 
 
-async def test_completion_is_not_executed_when_the_payment_waits_for_nobody(peer: GatewayUnderTest) -> None:
-    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
-    request = payment_request(fresh_order(), CallKind.SALE)
-    paid = await peer.gateway.call(request)
-    result = await peer.gateway.call(completion_of(peer, request, paid.gateway_reference))
+async def test_completion_decides_nothing_when_what_came_back_is_not_the_payers(peer: GatewayUnderTest) -> None:
+    request = waiting_for_payer(peer, CallKind.SALE)
+    waiting = await peer.gateway.call(request)
+    came_back = await peer.come_back(waiting.gateway_reference or "", agreed=True)
+    forged = tuple(replace(entry, value="forged") for entry in came_back)
+    result = await peer.gateway.call(completion_of(request, waiting.gateway_reference, forged))
     assert result.outcome is Outcome.NOT_EXECUTED
-    assert peer.effects(request) == [("sale", 10_000)]
+    assert peer.effects(request) == []
 
 
 async def test_webhook_is_refused_when_tampered_old_or_unsigned(peer: GatewayUnderTest) -> None:
@@ -724,15 +749,15 @@ async def test_webhook_is_refused_when_tampered_old_or_unsigned(peer: GatewayUnd
     await provoke(peer, Situation.PENDING_THEN_SUCCEEDED, request)
     await peer.gateway.call(request)
     hook = (await peer.webhooks(1))[0]
-    verify = peer.gateway.verify_webhook
+    verify = partial(peer.gateway.verify_webhook, certificates=NO_CERTIFICATES)
     with pytest.raises(UnauthenticError):
-        verify(hook.headers, hook.body.replace(b"10000", b"10001"), now_ms=now_ms())
+        await verify(hook.headers, hook.body.replace(b"10000", b"10001"), now_ms=now_ms())
     with pytest.raises(UnauthenticError):
-        verify({}, hook.body, now_ms=now_ms())
+        await verify({}, hook.body, now_ms=now_ms())
     for away_ms in (-3_600_000, 3_600_000):
         with pytest.raises(UnauthenticError):
-            verify(hook.headers, hook.body, now_ms=now_ms() + away_ms)
-    verify(hook.headers, hook.body, now_ms=now_ms())
+            await verify(hook.headers, hook.body, now_ms=now_ms() + away_ms)
+    await verify(hook.headers, hook.body, now_ms=now_ms())
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[]", b"\xff\xfe", b'{"id": "evt_1", "created_ms": 1}', b"[" * 100_000])

@@ -24,6 +24,7 @@ from gateway_adapters.mock.spec import MockAccount
 from gateway_adapters.mock.storage import MAX_WAITING_JOBS, Storage, StorageBusyError
 from schemas.misconfigured import MisconfiguredError
 from schemas.vocabulary import CallKind, Outcome
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.mock_gateway_process import SECRET, MockGatewayProcess, WebhookReceiver, until
 
@@ -123,6 +124,31 @@ async def test_payer_who_refuses_declines_the_payment_once(process: MockGatewayP
     assert process.effects(request.order_id) == []
 
 
+async def test_payment_that_the_engine_must_complete_is_completed_with_what_the_payer_brings_back(
+    process: MockGatewayProcess,
+) -> None:
+    request = payment_request(fresh_order(), CallKind.SALE, token="tok_mock_completion_required")
+    async with gateway_at(process) as gateway, aiohttp.ClientSession() as session:
+        result = await gateway.call(request)
+        assert result.action_url is not None
+        complete = f"{process.url}/payments/{result.gateway_reference}/complete"
+        async with session.post(f"{result.action_url}/complete") as acted:
+            back = (await acted.json())["return_parameters"]
+        assert (await gateway.call(inquiry_about(request))).outcome is Outcome.REQUIRES_ACTION
+        for body, status in ((b"{}", 400), (b'{"return_parameters": []}', 400)):
+            async with session.post(complete, data=body, headers={"Idempotency-Key": f"k{body!r}"}) as refused:
+                assert refused.status == status
+        for replayed in (None, "true"):
+            headers = {"Idempotency-Key": "completion"}
+            async with session.post(complete, json={"return_parameters": back}, headers=headers) as completed:
+                assert (completed.status, completed.headers.get("Idempotent-Replayed")) == (200, replayed)
+                assert (await completed.json())["status"] == "succeeded"
+        async with session.post(complete, json={}) as keyless:
+            assert keyless.status == 400
+        assert (await gateway.call(inquiry_about(request))).outcome is Outcome.SUCCEEDED
+    assert process.effects(request.order_id) == [("sale", 10_000)]
+
+
 async def test_ledger_can_be_asked_by_order_and_summed_by_currency(process: MockGatewayProcess) -> None:
     first = payment_request(fresh_order())
     other = payment_request(fresh_order(), CallKind.SALE, amount_minor=500, currency="JPY")
@@ -220,9 +246,9 @@ async def test_each_account_has_its_own_credential_payments_and_webhook_secret(t
             await until(lambda: len(receiver.delivered) == 1, "the webhook of the second account")
             hook = receiver.delivered[0]
             now_ms = time.time_ns() // 1_000_000
-            second.verify_webhook(hook.headers, hook.body, now_ms=now_ms)
+            await second.verify_webhook(hook.headers, hook.body, now_ms=now_ms, certificates=NO_CERTIFICATES)
             with pytest.raises(UnauthenticError):
-                first.verify_webhook(hook.headers, hook.body, now_ms=now_ms)
+                await first.verify_webhook(hook.headers, hook.body, now_ms=now_ms, certificates=NO_CERTIFICATES)
             own = follow_up(request, CallKind.REFUND, reference=opened[1].gateway_reference, amount_minor=1)
             assert (await first.call(own)).outcome is Outcome.NOT_EXECUTED
             assert (await first.call(inquiry_about(own))).outcome is Outcome.NOT_EXECUTED

@@ -4,12 +4,13 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from gateway_adapters.contract import GatewayNotice, RawHeaders
-from gateway_adapters.errors import UnauthenticError, UntranslatableError
+from gateway_adapters.contract import Acknowledgement, CertificateFetcher, GatewayNotice, RawHeaders
+from gateway_adapters.errors import GatewayError, UnauthenticError, UntranslatableError, UnverifiableError
 from gateway_adapters.http_transport import TransportLimits
 from gateway_adapters.mock.signature import DEVELOPMENT_SECRET, sign
 from gateway_adapters.mock.wire import SIGNATURE_HEADER
@@ -112,9 +113,12 @@ class Fakeway:
 
     SECRET = b"whsec"
     webhook_headers = frozenset({"x-signature", "x-time"})
+    acknowledgement = Acknowledgement()
     capabilities = capabilities_with(None)
 
-    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+    async def verify_webhook(
+        self, headers: RawHeaders, body: bytes, *, now_ms: int, certificates: CertificateFetcher
+    ) -> None:
         if not hmac.compare_digest(headers.get("x-signature", ""), self.sign(body)):
             raise UnauthenticError("no")
 
@@ -128,6 +132,33 @@ class Fakeway:
     @classmethod
     def sign(cls, body: bytes) -> str:
         return hmac.new(cls.SECRET, body, hashlib.sha256).hexdigest()
+
+
+class Certified(Fakeway):
+    """One that signs with a certificate, and wants to be answered in its own words."""
+
+    HOST = "certificates.example"
+    acknowledgement = Acknowledgement(status=202, content_type="text/plain", body=b"[accepted]")
+
+    async def verify_webhook(
+        self, headers: RawHeaders, body: bytes, *, now_ms: int, certificates: CertificateFetcher
+    ) -> None:
+        certificate = await certificates.fetch(f"https://{self.HOST}/cert", hosts=frozenset({self.HOST}))
+        if certificate != b"certificate":
+            raise UnauthenticError("no")
+
+
+@dataclass
+class Cabinet(CertificateFetcher):
+    """Has one answer to every question."""
+
+    answer: bytes | GatewayError
+
+    async def fetch(self, url: str, *, hosts: frozenset[str]) -> bytes:
+        assert (url, hosts) == (f"https://{Certified.HOST}/cert", frozenset({Certified.HOST}))
+        if isinstance(self.answer, GatewayError):
+            raise self.answer
+        return self.answer
 
 
 class Refusing(Fakeway):
@@ -187,6 +218,27 @@ async def test_webhook_of_an_account_is_verified_with_that_accounts_secret_and_k
             async with running.http.post(f"/webhooks/{path}", data=b'["o1"]', headers=headers) as response:
                 assert response.status == status
         assert [kept.account for kept in webhooks(running)] == ["eu"]
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "kept"),
+    [
+        (b"certificate", 202, 1),
+        (b"another", 401, 0),
+        (UnauthenticError("no such certificate"), 401, 0),
+        (UnverifiableError("cannot be fetched"), 503, 0),
+    ],
+)
+async def test_webhook_signed_with_a_certificate_is_acknowledged_refused_or_asked_for_again(
+    found: bytes | GatewayError, status: int, kept: int
+) -> None:
+    async with running_ingress(webhooks={GatewayRoute(GATEWAY): Certified()}, certificates=Cabinet(found)) as running:
+        async with running.http.post(f"/webhooks/{GATEWAY}", data=b'["o1"]') as response:
+            assert response.status == status
+            told = await response.read()
+        if status == 202:
+            assert (told, response.headers["Content-Type"]) == (b"[accepted]", "text/plain")
+        assert len(webhooks(running)) == kept
 
 
 async def test_webhook_of_no_account_is_the_default_accounts(hooked: Running) -> None:

@@ -15,6 +15,7 @@ from streams.cli.exits import ExitCode
 from streams.development.local_engine import Component
 from streams.kafka_clients.connection import KafkaConnection
 from tests.support.command_line import run_command
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.kafka_responder import responding
 from tests.support.metric_pages import value_of
 
@@ -55,7 +56,7 @@ async def running(
     """The instance as `python -m http_ingress` composes it, in this process. Yields its URL, and the instance."""
     settings = loaded(monkeypatch, variables(broker, **more))
     connection = KafkaConnection(bootstrap_servers=broker)
-    program = compose(settings, connection=connection, codec=CODEC, webhooks={})
+    program = compose(settings, connection=connection, codec=CODEC, webhooks={}, certificates=NO_CERTIFICATES)
     try:
         yield f"http://127.0.0.1:{await program.start()}", program
     finally:
@@ -148,4 +149,4 @@ def test_instance_is_not_composed_without_keys_or_pepper(monkeypatch: pytest.Mon
         {"PAYMENT_ENGINE_HTTP_DEV": "false", "PAYMENT_ENGINE_HTTP_KEYS_FILE": str(tmp_path / "keys")},
     )
     with pytest.raises(MisconfiguredError, match="PEPPER"):
-        compose(wrong, connection=connection, codec=CODEC, webhooks={})
+        compose(wrong, connection=connection, codec=CODEC, webhooks={}, certificates=NO_CERTIFICATES)

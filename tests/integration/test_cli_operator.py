@@ -21,7 +21,7 @@ from schemas.event_types import Transition, event_type
 from schemas.records.commands import op_id_of
 from schemas.records.payments import OperationView, PaymentEvent
 from schemas.topics import COMMANDS, EVENTS
-from schemas.vocabulary import OperationKind, OperationState
+from schemas.vocabulary import Initiator, OperationKind, OperationState
 from streams.cli.exits import ExitCode
 from streams.operator_tools.errors import NotFoundError
 from streams.operator_tools.kafka_log import KafkaLog, open_log
@@ -198,9 +198,11 @@ def test_payments_show_tells_the_life_when_asked_by_any_of_its_ids(
     view = OperationView(
         op_id=op,
         kind=OperationKind.SALE,
+        initiator=Initiator.MERCHANT,
         state=OperationState.DECLINED,
         idempotency_key=sale.idempotency_key,
         amount_minor=1999,
+        counted_minor=0,
         currency="USD",
         refund_id=None,
         gateway=identifiers.GatewayName("mock"),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from schemas import identifiers
 from schemas.identifiers import IdempotencyKey, OpId, OrderId
+from schemas.quick_init import replace
 from schemas.records.claims import ClaimDecided, ClaimRow
 from schemas.records.commands import Command, op_id_of
 from schemas.records.gateway import GatewayCallCompleted
@@ -25,7 +26,6 @@ from schemas.vocabulary import OperationState, Rejection, RetryAdvice
 from streams.domain.claims import decide_claim
 from streams.domain.limits import DEFAULT_RULES
 from streams.domain.outputs import Publish
-from streams.domain.rows import replace
 from tests.support.order_desk import (
     DECLINE,
     ORDER,
@@ -204,11 +204,7 @@ def _as_its_operation_saw(event: EventRow) -> EventRow:
     return replace(
         event,
         sequence=0,
-        status=None,
-        overlays=(),
-        authorized_minor=0,
-        captured_minor=0,
-        refunded_minor=0,
+        standing=None,
         occurred_at_ms=0,
     )
 
@@ -281,7 +277,7 @@ def test_named_exception_late_word_decides_whether_a_newer_operation_is_admitted
     assert first.state(admitted) is OperationState.SUCCEEDED
     assert second.operation(refused).rejection is Rejection.AMOUNT_EXCEEDS_CAPTURED
     for desk in (first, second):
-        assert desk.payment.refunded_minor <= desk.payment.captured_minor
+        assert desk.sums.refunded <= desk.sums.captured
 
 
 def test_named_exception_late_word_is_never_silent_when_an_owner_that_was_behind_let_the_other_through() -> None:

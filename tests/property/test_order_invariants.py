@@ -7,14 +7,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from schemas.identifiers import OpId, payment_id
+from schemas.identifiers import OpId, PaymentId, payment_id
 from schemas.records.orders import OperationRow, OrderRow, PaymentRow
-from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome, PaymentStatus, RetryAdvice
+from schemas.records.payments import PaymentView
+from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome, PaymentStatus, RetryAdvice
 from streams.domain.inputs import OrderInput
 from streams.domain.order import Decision
 from streams.domain.outputs import CallGateway, Publish
-from streams.domain.sums import IN_DOUBT, OPEN, OPENING, open_amount, status_of
+from streams.domain.sums import IN_DOUBT, OPEN, OPENING, Books
 from tests.support.crash_flaws import knowingly_twice
+from tests.support.exhibits import sums_of
 from tests.support.order_desk import ORDER, Desk, Said, plan, refusal
 from tests.support.order_strategies import ANSWERS, LOOKS, WISHES, Wish
 
@@ -50,6 +52,9 @@ class OrderMachine(RuleBasedStateMachine):
         self.contents: dict[str, Publish] = {}
         self.seen = 0
         self.reversals = 0
+        self.shown = 0
+        self.last_sequence = 0
+        self.last_shown: dict[PaymentId, PaymentView] = {}
 
     @initialize(wish=WISHES.filter(lambda wish: wish.kind in {"authorize", "sale"}), answer=ANSWERS | st.none())
     def first_payment(self, wish: Wish, answer: Said | None) -> None:
@@ -139,31 +144,41 @@ class OrderMachine(RuleBasedStateMachine):
         if self.desk.row is None:
             return
         for payment in self._row().payments:
-            operations = self._row().operations
-            capturing = open_amount(operations, payment.payment_id, OperationKind.CAPTURE)
-            refunding = open_amount(operations, payment.payment_id, OperationKind.REFUND)
-            assert min(payment.authorized_minor, payment.captured_minor, payment.refunded_minor) >= 0
+            sums = sums_of(self._row(), payment.payment_id)
+            capturing = self._open(payment, OperationKind.CAPTURE)
+            refunding = self._open(payment, OperationKind.REFUND)
+            assert min(sums.authorized, sums.captured, sums.refunded) >= 0
             if self.reversals == 0 and not payment.review:
-                assert payment.captured_minor + capturing <= payment.authorized_minor
-                assert payment.refunded_minor + refunding <= payment.captured_minor
-            if payment.refunded_minor > payment.captured_minor or payment.captured_minor > payment.authorized_minor:
+                assert sums.captured + capturing <= sums.authorized
+                assert sums.refunded + refunding <= sums.captured
+            if sums.refunded > sums.captured or sums.captured > sums.authorized:
                 assert payment.review, "a deficit must ask for a person"
 
-    @invariant()
-    def sums_are_those_of_the_operations(self) -> None:
-        if self.desk.row is None:
-            return
-        for payment in self._row().payments:
-            assert payment.captured_minor == self._sum(payment, OperationKind.CAPTURE, OperationKind.SALE)
-            assert payment.refunded_minor == self._sum(payment, OperationKind.REFUND)
-            assert payment.authorized_minor == self._sum(payment, OperationKind.AUTHORIZE, OperationKind.SALE)
-
-    def _sum(self, payment: PaymentRow, *kinds: OperationKind) -> int:
+    def _open(self, payment: PaymentRow, kind: OperationKind) -> int:
         return sum(
             each.amount_minor
             for each in self._row().operations
-            if each.payment_id == payment.payment_id and each.kind in kinds and each.state is OperationState.SUCCEEDED
+            if each.kind is kind and each.state in OPEN and each.payment_id == payment.payment_id
+            if each.initiator is Initiator.MERCHANT
         )
+
+    @invariant()
+    def what_is_shown_is_what_the_operations_count_for(self) -> None:
+        for output in self.desk.said[self.shown :]:
+            # One of a lower sequence is said again after a crash.
+            if isinstance(output, Publish) and output.event.sequence >= self.last_sequence:
+                self.last_sequence = output.event.sequence
+                if output.event.payment is not None:
+                    self.last_shown[output.event.payment.payment_id] = output.event.payment
+        self.shown = len(self.desk.said)
+        if self.desk.row is None:
+            return
+        for payment in self._row().payments:
+            view = self.last_shown.get(payment.payment_id)
+            if view is not None:
+                shown = (view.authorized_minor, view.captured_minor, view.refunded_minor)
+                sums = sums_of(self._row(), payment.payment_id)
+                assert shown == (sums.authorized, sums.captured, sums.refunded)
 
     @invariant()
     def one_operation_is_active_and_one_authorization_open(self) -> None:
@@ -218,8 +233,8 @@ class OrderMachine(RuleBasedStateMachine):
             assert later.attempt == earlier.attempt
 
     def _status_stands(self, earlier: PaymentRow, later: PaymentRow, before: OrderRow, row: OrderRow) -> None:
-        was = status_of(earlier, next(each for each in before.operations if each.op_id == earlier.op_id))
-        now = status_of(later, next(each for each in row.operations if each.op_id == later.op_id))
+        was = Books.of(earlier.payment_id, before.operations).status
+        now = Books.of(later.payment_id, row.operations).status
         if was in TERMINAL and now is not was:
             taken_back = {each.op_id for each in row.operations if each.state is OperationState.REVERSED}
             assert taken_back, f"{was} became {now} though nothing was taken back"
@@ -260,5 +275,8 @@ class OrderMachine(RuleBasedStateMachine):
 
 TestOrderInvariants = OrderMachine.TestCase
 TestOrderInvariants.settings = settings(
-    max_examples=120, stateful_step_count=35, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=120,
+    stateful_step_count=35,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )

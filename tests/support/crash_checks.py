@@ -13,6 +13,7 @@ from streams.domain.outputs import Publish
 from streams.domain.sums import UNANSWERED, UNSETTLED
 from tests.support.crash_gateways import Effect
 from tests.support.crash_world import EVENTS, REPLIES, World, request_id
+from tests.support.exhibits import sums_of
 
 ENDS: Final = frozenset({Transition.SUCCEEDED, Transition.DECLINED, Transition.FAILED, Transition.REJECTED})
 Sums = defaultdict[PaymentId, list[int]]  # authorized, captured, refunded
@@ -175,7 +176,8 @@ def _sums(world: World) -> Iterator[str]:
             _moved(told, event.payment_id, CallKind(event.operation.kind.value), sign * event.operation.amount_minor)
     for row in world.orders.orders:
         for payment in row.payments:
-            kept = [payment.authorized_minor, payment.captured_minor, payment.refunded_minor]
+            own = sums_of(row, payment.payment_id)
+            kept = [own.authorized, own.captured, own.refunded]
             for name, sums in (("ledger", ledger), ("events", told)):
                 if sums[payment.payment_id] != kept:
                     yield f"{name} {payment.payment_id} {sums[payment.payment_id]} row {kept}"

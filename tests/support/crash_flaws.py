@@ -12,8 +12,9 @@ from schemas.records.orders import OperationRow, OrderRow, PaymentRow
 from schemas.vocabulary import CallKind, Outcome, PaymentStatus
 from streams.domain import paid_once
 from streams.domain.outputs import CallGateway, Output
-from streams.domain.sums import OPEN, status_of
+from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
+from tests.support.exhibits import sums_of
 
 
 def knowingly_twice(row: OrderRow, outputs: Iterable[Output]) -> Iterator[str]:
@@ -31,7 +32,8 @@ def knowingly_twice(row: OrderRow, outputs: Iterable[Output]) -> Iterator[str]:
 
 def _beside(row: OrderRow, call: GatewayCallRequested) -> Iterator[str]:
     for payment in row.payments:
-        held = payment.authorized_minor > 0 or payment.captured_minor > payment.refunded_minor
+        sums = sums_of(row, payment.payment_id)
+        held = sums.authorized > 0 or sums.captured > sums.refunded
         still_open = any(each.state in OPEN and each.payment_id == payment.payment_id for each in row.operations)
         if payment.payment_id != call.payment_id and (held or still_open or payment.review):
             yield f"knowingly beside {payment.payment_id} {call.op_id}"
@@ -66,4 +68,4 @@ def put_in(*, contradictions_are_forgotten: bool, failed_is_failed: bool) -> Ite
 
 
 def _has_not_failed(turn: Turn, payment: PaymentRow) -> bool:
-    return status_of(payment, turn.operations[payment.op_id]) is not PaymentStatus.FAILED
+    return turn.books_of(payment).status is not PaymentStatus.FAILED

@@ -23,7 +23,7 @@ from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
 from schemas.messages import Envelope, Headers, MessageCodec, SchemaIds
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, DecisionView
 from schemas.records.payments import OperationReplied, OperationView, PaymentQueried, PaymentView
-from schemas.vocabulary import DecisionRefusal, OperationKind, OperationState, Overlay, PaymentStatus
+from schemas.vocabulary import DecisionRefusal, Initiator, OperationKind, OperationState, Overlay, PaymentStatus
 
 CODEC = MessageCodec(SchemaIds.packaged())
 NOW_MS = 1_764_000_000_123
@@ -34,9 +34,11 @@ PAYMENT = identifiers.payment_id(ORDER, OP)
 OPERATION = OperationView(
     op_id=OP,
     kind=OperationKind.SALE,
+    initiator=Initiator.MERCHANT,
     state=OperationState.MANUAL_REVIEW,
     idempotency_key=IdempotencyKey("k"),
     amount_minor=1_000,
+    counted_minor=0,
     currency="USD",
     refund_id=None,
     gateway=None,
@@ -59,6 +61,8 @@ VIEW = PaymentView(
     authorized_minor=0,
     captured_minor=0,
     refunded_minor=0,
+    released_minor=0,
+    disputed_minor=0,
     created_at_ms=1,
     updated_at_ms=2,
 )

@@ -9,10 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from schemas.identifiers import PaymentId
 from schemas.messages import Envelope
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import PaymentEvent
-from schemas.vocabulary import OperationState
+from schemas.vocabulary import Initiator, OperationKind, OperationState
 from tests.support.workload import History
 
 FINAL = frozenset(
@@ -63,6 +64,24 @@ class Sums:
     authorized: int = 0
     captured: int = 0
     refunded: int = 0
+
+
+def sums_of(row: OrderRow, payment_id: PaymentId | None = None) -> Sums:
+    """Return what the row's operations count for, of one payment or of all: added up here, not by the engine."""
+    ours = [
+        each
+        for each in row.operations
+        if payment_id in {None, each.payment_id} and each.initiator is not Initiator.ENGINE
+    ]
+
+    def total(*kinds: OperationKind) -> int:
+        return sum(each.counted_minor for each in ours if each.kind in kinds)
+
+    return Sums(
+        authorized=total(OperationKind.AUTHORIZE, OperationKind.SALE),
+        captured=total(OperationKind.SALE, OperationKind.CAPTURE),
+        refunded=total(OperationKind.REFUND),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,6 +30,7 @@ from schemas.records.gateway import OperationError, WebhookReceived
 from schemas.records.payments import OperationReplied, OperationView, PaymentQueried, PaymentView
 from schemas.vocabulary import (
     DeclineClass,
+    Initiator,
     OperationKind,
     OperationState,
     Overlay,
@@ -221,6 +222,8 @@ class FakeEngine:
             authorized_minor=held,
             captured_minor=held if command.capture else 0,
             refunded_minor=0,
+            released_minor=0,
+            disputed_minor=0,
             created_at_ms=NOW_MS,
             updated_at_ms=NOW_MS,
         )
@@ -280,9 +283,11 @@ class FakeEngine:
         return OperationView(
             op_id=op,
             kind=kind_of(command),
+            initiator=Initiator.MERCHANT,
             state=state,
             idempotency_key=command.idempotency_key,
             amount_minor=amount_minor,
+            counted_minor=0,
             currency=currency,
             refund_id=identifiers.refund_id(command.order_id, op) if is_refund else None,
             gateway=None,

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from gateway_adapters.contract import CallResult, Capabilities, Gateway, GatewayNotice, RawHeaders
+from gateway_adapters.contract import CallResult, Capabilities, CertificateFetcher, Gateway, GatewayNotice, RawHeaders
 from schemas import identifiers
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, GatewayRoute, IdempotencyKey, OrderId, OriginId
@@ -103,6 +103,15 @@ def capabilities_with(window_ms: int | None, *, without: frozenset[CallKind] = f
     )
 
 
+class NoCertificates(CertificateFetcher):
+    """For gateways that sign with secrets: nothing may be fetched."""
+
+    async def fetch(self, url: str, *, hosts: frozenset[str]) -> bytes:
+        raise AssertionError(f"a certificate was asked for: {url} of {sorted(hosts)}")
+
+
+NO_CERTIFICATES = NoCertificates()
+
 Behaviour = Callable[[GatewayCallRequested], Awaitable[CallResult]]
 
 
@@ -166,7 +175,9 @@ class TellableGateway(Gateway):
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         return await self._behaved(request)
 
-    def verify_webhook(self, headers: RawHeaders, body: bytes, *, now_ms: int) -> None:
+    async def verify_webhook(
+        self, headers: RawHeaders, body: bytes, *, now_ms: int, certificates: CertificateFetcher
+    ) -> None:
         raise NotImplementedError  # the executor never asks for it
 
     def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:

@@ -91,8 +91,13 @@ class GatewayUnderTest(Protocol):
         """Let this happen to the next call of the request's kind and order."""
         ...
 
-    def came_back(self, *, agreed: bool) -> tuple[NamedText, ...]:
-        """Return what a payer who has agreed, or has not, comes back with."""
+    @property
+    def completion_token(self) -> str | None:
+        """A token that makes the payer act, and the engine then complete the payment; None: the peer has none."""
+        ...
+
+    async def come_back(self, reference: str, *, agreed: bool) -> tuple[NamedText, ...]:
+        """Act as the payer, and return what the payer comes back with."""
         ...
 
     async def complete_action(self, reference: str) -> None:

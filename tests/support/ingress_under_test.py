@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
+from gateway_adapters.contract import CertificateFetcher
 from http_ingress.access.api_keys import KeyRing
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.app import build_app
@@ -17,6 +18,7 @@ from http_ingress.settings import IngressSettings
 from schemas.identifiers import GatewayRoute
 from schemas.messages import MessageCodec, SchemaIds
 from tests.support.fake_engine import NOW_MS, FakeEngine
+from tests.support.gateway_calls import NO_CERTIFICATES
 
 CODEC = MessageCodec(SchemaIds.packaged())
 
@@ -39,6 +41,7 @@ def build_ingress(
     settings: IngressSettings | None = None,
     keys: KeyRing | None = None,
     webhooks: Mapping[GatewayRoute, WebhookGateway] | None = None,
+    certificates: CertificateFetcher = NO_CERTIFICATES,
 ) -> tuple[Ingress, ReplyPump]:
     """Return an ingress on the engine, and the pump of its replies."""
     chosen = settings or IngressSettings(dev=keys is None, sync_timeout_s=2.0, requests_per_second=100_000)
@@ -51,6 +54,7 @@ def build_ingress(
         limiter=RateLimiter(requests_per_second=chosen.requests_per_second),
         keys=keys,
         webhooks=webhooks or {},
+        certificates=certificates,
         now_ms=lambda: NOW_MS,
         monotonic_s=time.monotonic,
         faults=lambda: () if pump.live else ("replies are not read",),
@@ -64,10 +68,11 @@ async def running_ingress(
     settings: IngressSettings | None = None,
     keys: KeyRing | None = None,
     webhooks: Mapping[GatewayRoute, WebhookGateway] | None = None,
+    certificates: CertificateFetcher = NO_CERTIFICATES,
 ) -> AsyncIterator[Running]:
     """Serve an ingress on a free loopback port until the block ends."""
     engine = FakeEngine(CODEC)
-    ingress, pump = build_ingress(engine, settings=settings, keys=keys, webhooks=webhooks)
+    ingress, pump = build_ingress(engine, settings=settings, keys=keys, webhooks=webhooks, certificates=certificates)
     server = HttpServer(ingress, build_app(ingress))
     await pump.start()
     try:

@@ -27,6 +27,7 @@ class MockUnderTest:
 
     cannot: Mapping[Situation, str] = MappingProxyType({})
     action_token: str | None = "pm_card_authenticationRequired"
+    completion_token: str | None = "tok_mock_completion_required"
     decline_tokens: Mapping[Code, str] = MappingProxyType(
         {
             Code.CARD_DECLINED: "tok_chargeDeclined",
@@ -66,8 +67,10 @@ class MockUnderTest:
             body["retry_after_s"] = 7
         await self._process.post("/scenarios", body)
 
-    def came_back(self, *, agreed: bool) -> tuple[NamedText, ...]:
-        return (NamedText(name="result", value="agreed" if agreed else "refused"),)
+    async def come_back(self, reference: str, *, agreed: bool) -> tuple[NamedText, ...]:
+        said = "" if agreed else "?result=failed"
+        answered = await self._process.post(f"/actions/{reference}/complete{said}", {})
+        return tuple(NamedText(name=name, value=value) for name, value in answered["return_parameters"].items())
 
     async def complete_action(self, reference: str) -> None:
         await self._process.post(f"/actions/{reference}/complete", {})

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator
 
 from schemas.messages import Envelope
 from schemas.records.commands import CompletionRequested, PaymentRequested, VoidRequested
-from schemas.records.orders import OperationRow, OrderRow, PaymentRow
+from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import PaymentView
-from schemas.vocabulary import OperationKind, OperationState
+from schemas.vocabulary import OperationKind, OperationState, PaymentStatus
 from tests.support.answer_checks import command_of, op_of
-from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, Sums
+from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, Sums, sums_of
 
 _PUBLISHED = {"reversal": "reversed", "restoral": "restored", "expiry": None}
 """What is published of what became of an effect, by the ledger's word; of any other word: that it succeeded."""
@@ -36,7 +36,7 @@ def ledger_equals_rows(evidence: Evidence) -> list[str]:
     for order in paid.keys() | evidence.rows.keys():
         theirs = paid.get(order, Sums())
         row = evidence.rows.get(order)
-        ours = Sums() if row is None else row_sums(row)
+        ours = Sums() if row is None else sums_of(row)
         if ours != theirs:
             faults.append(f"{order}: the row says {ours}, the ledger {theirs}")
     return faults
@@ -93,11 +93,12 @@ def _said_so(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, ha
         return False
     row, operation = found
     reviewed = any(each.review for each in row.payments if each.payment_id == operation.payment_id)
-    return abs(wanted - has) == 1 and operation.confirmed_amount_minor == has and reviewed
+    return abs(wanted - has) == 1 and operation.counted_minor == has and reviewed
 
 
 def voids_release(evidence: Evidence) -> list[str]:
-    """A payment whose void succeeded holds nothing any more."""
+    """A payment whose void succeeded holds nothing any more, by the last event that shows it."""
+    shown = _last_shown(evidence)
     return [
         f"{operation.op_id} is a void that succeeded, and {payment.payment_id} still holds its money"
         for row, operation in evidence.operations().values()
@@ -105,22 +106,22 @@ def voids_release(evidence: Evidence) -> list[str]:
         if operation.kind is OperationKind.VOID
         and operation.state is OperationState.SUCCEEDED
         and operation.payment_id == payment.payment_id
-        and not payment.released
+        and payment.payment_id in shown
+        and shown[payment.payment_id].status in {PaymentStatus.AUTHORIZED, PaymentStatus.PARTIALLY_CAPTURED}
     ]
 
 
 def events_equal_rows(evidence: Evidence) -> list[str]:
     """What the last event of each payment shows of its sums is what its row says."""
-    last: dict[str, tuple[int, PaymentView]] = {}
-    for _, event in evidence.events:
-        if event.payment is not None and event.sequence >= last.get(event.payment.payment_id, (0, event.payment))[0]:
-            last[event.payment.payment_id] = (event.sequence, event.payment)
-    payments: dict[str, PaymentRow] = {each.payment_id: each for row in evidence.rows.values() for each in row.payments}
+    last = _last_shown(evidence)
+    payments: dict[str, Sums] = {
+        each.payment_id: sums_of(row, each.payment_id) for row in evidence.rows.values() for each in row.payments
+    }
     return [
         f"{payment_id}: the last event says {theirs}, the row {ours}"
         for payment_id in last.keys() | payments.keys()
-        if (theirs := _sums_of(last[payment_id][1] if payment_id in last else None))
-        != (ours := _sums_of(payments.get(payment_id)))
+        if (theirs := _sums_shown(last[payment_id]) if payment_id in last else None)
+        != (ours := payments.get(payment_id))
     ]
 
 
@@ -129,18 +130,16 @@ def transition_of(envelope: Envelope) -> str:
     return envelope.type.split(".")[2]
 
 
-def row_sums(row: OrderRow) -> Sums:
-    """Return an order's sums by the engine's own account."""
-    return Sums(
-        authorized=sum(payment.authorized_minor for payment in row.payments),
-        captured=sum(payment.captured_minor for payment in row.payments),
-        refunded=sum(payment.refunded_minor for payment in row.payments),
-    )
+def _last_shown(evidence: Evidence) -> dict[str, PaymentView]:
+    """Return each payment as the event of the highest sequence shows it."""
+    last: dict[str, tuple[int, PaymentView]] = {}
+    for _, event in evidence.events:
+        if event.payment is not None and event.sequence >= last.get(event.payment.payment_id, (0, event.payment))[0]:
+            last[event.payment.payment_id] = (event.sequence, event.payment)
+    return {payment_id: payment for payment_id, (_, payment) in last.items()}
 
 
-def _sums_of(payment: PaymentRow | PaymentView | None) -> Sums | None:
-    if payment is None:
-        return None
+def _sums_shown(payment: PaymentView) -> Sums:
     return Sums(authorized=payment.authorized_minor, captured=payment.captured_minor, refunded=payment.refunded_minor)
 
 

@@ -46,6 +46,7 @@ from streams.domain.inputs import (
 from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.domain.order import Decision, decide
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
+from tests.support.exhibits import Sums, sums_of
 
 ORIGIN = OriginId("origin")
 ORDER = OrderId("order-1")
@@ -271,6 +272,12 @@ class Desk:
     def payment(self) -> PaymentRow:
         assert self.row is not None
         return self.row.payments[-1]
+
+    @property
+    def sums(self) -> Sums:
+        """The newest payment's sums, added up from its operations."""
+        assert self.row is not None
+        return sums_of(self.row, self.payment.payment_id)
 
     @property
     def events(self) -> list[Publish]:

@@ -12,6 +12,7 @@ from schemas import topics
 from schemas.identifiers import OpId
 from schemas.messages import MessageCodec
 from streams.agents.orders import OrdersAgent
+from streams.agents.references import Parking
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import CLAIM_LIFE_MS, ORDER_LIFE_MS, Rules
 from streams.kafka.step import InputEvent, Step
@@ -76,6 +77,7 @@ def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> Orde
         gateways={SPEC.name: SPEC},
         capabilities={},
         timers=_NoTimers(),
+        parking=Parking(),
         rules=Rules(
             order_life_ms=ORDER_LIFE_MS,
             claim_life_ms=CLAIM_LIFE_MS,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from schemas.records.orders import OrderRow
 from schemas.vocabulary import OperationKind, OperationState
 from streams.kafka.stamps import Stamp
-from tests.support.exhibits import FINAL
+from tests.support.exhibits import FINAL, sums_of
 
 _AUTHORIZING = frozenset({OperationKind.AUTHORIZE, OperationKind.SALE})
 _CAPTURING = frozenset({OperationKind.CAPTURE, OperationKind.SALE})
@@ -41,7 +41,9 @@ def digest_of(row: OrderRow) -> Digest:
         tuple((each.op_id, each.kind) for each in row.operations),
         tuple(each.state for each in row.operations),
         tuple(
-            (each.payment_id, each.authorized_minor, each.captured_minor, each.refunded_minor) for each in row.payments
+            (each.payment_id, sums.authorized, sums.captured, sums.refunded)
+            for each in row.payments
+            for sums in (sums_of(row, each.payment_id),)
         ),
     )
 

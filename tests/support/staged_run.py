@@ -37,6 +37,7 @@ from schemas.vocabulary import CallKind, OperationState, Outcome
 from streams.agents.claims import ClaimsAgent
 from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
+from streams.agents.references import Parking
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.stamps import Stamp
@@ -67,6 +68,7 @@ class StagedRun:
             gateways={MOCK: SPEC},
             capabilities={GatewayRoute(MOCK): SPEC.capabilities},
             timers=TimerHeap(),
+            parking=Parking(),
             rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),
         )
         self._claims = ClaimsAgent(self.codec, partitions=1, rules=DEFAULT_RULES)

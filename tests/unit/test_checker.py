@@ -9,7 +9,7 @@ from gateway_adapters.mock import wire
 from schemas.identifiers import IdempotencyKey, OpId, PaymentId
 from schemas.records.commands import op_id_of
 from schemas.records.orders import OperationRow, OrderRow
-from schemas.vocabulary import OperationKind, OperationState, Rejection
+from schemas.vocabulary import OperationKind, OperationState, PaymentStatus, Rejection
 from streams.domain.limits import RECONCILE_AFTER_MS
 from tests.support.checker import CHECKS, Evidence, violations
 from tests.support.order_desk import (
@@ -191,7 +191,14 @@ def executed_on_another_card(evidence: Evidence) -> Evidence:
 
 
 def void_that_holds(evidence: Evidence) -> Evidence:
-    return with_operation(evidence, CAPTURED, kind=OperationKind.VOID)
+    """The row has a void that succeeded, and the last event still shows the hold."""
+    held = [
+        (envelope, replace(event, payment=replace(event.payment, status=PaymentStatus.AUTHORIZED)))
+        if event.payment is not None
+        else (envelope, event)
+        for envelope, event in evidence.events
+    ]
+    return with_operation(replace(evidence, events=held), CAPTURED, kind=OperationKind.VOID)
 
 
 def twice_in_one_row(evidence: Evidence) -> Evidence:
@@ -291,8 +298,8 @@ def effect_unknown_to_the_row(evidence: Evidence) -> Evidence:
 
 def row_off_by_a_cent(evidence: Evidence) -> Evidence:
     def change(row: OrderRow) -> OrderRow:
-        (payment,) = row.payments
-        return replace(row, payments=(replace(payment, captured_minor=payment.captured_minor - 1),))
+        first = replace(row.operations[0], counted_minor=row.operations[0].counted_minor - 1)
+        return replace(row, operations=(first, *row.operations[1:]))
 
     return with_row(evidence, change)
 

@@ -64,8 +64,8 @@ def reopened(row: OrderRow) -> OrderRow:
 
 
 def poorer(row: OrderRow) -> OrderRow:
-    (payment,) = row.payments
-    return replace(row, payments=(replace(payment, captured_minor=payment.captured_minor - 1),))
+    last = row.operations[-1]
+    return replace(row, operations=(*row.operations[:-1], replace(last, counted_minor=last.counted_minor - 1)))
 
 
 def older(row: OrderRow) -> OrderRow:

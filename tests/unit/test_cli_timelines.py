@@ -11,7 +11,7 @@ from schemas.records.commands import CaptureRequested, PaymentRequested, RefundR
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.payments import OperationView, PaymentEvent
 from schemas.topics import CLAIMS, COMMANDS, DLQ, EVENTS, GATEWAY_REQUESTS, VERDICTS
-from schemas.vocabulary import CallKind, OperationKind, OperationState
+from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState
 from streams.operator_tools.errors import NotFoundError, RefusedError
 from streams.operator_tools.memory_log import MemoryLog
 from streams.operator_tools.timelines import Entry, Timeline, subject_of, timeline
@@ -79,9 +79,11 @@ def _happened(log: MemoryLog, command: PaymentRequested, *, refund: RefundReques
     view = OperationView(
         op_id=op,
         kind=kind,
+        initiator=Initiator.MERCHANT,
         state=OperationState.SUCCEEDED,
         idempotency_key=opener.idempotency_key,
         amount_minor=1999,
+        counted_minor=0,
         currency="USD",
         refund_id=None if refund is None else identifiers.refund_id(refund.order_id, op),
         gateway=None,

@@ -69,6 +69,7 @@ def _settings(
     executor: ExecutorSettings | None = None,
     gateway: GatewaySettings | None = None,
     http: HttpSettings | None = None,
+    operators: OperatorsSettings | None = None,
     accounts: Accounts | None = None,
     in_file: Mapping[GatewayRoute, FileAccount] | None = None,
 ) -> Settings:
@@ -78,7 +79,7 @@ def _settings(
         executor=executor or ExecutorSettings(),
         gateway=gateway or GatewaySettings(default_gateways=""),
         http=http or HttpSettings(dev=True),
-        operators=OperatorsSettings(dev=True),
+        operators=operators or OperatorsSettings(),
         registry=RegistrySettings(),
         health=HealthSettings(),
         telemetry=TelemetrySettings(),
@@ -174,6 +175,8 @@ def test_settings_are_well_when_they_fit_together() -> None:
         (_settings(http=HttpSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "(0.0.0.0) is not loopback"),
         (_settings(http=HttpSettings(dev=True, keys_file=Path("keys"))), Severity.FAILURE, "HTTP_KEYS_FILE"),
         (_settings(http=HttpSettings(dev=False)), Severity.WARNING, "no API keys"),
+        (_settings(operators=OperatorsSettings(dev=True, host="0.0.0.0")), Severity.FAILURE, "OPERATORS_DEV: is on"),
+        (_settings(operators=OperatorsSettings(dev=True, keys_file=Path("keys"))), Severity.FAILURE, "beside"),
     ],
 )
 def test_settings_fault_is_told_when_two_settings_contradict(settings: Settings, severity: Severity, told: str) -> None:

@@ -1,6 +1,7 @@
 """What one gateway call comes to, whatever the gateway does."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -41,6 +42,36 @@ async def test_call_brings_the_gateways_result_when_all_goes_well() -> None:
     result = await performed(TellableGateway(), request)
     assert (result.outcome, result.kind, result.op_id) == (Outcome.SUCCEEDED, CallKind.SALE, request.op_id)
     assert (result.confirmed_amount_minor, result.completed_at_ms) == (request.amount_minor, NOW_MS)
+
+
+async def test_nothing_is_sent_and_nothing_in_doubt_when_the_request_lacks_what_the_gateway_would_know_it_by() -> None:
+    gateway = TellableGateway()
+    result = await performed(gateway, replace(request_of(1), kind=CallKind.CAPTURE, token=None))
+    assert (result.outcome, gateway.calls.total()) == (Outcome.NOT_EXECUTED, 0)
+    assert result.error is not None
+    assert (result.error.code, "payment_reference" in result.error.message) == ("invalid_request", True)
+
+
+async def test_incomplete_request_stays_in_doubt_when_another_version_may_have_sent_it() -> None:
+    request = replace(request_of(1), kind=CallKind.CAPTURE, token=None)
+    result = await performed(TellableGateway(), request, maybe_sent_before=True)
+    assert result.outcome is Outcome.UNKNOWN
+
+
+@pytest.mark.parametrize("asked", [CallKind.SALE, CallKind.AUTHORIZE, CallKind.INQUIRE])
+async def test_payment_is_in_doubt_when_its_success_names_no_reference(asked: CallKind) -> None:
+    request = replace(request_of(1), kind=asked, inquired_kind=CallKind.SALE if asked is CallKind.INQUIRE else None)
+    result = await performed(TellableGateway(answering(Outcome.SUCCEEDED)), request)
+    assert result.outcome is Outcome.UNKNOWN
+    assert result.error is not None
+    assert "without the gateway's reference" in result.error.message
+
+
+async def test_stored_answer_is_said_to_be_one() -> None:
+    async def stored(_: GatewayCallRequested) -> CallResult:
+        return CallResult(outcome=Outcome.UNKNOWN, error=errors.error_for(Signal.SERVER_ERROR), replayed=True)
+
+    assert (await performed(TellableGateway(stored), request_of(1))).replayed
 
 
 async def test_call_is_unknown_when_the_gateway_does_not_answer_in_time() -> None:

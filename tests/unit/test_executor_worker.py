@@ -1,16 +1,18 @@
 """The worker with a fake log: intake and limits, joins, results, dead letters."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gateway_adapters.contract import CallResult
+from gateway_adapters.errors import Code
 from schemas import topics
 from schemas.identifiers import AccountName, GatewayName, GatewayRoute
 from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.gateway import GatewayCallRequested
 from schemas.schema_ids import SchemaIds, Wait, newest_schemas, packaged_schemas, packaged_writers
-from schemas.vocabulary import DeadLetterReason, Outcome
+from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.kafka_clients import dead_letters
 from streams.kafka_clients.errors import RejectedError, RetryableError
 from streams.log_worker import options
@@ -141,11 +143,30 @@ async def test_worker_calls_the_account_that_the_request_names() -> None:
     assert [result.account for result in scene.results()] == ["eu"]
 
 
-async def test_worker_makes_a_dead_letter_when_it_has_no_such_gateway() -> None:
-    async with started(Scene(TellableGateway())) as scene:
-        scene.put(FIRST, 0, message_of(request_of(1, gateway=GatewayName("nobody"))))
+@pytest.mark.parametrize(
+    ("change", "lay_there", "outcome"),
+    [
+        ({}, False, Outcome.NOT_EXECUTED),
+        ({"account": AccountName("eu")}, False, Outcome.NOT_EXECUTED),
+        ({"repeated": True}, False, Outcome.UNKNOWN),
+        ({}, True, Outcome.UNKNOWN),
+        ({"kind": CallKind.INQUIRE, "inquired_kind": CallKind.SALE, "token": None}, False, Outcome.UNKNOWN),
+    ],
+)
+async def test_worker_answers_for_a_gateway_that_it_does_not_have_and_is_sure_only_when_no_copy_can_have_been_sent(
+    change: dict[str, Any], lay_there: bool, outcome: Outcome
+) -> None:
+    """A dead letter alone would leave the order waiting for ever."""
+    known: dict[str, Any] = {} if "account" in change else {"gateway": GatewayName("nobody")}
+    scene = Scene(TellableGateway())
+    scene.consumer.ends[FIRST] = int(lay_there)
+    async with started(scene):
+        scene.put(FIRST, 0, message_of(replace(request_of(1), **known, **change)))
         await scene.consumer.wait_for_commit(FIRST, 1)
-    assert [letter.reason for letter in scene.letters()] == [DeadLetterReason.UNKNOWN_GATEWAY]
+    assert not scene.gateway.calls
+    assert scene.letters() == []
+    (result,) = scene.results()
+    assert (result.outcome, result.error and result.error.code) == (outcome, Code.ACCOUNT_UNKNOWN)
 
 
 async def test_worker_makes_a_dead_letter_when_the_record_is_no_request() -> None:

@@ -22,6 +22,7 @@ from schemas.misconfigured import MisconfiguredError
 from streams import settings as engine_settings
 from streams.accounts import variable_of
 from streams.settings import GatewaySettings, accounts_with_webhook_secrets, load, variables
+from tests.support.gateway_calls import NO_CERTIFICATES
 
 URL = "PAYMENT_ENGINE_GATEWAY_MOCK_URL"
 SECRET = "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET"
@@ -172,26 +173,26 @@ def test_secrets_are_shown_nowhere_when_settings_are_printed(monkeypatch: pytest
     assert "hush" not in repr(accounts_with_webhook_secrets(settings))
 
 
-def refuses_old_public_secret(gateway: Gateway) -> bool:
+async def refuses_old_public_secret(gateway: Gateway) -> bool:
     header = {SIGNATURE_HEADER.lower(): sign(b"{}", secret=DEVELOPMENT_SECRET, at_s=1000)}
     try:
-        gateway.verify_webhook(header, b"{}", now_ms=1_000_000)
+        await gateway.verify_webhook(header, b"{}", now_ms=1_000_000, certificates=NO_CERTIFICATES)
     except UnauthenticError:
         return True
     return False
 
 
-def test_stranger_cannot_sign_with_the_public_secret_when_it_is_not_development(
+async def test_stranger_cannot_sign_with_the_public_secret_when_it_is_not_development(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     settings = loaded(monkeypatch, **{URL: HERE, SECRET: "own"})
     (gateway,) = build_gateways(accounts_with_webhook_secrets(settings), LIMITS).values()
-    assert refuses_old_public_secret(gateway)
+    assert await refuses_old_public_secret(gateway)
 
 
-def test_gateway_without_a_secret_takes_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_gateway_without_a_secret_takes_no_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
     (gateway,) = build_gateways(loaded(monkeypatch, **{URL: HERE}).accounts, LIMITS).values()
-    assert refuses_old_public_secret(gateway)
+    assert await refuses_old_public_secret(gateway)
 
 
 def test_development_takes_the_simulators_secret_unless_another_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,9 @@ def test_not_executed_is_only_said_on_positive_evidence() -> None:
         Signal.UNAUTHORIZED,
         Signal.INQUIRY_FOUND_NOTHING,
         Signal.UNSUPPORTED,
+        Signal.INCOMPLETE,
+        Signal.COMMAND_GONE,
+        Signal.NO_SUCH_GATEWAY,
     }
 
 

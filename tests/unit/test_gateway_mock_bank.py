@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from gateway_adapters.contract import GatewayNotice
-from gateway_adapters.mock import bank, lifecycle, postings, translate
+from gateway_adapters.mock import actions, bank, lifecycle, postings, translate
+from gateway_adapters.mock.actions import Action
 from gateway_adapters.mock.courses import Manner, Scenario, Word
 from gateway_adapters.mock.lifecycle import Change
 from gateway_adapters.mock.scenarios import Happening
 from gateway_adapters.mock.storage import SCHEMA
 from gateway_adapters.mock.tokens import PLAIN, TokenPlan
-from gateway_adapters.mock.wire import Call, Metadata, Operation, Status
+from gateway_adapters.mock.wire import Call, Completion, Metadata, Operation, Status
 from schemas.vocabulary import CallKind, Outcome
 
 AMOUNT = 10_000
@@ -64,33 +65,32 @@ class Told:
     """One word about an operation."""
 
     operation: str
-    asked: int
     at_ms: int
     outcome: Outcome
     case: str | None
-    amount: int | None
+    amount: int
 
 
 def folded(words: Iterable[Told]) -> dict[str, int]:
-    """Return what each operation counts for, by its words sorted by time: what an engine can make of them."""
-    counted: defaultdict[str, int] = defaultdict(int)
-    taken: defaultdict[tuple[str, str | None], int] = defaultdict(int)
+    """Return what each operation counts for, by its words sorted by time: what an engine makes of them.
+
+    A success is absolute. What is taken back counts once a case, and comes back when its dispute is won.
+    """
+    base: dict[str, int] = {}
+    taken: defaultdict[str, dict[str | None, int]] = defaultdict(dict)
     for word in sorted(set(words), key=lambda each: each.at_ms):
-        place, standing = (word.operation, word.case), counted[word.operation]
         match word.outcome:
             case Outcome.SUCCEEDED:
-                counted[word.operation] = word.amount or 0
-                if word.amount == word.asked:  # all of it is there again
-                    taken = defaultdict(int, {each: minor for each, minor in taken.items() if each[0] != place[0]})
+                base[word.operation] = word.amount
+                taken[word.operation] = {}
             case Outcome.REVERSED | Outcome.DISPUTE_LOST:
-                owed = standing if word.amount is None else min(word.amount - taken[place], standing)
-                taken[place] += owed
-                counted[word.operation] -= owed
+                taken[word.operation][word.case] = word.amount
             case Outcome.DISPUTE_WON:
-                counted[word.operation] += taken.pop(place, 0)
+                taken[word.operation].pop(word.case, None)
             case _:
                 pass
-    return {operation: amount for operation, amount in counted.items() if amount}
+    counted = {each: max(0, amount - sum(taken[each].values())) for each, amount in base.items()}
+    return {each: amount for each, amount in counted.items() if amount}
 
 
 class Money(RuleBasedStateMachine):
@@ -150,9 +150,12 @@ class Money(RuleBasedStateMachine):
     def inquire(self, number: int) -> None:
         operation = self.any_operation(number)
         if operation is not None and operation.status in (Status.SUCCEEDED, Status.REVERSED):
-            told = operation.counted if operation.status == Status.SUCCEEDED else None
-            outcome = Outcome.SUCCEEDED if told else Outcome.REVERSED
-            self.inquiries.append(Told(operation.id, operation.amount, operation.updated_ms, outcome, None, told))
+            outcome = Outcome.SUCCEEDED if operation.status == Status.SUCCEEDED else Outcome.REVERSED
+            case = operation.case
+            amount = operation.amount if case is None else case.amount
+            self.inquiries.append(
+                Told(operation.id, operation.updated_ms, outcome, None if case is None else case.id, amount)
+            )
 
     def any_operation(self, number: int) -> Operation | None:
         keys = ["0", *(asked.gateway_key for asked, _ in self.calls)]
@@ -179,21 +182,20 @@ class Money(RuleBasedStateMachine):
 
     @invariant()
     def notices_and_inquiries_sorted_by_time_say_what_each_operation_counts_for(self) -> None:
-        amounts = dict(self.db.execute("SELECT id, amount_minor FROM operations").fetchall())
-        words = [*self.answers(amounts), *self.inquiries]
+        words = [*self.answers(), *self.inquiries]
         for notice in notices(self.db):
-            reference = notice.gateway_reference or ""
-            amount, at_ms = notice.confirmed_amount_minor, notice.occurred_at_ms
-            words.append(Told(reference, amounts[reference], at_ms, notice.outcome, notice.case_reference, amount))
+            assert notice.gateway_reference is not None
+            assert notice.confirmed_amount_minor is not None
+            said = (notice.outcome, notice.case_reference, notice.confirmed_amount_minor)
+            words.append(Told(notice.gateway_reference, notice.occurred_at_ms, *said))
         stands = dict(self.db.execute("SELECT id, counted FROM operations").fetchall())
-        assert folded(reversed(words)) == {each: amount for each, amount in stands.items() if amount}
-        times = [(each.operation, each.at_ms, each.outcome, each.case) for each in words]
-        assert len({time[:2] for time in times}) == len(set(times))
+        assert folded(words) == {each: amount for each, amount in stands.items() if amount}
+        assert len({(each.operation, each.at_ms) for each in words}) == len(set(words))
 
-    def answers(self, amounts: dict[str, int]) -> list["Told"]:
+    def answers(self) -> list["Told"]:
         bodies = [self.opening, *(told(answered) for _, answered in self.calls if answered.http_status == 200)]
         return [
-            Told(str(body["id"]), amounts[str(body["id"])], 1_000, Outcome.SUCCEEDED, None, int(str(body["amount"])))
+            Told(str(body["id"]), TERMS.now_ms, Outcome.SUCCEEDED, None, int(str(body["amount"])))
             for body in bodies
             if body["status"] == "succeeded"
         ]
@@ -451,6 +453,90 @@ def test_payment_that_waits_for_its_payer_is_cancelled_by_a_void() -> None:
     assert not lifecycle.carry_out(db, cancelled, Change(word=Word.SUCCEEDED), now_ms=LATER_MS)
     assert bank.execute(db, call(CallKind.VOID, "3", payment), TERMS).http_status == 400
     assert sums(db) == (0, 0, 0)
+
+
+def standing(db: sqlite3.Connection, reference: str) -> Operation:
+    operation = postings.find_operation(db, reference=reference)
+    assert operation is not None
+    return operation
+
+
+def asked_to_complete(kind: CallKind = CallKind.SALE) -> tuple[sqlite3.Connection, str, Action]:
+    """Return a payment that waits for its payer, and then for the engine."""
+    db = played(kind, Scenario.COMPLETION_REQUIRED)
+    (payment,) = db.execute("SELECT id FROM payments").fetchone()
+    action = actions.find(db, payment)
+    assert action is not None
+    return db, payment, action
+
+
+def completion(payment: str, key: str, **parameters: str) -> Completion:
+    return Completion(gateway_key=key, payment=payment, parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("said", "http_status", "status", "taken"),
+    [(Status.SUCCEEDED, 200, "succeeded", 10_000), (Status.FAILED, 402, "failed", 0)],
+)
+def test_payment_is_decided_by_its_completion_and_not_by_what_the_payer_said(
+    said: Status, http_status: int, status: str, taken: int
+) -> None:
+    db, payment, action = asked_to_complete()
+    opening = standing(db, payment)
+    early = bank.complete(db, completion(payment, "c1", **action.return_parameters), TERMS)
+    assert told(early)["status"] == "requires_action"  # the payer has not acted
+    assert actions.answer(db, opening, action, said, now_ms=LATER_MS)
+    assert sums(db) == (0, 0, 0)
+    wrong = bank.complete(db, completion(payment, "c2", mock_result="guessed"), TERMS)
+    assert (wrong.http_status, sums(db)) == (400, (0, 0, 0))
+    done = bank.complete(db, completion(payment, "c3", **action.return_parameters), TERMS)
+    assert (done.http_status, told(done)["status"], told(done)["id"]) == (http_status, status, payment)
+    assert sums(db)[1] == taken
+    assert [notice.outcome for notice in notices(db)] == [Outcome.SUCCEEDED if taken else Outcome.DECLINED]
+
+
+def test_completion_has_one_effect_by_its_own_key_and_by_another() -> None:
+    db, payment, action = asked_to_complete(CallKind.AUTHORIZE)
+    opening = standing(db, payment)
+    assert actions.answer(db, opening, action, Status.SUCCEEDED, now_ms=LATER_MS)
+    assert not actions.answer(db, opening, replace(action, answer=Status.SUCCEEDED), Status.FAILED, now_ms=LATER_MS)
+    first, again, other = (
+        bank.complete(db, completion(payment, key, **action.return_parameters), TERMS) for key in ("c1", "c1", "c2")
+    )
+    assert (again.body, again.replayed) == (first.body, True)
+    assert (other.http_status, told(other)["status"]) == (200, "succeeded")
+    assert db.execute("SELECT kind, amount_minor FROM ledger").fetchall() == [("authorize", 10_000)]
+    assert bank.complete(db, completion(payment, "c1", mock_result="other"), TERMS).http_status == 409
+    assert bank.complete(db, completion("mpay_none", "c4"), TERMS).http_status == 404
+
+
+def test_completion_after_a_void_finds_the_payment_cancelled() -> None:
+    db, payment, action = asked_to_complete()
+    assert bank.execute(db, call(CallKind.VOID, "v", payment), TERMS).http_status == 200
+    assert not actions.answer(db, standing(db, payment), action, Status.SUCCEEDED, now_ms=LATER_MS)
+    done = bank.complete(db, completion(payment, "c1", **action.return_parameters), TERMS)
+    assert (done.http_status, told(done)["failure"]) == (402, {"code": "cancelled", "advice": None})
+    assert sums(db) == (0, 0, 0)
+
+
+def test_completion_of_a_payment_that_needs_none_tells_how_it_stands() -> None:
+    db = opened()
+    payment = str(told(bank.execute(db, call(CallKind.SALE, "1"), TERMS))["id"])
+    assert told(bank.complete(db, completion(payment, "c1"), TERMS))["status"] == "succeeded"
+    assert sums(db) == (10_000, 10_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "code", "back"),
+    [
+        ("https://shop.example/back", "c", "https://shop.example/back?mock_result=c"),
+        ("https://shop.example/back?cart=1#top", "c", "https://shop.example/back?cart=1&mock_result=c#top"),
+        ("https://shop.example/back", None, "https://shop.example/back"),
+        (None, "c", None),
+    ],
+)
+def test_payer_comes_back_with_what_completes_the_payment(url: str | None, code: str | None, back: str | None) -> None:
+    assert Action(operation="mpay_1", return_url=url, code=code, answer=None).returns_to() == back
 
 
 def test_action_that_expires_is_a_refusal_with_its_own_code() -> None:

@@ -1,15 +1,21 @@
 import asyncio
+import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway_adapters.contract import (
     MAX_RAW_CHARS,
+    MAX_RAW_ITEMS,
+    MAX_RAW_VALUE_CHARS,
     WINDOW_MARGIN_MS,
     CallResult,
+    allow_list,
     check_request,
     completed,
-    redacted,
+    kept_of,
     weakened_for_resend,
     window_open,
 )
@@ -25,12 +31,17 @@ REFUSED = CallResult(outcome=Outcome.NOT_EXECUTED, error=error_for(Signal.NOT_SE
 def test_completed_record_is_the_requests_identity_and_the_results_content() -> None:
     request = payment_request(fresh_order())
     result = CallResult(
-        outcome=Outcome.SUCCEEDED, gateway_reference="ref", confirmed_amount_minor=5, raw="{}", occurred_at_ms=6
+        outcome=Outcome.SUCCEEDED,
+        gateway_reference="ref",
+        confirmed_amount_minor=5,
+        raw="{}",
+        occurred_at_ms=6,
+        case_reference="case",
     )
     record = completed(request, result, completed_at_ms=7)
     assert (record.op_id, record.attempt, record.kind) == (request.op_id, request.attempt, request.kind)
     assert (record.outcome, record.gateway_reference, record.confirmed_amount_minor) == (Outcome.SUCCEEDED, "ref", 5)
-    assert (record.occurred_at_ms, record.completed_at_ms) == (6, 7)
+    assert (record.occurred_at_ms, record.case_reference, record.completed_at_ms) == (6, "case", 7)
 
 
 def test_refused_resend_proves_nothing_about_the_first_sending() -> None:
@@ -96,12 +107,50 @@ def test_void_needs_no_amount() -> None:
     check_request(follow_up(payment_request(fresh_order()), CallKind.VOID, reference="ref", amount_minor=0))
 
 
-def test_redaction_leaves_no_half_of_a_secret_at_the_cut() -> None:
-    secret = "tok_very_secret"
-    text = "x" * (MAX_RAW_CHARS - 5) + secret + "tail"
-    safe = redacted(text, secrets=["", secret])
-    assert len(safe) == MAX_RAW_CHARS
-    assert "tok" not in safe
+SECRET = "tok_very_secret"
+LISTED = allow_list("id", "items.id", "items.status.code", "note")
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        (b"", "(0 bytes that are no JSON object)"),
+        (b"<html>Ada Lovelace", "(18 bytes that are no JSON object)"),
+        (b'["Ada"]', "(7 bytes that are no JSON object)"),
+        (b"\xff\xfe", "(2 bytes that are no JSON object)"),
+        (b'{"id": 5, "email": "ada@example.com"}', '{"id":5}'),
+        (b'{"id": {"email": "ada@example.com"}}', '{"id":{}}'),  # a listed member that has become an object
+        (b'{"items": [{"id": "a", "name": "Ada"}, "Ada", {"status": {"code": 1, "text": "Ada"}}]}', None),
+        (b'{"note": "paid with tok_very_secret"}', '{"note":"paid with [redacted]"}'),
+        (b'{"note": null, "id": true}', '{"id":true,"note":null}'),
+    ],
+)
+def test_nothing_is_kept_of_an_answer_but_what_is_listed(answer: bytes, kept: str | None) -> None:
+    found = kept_of(answer, LISTED, secrets=["", SECRET])
+    assert "Ada" not in found
+    assert "example.com" not in found
+    if kept is not None:
+        assert found == kept
+
+
+def test_what_is_kept_of_an_answer_is_cut_and_leaves_no_half_of_a_secret_at_the_cut() -> None:
+    items = [{"id": "x" * MAX_RAW_VALUE_CHARS} for _ in range(MAX_RAW_ITEMS - 1)]
+    for padding in range(MAX_RAW_VALUE_CHARS):
+        answer = json.dumps(
+            {"items": [*items, {"id": "y" * padding + SECRET}, {"id": SECRET}], "note": SECRET}
+        ).encode()
+        found = kept_of(answer, LISTED, secrets=[SECRET])
+        assert len(found) <= MAX_RAW_CHARS
+        assert "tok" not in found
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers(-9, 9) | st.text(), lambda below: st.lists(below) | st.dictionaries(st.text(), below)
+    )
+)
+def test_any_answer_leaves_text_of_bounded_length(answer: object) -> None:
+    assert len(kept_of(json.dumps(answer).encode(), LISTED, secrets=[SECRET])) <= MAX_RAW_CHARS
 
 
 class WithoutRefunds(MockGateway):

@@ -18,7 +18,7 @@ from schemas.event_types import TYPES
 from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
 from schemas.messages import Envelope, Headers
 from schemas.records.payments import OperationReplied, OperationView
-from schemas.vocabulary import OperationKind, OperationState
+from schemas.vocabulary import Initiator, OperationKind, OperationState
 from streams.kafka_clients.connection import KafkaConnection
 from tests.support.ingress_under_test import CODEC
 from tests.support.metric_pages import rise_of
@@ -27,9 +27,11 @@ ORIGIN = OriginId("originA")
 OPERATION = OperationView(
     op_id=OpId("op_1"),
     kind=OperationKind.SALE,
+    initiator=Initiator.MERCHANT,
     state=OperationState.DISPATCHED,
     idempotency_key=IdempotencyKey("k"),
     amount_minor=1,
+    counted_minor=0,
     currency="USD",
     refund_id=None,
     gateway=None,

@@ -7,7 +7,6 @@ import pytest
 from schemas.identifiers import OpId
 from schemas.vocabulary import OperationState, Outcome, Overlay, PaymentStatus, Rejection, RetryAdvice
 from streams.domain.limits import LATE_CALL_MS, RECONCILE_AFTER_MS
-from streams.domain.outcomes import AUTHORIZATION_EXPIRED
 from tests.support.doubtful_orders import RESEND_ADVISED, WINDOWS, looked
 from tests.support.order_desk import (
     DECLINE,
@@ -32,7 +31,7 @@ ELSEWHERE = refusal(RetryAdvice.OTHER_GATEWAY)
 FIRST = Said(reference="m1", confirmed_minor=10_000, confirmed_currency="USD")
 SECOND = Said(reference="o1")
 TAKEN_BACK = Said(outcome=Outcome.REVERSED, reference="m1", error=error(RetryAdvice.NEVER, code="failed_late"))
-EXPIRED = Said(outcome=Outcome.REVERSED, reference="m1", error=error(RetryAdvice.NEVER, code=AUTHORIZATION_EXPIRED))
+EXPIRED = Said(outcome=Outcome.EXPIRED, reference="m1")
 
 
 def failed_over(*, gateways: tuple[str, ...] = ("mock", "other"), capture: bool = True) -> tuple[Desk, OpId]:
@@ -106,7 +105,7 @@ def test_payment_is_reviewed_when_a_given_up_attempt_succeeds_after_a_later_one_
     assert desk.transitions == ["accepted", "succeeded", "reviewed"]
     assert desk.view.overlays == (Overlay.REVIEW,)
     assert desk.state(op_id) is OperationState.SUCCEEDED
-    assert desk.payment.captured_minor == 10_000
+    assert desk.sums.captured == 10_000
 
 
 def test_payment_is_reviewed_when_a_given_up_attempt_succeeds_after_the_later_one_was_taken_back() -> None:
@@ -152,7 +151,7 @@ def test_person_decides_and_no_attempt_follows_when_the_next_one_is_refused_afte
 def test_success_of_the_later_attempt_counts_though_the_earlier_one_is_reviewed() -> None:
     desk, op_id = contradicted_under_way("mock", "other")
     desk.call(SECOND)
-    assert (desk.state(op_id), desk.payment.captured_minor) == (OperationState.SUCCEEDED, 10_000)
+    assert (desk.state(op_id), desk.sums.captured) == (OperationState.SUCCEEDED, 10_000)
     assert desk.payment.review
 
 
@@ -244,7 +243,7 @@ def test_another_payment_is_refused_when_a_capture_is_open_and_its_hold_was_take
     desk.notice(op_id, Said(outcome=Outcome.REVERSED))
     assert desk.operation(desk.do(sale(key="again"))).rejection is Rejection.PAYMENT_ALREADY_EXISTS
     desk.notice(captured, SUCCESS)
-    assert (desk.payment.captured_minor, desk.payment.review) == (6_000, True)
+    assert (desk.sums.captured, desk.payment.review) == (6_000, True)
 
 
 def test_another_payment_may_follow_when_the_first_was_taken_back_and_nothing_is_left_of_it() -> None:

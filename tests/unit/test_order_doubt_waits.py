@@ -34,7 +34,7 @@ def test_new_operation_waits_for_the_call_made_again_when_the_inquiry_finds_noth
     assert desk.operation(second).attempt == 0
     desk.settle()
     assert (desk.state(first), desk.state(second)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
-    assert desk.payment.refunded_minor == 9_000
+    assert desk.sums.refunded == 9_000
 
 
 def test_new_operation_goes_ahead_when_the_inquiry_ends_the_doubt() -> None:
@@ -49,7 +49,7 @@ def test_new_operation_goes_ahead_when_the_inquiry_ends_the_doubt() -> None:
     assert desk.replies_to("c3") == []
     desk.settle()
     assert (desk.state(first), desk.state(second)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
-    assert desk.payment.captured_minor == 9_000
+    assert desk.sums.captured == 9_000
     assert desk.timers == {}
 
 
@@ -80,7 +80,7 @@ def test_new_operation_goes_ahead_when_a_notice_ends_the_doubt_first() -> None:
     desk.notice(first, SUCCESS)
     assert desk.operation(second).attempt == 1
     desk.settle()
-    assert desk.payment.refunded_minor == 3_000
+    assert desk.sums.refunded == 3_000
 
 
 def test_new_operation_waits_on_when_a_notice_is_about_another_one() -> None:
@@ -93,7 +93,7 @@ def test_new_operation_waits_on_when_a_notice_is_about_another_one() -> None:
     desk.notice(payment_op, SUCCESS)
     assert desk.operation(second).attempt == 0
     desk.settle()
-    assert desk.payment.refunded_minor == 3_000
+    assert desk.sums.refunded == 3_000
 
 
 def test_new_operation_waits_on_when_a_notice_speaks_of_it_though_it_was_never_sent() -> None:
@@ -108,7 +108,7 @@ def test_new_operation_waits_on_when_a_notice_speaks_of_it_though_it_was_never_s
     desk.notice(second, SUCCESS)
     assert desk.row is before
     desk.settle()
-    assert (desk.payment.refunded_minor, desk.payment.review) == (3_000, False)
+    assert (desk.sums.refunded, desk.payment.review) == (3_000, False)
 
 
 def test_scheduled_look_is_not_made_twice_when_another_operation_has_asked_already() -> None:
@@ -153,7 +153,7 @@ def test_new_operation_waits_for_each_doubt_when_there_are_two() -> None:
     desk.call()
     assert desk.operation(third).doubted_op_id == second
     desk.settle()
-    assert desk.payment.refunded_minor == 6_000
+    assert desk.sums.refunded == 6_000
 
 
 def test_second_payment_waits_for_the_inquiry_when_the_first_is_in_doubt() -> None:

@@ -173,7 +173,7 @@ def test_exactly_one_refund_succeeds_when_two_of_60_meet_a_capture_of_100() -> N
     desk.settle()
     assert desk.state(first) is OperationState.SUCCEEDED
     assert refused(desk, second) is Rejection.AMOUNT_EXCEEDS_CAPTURED
-    assert desk.payment.refunded_minor == 6_000
+    assert desk.sums.refunded == 6_000
 
 
 def test_refund_is_refused_when_nothing_was_captured() -> None:
@@ -257,9 +257,9 @@ def test_payment_goes_where_the_claim_says_when_the_policy_changes_before_the_ve
 
 
 def test_success_counts_the_confirmed_amount_and_is_reviewed_when_it_is_less_than_asked() -> None:
-    desk = Desk()
-    desk.do(sale(), Said(confirmed_minor=9_000))
-    assert (desk.view.captured_minor, desk.view.authorized_minor) == (9_000, 9_000)
+    desk, payment = authorized()
+    desk.do(capture(payment, 10_000), Said(confirmed_minor=9_000))
+    assert (desk.view.captured_minor, desk.view.authorized_minor) == (9_000, 10_000)
     assert desk.view.overlays == (Overlay.REVIEW,)
 
 
@@ -294,7 +294,7 @@ def test_order_goes_on_when_an_operation_is_pending_and_a_notice_ends_it() -> No
     assert desk.state(desk.do(refund(payment, 2_000, key="2"))) is OperationState.SUCCEEDED
     desk.notice(first, SUCCESS)
     assert desk.state(first) is OperationState.SUCCEEDED
-    assert desk.payment.refunded_minor == 3_000
+    assert desk.sums.refunded == 3_000
     assert desk.timers == {}
 
 

@@ -1,14 +1,12 @@
 """What a query sees of an order."""
 
-import dataclasses
-
 from schemas import identifiers
 from schemas.identifiers import IdempotencyKey, PaymentId, RefundId
 from schemas.records.claims import ClaimRow
 from schemas.records.payments import OperationReplied, PaymentQueried
-from schemas.vocabulary import OperationState, Overlay, PaymentStatus
+from schemas.vocabulary import OperationState, Outcome, Overlay, PaymentStatus
 from streams.domain.views import answer_query
-from tests.support.order_desk import DECLINE, ORDER, ORIGIN, UNKNOWN, Desk, plan, refund, sale
+from tests.support.order_desk import DECLINE, ORDER, ORIGIN, UNKNOWN, Desk, Said, plan, refund, sale
 
 
 def asked(desk: Desk, *, payment: PaymentId | None = None, refunded: RefundId | None = None) -> OperationReplied:
@@ -94,10 +92,8 @@ def test_query_finds_the_second_payment_when_the_first_failed() -> None:
 
 def test_query_shows_a_dispute_when_the_row_has_one() -> None:
     desk = Desk()
-    desk.do(sale())
-    assert desk.row is not None
-    disputed = dataclasses.replace(desk.payment, disputed=True)
-    desk.row = dataclasses.replace(desk.row, payments=(disputed,))
-    reply = asked(desk, payment=disputed.payment_id)
+    op_id = desk.do(sale())
+    desk.notice(op_id, Said(outcome=Outcome.DISPUTE_OPENED, confirmed_minor=3_000), case_reference="dp_1")
+    reply = asked(desk, payment=desk.payment.payment_id)
     assert reply.payment is not None
-    assert reply.payment.overlays == (Overlay.DISPUTED,)
+    assert (reply.payment.overlays, reply.payment.disputed_minor) == ((Overlay.DISPUTED,), 3_000)

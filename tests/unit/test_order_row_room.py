@@ -14,8 +14,8 @@ from schemas.records.orders import OperationRow
 from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.limits import MAX_KEPT_CHARS, MAX_OPERATIONS, MAX_ROW_WAITERS, MAX_WAITERS
+from streams.domain.operations import is_full, kept_chars
 from streams.domain.outputs import Publish
-from streams.domain.row_room import is_full, kept_chars
 from streams.kafka.worker_settings import MAX_ROW_BYTES
 from tests.support.golden_messages import example
 from tests.support.order_desk import ORIGIN, Desk, Said, error, refund, sale
@@ -36,6 +36,8 @@ NOT_COUNTED = {
     "gateway": "a name of ours, in OPERATION_CHARS",
     "account": "a name of ours, in OPERATION_CHARS",
     "gateway_reference": "in OPERATION_CHARS",
+    "earlier_attempts.account": "a name of ours, in EVENT_CHARS",
+    "earlier_attempts.gateway": "a name of ours, in EVENT_CHARS",
     "events.gateway": "a name of ours, in EVENT_CHARS",
     "events.gateway_reference": "in EVENT_CHARS",
     "events.transition": "a word of ours, in EVENT_CHARS",

@@ -15,6 +15,7 @@ from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import DeadLetterReason, OperationState, RetryAdvice
 from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
+from streams.agents.references import Parking
 from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import InputEvent, Step
@@ -42,6 +43,7 @@ class Agent:
             gateways={},
             capabilities={},
             timers=TimerHeap(),
+            parking=Parking(),
             rules=DEFAULT_RULES,
         )
 

@@ -9,6 +9,7 @@ from schemas.messages import MessageCodec
 from schemas.schema_ids import SchemaIds
 from streams.agents import shell as agent_shell
 from streams.agents.orders import OrdersAgent
+from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
 from streams.agents.timers import TimerHeap, timer_key
 from streams.domain.limits import DEFAULT_RULES
@@ -33,6 +34,7 @@ class _Desk:
             gateways={SPEC.name: SPEC},
             capabilities={},
             timers=self.heap,
+            parking=Parking(),
             rules=DEFAULT_RULES,
         )
         self._shell = AgentShell(agent.take, codec=codec, component="orders", accepted=agent.accepted)

@@ -1,14 +1,21 @@
 """Webhooks as gateways send them: many orders in one body, orders of others, and items that say nothing to us."""
 
 import json
+from dataclasses import replace
 
+import pytest
+
+from gateway_adapters.mock.spec import CAPABILITIES
 from gateway_adapters.notices import MAX_ADDRESSES_PER_WEBHOOK, MAX_NOTICES_PER_WEBHOOK
 from schemas import topics
 from schemas.identifiers import OpId, OrderId
-from schemas.vocabulary import DeadLetterReason, OperationState, Outcome
+from schemas.records.references import ParkedRow
+from schemas.vocabulary import CallKind, DeadLetterReason, OperationState, Outcome
+from streams.domain.references import PARKED_FOR_MS
+from streams.topology import PARKED_TABLE
 from tests.support.metric_pages import rise_of
 from tests.support.order_desk import ORIGIN, Said, sale
-from tests.support.post_office import PostOffice
+from tests.support.post_office import CODEC, PARTITIONS, PostOffice
 
 FIRST, SECOND = OrderId("order-1"), OrderId("order-2")
 
@@ -95,3 +102,141 @@ def test_record_is_a_dead_letter_when_its_body_has_no_item_of_its_order() -> Non
     office.repair_translation(lambda _body: b"[]")
     office.again(event)
     assert [letter.reason for letter in office.letters] == [DeadLetterReason.UNTRANSLATABLE_WEBHOOK]
+
+
+# By reference
+
+
+def by_ours() -> PostOffice:
+    """A gateway whose notices give back our operation's id, and may come before its answer."""
+    kinds = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
+    return PostOffice(replace(CAPABILITIES, own_references_indexed=kinds))
+
+
+def paid(office: PostOffice, order: OrderId) -> OpId:
+    op_id = office.send(sale(order=order, key=f"key-{order}"))
+    office.answer(op_id, Said(reference=f"psp-{order}"))
+    return op_id
+
+
+def chargeback(order: OrderId) -> dict[str, object]:
+    """A notice that gives nothing of ours back."""
+    return {"kind": "sale", "outcome": "reversed", "ref": f"psp-{order}", "payment": f"psp-{order}", "amount": 10_000}
+
+
+def waiting(office: PostOffice) -> int:
+    rows = [CODEC.decode_row(ParkedRow, row) for (_, table, _), row in office.tables.items() if table == PARKED_TABLE]
+    return sum(len(row.webhooks) for row in rows)
+
+
+def test_notice_that_names_only_a_reference_finds_its_order() -> None:
+    office = PostOffice()
+    op_id, other = paid(office, FIRST), paid(office, SECOND)
+    office.post(chargeback(FIRST))
+    assert office.letters == []
+    assert office.operation(FIRST, op_id).state is OperationState.REVERSED
+    assert office.operation(SECOND, other).state is OperationState.SUCCEEDED
+
+
+def test_notice_that_comes_before_its_reference_waits_for_it() -> None:
+    office = PostOffice()
+    op_id = office.send(sale(order=FIRST))
+    office.post(chargeback(FIRST))
+    assert (office.letters, waiting(office)) == ([], 1)
+    office.restart()
+    office.answer(op_id, Said(reference=f"psp-{FIRST}"))
+    assert (office.letters, waiting(office)) == ([], 0)
+    assert office.operation(FIRST, op_id).state is OperationState.REVERSED
+
+
+def test_notice_that_gives_back_our_reference_alone_settles_what_was_never_answered() -> None:
+    office = by_ours()
+    op_id = office.send(sale(order=FIRST))
+    office.post({"kind": "sale", "op": op_id, "ref": "psp-1", "amount": 10_000})
+    assert (office.letters, waiting(office)) == ([], 0)
+    assert office.operation(FIRST, op_id).state is OperationState.SUCCEEDED
+
+
+def test_notice_of_nobody_waits_its_time_and_is_a_dead_letter_then() -> None:
+    office = PostOffice()
+    office.post({"ref": "pi_elsewhere", "payment": "pi_elsewhere"})
+    assert (office.letters, waiting(office)) == ([], 1)
+    arrived = office.log[-1]
+    office.now_ms += PARKED_FOR_MS
+    office.append_raw(arrived)  # what the sweep does with it
+    assert [letter.reason for letter in office.letters] == [DeadLetterReason.REFERENCE_UNKNOWN]
+    assert waiting(office) == len(office.parking) == 0
+
+
+def test_dead_letter_of_an_unknown_reference_finds_its_order_when_it_is_redriven_later() -> None:
+    office = PostOffice()
+    office.post(chargeback(FIRST))
+    arrived = office.log[-1]
+    office.now_ms += PARKED_FOR_MS
+    office.append_raw(arrived)
+    op_id = paid(office, FIRST)
+    assert office.operation(FIRST, op_id).state is OperationState.SUCCEEDED
+    office.append_raw(arrived)
+    assert office.operation(FIRST, op_id).state is OperationState.REVERSED
+
+
+def test_nothing_more_is_parked_when_the_partition_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.agents.references.MAX_PARKED_REFERENCES", 2)
+    office = PostOffice()
+    for number in range(200):
+        office.post({"ref": f"elsewhere-{number}"})
+    assert waiting(office) == len(office.parking) == 2 * PARTITIONS
+    assert len(office.letters) == 200 - 2 * PARTITIONS
+    assert {letter.reason for letter in office.letters} == {DeadLetterReason.REFERENCE_UNKNOWN}
+
+
+def test_two_orders_known_by_one_reference_are_an_alarm_and_the_first_keeps_it() -> None:
+    office = PostOffice()
+    contested = rise_of("references_contested", gateway="mock")
+    first = office.send(sale(order=FIRST, key="k1"))
+    office.answer(first, Said(reference="same"))
+    second = office.send(sale(order=SECOND, key="k2"))
+    office.answer(second, Said(reference="same"))
+    assert contested() == 1
+    office.post({"kind": "sale", "outcome": "reversed", "payment": "same", "ref": "same", "amount": 10_000})
+    assert office.operation(FIRST, first).state is OperationState.REVERSED
+    assert office.operation(SECOND, second).state is OperationState.SUCCEEDED
+
+
+def test_reference_is_said_again_when_the_worker_died_before_it_was_said() -> None:
+    office = PostOffice()
+    op_id = office.send(sale(order=FIRST))
+    office.post(chargeback(FIRST))
+    office.speechless = topics.GATEWAY_RESULTS
+    office.answer(op_id, Said(reference=f"psp-{FIRST}"))
+    office.speechless = None
+    assert waiting(office) == 1
+    office.restart()
+    office.again(office.log[-1])
+    assert waiting(office) == 0
+    assert office.operation(FIRST, op_id).state is OperationState.REVERSED
+
+
+def test_notice_is_released_again_when_the_worker_died_before_it_was_said() -> None:
+    office = PostOffice()
+    op_id = office.send(sale(order=FIRST))
+    office.post(chargeback(FIRST))
+    office.speechless = topics.REFERENCES
+    office.answer(op_id, Said(reference=f"psp-{FIRST}"))
+    office.speechless = None
+    assert office.operation(FIRST, op_id).state is OperationState.SUCCEEDED
+    office.restart()
+    office.again(office.log[-1])
+    assert waiting(office) == 0
+    assert office.operation(FIRST, op_id).state is OperationState.REVERSED
+
+
+def test_record_under_another_key_than_its_reference_is_refused() -> None:
+    office = PostOffice()
+    op_id = paid(office, FIRST)
+    (kept,) = (event for event in office.log if event.topic == topics.REFERENCES)
+    office.append_raw(replace(kept, key=b"mock|default|other"))
+    office.append_raw(replace(kept, value=None))  # a tombstone says nothing to the table
+    assert [letter.reason for letter in office.letters] == [DeadLetterReason.WRONG_KEY]
+    office.post(chargeback(FIRST))
+    assert office.operation(FIRST, op_id).state is OperationState.REVERSED

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from schemas.cloud_event import Envelope
-from schemas.quick_init import copier_of, quick_init
+from schemas.quick_init import copier_of, quick_init, replace
 from schemas.record_shapes import RECORD_CLASSES, ROW_CLASSES
-from streams.domain.rows import replace
 from tests.support.golden_messages import example
 
 CLASSES: tuple[type[Any], ...] = (*RECORD_CLASSES, *ROW_CLASSES)

@@ -5,17 +5,21 @@ from dataclasses import replace
 
 import pytest
 
+from gateway_adapters.mock.spec import CAPABILITIES
+from schemas import topics
 from schemas.identifiers import IdempotencyKey, OrderId
 from schemas.vocabulary import OperationState
 from streams.agents import sweep
-from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims
+from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims, overdue_webhooks
 from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, ORDER_LIFE_MS
 from streams.kafka.step import TableRow
 from streams.kafka_clients.errors import RetryableError
 from streams.topology import CLAIMS_TABLE as CLAIMS
 from streams.topology import ORDERS_TABLE as ORDERS
+from streams.topology import PARKED_TABLE as PARKED
+from streams.topology import REFERENCES_TABLE as REFERENCES
 from tests.support.fake_log import FakeWriter
-from tests.support.order_desk import UNKNOWN, sale
+from tests.support.order_desk import MOCK, UNKNOWN, sale
 from tests.support.staged_run import StagedRun
 
 LONG_MS = ORDER_LIFE_MS + CLAIM_LIFE_MS
@@ -23,13 +27,17 @@ LONG_MS = ORDER_LIFE_MS + CLAIM_LIFE_MS
 
 async def swept(run: StagedRun, table: str, *, clock_ms: int, writer: FakeWriter | None = None) -> int:
     """Sweep a table by this clock, let the agents act on what it asks; return how much that was."""
-    ask: Ask = (finished_orders if table == ORDERS else old_claims)(run.codec, DEFAULT_RULES)
+    asks: dict[str, Ask] = {
+        ORDERS: finished_orders(run.codec, DEFAULT_RULES, {MOCK: CAPABILITIES}),
+        CLAIMS: old_claims(run.codec, DEFAULT_RULES),
+        PARKED: overdue_webhooks(run.codec),
+    }
     fake = writer or FakeWriter()
 
     def rows() -> Iterator[TableRow]:
         return iter([TableRow(table, 0, key, value) for key, value in run.rows(table).items()])
 
-    sweeper = Sweeper(rows, ask, codec=run.codec, log_writer=fake, now_ms=lambda: clock_ms, interval_s=0.0)
+    sweeper = Sweeper(rows, asks[table], codec=run.codec, log_writer=fake, now_ms=lambda: clock_ms, interval_s=0.0)
     asked = await sweeper.sweep()
     for topic, key, value, headers in fake.appended:
         run.append(topic, key, value, headers)
@@ -46,6 +54,25 @@ async def test_order_and_claim_go_when_their_lives_are_over_and_another_order_ma
     assert run.rows(ORDERS) == run.rows(CLAIMS) == {}
     op_id = run.send(replace(sale(7_000), order_id=OrderId("order-9")))
     assert run.state_of(op_id) is OperationState.SUCCEEDED
+
+
+async def test_references_leave_the_index_and_their_topic_with_their_order() -> None:
+    run = StagedRun()
+    run.send(sale(5_000))
+    assert list(run.rows(REFERENCES)) == [b"mock|default|ref"]
+    run.now_ms += LONG_MS
+    await swept(run, ORDERS, clock_ms=run.now_ms)
+    assert run.rows(REFERENCES) == {}
+    last = run.log[topics.REFERENCES][-1]
+    assert (last.key, last.value) == (b"mock|default|ref", None)
+
+
+async def test_reference_stays_when_its_order_may_not_end_yet() -> None:
+    run = StagedRun()
+    run.send(sale(5_000))
+    await swept(run, ORDERS, clock_ms=run.now_ms + LONG_MS)  # by a clock that is far ahead
+    assert list(run.rows(REFERENCES)) == [b"mock|default|ref"]
+    assert [record.value is None for record in run.log[topics.REFERENCES]] == [False]
 
 
 async def test_nothing_is_asked_to_go_before_its_time() -> None:

@@ -32,7 +32,7 @@ def test_every_topic_of_the_catalogue_is_written_and_read_by_somebody_when_the_p
 def test_changelogs_are_the_compacted_topics_beside_policies_and_what_waits_when_the_page_is_read() -> None:
     compacted = {each.name for each in CATALOGUE if each.cleanup is Cleanup.COMPACT}
     changelogs = {name for each in COMPONENTS.values() for name in each.changelogs}
-    assert changelogs | {topics.POLICIES, topics.WAITING} == compacted
+    assert changelogs | {topics.POLICIES, topics.WAITING, topics.REFERENCES} == compacted
 
 
 def test_each_source_topic_has_one_group_when_the_page_is_read() -> None:

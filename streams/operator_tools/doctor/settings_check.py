@@ -14,7 +14,7 @@ PRODUCTION_COPIES = 3
 
 def judge(settings: Settings) -> Iterator[Finding]:
     """Yield what is wrong or risky; one `ok` when nothing is."""
-    found = [*_kafka(settings), *_workers(settings), *_gateways(settings), *_http(settings)]
+    found = [*_kafka(settings), *_workers(settings), *_gateways(settings), *_http(settings), *_desk(settings)]
     yield from found or [ok(Subject.SETTINGS, "the settings fit together")]
 
 
@@ -92,4 +92,15 @@ def _http(settings: Settings) -> Iterator[Finding]:
             "no API keys: keys_file or keys_pepper is not set",
             why="The ingress refuses to start, or refuses every request.",
             fix="Run `payment-engine keys create`, then set PAYMENT_ENGINE_HTTP_KEYS_FILE and _KEYS_PEPPER.",
+        )
+
+
+def _desk(settings: Settings) -> Iterator[Finding]:
+    refusal = settings.operators.why_dev_is_refused()
+    if refusal is not None:
+        yield failure(
+            Subject.SETTINGS,
+            refusal,
+            why="The desk refuses to start.",
+            fix="Set PAYMENT_ENGINE_OPERATORS_DEV to false, with a keys file, or listen on 127.0.0.1.",
         )

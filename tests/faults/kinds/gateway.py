@@ -19,6 +19,7 @@ NOT_PLAYED_YET = frozenset(
         Scenario.PARTIAL_APPROVAL,
         Scenario.REFUSED_THEN_SUCCEEDED,
         Scenario.ACTION_EXPIRED,
+        Scenario.COMPLETION_REQUIRED,
         Scenario.PARTIAL_REVERSAL,
         Scenario.TWO_REVERSALS,
         Scenario.RECAPTURED,

@@ -13,9 +13,10 @@ comes first is the one that counts; and without a key to rely on, absence is pro
 """
 
 from schemas.event_types import Transition
+from schemas.quick_init import replace
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind, OperationState, RetryAdvice
-from streams.domain import calls, paid_once, settlement, timers
+from streams.domain import attempts, paid_once, settlement
 from streams.domain.limits import (
     ASKED_LOOKS_A_PAUSE,
     MAX_ASKED_PAUSE_MS,
@@ -24,15 +25,14 @@ from streams.domain.limits import (
     RECONCILE_AT_MS,
 )
 from streams.domain.operations import without_token
-from streams.domain.rows import replace
 from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
 
 
-def looked_at_now(turn: Turn, operation: OperationRow) -> None:
+def look_now(turn: Turn, operation: OperationRow) -> None:
     """Make an inquiry now, out of turn; one that is under way will do. The schedule goes on as it was."""
     if operation.call_kind is None:
-        calls.called(turn, operation, CallKind.INQUIRE)
+        attempts.call_gateway(turn, operation, CallKind.INQUIRE)
 
 
 def look_later(turn: Turn, operation: OperationRow, *, asked_ms: int | None) -> None:
@@ -44,11 +44,11 @@ def look_later(turn: Turn, operation: OperationRow, *, asked_ms: int | None) -> 
     if operation.call_kind is not None or (operation.timer_due_at_ms is not None and asked_ms is None):
         return
     if operation.inquiries >= len(RECONCILE_AFTER_MS):
-        settlement.settled(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, operation.error)
+        settlement.settle(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, operation.error)
         return
     after_ms = _pause(RECONCILE_AFTER_MS[operation.inquiries], asked_ms)
     if operation.timer_due_at_ms is None or turn.now_ms + after_ms < operation.timer_due_at_ms:
-        timers.asked(turn, operation, after_ms=after_ms)
+        turn.set_timer(operation, after_ms=after_ms)
 
 
 def _pause(planned_ms: int, asked_ms: int | None) -> int:
@@ -58,14 +58,14 @@ def _pause(planned_ms: int, asked_ms: int | None) -> int:
     return min(max(asked_ms, floor_ms), max(planned_ms, MAX_ASKED_PAUSE_MS))
 
 
-def due(turn: Turn, operation: OperationRow) -> None:
+def look_by_plan(turn: Turn, operation: OperationRow) -> None:
     """The time to look has come; a call that is under way for another reason counts as the look."""
     inquiries = operation.inquiries + 1 if _is_planned(operation) else operation.inquiries
     operation = replace(operation, timer_due_at_ms=None, inquiries=inquiries)
     if operation.call_kind is not None:
         turn.put(operation)
         return
-    calls.called(turn, without_needless_token(turn, operation), CallKind.INQUIRE)
+    attempts.call_gateway(turn, drop_needless_token(turn, operation), CallKind.INQUIRE)
 
 
 def _is_planned(operation: OperationRow) -> bool:
@@ -79,7 +79,7 @@ def _is_planned(operation: OperationRow) -> bool:
     return operation.timer_due_at_ms - operation.first_requested_at_ms >= middle_ms
 
 
-def made_again(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> bool:
+def call_again(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> bool:
     """Perhaps make the call again, of an operation that an inquiry has left in doubt; return whether it is made.
 
     `found_nothing`: the inquiry was answered, the gateway knows nothing of the operation.
@@ -88,7 +88,7 @@ def made_again(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> b
     wanted = found_nothing or (advised and operation.inquiries > 1)
     if not wanted or operation.state is not OperationState.UNKNOWN or not _is_safe_again(turn, operation):
         return False
-    calls.called(turn, operation, CallKind(operation.kind.value))
+    attempts.call_gateway(turn, operation, CallKind(operation.kind.value))
     return True
 
 
@@ -97,7 +97,7 @@ def absence_is_proof(turn: Turn, operation: OperationRow) -> bool:
     return operation.called_at_ms - operation.sent_until_ms >= turn.rules.late_call_ms
 
 
-def without_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
+def drop_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
     """Return the operation without its token once no call may need it any more."""
     return operation if _window_open(turn, operation) else without_token(operation)
 

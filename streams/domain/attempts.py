@@ -1,0 +1,176 @@
+"""Attempts at a gateway: which gateway, what the executor is asked, and what follows on one that was not executed.
+
+Called by `admission` (the first attempt), `outcomes` (the next one), `doubt` (an inquiry, or the same attempt again),
+and by `order` when the pause before an attempt is over; `outbox` asks again for a call that is owed. The intent stands
+in the row before the request leaves, and the gateway's key is made of the operation and the attempt. A plan lists the
+gateways attempt by attempt (`gateway_adapters/policy.py` repeats them up to the policy's number of attempts).
+"""
+
+from typing import Final
+
+from schemas import identifiers
+from schemas.identifiers import GatewayRoute
+from schemas.quick_init import replace
+from schemas.records.claims import RoutePlan
+from schemas.records.gateway import GatewayCallRequested, OperationError
+from schemas.records.orders import AttemptRow, OperationRow, PaymentRow
+from schemas.vocabulary import CallKind, OperationState, RetryAdvice
+from streams.domain import paid_once, settlement
+from streams.domain.limits import FOLLOW_UP_ATTEMPTS, MAX_ATTEMPTS, MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
+from streams.domain.outputs import CallGateway
+from streams.domain.sums import OPENING
+from streams.domain.turn import InvariantViolatedError, Turn
+
+_HOPELESS: Final = frozenset({RetryAdvice.NEVER, RetryAdvice.AFTER_FIX, RetryAdvice.AFTER_SCA})
+
+
+def gateway_for(
+    operation: OperationRow, plan: RoutePlan, payment: PaymentRow | None, *, attempt: int
+) -> GatewayRoute | None:
+    """Return the gateway and account of this attempt, counted from 1; None when there is no such attempt.
+
+    A capture, void or refund goes where its payment is, whatever the plan says: nobody else knows the payment.
+    """
+    if attempt > MAX_ATTEMPTS:
+        return None
+    if operation.kind in OPENING:
+        return plan.gateways[attempt - 1] if attempt <= len(plan.gateways) else None
+    allowed = len(plan.gateways) or FOLLOW_UP_ATTEMPTS
+    if payment is None or payment.gateway is None or attempt > allowed:
+        return None
+    return identifiers.gateway_route(payment.gateway, payment.account)
+
+
+def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> OperationRow:
+    """Begin the operation's next attempt there; return the operation."""
+    gateway, account = identifiers.parts_of(route)
+    if operation.kind in OPENING:
+        turn.put_payment(replace(turn.payment_of(operation), gateway=gateway, account=account))
+    operation = replace(
+        operation,
+        earlier_attempts=(*operation.earlier_attempts, *last_attempt(operation)),
+        attempt=operation.attempt + 1,
+        gateway=gateway,
+        account=account,
+        gateway_reference=None,
+        sent_until_ms=0,
+        first_requested_at_ms=turn.now_ms,
+    )
+    return call_gateway(turn, operation, CallKind(operation.kind.value))
+
+
+def last_attempt(operation: OperationRow) -> tuple[AttemptRow, ...]:
+    """Return the operation's last attempt, as it is kept once another follows; nothing before the first."""
+    if operation.attempt == 0 or operation.gateway is None:
+        return ()
+    kept = AttemptRow(
+        attempt=operation.attempt,
+        gateway=operation.gateway,
+        account=operation.account,
+        gateway_reference=operation.gateway_reference,
+    )
+    return (kept,)
+
+
+def call_gateway(turn: Turn, operation: OperationRow, kind: CallKind) -> OperationRow:
+    """Ask for one more call of the current attempt, an inquiry or the attempt itself; return the operation."""
+    operation = turn.put(
+        replace(
+            operation,
+            call_number=operation.call_number + 1,
+            call_kind=kind,
+            called_at_ms=turn.now_ms,
+        )
+    )
+    say_call(turn, operation)
+    return operation
+
+
+def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> None:
+    """Say the call that the operation waits for, if it waits for one.
+
+    `repeated` marks a copy after a crash. If the first copy was refused and the second carried out, the first one's
+    refusal would send the operation to another gateway: so the executor makes a marked copy only when no answer is on
+    the log yet, and then a refusal counts as doubt.
+    """
+    if operation.call_kind is None:
+        return
+    if operation.gateway is None:
+        raise InvariantViolatedError(f"{operation.op_id} owes a call and has no gateway")
+    payment = turn.payment_of(operation)
+    inquiry = operation.call_kind is CallKind.INQUIRE
+    request = GatewayCallRequested(
+        origin_id=turn.origin_id,
+        order_id=turn.order_id,
+        payment_id=operation.payment_id,
+        op_id=operation.op_id,
+        kind=operation.call_kind,
+        inquired_kind=CallKind(operation.kind.value) if inquiry else None,
+        attempt=operation.attempt,
+        call_number=operation.call_number,
+        gateway=operation.gateway,
+        account=operation.account,
+        gateway_key=identifiers.gateway_key(operation.op_id, operation.attempt),
+        amount_minor=operation.amount_minor,
+        currency=payment.currency,
+        token=None if inquiry else operation.token,
+        payment_reference=payment.gateway_reference,
+        own_reference=operation.gateway_reference if inquiry else None,
+        final=operation.final,
+        first_requested_at_ms=operation.first_requested_at_ms,
+        requested_at_ms=operation.called_at_ms,
+        repeated=repeated,
+        command_offset=None if inquiry else operation.command_offset,
+    )
+    turn.say(CallGateway(request=request))
+
+
+def retry_or_give_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:
+    """Make another attempt by the plan, at once or after a pause, or end the operation. Nothing of it is in doubt.
+
+    The order's queue stands still meanwhile, other orders do not: the pause is a timer on the log.
+
+    Another gateway, or account, is tried at once: the pause that this one asks for does not concern it.
+    """
+    if is_hopeless(error) or paid_once.may_take_twice(turn, operation):
+        _give_up(turn, operation, error)
+        return
+    assert error is not None
+    assert operation.plan is not None
+    following = operation.attempt + 1
+    route = gateway_for(operation, operation.plan, turn.payment_of(operation), attempt=following)
+    if route is None:
+        _give_up(turn, operation, error)
+        return
+    operation = replace(operation, error=error, updated_at_ms=turn.now_ms)
+    if route != _here(operation):
+        begin_attempt(turn, operation, route)
+        return
+    delay_ms = max(error.retry_after_ms or 0, RETRY_BACKOFF_MS[min(operation.attempt, len(RETRY_BACKOFF_MS)) - 1])
+    if delay_ms > MAX_RETRY_DELAY_MS:
+        _give_up(turn, operation, error)
+        return
+    turn.set_timer(operation, after_ms=delay_ms)
+
+
+def is_hopeless(error: OperationError | None) -> bool:
+    """Return whether the same call would be refused again."""
+    return error is None or error.retry in _HOPELESS
+
+
+def attempt_after_pause(turn: Turn, operation: OperationRow) -> None:
+    """The pause is over: make the next attempt. The gateway was chosen by the pinned plan, so it is there."""
+    if paid_once.may_take_twice(turn, operation):  # a gateway has said so meanwhile
+        _give_up(turn, operation, operation.error)
+        return
+    assert operation.plan is not None
+    begin_attempt(turn, replace(operation, timer_due_at_ms=None), _here(operation))
+
+
+def _here(operation: OperationRow) -> GatewayRoute:
+    assert operation.gateway is not None
+    return identifiers.gateway_route(operation.gateway, operation.account)
+
+
+def _give_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:
+    settlement.refuse_there(turn, operation, OperationState.NOT_EXECUTED, error)

@@ -1,0 +1,200 @@
+"""Which operation a notice is about, and what it tells of that no command asked for.
+
+Called by `order` with each notice. Gateways name their own objects: an operation is found by our id when the gateway
+gives it back, else by the references of its attempts, else by being the only one that the notice can mean. What a
+merchant did at the gateway's own desk (a refund, say) has no operation: it gets one, so that the sums stay true. A
+notice that may mean one of several waits in the payment until it can be told whose it is.
+"""
+
+from typing import Final
+
+from gateway_adapters.contract import GatewayNotice
+from schemas import identifiers
+from schemas.event_types import Transition
+from schemas.identifiers import AccountName, GatewayName, IdempotencyKey, OpId
+from schemas.quick_init import replace
+from schemas.records.orders import OperationRow, PaymentRow, UnclaimedRow, WordRow
+from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
+from streams.domain import operations, words
+from streams.domain.limits import MAX_UNCLAIMED
+from streams.domain.sums import OPEN
+from streams.domain.turn import Turn
+
+_AT_THE_DESK: Final = frozenset({CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND})
+"""What can be done at a gateway's own desk to a payment of ours."""
+
+_Name = tuple[GatewayName, AccountName, str]
+"""What an object is known by: the gateway, the account there, and the gateway's own reference."""
+
+_TAKING: Final = frozenset({OperationKind.SALE, OperationKind.CAPTURE})
+
+
+def find_operation(turn: Turn, notice: GatewayNotice, account: AccountName) -> OperationRow | None:
+    """Return the operation that the notice, which came to this account, is about.
+
+    By our own id when the gateway gave it back; else by the gateway's id of one of its attempts; else, on the payment
+    that it names, the only operation of that kind whose id at the gateway we do not know yet. None when that leaves any
+    doubt: a merchant may refund at the gateway's own desk, and a notice without any id would, when it comes twice,
+    speak for the next operation.
+    """
+    if notice.op_id is not None:
+        named = turn.operations.get(notice.op_id)
+        return None if named is None else _drawn_from(turn, named, notice)
+    if notice.gateway_reference is None:
+        return None
+    known_as = (notice.gateway, account, notice.gateway_reference)
+    for each in turn.operations.values():
+        if notice.kind in {None, each.kind.value} and _is_known_as(each, known_as):
+            return _drawn_from(turn, each, notice)
+    candidates = [
+        each for each in _nameless(turn, notice, account) if notice.confirmed_amount_minor in {None, each.amount_minor}
+    ]
+    return candidates[0] if len(candidates) == 1 else None
+
+
+def _is_known_as(operation: OperationRow, name: _Name) -> bool:
+    if (operation.gateway, operation.account, operation.gateway_reference) == name:
+        return True
+    return any((each.gateway, each.account, each.gateway_reference) == name for each in operation.earlier_attempts)
+
+
+def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> OperationRow:
+    """Return whose money a word of taking back is about: a dispute names the payment, the money is in its captures."""
+    if notice.outcome not in words.DISPUTES | words.TAKEN or operation.kind is not OperationKind.AUTHORIZE:
+        return operation
+    captures = [
+        each
+        for each in turn.operations.values()
+        if each.payment_id == operation.payment_id and each.kind in _TAKING and each.words
+    ]
+    case = words.case_of(notice)
+    known = [each for each in captures if any(word.case == case for word in each.words) and case is not None]
+    if notice.outcome is Outcome.REVERSED and not known:
+        return operation  # the hold itself was taken back
+    return max(known or captures, key=lambda each: each.counted_minor, default=operation)
+
+
+def _nameless(turn: Turn, notice: GatewayNotice, account: AccountName) -> list[OperationRow]:
+    """Return the payment's operations of the notice's kind whose id at the gateway is not known (yet)."""
+    payment = _payment_named(turn, notice, account)
+    if payment is None or notice.kind is None:
+        return []
+    return [
+        each
+        for each in turn.operations.values()
+        if each.payment_id == payment.payment_id
+        and each.kind.value == notice.kind.value
+        and (each.gateway, each.account) == (notice.gateway, account)
+        and each.gateway_reference is None
+        and (each.state in OPEN or each.words)
+    ]
+
+
+def _payment_named(turn: Turn, notice: GatewayNotice, account: AccountName) -> PaymentRow | None:
+    if notice.payment_reference is None:
+        return None
+    for each in turn.payments:
+        named = (notice.gateway, account, notice.payment_reference)
+        if (each.gateway, each.account, each.gateway_reference) == named:
+            return each
+    return None
+
+
+def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | None:
+    """Record what was done at the gateway's own desk, or keep it until it is clear that it was; return its operation.
+
+    Twice is safe: the operation's id follows from the gateway's.
+    """
+    payment = _payment_named(turn, notice, account)
+    succeeded = notice.outcome is Outcome.SUCCEEDED and notice.kind in _AT_THE_DESK and notice.op_id is None
+    if payment is None or not succeeded or notice.gateway_reference is None or notice.kind is None:
+        return None
+    unclaimed = UnclaimedRow(
+        kind=OperationKind(notice.kind.value),
+        gateway_reference=notice.gateway_reference,
+        amount_minor=_amount(turn, payment, notice),
+        occurred_at_ms=notice.occurred_at_ms,
+    )
+    foreign_money = notice.confirmed_currency not in {None, payment.currency}
+    if foreign_money or unclaimed.amount_minor <= 0 or operations.is_full(turn.operations.values()):
+        turn.ask_review(payment)  # it cannot be counted
+        return None
+    if not _nameless(turn, notice, account):
+        return _record(turn, payment, unclaimed)
+    if unclaimed not in payment.unclaimed:
+        if len(payment.unclaimed) >= MAX_UNCLAIMED:
+            turn.ask_review(payment)
+        else:
+            turn.put_payment(replace(payment, unclaimed=(*payment.unclaimed, unclaimed)))
+    return None
+
+
+def _amount(turn: Turn, payment: PaymentRow, notice: GatewayNotice) -> int:
+    """Return the minor units that the notice counts for; without a word of it, all that is left."""
+    books = turn.books_of(payment)
+    match notice.kind:
+        case CallKind.VOID:
+            return books.authorized - books.captured
+        case CallKind.CAPTURE:
+            left = books.room_to_capture
+        case _:
+            left = books.room_to_refund
+    return left if notice.confirmed_amount_minor is None else notice.confirmed_amount_minor
+
+
+def claim_or_record(turn: Turn) -> None:
+    """Look again at what nobody could tell whose it is: drop what an operation is known by now, record the rest."""
+    for payment in turn.payments:
+        if payment.unclaimed:
+            _look_again(turn, payment)
+
+
+def _look_again(turn: Turn, payment: PaymentRow) -> None:
+    ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
+    for unclaimed in payment.unclaimed:
+        assert payment.gateway is not None
+        known_as = (payment.gateway, payment.account, unclaimed.gateway_reference)
+        known = any(_is_known_as(each, known_as) for each in ours)
+        nameless = [each for each in ours if each.kind is unclaimed.kind and each.gateway_reference is None]
+        if not known and any(each.state in OPEN for each in nameless):
+            continue
+        payment = replace(payment, unclaimed=tuple(each for each in payment.unclaimed if each != unclaimed))
+        turn.put_payment(payment)
+        if known:
+            continue
+        if any(each.words for each in nameless):
+            turn.ask_review(payment)  # one that the gateway never named may be it: counting it twice would be a guess
+        else:
+            _record(turn, payment, unclaimed)
+
+
+def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow) -> OpId:
+    """Give what was made at the gateway's desk an operation, and tell the world of it."""
+    assert payment.gateway is not None
+    opening = turn.operations[payment.op_id]
+    key = IdempotencyKey(f"{payment.gateway}:{identifiers.short_hash(made.gateway_reference)}")
+    body = identifiers.fingerprint("recorded", made.kind.value, payment.payment_id, made.gateway_reference)
+    word = WordRow(
+        outcome=Outcome.SUCCEEDED, amount_minor=made.amount_minor, case=None, occurred_at_ms=made.occurred_at_ms
+    )
+    operation = replace(
+        operations.without_command(opening, now_ms=turn.now_ms),
+        op_id=identifiers.op_id(turn.origin_id, key, turn.order_id, body),
+        kind=made.kind,
+        initiator=Initiator.GATEWAY,
+        state=OperationState.SUCCEEDED,
+        idempotency_key=key,
+        fingerprint=body,
+        asked_amount_minor=made.amount_minor,
+        amount_minor=made.amount_minor,
+        counted_minor=made.amount_minor,
+        words=(word,),
+        gateway=payment.gateway,
+        account=payment.account,
+        gateway_reference=made.gateway_reference,
+    )
+    turn.put(operation)
+    if turn.books_of(payment).in_deficit:
+        turn.ask_review(payment)
+    turn.publish(operation, Transition.RECORDED)
+    return operation.op_id

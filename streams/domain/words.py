@@ -1,0 +1,221 @@
+"""What gateways say of an operation, in one shape, and what its words come to.
+
+Made by `order` from results and notices, judged by `outcomes`. A word about an operation that was carried out stays in
+its row. What the operation counts for follows from all of them, in the order of the gateway's own times: so a word that
+comes late changes nothing that a later one has settled.
+"""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from gateway_adapters.contract import GatewayNotice
+from schemas import identifiers
+from schemas.identifiers import AccountName, GatewayName
+from schemas.quick_init import quick_init
+from schemas.records.gateway import GatewayCallCompleted, OperationError
+from schemas.records.orders import OperationRow, WordRow
+from schemas.vocabulary import CallKind, Outcome
+from streams.domain.limits import MAX_CASE_CHARS, MAX_WORDS
+
+DISPUTES: Final = frozenset({Outcome.DISPUTE_OPENED, Outcome.DISPUTE_WON, Outcome.DISPUTE_LOST})
+TAKEN: Final = frozenset({Outcome.REVERSED, Outcome.DISPUTE_LOST})
+"""The words by which some or all of a success is taken back."""
+
+LATER_WORDS: Final = DISPUTES | {Outcome.REVERSED, Outcome.EXPIRED}
+"""What can be said only of an operation that was carried out."""
+
+FOLDED: Final = "folded"
+"""The case of a success that stands for words which had no room any more: nothing older than it is listened to."""
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """One statement. `call_number` and `attempt` are None of a notice, which answers no call."""
+
+    outcome: Outcome
+    gateway: GatewayName
+    account: AccountName
+    attempt: int | None
+    call_number: int | None
+    inquiry: bool
+    gateway_reference: str | None
+    confirmed_amount_minor: int | None
+    confirmed_currency: str | None
+    action_url: str | None
+    error: OperationError | None
+    case: str | None
+    occurred_at_ms: int | None  # by the gateway's clock; None: it does not say
+
+    def answers(self, operation: OperationRow) -> bool:
+        """Return whether this is the word on the call that the operation waits for."""
+        return operation.call_kind is not None and self.call_number == operation.call_number
+
+    def is_ahead_of(self, operation: OperationRow) -> bool:
+        """Return whether this answers a later attempt than the operation knows of."""
+        return self.attempt is not None and self.attempt > operation.attempt
+
+    def concerns(self, operation: OperationRow) -> bool:
+        """Return whether this is about the operation's last attempt, and not about one that was given up.
+
+        A notice names no attempt, and an earlier one may have been made at the same gateway: its object has another
+        reference. While the last one's is not known, nobody can tell them apart, and the notice counts for the last.
+        """
+        if (self.gateway, self.account) != (operation.gateway, operation.account):
+            return False
+        return self.attempt == operation.attempt or (self.attempt is None and not self.names_another(operation))
+
+    def may_be_of_an_earlier(self, operation: OperationRow) -> bool:
+        """Return whether nobody can tell this from a word on an earlier attempt at the same gateway."""
+        if self.attempt is not None or operation.gateway_reference is not None:
+            return False
+        here = (self.gateway, self.account)
+        return any((each.gateway, each.account) == here for each in operation.earlier_attempts)
+
+    def names_another(self, operation: OperationRow) -> bool:
+        """Return whether this is about another object of the gateway than the one known to be the operation's."""
+        named = self.gateway_reference
+        if named is None:
+            return False
+        if any(each.gateway_reference == named for each in operation.earlier_attempts):
+            return True
+        return operation.gateway_reference is not None and operation.gateway_reference != named
+
+
+def of_result(result: GatewayCallCompleted) -> Evidence:
+    """Return what the call's result says."""
+    return Evidence(
+        outcome=result.outcome,
+        gateway=result.gateway,
+        account=result.account,
+        attempt=result.attempt,
+        call_number=result.call_number,
+        inquiry=result.kind is CallKind.INQUIRE,
+        gateway_reference=result.gateway_reference,
+        confirmed_amount_minor=result.confirmed_amount_minor,
+        confirmed_currency=result.confirmed_currency,
+        action_url=result.action_url,
+        error=result.error,
+        case=None,
+        occurred_at_ms=result.occurred_at_ms,
+    )
+
+
+def of_notice(notice: GatewayNotice, account: AccountName) -> Evidence:
+    """Return what the notice says, which came to this account.
+
+    A part that is taken back without a case of its own is one for each notice.
+    """
+    return Evidence(
+        outcome=notice.outcome,
+        gateway=notice.gateway,
+        account=account,
+        attempt=None,
+        call_number=None,
+        inquiry=False,
+        gateway_reference=notice.gateway_reference,
+        confirmed_amount_minor=notice.confirmed_amount_minor,
+        confirmed_currency=notice.confirmed_currency,
+        action_url=None,
+        error=notice.error,
+        case=case_of(notice),
+        occurred_at_ms=notice.occurred_at_ms,
+    )
+
+
+def case_of(notice: GatewayNotice) -> str | None:
+    """Return what tells this reversal or dispute from others; None when the notice takes back all there is."""
+    partial = notice.outcome in TAKEN and notice.confirmed_amount_minor is not None
+    name = notice.case_reference or (notice.notice_id if partial else None)
+    if name is None or (len(name) <= MAX_CASE_CHARS and name != FOLDED):
+        return name
+    return identifiers.fingerprint("case", name)
+
+
+def word_of(evidence: Evidence, operation: OperationRow) -> WordRow:
+    """Return the word that the evidence adds to an operation that was carried out.
+
+    A word without a time is the answer to a call, which all else came after; unless it takes something back, for then
+    it tells how things stand now.
+    """
+    latest_ms = max((each.occurred_at_ms for each in operation.words), default=0)
+    untimed_ms = latest_ms if evidence.outcome in LATER_WORDS else 0
+    whole_minor = max((each.amount_minor for each in operation.words), default=operation.amount_minor)
+    return WordRow(
+        outcome=evidence.outcome,
+        amount_minor=whole_minor if evidence.confirmed_amount_minor is None else evidence.confirmed_amount_minor,
+        case=evidence.case if evidence.outcome in DISPUTES | TAKEN else None,
+        occurred_at_ms=untimed_ms if evidence.occurred_at_ms is None else evidence.occurred_at_ms,
+    )
+
+
+def with_word(words: tuple[WordRow, ...], word: WordRow) -> tuple[WordRow, ...]:
+    """Return the words with this one, the same tuple when it says nothing new. Twice is safe.
+
+    Of two successes with nothing between them the later is kept: each says what the operation counts for from then on.
+    """
+    if not words:
+        return (word,)
+    if word in words or any(_is_settled_by(each, word) for each in words):
+        return words
+    if word.outcome is Outcome.SUCCEEDED:
+        timed = in_time((*words, word))
+        at = timed.index(word)
+        if at + 1 < len(timed) and timed[at + 1].outcome is Outcome.SUCCEEDED:
+            return words
+        if at > 0 and timed[at - 1].outcome is Outcome.SUCCEEDED and timed[at - 1].case is None:
+            return tuple(word if each is timed[at - 1] else each for each in words)
+    words = (*words, word)
+    return words if len(words) <= MAX_WORDS else _folded(words)
+
+
+def _is_settled_by(earlier: WordRow, word: WordRow) -> bool:
+    return earlier.case == FOLDED and word.occurred_at_ms <= earlier.occurred_at_ms
+
+
+def _folded(words: Collection[WordRow]) -> tuple[WordRow, ...]:
+    """Return the words with the oldest half said as one success: what came of them until then."""
+    timed = in_time(words)
+    until_ms = timed[len(timed) // 2].occurred_at_ms
+    gone = [each for each in timed if each.occurred_at_ms <= until_ms]
+    base = WordRow(outcome=Outcome.SUCCEEDED, amount_minor=counted(gone), case=FOLDED, occurred_at_ms=until_ms)
+    return (base, *(each for each in words if each.occurred_at_ms > until_ms))
+
+
+def in_time(words: Iterable[WordRow]) -> list[WordRow]:
+    """Return the words in the order of the gateway's times. Of one time a success comes first, others as they came."""
+    return sorted(words, key=lambda each: (each.occurred_at_ms, each.outcome is not Outcome.SUCCEEDED))
+
+
+def counted(words: Iterable[WordRow]) -> int:
+    """Return the minor units that these words make their operation count for now; 0 without any.
+
+    A success is absolute. What is taken back counts once for each case, and comes back when its dispute is won.
+    """
+    base_minor, taken_minor = 0, dict[str | None, int]()
+    for word in in_time(words):
+        if word.outcome is Outcome.SUCCEEDED:
+            base_minor, taken_minor = word.amount_minor, {}
+        elif word.outcome in TAKEN:
+            taken_minor[word.case] = word.amount_minor
+        elif word.outcome is Outcome.DISPUTE_WON:
+            taken_minor.pop(word.case, None)
+    return max(0, base_minor - sum(taken_minor.values()))
+
+
+def disputed(words: Iterable[WordRow]) -> int:
+    """Return the minor units in disputes that are open by these words."""
+    open_minor: dict[str | None, int] = {}
+    for word in in_time(words):
+        if word.outcome is Outcome.DISPUTE_OPENED:
+            open_minor[word.case] = word.amount_minor
+        elif word.outcome in DISPUTES:
+            open_minor.pop(word.case, None)
+    return sum(open_minor.values())
+
+
+def ran_out(words: Iterable[WordRow]) -> bool:
+    """Return whether these words say that the hold ran out, and nothing later that it stands."""
+    last = [each for each in in_time(words) if each.outcome in {Outcome.SUCCEEDED, Outcome.EXPIRED}]
+    return bool(last) and last[-1].outcome is Outcome.EXPIRED
