@@ -128,6 +128,8 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     """Return the amount to ask for, or why not."""
     if operation.asked_currency not in {None, payment.currency}:
         return Rejection.CURRENCY_MISMATCH
+    if operation.kind is OperationKind.COMPLETE:
+        return _judge_completion(turn, payment)
     books = turn.books_of(payment)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
         return _judge_refund(operation, books)
@@ -139,6 +141,12 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     room = books.room_to_capture
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
+
+
+def _judge_completion(turn: Turn, payment: PaymentRow) -> Rejection | int:
+    """Return the payment's amount when it waits for its payer, at a gateway that can tell which payment is meant."""
+    waits = turn.operations[payment.op_id].state is OperationState.REQUIRES_ACTION
+    return payment.amount_minor if waits and payment.gateway_reference is not None else Rejection.INVALID_STATE
 
 
 def _judge_refund(operation: OperationRow, books: Books) -> Rejection | int:

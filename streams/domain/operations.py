@@ -4,6 +4,7 @@ Called by `order` when a command comes, and when an operation's turn has come (t
 """
 
 from collections.abc import Collection
+from typing import Final
 
 from schemas import identifiers
 from schemas.identifiers import OpId
@@ -11,6 +12,7 @@ from schemas.quick_init import replace
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    CompletionRequested,
     PaymentRequested,
     PaymentToken,
     RefundRequested,
@@ -32,6 +34,8 @@ from streams.domain.limits import (
 )
 from streams.domain.turn import Turn
 
+_WITHOUT_AMOUNT: Final = (VoidRequested, CompletionRequested)
+
 
 def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
     """Return the queued operation that this command asks for, its first waiter included."""
@@ -49,8 +53,8 @@ def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
             if isinstance(command, PaymentRequested)
             else command.payment_id
         ),
-        asked_amount_minor=None if isinstance(command, VoidRequested) else command.amount_minor,
-        asked_currency=None if isinstance(command, VoidRequested) else command.currency,
+        asked_amount_minor=None if isinstance(command, _WITHOUT_AMOUNT) else command.amount_minor,
+        asked_currency=None if isinstance(command, _WITHOUT_AMOUNT) else command.currency,
         amount_minor=0,
         counted_minor=0,
         words=(),
@@ -144,6 +148,13 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
     """
     if operation.kind is OperationKind.VOID:
         return VoidRequested(
+            origin_id=turn.origin_id,
+            order_id=turn.order_id,
+            idempotency_key=operation.idempotency_key,
+            payment_id=operation.payment_id,
+        )
+    if operation.kind is OperationKind.COMPLETE:
+        return CompletionRequested(
             origin_id=turn.origin_id,
             order_id=turn.order_id,
             idempotency_key=operation.idempotency_key,
