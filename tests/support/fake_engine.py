@@ -46,6 +46,7 @@ _OUTCOMES = {
     "tok_unknown": OperationState.UNKNOWN,
     "tok_pending": OperationState.PENDING,
     "tok_action": OperationState.REQUIRES_ACTION,
+    "tok_mock_completion_required": OperationState.REQUIRES_ACTION,
     "tok_unavailable": OperationState.NOT_EXECUTED,
     "tok_review": OperationState.MANUAL_REVIEW,
     "tok_reversed": OperationState.REVERSED,
