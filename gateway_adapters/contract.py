@@ -14,7 +14,7 @@ Rules that every adapter keeps:
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -114,6 +114,7 @@ class Capabilities:
     not_found_is_proof: bool  # whether 'not found' can be positive evidence at all
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
+    pending_life_ms: Mapping[CallKind, int] = field(default_factory=dict)  # how long a last word may take; else a month
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
@@ -264,7 +265,9 @@ class Gateway(WebhookTranslator, Protocol):
             InvariantViolatedError: the request itself breaks the port's rules.
         """
         check_request(request)
-        if not self.capabilities.supports(request.kind, request.currency):
+        # A currency that an account takes no more is no reason to keep what was taken in it.
+        currency = request.currency if request.kind in (CallKind.AUTHORIZE, CallKind.SALE) else None
+        if not self.capabilities.supports(request.kind, currency):
             # That an inquiry cannot be made is no proof that the operation never was.
             outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))

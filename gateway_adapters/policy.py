@@ -63,6 +63,12 @@ def default_policy(gateways: tuple[GatewayRoute, ...]) -> OriginPolicy:
     )
 
 
+MIN_ACTION_LIFE_MS: Final = 60_000
+"""Shorter than this no payer has found the page, and the telephone that shows the code."""
+
+MAX_ACTION_LIFE_MS: Final = 7 * 24 * 3_600_000
+"""Longer than this no gateway that we know keeps such a page (PayPal's default is three hours, Stripe's a day)."""
+
 REFUSE_ALL: Final = default_policy(())
 """Of an origin that no policy speaks of, not even `*`."""
 
@@ -112,7 +118,10 @@ def _with_token(command: PaymentRequested, able: tuple[GatewayRoute, ...]) -> tu
 def _plan(policy: OriginPolicy, gateways: tuple[GatewayRoute, ...], *, refusal: Rejection | None) -> RoutePlan:
     candidates = gateways if policy.fallback else gateways[:1]
     return RoutePlan(
-        policy_version=policy.version, gateways=tuple(islice(cycle(candidates), policy.max_attempts)), refusal=refusal
+        policy_version=policy.version,
+        gateways=tuple(islice(cycle(candidates), policy.max_attempts)),
+        refusal=refusal,
+        action_life_ms=policy.action_life_ms,
     )
 
 
@@ -136,6 +145,11 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = Non
     _check_origin(policy.origin_id)
     _require(policy.version >= 0, "version must not be negative")
     _require(1 <= policy.max_attempts <= MAX_ATTEMPTS, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
+    life_ms = policy.action_life_ms
+    _require(
+        life_ms is None or MIN_ACTION_LIFE_MS <= life_ms <= MAX_ACTION_LIFE_MS,
+        f"action_life_ms must be {MIN_ACTION_LIFE_MS} to {MAX_ACTION_LIFE_MS}",
+    )
     _require(len(policy.gateways) <= MAX_GATEWAYS, f"gateways must be at most {MAX_GATEWAYS}")
     _require(len(set(policy.gateways)) == len(policy.gateways), "gateways must not repeat")
     for route in policy.gateways:

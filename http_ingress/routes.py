@@ -83,7 +83,9 @@ _WRITE_PROBLEMS: Final = _READ_PROBLEMS | {
     ProblemCode.LIMIT_EXCEEDED,
     ProblemCode.GATEWAY_UNAVAILABLE,
 }
-_ON_A_PAYMENT: Final = frozenset({ProblemCode.PAYMENT_NOT_FOUND, ProblemCode.CURRENCY_MISMATCH})
+_ON_A_PAYMENT: Final = frozenset(
+    {ProblemCode.PAYMENT_NOT_FOUND, ProblemCode.CURRENCY_MISMATCH, ProblemCode.OPERATION_UNSUPPORTED}
+)
 
 _ACCEPTED: Final = Outcome(
     meaning="Durable and under way: asynchronous, pending, in doubt, waiting for the payer, or the time-out was over. "
@@ -157,7 +159,13 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
             200: Outcome(meaning="Captured.", model=payloads.PaymentAnswer, headers=_SYNC_HEADERS),
             202: _ACCEPTED,
         },
-        problems=_WRITE_PROBLEMS | _ON_A_PAYMENT | {ProblemCode.AMOUNT_EXCEEDS_AUTHORIZED},
+        problems=_WRITE_PROBLEMS
+        | _ON_A_PAYMENT
+        | {
+            ProblemCode.AMOUNT_EXCEEDS_AUTHORIZED,
+            ProblemCode.PARTIAL_CAPTURE_UNSUPPORTED,
+            ProblemCode.MULTIPLE_CAPTURE_UNSUPPORTED,
+        },
     ),
     ApiRoute(
         method="POST",
@@ -225,7 +233,13 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
             201: Outcome(meaning="Refunded.", model=payloads.Refund, headers=("Location", *_SYNC_HEADERS)),
             202: _ACCEPTED,
         },
-        problems=_WRITE_PROBLEMS | _ON_A_PAYMENT | {ProblemCode.AMOUNT_EXCEEDS_CAPTURED},
+        problems=_WRITE_PROBLEMS
+        | _ON_A_PAYMENT
+        | {
+            ProblemCode.AMOUNT_EXCEEDS_CAPTURED,
+            ProblemCode.PARTIAL_REFUND_UNSUPPORTED,
+            ProblemCode.MULTIPLE_REFUND_UNSUPPORTED,
+        },
     ),
     ApiRoute(
         method="GET",

@@ -141,6 +141,11 @@ class Rejection(StrEnum):
     LIMIT_EXCEEDED = "limit_exceeded"  # the origin's policy, as pinned by the claim
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"  # another body or another order under the same key
     NO_GATEWAY = "no_gateway"  # the origin's policy names no gateway that can do it
+    OPERATION_UNSUPPORTED = "operation_unsupported"  # the payment's gateway has no such operation
+    PARTIAL_CAPTURE_UNSUPPORTED = "partial_capture_unsupported"  # there, a capture takes all that is held
+    MULTIPLE_CAPTURE_UNSUPPORTED = "multiple_capture_unsupported"  # there, the first capture lets the rest go
+    PARTIAL_REFUND_UNSUPPORTED = "partial_refund_unsupported"
+    MULTIPLE_REFUND_UNSUPPORTED = "multiple_refund_unsupported"
 
 
 class Verdict(StrEnum):

@@ -106,6 +106,7 @@ def rules_of(settings: Settings, gateways: Mapping[GatewayName, GatewaySpec]) ->
         claim_life_ms=settings.stream.claim_life_days * DAY_MS,
         key_windows_ms={name: gateway.capabilities.key_window_ms for name, gateway in gateways.items()},
         late_call_ms=round(settings.gateway.late_call_s * 1000),
+        capabilities=capabilities_of(settings.accounts),
     )
 
 

@@ -53,6 +53,11 @@ class ProblemCode(StrEnum):
     TOO_MANY_OPERATIONS = "too_many_operations"
     LIMIT_EXCEEDED = "limit_exceeded"
     NO_GATEWAY = "no_gateway"
+    OPERATION_UNSUPPORTED = "operation_unsupported"
+    PARTIAL_CAPTURE_UNSUPPORTED = "partial_capture_unsupported"
+    MULTIPLE_CAPTURE_UNSUPPORTED = "multiple_capture_unsupported"
+    PARTIAL_REFUND_UNSUPPORTED = "partial_refund_unsupported"
+    MULTIPLE_REFUND_UNSUPPORTED = "multiple_refund_unsupported"
     # The desk.
     OPERATION_NOT_FOUND = "operation_not_found"
     DECISION_REFUSED = "decision_refused"
@@ -119,6 +124,15 @@ PROBLEMS: Final[Mapping[ProblemCode, ProblemKind]] = {
     ProblemCode.TOO_MANY_OPERATIONS: _kind(422, "The order has had too many operations"),
     ProblemCode.LIMIT_EXCEEDED: _kind(422, "The amount exceeds the origin's limit"),
     ProblemCode.NO_GATEWAY: _kind(422, "The origin's policy names no gateway for this"),
+    ProblemCode.OPERATION_UNSUPPORTED: _kind(422, "The payment's gateway has no such operation"),
+    ProblemCode.PARTIAL_CAPTURE_UNSUPPORTED: _kind(422, "The payment's gateway captures all that is held, or nothing"),
+    ProblemCode.MULTIPLE_CAPTURE_UNSUPPORTED: _kind(
+        422, "The payment's gateway takes one capture, and it must be final"
+    ),
+    ProblemCode.PARTIAL_REFUND_UNSUPPORTED: _kind(
+        422, "The payment's gateway gives back all that was captured, or nothing"
+    ),
+    ProblemCode.MULTIPLE_REFUND_UNSUPPORTED: _kind(422, "The payment's gateway takes one refund of a payment"),
     ProblemCode.RATE_LIMITED: _kind(429, "Too many requests of this origin"),
     ProblemCode.INTERNAL: _kind(500, "The ingress has a defect"),
     ProblemCode.GATEWAY_UNAVAILABLE: _kind(502, "No gateway executed the operation"),

@@ -19,6 +19,7 @@ class RoutePlan:
     policy_version: int
     gateways: tuple[GatewayRoute, ...]  # `gateway` (its default account), or `gateway/account`
     refusal: Rejection | None  # the policy's refusal (a limit), pinned like the rest
+    action_life_ms: int | None = None  # how long a payer may take to act; None: as long as the engine's default
 
 
 @quick_init

@@ -121,6 +121,7 @@ class OperationRow:
     error: OperationError | None
     rejection: Rejection | None
     action_url: str | None
+    action_expires_at_ms: int | None  # while the payer has to act: from then on it is ended
     waiters: tuple[ReplyTo, ...]  # who asked before it was settled; kept, since a replay answers again
     events: tuple[EventRow, ...]  # oldest first; owed again on a replay
     first_requested_at_ms: int  # of the current attempt

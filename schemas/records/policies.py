@@ -27,3 +27,4 @@ class OriginPolicy:
     max_attempts: int  # over all gateways, 1 to 10
     limits: tuple[AmountLimit, ...]  # a currency without an entry has no limit
     updated_at_ms: int
+    action_life_ms: int | None = None  # how long a payer may take to act; None: an hour

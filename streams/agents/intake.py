@@ -88,6 +88,10 @@ class Intake:
         if number is not None and not self.has_partition(number):
             raise RefusedError(DeadLetterReason.INVALID, "replypartition names no partition of the replies")
 
+    def partition_of(self, key: bytes) -> int:
+        """Return where a record of this key belongs. Known for a while: whoever takes the record asks it again."""
+        return topics.partition_of(key, self._partitions)
+
     def has_partition(self, number: int) -> bool:
         """Return whether every topic has this partition."""
         return 0 <= number < self._partitions

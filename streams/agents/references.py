@@ -128,7 +128,11 @@ class References:
                 originid=record.origin_id,
             ),
         )
-        return Outgoing(topic=topics.REFERENCES, key=key, value=message.value, headers=message.headers)
+        # Named, since the client's own partitioner would work it out anew: it costs as much as the rest of the message.
+        partition = self._intake.partition_of(key)
+        return Outgoing(
+            topic=topics.REFERENCES, key=key, value=message.value, headers=message.headers, partition=partition
+        )
 
     # In the reference's partition
 

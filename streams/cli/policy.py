@@ -1,7 +1,7 @@
 """`payment-engine policy show|set|delete`: which gateways an origin's payments go to. Called by `application`."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 EVERYONE = "*"
 
 app = typer.Typer(help="Routing policies: gateways, fallback and limits of an origin.", no_args_is_help=True)
+
+MINUTE_MS: Final = 60_000
 
 OriginArgument = Annotated[str, typer.Argument(metavar="ORIGIN", help="Origin id, or * for all that have no own.")]
 
@@ -67,6 +69,9 @@ def set_policy(
         list[str] | None,
         typer.Option(help="Largest payment, CURRENCY=MINOR_UNITS, such as USD=100000 for 1000.00; may be repeated."),
     ] = None,
+    action_minutes: Annotated[
+        int | None, typer.Option(help="How long a payer may take to act (3-D Secure, redirect); 60 unless given.")
+    ] = None,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Put a policy in force: the origin's whole policy, as given here. Running workers follow without a restart."""
@@ -84,6 +89,7 @@ def set_policy(
             max_attempts=max_attempts,
             limits=_limits(limit or ()),
             updated_at_ms=wall_clock_ms(),
+            action_life_ms=None if action_minutes is None else action_minutes * MINUTE_MS,
         )
         policies.check(wish)
         with opened() as tools:
@@ -162,6 +168,7 @@ def _as_json(policy: "OriginPolicy") -> dict[str, object]:
         "fallback": policy.fallback,
         "max_attempts": policy.max_attempts,
         "limits": {limit.currency: limit.max_amount_minor for limit in policy.limits},
+        "action_life_ms": policy.action_life_ms,
         "updated_at": shown_time(policy.updated_at_ms),
     }
 
@@ -169,7 +176,17 @@ def _as_json(policy: "OriginPolicy") -> dict[str, object]:
 def _draw(chosen: Sequence["OriginPolicy"]) -> None:
     from rich.table import Table
 
-    table = Table("origin", "version", "gateways", "fallback", "attempts", "limits (minor units)", "changed", box=None)
+    table = Table(
+        "origin",
+        "version",
+        "gateways",
+        "fallback",
+        "attempts",
+        "limits (minor units)",
+        "payer has",
+        "changed",
+        box=None,
+    )
     for policy in chosen:
         table.add_row(
             policy.origin_id,
@@ -178,6 +195,7 @@ def _draw(chosen: Sequence["OriginPolicy"]) -> None:
             "yes" if policy.fallback else "no",
             str(policy.max_attempts),
             ", ".join(f"{limit.currency} {limit.max_amount_minor}" for limit in policy.limits) or "none",
+            "60 min" if policy.action_life_ms is None else f"{policy.action_life_ms // MINUTE_MS} min",
             shown_time(policy.updated_at_ms),
         )
     console().print(table)

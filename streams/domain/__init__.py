@@ -9,6 +9,7 @@ Where a payment flows:
 inputs      -> order          which input is it, and what of a replay
                operations     an operation made from its command, and whether the order's row has room for it
                admission      the claim is granted: refuse, wait for an inquiry, or let it go to the gateway
+               abilities      what the gateway of the payment cannot do, and why
                attempts       which gateway, what the executor is asked, whether there is another attempt
                notices        which operation a notice is about, and what was done at the gateway's own desk
                words          what a result or a notice says, and what the words after a success come to

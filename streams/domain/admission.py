@@ -14,7 +14,7 @@ from schemas.quick_init import replace
 from schemas.records.claims import RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationKind, OperationState, Rejection
-from streams.domain import attempts, doubt, paid_once, settlement
+from streams.domain import abilities, attempts, doubt, paid_once, settlement
 from streams.domain.sums import IN_DOUBT, OPENING, Books
 from streams.domain.turn import Turn
 
@@ -41,11 +41,11 @@ def resume(turn: Turn) -> None:
     doubted = turn.operations[operation.doubted_op_id]
     if doubted.call_kind is not None:
         return
-    if doubted.state in IN_DOUBT:
+    if doubted.state in IN_DOUBT and not _may_pass(operation, doubted):
         settlement.reject(turn, operation, Rejection.PAYMENT_IN_DOUBT)
         return
     assert operation.plan is not None
-    _admit(turn, operation, operation.plan)
+    _admit(turn, operation, operation.plan, looked=True)
 
 
 def _waiting(turn: Turn) -> OperationRow | None:
@@ -55,8 +55,8 @@ def _waiting(turn: Turn) -> OperationRow | None:
     return operation if operation.state is OperationState.DISPATCHED and operation.attempt == 0 else None
 
 
-def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
-    doubted = _doubted(turn, operation)
+def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool = False) -> None:
+    doubted = _doubted(turn, operation, looked=looked)
     if doubted is not None:
         operation = replace(operation, state=OperationState.DISPATCHED, doubted_op_id=doubted.op_id)
         turn.put(operation)
@@ -66,8 +66,13 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
     verdict = _judge_opening(turn, operation, plan) if payment is None else _judge(turn, operation, payment)
     if payment is not None and operation.asked_currency is None:
         operation = replace(operation, asked_currency=payment.currency)
+    if payment is not None and not isinstance(verdict, Rejection):
+        verdict = abilities.why_unable(turn, operation, payment, verdict) or verdict
     if isinstance(verdict, Rejection):
         settlement.reject(turn, operation, verdict)
+        return
+    if payment is not None and _waits_unknown(turn, operation, payment):
+        _cancel_at_once(turn, replace(operation, amount_minor=verdict), payment)
         return
     route = attempts.gateway_for(operation, plan, payment, attempt=1)
     if route is None:
@@ -76,16 +81,35 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
     _dispatch(turn, replace(operation, amount_minor=verdict), route)
 
 
-def _doubted(turn: Turn, operation: OperationRow) -> OperationRow | None:
-    """Return the oldest doubtful operation that must be looked at first.
+def _waits_unknown(turn: Turn, operation: OperationRow, payment: PaymentRow) -> bool:
+    """Return whether this cancels what waits for its payer, and of which the gateway has named nothing to void."""
+    waits = turn.operations[payment.op_id].state is OperationState.REQUIRES_ACTION
+    return operation.kind is OperationKind.VOID and waits and payment.gateway_reference is None
+
+
+def _cancel_at_once(turn: Turn, operation: OperationRow, payment: PaymentRow) -> None:
+    """End both: nothing is held anywhere that could be let go."""
+    operation = turn.put(replace(operation, state=OperationState.DISPATCHED))
+    settlement.end_unacted(turn, turn.operations[payment.op_id], settlement.CANCELLED)
+    settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
+
+
+def _doubted(turn: Turn, operation: OperationRow, *, looked: bool) -> OperationRow | None:
+    """Return the oldest doubtful operation that must be looked at first. `looked`: one look was made for this one.
 
     Another payment for the order must know what became of the first, so it waits for any payment of the order.
     """
     for each in turn.operations.values():
         concerned = operation.kind in OPENING or each.payment_id == operation.payment_id
-        if each.state in IN_DOUBT and concerned:
+        settled = each.state is OperationState.MANUAL_REVIEW or looked
+        if each.state in IN_DOUBT and concerned and not (settled and _may_pass(operation, each)):
             return each
     return None
+
+
+def _may_pass(operation: OperationRow, doubted: OperationRow) -> bool:
+    """Return whether the doubt leaves the operation alone: a refund in doubt blocks its own amount and no more."""
+    return operation.kind is OperationKind.REFUND and doubted.kind is OperationKind.REFUND
 
 
 def _dispatch(turn: Turn, operation: OperationRow, route: GatewayRoute) -> None:
@@ -128,25 +152,33 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     """Return the amount to ask for, or why not."""
     if operation.asked_currency not in {None, payment.currency}:
         return Rejection.CURRENCY_MISMATCH
-    if operation.kind is OperationKind.COMPLETE:
-        return _judge_completion(turn, payment)
     books = turn.books_of(payment)
+    if operation.kind is OperationKind.COMPLETE:
+        return _judge_completion(payment, books)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
         return _judge_refund(operation, books)
+    if operation.kind is OperationKind.VOID:
+        return _judge_void(payment, books)
     if books.authorized <= 0 or books.voiding or books.released:
         return Rejection.INVALID_STATE
-    if operation.kind is OperationKind.VOID:
-        untouched = books.room_to_capture == books.authorized
-        return books.authorized if untouched else Rejection.INVALID_STATE
     room = books.room_to_capture
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
 
 
-def _judge_completion(turn: Turn, payment: PaymentRow) -> Rejection | int:
+def _judge_completion(payment: PaymentRow, books: Books) -> Rejection | int:
     """Return the payment's amount when it waits for its payer, at a gateway that can tell which payment is meant."""
-    waits = turn.operations[payment.op_id].state is OperationState.REQUIRES_ACTION
+    waits = books.opening is OperationState.REQUIRES_ACTION and not books.voiding
     return payment.amount_minor if waits and payment.gateway_reference is not None else Rejection.INVALID_STATE
+
+
+def _judge_void(payment: PaymentRow, books: Books) -> Rejection | int:
+    """Return what is let go: all of a payment that waits for its payer, else what is left, unless it is captured now."""
+    if books.opening is OperationState.REQUIRES_ACTION and not books.voiding:
+        return payment.amount_minor
+    if books.authorized <= 0 or books.voiding or books.released or books.capturing:
+        return Rejection.INVALID_STATE
+    return books.room_to_capture or Rejection.INVALID_STATE
 
 
 def _judge_refund(operation: OperationRow, books: Books) -> Rejection | int:

@@ -12,17 +12,19 @@ comes first is the one that counts; and without a key to rely on, absence is pro
 `late_call_ms` after the last call had ended.
 """
 
+from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow
-from schemas.vocabulary import CallKind, OperationState, RetryAdvice
-from streams.domain import attempts, paid_once, settlement
+from schemas.vocabulary import CallKind, OperationKind, OperationState, RetryAdvice
+from streams.domain import attempts, operations, paid_once, settlement
 from streams.domain.limits import (
     ASKED_LOOKS_A_PAUSE,
     MAX_ASKED_PAUSE_MS,
     MIN_ASKED_PAUSE_MS,
     RECONCILE_AFTER_MS,
-    RECONCILE_AT_MS,
+    pause_before_look,
+    time_of_look,
 )
 from streams.domain.operations import without_token
 from streams.domain.sums import OPENING
@@ -43,12 +45,24 @@ def look_later(turn: Turn, operation: OperationRow, *, asked_ms: int | None) -> 
     """
     if operation.call_kind is not None or (operation.timer_due_at_ms is not None and asked_ms is None):
         return
-    if operation.inquiries >= len(RECONCILE_AFTER_MS):
+    if _is_hopeless(turn, operation):
         settlement.settle(turn, operation, OperationState.MANUAL_REVIEW, Transition.REVIEWED, operation.error)
         return
-    after_ms = _pause(RECONCILE_AFTER_MS[operation.inquiries], asked_ms)
+    after_ms = _pause(pause_before_look(operation.inquiries), asked_ms)
+    if operation.action_expires_at_ms is not None and operation.action_expires_at_ms > turn.now_ms:
+        after_ms = min(after_ms, operation.action_expires_at_ms - turn.now_ms)
     if operation.timer_due_at_ms is None or turn.now_ms + after_ms < operation.timer_due_at_ms:
         turn.set_timer(operation, after_ms=after_ms)
+
+
+def _is_hopeless(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether no more looks are made: a person is asked."""
+    if operation.state is not OperationState.PENDING:
+        return operation.inquiries >= len(RECONCILE_AFTER_MS)
+    assert operation.gateway is not None
+    route = identifiers.gateway_route(operation.gateway, operation.account)
+    life_ms = turn.rules.pending_life_of(route, CallKind(operation.kind.value))
+    return turn.now_ms - operation.first_requested_at_ms >= life_ms
 
 
 def _pause(planned_ms: int, asked_ms: int | None) -> int:
@@ -65,6 +79,9 @@ def look_by_plan(turn: Turn, operation: OperationRow) -> None:
     if operation.call_kind is not None:
         turn.put(operation)
         return
+    if may_expire(turn, operation):
+        expire_action(turn, turn.put(operation))
+        return
     attempts.call_gateway(turn, drop_needless_token(turn, operation), CallKind.INQUIRE)
 
 
@@ -75,8 +92,33 @@ def _is_planned(operation: OperationRow) -> bool:
     one. Those that do not count are bounded by the floor of their pauses.
     """
     assert operation.timer_due_at_ms is not None
-    middle_ms = RECONCILE_AT_MS[operation.inquiries] - RECONCILE_AFTER_MS[operation.inquiries] // 2
+    middle_ms = time_of_look(operation.inquiries) - pause_before_look(operation.inquiries) // 2
     return operation.timer_due_at_ms - operation.first_requested_at_ms >= middle_ms
+
+
+def may_expire(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether the payer's time to act is over, and nothing is being done about it yet."""
+    expires_at_ms = operation.action_expires_at_ms
+    late = expires_at_ms is not None and turn.now_ms >= expires_at_ms
+    if not late or operation.state is not OperationState.REQUIRES_ACTION:
+        return False
+    return not any(
+        each.kind is OperationKind.VOID and each.payment_id == operation.payment_id and each.attempt > 0
+        for each in turn.operations.values()
+    )
+
+
+def expire_action(turn: Turn, operation: OperationRow) -> None:
+    """End what waits for a payer who never came: by a void where the gateway knows of it, else at once.
+
+    The void is the engine's own. The gateway may refuse it, since the payer has acted meanwhile: then a look tells.
+    """
+    payment = turn.payment_of(operation)
+    if payment.gateway_reference is None:
+        settlement.end_unacted(turn, operation, settlement.ACTION_EXPIRED)
+        return
+    operations.queue_own(turn, operation, OperationKind.VOID, operation.amount_minor, why="action expired")
+    look_later(turn, operation, asked_ms=None)
 
 
 def call_again(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> bool:

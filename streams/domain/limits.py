@@ -5,11 +5,12 @@ gateways' capabilities. Times are milliseconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
-from schemas.identifiers import GatewayName
+from gateway_adapters.contract import Capabilities
+from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.vocabulary import CallKind
 
 _SECOND_MS: Final = 1_000
@@ -94,6 +95,13 @@ more (`LATE_CALL_MS`), so that absence and refusal prove something."""
 RECONCILE_AT_MS: Final = tuple(accumulate(RECONCILE_AFTER_MS))
 """The same looks, counted from the beginning."""
 
+PENDING_LIFE_MS: Final = 30 * _DAY_MS
+"""How long a gateway may take for its last word on what it has taken, unless it says so itself: bank debits take days.
+Then a person is asked. It is looked at by the same schedule, and daily after its end."""
+
+ACTION_LIFE_MS: Final = _HOUR_MS
+"""How long a payer may take to act, unless the origin's policy says so. Gateways keep such a page for hours."""
+
 MIN_ASKED_PAUSE_MS: Final = _SECOND_MS
 """Shortest pause before a look that a gateway asks for (`Retry-After`): the least that the header can say."""
 
@@ -129,12 +137,19 @@ class Rules:
             (`Capabilities.key_window_ms`); None: for ever. A gateway or kind that is absent does not honour keys: in
             doubt, only inquiries are made.
         late_call_ms: how long after its end a call may still reach its gateway.
+        capabilities: of each account that is set up. What is absent is taken to be able to do anything.
     """
 
     order_life_ms: int
     claim_life_ms: int
     key_windows_ms: Mapping[GatewayName, Mapping[CallKind, int | None]]
     late_call_ms: int = LATE_CALL_MS
+    capabilities: Mapping[GatewayRoute, Capabilities] = field(default_factory=dict)
+
+    def pending_life_of(self, route: GatewayRoute, kind: CallKind) -> int:
+        """Return how long, milliseconds from the first sending, this account may take for its last word."""
+        able = self.capabilities.get(route)
+        return PENDING_LIFE_MS if able is None else able.pending_life_ms.get(kind, PENDING_LIFE_MS)
 
     def window_open(self, gateway: GatewayName, kind: CallKind, *, age_ms: int) -> bool:
         """Return whether a call of this age may be sent again with its key without having its effect twice."""
@@ -143,6 +158,17 @@ class Rules:
             return False
         window_ms = windows_ms[kind]
         return window_ms is None or age_ms < window_ms - KEY_WINDOW_MARGIN_MS
+
+
+def pause_before_look(looks: int) -> int:
+    """Return the milliseconds from one look to the next, after so many: by the schedule, daily after its end."""
+    return RECONCILE_AFTER_MS[min(looks, len(RECONCILE_AFTER_MS) - 1)]
+
+
+def time_of_look(looks: int) -> int:
+    """Return when, in milliseconds from the first sending, the look after so many is planned."""
+    beyond = max(0, looks - len(RECONCILE_AT_MS) + 1)
+    return RECONCILE_AT_MS[min(looks, len(RECONCILE_AT_MS) - 1)] + beyond * _DAY_MS
 
 
 DEFAULT_RULES: Final = Rules(order_life_ms=ORDER_LIFE_MS, claim_life_ms=CLAIM_LIFE_MS, key_windows_ms={})

@@ -9,6 +9,7 @@ from typing import Final
 from schemas import identifiers
 from schemas.identifiers import OpId
 from schemas.quick_init import replace
+from schemas.records.claims import RoutePlan
 from schemas.records.commands import (
     CaptureRequested,
     Command,
@@ -35,6 +36,8 @@ from streams.domain.limits import (
 from streams.domain.turn import Turn
 
 _WITHOUT_AMOUNT: Final = (VoidRequested, CompletionRequested)
+_OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
+"""Of what the engine does by itself: it goes where its payment is."""
 
 
 def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
@@ -80,6 +83,7 @@ def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
         error=None,
         rejection=None,
         action_url=None,
+        action_expires_at_ms=None,
         waiters=() if received.reply_to is None else (received.reply_to,),
         events=(),
         first_requested_at_ms=0,
@@ -119,12 +123,33 @@ def without_command(opening: OperationRow, *, now_ms: int) -> OperationRow:
         error=None,
         rejection=None,
         action_url=None,
+        action_expires_at_ms=None,
         waiters=(),
         events=(),
         first_requested_at_ms=0,
         requested_at_ms=now_ms,
         updated_at_ms=now_ms,
     )
+
+
+def queue_own(turn: Turn, opening: OperationRow, kind: OperationKind, amount_minor: int, *, why: str) -> None:
+    """Put an operation of the engine's own before all that wait. Twice is safe: its id follows from its reason."""
+    body = identifiers.fingerprint(why, opening.op_id)
+    op_id = identifiers.op_id(turn.origin_id, opening.idempotency_key, turn.order_id, body)
+    if op_id in turn.operations:
+        return
+    own = replace(
+        without_command(opening, now_ms=turn.now_ms),
+        op_id=op_id,
+        kind=kind,
+        initiator=Initiator.ENGINE,
+        state=OperationState.QUEUED,
+        fingerprint=body,
+        asked_amount_minor=amount_minor,
+        plan=_OWN_PLAN,
+    )
+    turn.put(own)
+    turn.queue.insert(0, op_id)
 
 
 def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
@@ -210,13 +235,19 @@ def kept_chars(operation: OperationRow) -> int:
     expected = EVENT_CHARS * max(0, EVENTS_EXPECTED - len(facts))
     said = sum(map(_word_chars, operation.words))
     tried = sum(EVENT_CHARS + len(each.gateway_reference or "") for each in operation.earlier_attempts)
-    return OPERATION_CHARS + sum(map(len, named)) + sum(facts) + expected + said + tried
+    # What the last fact tells stands in the operation as well.
+    again = max((_told_chars(each) for each in operation.events), default=0)
+    return OPERATION_CHARS + sum(map(len, named)) + sum(facts) + expected + said + tried + again
 
 
 def _fact_chars(event: EventRow) -> int:
+    return EVENT_CHARS + _told_chars(event)
+
+
+def _told_chars(event: EventRow) -> int:
     error = event.error
     told = () if error is None else (error.code, error.message, error.gateway_code or "", error.advice or "")
-    return EVENT_CHARS + sum(map(len, (*told, event.action_url or "")))
+    return sum(map(len, (*told, event.action_url or "", event.gateway_reference or "")))
 
 
 def _word_chars(word: WordRow) -> int:

@@ -17,14 +17,13 @@ Called by `order` with each piece of evidence. The rules:
 
 from typing import Final, assert_never
 
-from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow, PaymentRow, WordRow
 from schemas.vocabulary import CallKind, DeclineClass, Initiator, OperationKind, OperationState, Outcome, RetryAdvice
 from streams.domain import attempts, doubt, operations, paid_once, settlement, words
-from streams.domain.limits import MAX_EVENTS
+from streams.domain.limits import ACTION_LIFE_MS, MAX_EVENTS
 from streams.domain.sums import OPEN, OPENING, Books, amount_counted, is_mismatched
 from streams.domain.turn import Turn
 from streams.domain.words import LATER_WORDS, Evidence
@@ -161,6 +160,16 @@ def _succeed(
     _ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
     settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
     _touch_payment(turn, operation)
+    if operation.kind is OperationKind.VOID:
+        _end_what_waited(turn, operation)
+
+
+def _end_what_waited(turn: Turn, void: OperationRow) -> None:
+    """End the payment that waited for its payer, once the gateway has let go of it."""
+    opening = turn.operations[turn.payment_of(void).op_id]
+    if opening.state is OperationState.REQUIRES_ACTION:
+        by_engine = void.initiator is Initiator.ENGINE
+        settlement.end_unacted(turn, opening, settlement.ACTION_EXPIRED if by_engine else settlement.CANCELLED)
 
 
 def _is_part(operation: OperationRow, confirmed_minor: int | None, currency: str | None) -> bool:
@@ -173,19 +182,8 @@ def _let_go(turn: Turn, operation: OperationRow, approved_minor: int | None) -> 
     """Decline a payment of which only a part was approved, and let go of that part: by an operation of our own."""
     assert approved_minor is not None
     settlement.settle(turn, operation, OperationState.DECLINED, Transition.DECLINED, PARTIALLY_APPROVED)
-    opening = turn.operations[operation.op_id]
-    body = identifiers.fingerprint("let go", operation.op_id)
-    letting_go = replace(
-        operations.without_command(opening, now_ms=turn.now_ms),
-        op_id=identifiers.op_id(turn.origin_id, operation.idempotency_key, turn.order_id, body),
-        kind=OperationKind.VOID if operation.kind is OperationKind.AUTHORIZE else OperationKind.REFUND,
-        initiator=Initiator.ENGINE,
-        state=OperationState.QUEUED,
-        fingerprint=body,
-        asked_amount_minor=approved_minor,
-    )
-    turn.put(letting_go)
-    turn.queue.insert(0, letting_go.op_id)
+    kind = OperationKind.VOID if operation.kind is OperationKind.AUTHORIZE else OperationKind.REFUND
+    operations.queue_own(turn, turn.operations[operation.op_id], kind, approved_minor, why="let go")
 
 
 def _is_part_let_go(operation: OperationRow) -> bool:
@@ -233,7 +231,12 @@ def _rest(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: 
         return
     state, transition = _RESTS[evidence.outcome]
     if _leads_on(operation, state):
-        operation = replace(operation, error=evidence.error, action_url=evidence.action_url)
+        expires_at_ms = operation.action_expires_at_ms
+        if state is OperationState.REQUIRES_ACTION and expires_at_ms is None:
+            expires_at_ms = turn.now_ms + _action_life_ms(operation)
+        operation = replace(
+            operation, error=evidence.error, action_url=evidence.action_url, action_expires_at_ms=expires_at_ms
+        )
         operation = doubt.drop_needless_token(turn, operation)
         operation = settlement.move(turn, operation, state, transition)
     elif answered and evidence.outcome is Outcome.UNKNOWN:
@@ -241,6 +244,11 @@ def _rest(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: 
         if evidence.inquiry and doubt.call_again(turn, operation, found_nothing=False):
             return
     _look_later(turn, operation, evidence)
+
+
+def _action_life_ms(operation: OperationRow) -> int:
+    life_ms = None if operation.plan is None else operation.plan.action_life_ms
+    return ACTION_LIFE_MS if life_ms is None else life_ms
 
 
 def _rests_anew(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
@@ -293,8 +301,13 @@ def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) ->
         turn.put(after)
         return
     _ask_review_of_deficit(turn, after)
+    stood = paid_once.stands(turn, turn.payment_of(operation))
     if after.counted_minor > operation.counted_minor and _was_made_good(turn, operation):
         turn.ask_review(turn.payment_of(operation))
+    turn.put(after)
+    if not stood and paid_once.stands(turn, turn.payment_of(operation)):
+        _ask_review_beside_another(turn, operation)
+    turn.put(operation)
     _tell(turn, after, transition, None if transition is Transition.RESTORED else evidence.error)
     _touch_payment(turn, operation)
 
@@ -332,6 +345,13 @@ def _transition(before: OperationRow, after: OperationRow, outcome: Outcome) -> 
     if after.counted_minor == before.counted_minor:
         return None
     return Transition.RESTORED if after.counted_minor > before.counted_minor else Transition.REVERSED
+
+
+def _ask_review_beside_another(turn: Turn, operation: OperationRow) -> None:
+    """Ask for a person when a payment stands again whose order has been paid by another since."""
+    payment = turn.payment_of(operation)
+    if paid_once.another_stands(turn, turn.operations[payment.op_id]):
+        turn.ask_review(payment)
 
 
 def _was_made_good(turn: Turn, operation: OperationRow) -> bool:

@@ -5,11 +5,15 @@ Called by `admission` (may a payment begin?), by `attempts` and `doubt` (may a c
 it, and say later that it did it. Nobody can tell then which word is true: the engine stops, and a person decides.
 """
 
+from typing import Final
+
 from schemas.event_types import Transition
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationState, PaymentStatus
 from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
+
+_GONE: Final = frozenset({PaymentStatus.FAILED, PaymentStatus.VOIDED, PaymentStatus.EXPIRED})
 
 
 def may_take_twice(turn: Turn, operation: OperationRow) -> bool:
@@ -22,12 +26,13 @@ def may_take_twice(turn: Turn, operation: OperationRow) -> bool:
 def another_stands(turn: Turn, operation: OperationRow) -> bool:
     """Return whether the order has, or may have, a payment beside the one that this operation opens.
 
-    A payment that failed stands in nobody's way, unless something of it is open still or a person has to look at it.
+    One that failed, was voided or ran out stands in nobody's way, unless something of it is open still or a person has
+    to look at it.
     """
     others = [each for each in turn.operations.values() if each.op_id != operation.op_id]
     if any(each.kind in OPENING and is_contradicted(each) for each in others):
         return True  # a refused one has no payment that would tell
-    return any(_stands(turn, each) for each in turn.payments if each.payment_id != operation.payment_id)
+    return any(stands(turn, each) for each in turn.payments if each.payment_id != operation.payment_id)
 
 
 def is_contradicted(operation: OperationRow) -> bool:
@@ -39,7 +44,8 @@ def is_contradicted(operation: OperationRow) -> bool:
     return len(reviews) > 1 or any(each.state is not OperationState.MANUAL_REVIEW for each in reviews)
 
 
-def _stands(turn: Turn, payment: PaymentRow) -> bool:
-    if payment.review or turn.books_of(payment).status is not PaymentStatus.FAILED:
+def stands(turn: Turn, payment: PaymentRow) -> bool:
+    """Return whether the payment holds or has taken money, may do so yet, or waits for a person."""
+    if payment.review or turn.books_of(payment).status not in _GONE:
         return True
     return any(each.state in OPEN and each.payment_id == payment.payment_id for each in turn.operations.values())

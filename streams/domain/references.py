@@ -10,7 +10,7 @@ loses none. It also keeps the gateway's order: while something is parked, what c
 A notice may be forwarded twice; an order that hears it twice is none the wiser.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,19 +46,25 @@ def known_by(row: OrderRow, indexed: Indexed) -> dict[KnownReference, OperationR
     """Return the references that notices may find this order by, each with the operation that it is of."""
     found: dict[KnownReference, OperationRow] = {}
     for operation in row.operations:
-        gateway = operation.gateway
-        if gateway is None or gateway not in indexed:
-            continue
-        kind, capabilities = CallKind(operation.kind.value), indexed[gateway]
-        references = (
-            operation.gateway_reference if kind in capabilities.references_indexed else None,
-            operation.op_id if kind in capabilities.own_references_indexed else None,
-        )
-        for reference in references:
-            if reference and len(reference) <= MAX_REFERENCE_CHARS:
-                known = KnownReference(gateway=gateway, account=operation.account, reference=reference)
+        if operation.gateway is None:
+            continue  # never sent
+        last = (operation.gateway, operation.account, operation.gateway_reference)
+        earlier = [(each.gateway, each.account, each.gateway_reference) for each in operation.earlier_attempts]
+        for gateway, account, named in (last, *earlier):
+            for reference in _indexed(operation, named, indexed.get(gateway)):
+                known = KnownReference(gateway=gateway, account=account, reference=reference)
                 found.setdefault(known, operation)
     return found
+
+
+def _indexed(operation: OperationRow, named: str | None, capabilities: Capabilities | None) -> Iterator[str]:
+    if capabilities is None:
+        return  # a gateway that is no longer set up here
+    kind = CallKind(operation.kind.value)
+    if named and kind in capabilities.references_indexed and len(named) <= MAX_REFERENCE_CHARS:
+        yield named
+    if kind in capabilities.own_references_indexed:
+        yield operation.op_id
 
 
 def to_register(
@@ -71,7 +77,8 @@ def to_register(
     """
     if row is None or (row is before and not again):
         return ()
-    told = {} if before is None or again else known_by(before, indexed)
+    known_now = known_by(row, indexed)
+    told = known_by(before, indexed) if known_now and before is not None and not again else {}
     return tuple(
         ReferenceKept(
             gateway=known.gateway,
@@ -82,7 +89,7 @@ def to_register(
             op_id=operation.op_id,
             kind=operation.kind,
         )
-        for known, operation in known_by(row, indexed).items()
+        for known, operation in known_now.items()
         if known not in told
     )
 

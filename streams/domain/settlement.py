@@ -3,15 +3,30 @@
 Called by admission (refusals) and by outcomes, attempts and doubt (what the gateway made of it).
 """
 
+from typing import Final
+
 from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
-from schemas.vocabulary import Initiator, OperationState, Rejection
+from schemas.vocabulary import Initiator, OperationState, Rejection, RetryAdvice
 from streams.domain import paid_once
-from streams.domain.sums import UNANSWERED
+from streams.domain.sums import UNANSWERED, UNSETTLED
 from streams.domain.transitions import require_move
 from streams.domain.turn import Turn
+
+CANCELLED: Final = OperationError(
+    code="cancelled",
+    decline_class=None,
+    gateway_code=None,
+    message="The merchant cancelled the payment before its payer had acted.",
+    advice=None,
+    retry=RetryAdvice.NEW_KEY_LATER,
+    retry_after_ms=None,
+)
+ACTION_EXPIRED: Final = replace(
+    CANCELLED, code="action_expired", message="The payer did not act in time; nothing was taken."
+)
 
 
 def settle(
@@ -30,8 +45,8 @@ def refuse_there(
     Not one of which a gateway says that it carried out another attempt: that one's word stands against this one's, so a
     person decides, and meanwhile the operation holds its amount. Who asked may not be told to try again.
     """
-    if operation.initiator is Initiator.ENGINE:  # what was approved in part is still held
-        turn.ask_review(turn.payment_of(operation))
+    if operation.initiator is Initiator.ENGINE and not _waits_for_its_payer(turn, operation):
+        turn.ask_review(turn.payment_of(operation))  # what was approved in part is still held
     if not paid_once.is_contradicted(operation):
         transition = Transition.DECLINED if state is OperationState.DECLINED else Transition.FAILED
         return settle(turn, operation, state, transition, error)
@@ -45,12 +60,23 @@ def move(turn: Turn, operation: OperationRow, state: OperationState, transition:
     before = turn.operations[operation.op_id].state
     require_move(before, state)
     waited_for = before in UNANSWERED
-    operation = turn.put(replace(operation, state=state, updated_at_ms=turn.now_ms))
+    plan = operation.plan if state in UNSETTLED else None  # it is for attempts, and how long a payer may take
+    operation = turn.put(replace(operation, state=state, plan=plan, updated_at_ms=turn.now_ms))
     operation = turn.publish(operation, transition)
     if waited_for:
         turn.answer_all(operation)
     turn.release(operation)
     return operation
+
+
+def _waits_for_its_payer(turn: Turn, operation: OperationRow) -> bool:
+    return turn.operations[turn.payment_of(operation).op_id].state is OperationState.REQUIRES_ACTION
+
+
+def end_unacted(turn: Turn, opening: OperationRow, error: OperationError) -> OperationRow:
+    """End a payment that waits for its payer: nothing was taken. Returns the operation."""
+    opening = replace(opening, action_url=None)
+    return settle(turn, opening, OperationState.NOT_EXECUTED, Transition.FAILED, error)
 
 
 def reject(turn: Turn, operation: OperationRow, rejection: Rejection) -> OperationRow:

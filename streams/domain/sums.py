@@ -142,7 +142,9 @@ class Books:
     def _status_without_hold(self) -> PaymentStatus:
         if self.opening is OperationState.REQUIRES_ACTION:
             return PaymentStatus.REQUIRES_ACTION
-        return PaymentStatus.AUTHORIZING if self.opening in OPEN else PaymentStatus.FAILED
+        if self.opening in OPEN:
+            return PaymentStatus.AUTHORIZING
+        return PaymentStatus.VOIDED if self.released else PaymentStatus.FAILED
 
 
 def standing_of(payment: PaymentRow, operations: Iterable[OperationRow]) -> PaymentStanding:

@@ -154,6 +154,8 @@ class Turn:
         """Say what the operation's timer is now; one that never had a timer says nothing. Twice is safe."""
         if operation.timer_due_at_ms is not None:
             kind = TimerKind.RETRY if operation.state is OperationState.DISPATCHED else TimerKind.RECONCILE
+            if operation.timer_due_at_ms == operation.action_expires_at_ms:
+                kind = TimerKind.EXPIRE_ACTION
             timer = OpenTimer(
                 origin_id=self.origin_id,
                 order_id=self.order_id,

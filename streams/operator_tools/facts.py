@@ -90,6 +90,7 @@ def _of_claim(record: ClaimRequested | ClaimExpiryRequested | ClaimDecided) -> S
                 gateways=",".join(record.plan.gateways),
                 policy_version=record.plan.policy_version,
                 refusal=record.plan.refusal,
+                action_life_ms=record.plan.action_life_ms,
             )
             return Shown(kind="claim", op_id=record.op_id, facts=facts)
         case ClaimDecided():

@@ -115,7 +115,7 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     VoidRequested: {"payment_id"},
     CompletionRequested: {"payment_id", "parameters.name", "parameters.value"},
     RefundRequested: {"payment_id"},
-    ClaimDecided: {"plan.refusal"},  # the claim before it says so
+    ClaimDecided: {"plan.refusal", "plan.action_life_ms"},  # the claim before it says so
     GatewayCallRequested: {
         *("token", "payment_id", "payment_reference", "own_reference", "final", "repeated", "command_offset"),
         *(f"details.{path}" for path in paths_of(CallDetails)),  # None on the log

@@ -25,6 +25,7 @@ from tests.support.order_desk import (
     refund,
     refusal,
     sale,
+    void,
 )
 
 NEXT_PAGE = Said(outcome=Outcome.REQUIRES_ACTION, action_url="https://bank.example/second")
@@ -191,6 +192,13 @@ def test_payment_that_waits_for_nobody_is_not_completed(answer: Said) -> None:
     step = desk.do(complete(desk.payment.payment_id))
     assert desk.operation(step).rejection is Rejection.INVALID_STATE
     assert len(requests_of(desk)) == 1
+
+
+def test_payment_that_is_being_cancelled_is_not_completed() -> None:
+    desk, _ = waiting()
+    desk.do(void(desk.payment.payment_id), PENDING)
+    step = desk.do(complete(desk.payment.payment_id))
+    assert desk.operation(step).rejection is Rejection.INVALID_STATE
 
 
 def test_payment_that_is_not_there_is_not_completed() -> None:

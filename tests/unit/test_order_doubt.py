@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+from gateway_adapters.mock.spec import SPEC
+from schemas.identifiers import GatewayRoute
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, OperationState, Overlay, Rejection, RetryAdvice, TimerKind
-from streams.domain.limits import LATE_CALL_MS, MAX_EVENTS, RECONCILE_AFTER_MS
+from streams.domain.limits import DEFAULT_RULES, LATE_CALL_MS, MAX_EVENTS, PENDING_LIFE_MS, RECONCILE_AFTER_MS
 from streams.domain.outputs import CallGateway
 from tests.support.doubtful_orders import (
     DAY_MS,
@@ -123,13 +125,27 @@ def test_schedule_is_five_daily_looks_after_the_eight_growing_ones() -> None:
     assert [each // 1_000 for each in RECONCILE_AFTER_MS] == GROWING_S + [86_400] * 5
 
 
-def test_pending_operation_is_looked_at_too_and_ends_in_review_when_nothing_comes() -> None:
+def test_pending_operation_is_looked_at_for_thirty_days_and_ends_in_review_when_nothing_comes() -> None:
     desk = Desk()
     op_id = desk.do(sale(), PENDING)
-    for index in range(len(RECONCILE_AFTER_MS)):
-        looked(desk, op_id, UNKNOWN if index % 2 else PENDING)
+    began_ms, looks = desk.now_ms, 0
+    while op_id in desk.timers:
+        looked(desk, op_id, UNKNOWN if looks % 2 else PENDING)
+        looks += 1
+        assert looks < 2 * len(RECONCILE_AFTER_MS) + 30
     assert desk.state(op_id) is OperationState.MANUAL_REVIEW
     assert desk.transitions == ["accepted", "pended", "reviewed"]
+    assert PENDING_LIFE_MS <= desk.now_ms - began_ms < PENDING_LIFE_MS + DAY_MS
+
+
+def test_pending_operation_is_given_up_when_its_gateway_says_how_long_it_may_take() -> None:
+    able = replace(SPEC.capabilities, pending_life_ms={CallKind.SALE: DAY_MS})
+    desk = Desk(rules=replace(DEFAULT_RULES, capabilities={GatewayRoute("mock"): able}))
+    op_id = desk.do(sale(), PENDING)
+    while op_id in desk.timers:
+        looked(desk, op_id, PENDING)
+    assert desk.state(op_id) is OperationState.MANUAL_REVIEW
+    assert desk.now_ms < 3 * DAY_MS
 
 
 def test_review_stays_when_an_extra_inquiry_says_pending() -> None:

@@ -1,7 +1,7 @@
 """In doubt: the new operation of the payment, which has to wait for a word."""
 
 from schemas.vocabulary import CallKind, OperationState, Rejection
-from streams.domain.limits import LATE_CALL_MS, RECONCILE_AFTER_MS
+from streams.domain.limits import LATE_CALL_MS
 from tests.support.doubtful_orders import (
     RESEND_ADVISED,
     WINDOWS,
@@ -55,19 +55,45 @@ def test_new_operation_goes_ahead_when_the_inquiry_ends_the_doubt() -> None:
 
 def test_new_operation_is_refused_when_the_doubt_stays() -> None:
     desk = Desk()
-    desk.do(sale())
+    desk.do(authorize())
     payment = desk.payment.payment_id
-    first = desk.do(refund(payment, 1_000, key="1"), UNKNOWN)
+    first = desk.do(capture(payment, 1_000, key="1"), UNKNOWN)
     timer = desk.timers[first]
-    second = desk.do(refund(payment, 2_000, key="2"), UNKNOWN)
+    second = desk.do(capture(payment, 2_000, key="2"), UNKNOWN)
     assert desk.operation(second).rejection is Rejection.PAYMENT_IN_DOUBT
     assert desk.timers == {first: timer}
     assert desk.operation(first).inquiries == 0
     assert desk.replies[-1].final
-    again = desk.send(refund(payment, 2_000, key="2"))
+    again = desk.send(capture(payment, 2_000, key="2"))
     assert desk.replies[-1].operation is not None
     assert desk.replies[-1].operation.rejection is Rejection.PAYMENT_IN_DOUBT
     assert again == second
+
+
+def test_refund_goes_ahead_beside_one_in_doubt_that_was_looked_at_and_leaves_it_its_amount() -> None:
+    desk = Desk()
+    desk.do(sale())
+    payment = desk.payment.payment_id
+    first = desk.do(refund(payment, 4_000, key="1"), UNKNOWN)
+    second = desk.do(refund(payment, 6_000, key="2"), UNKNOWN)
+    assert (desk.state(first), desk.state(second)) == (OperationState.UNKNOWN, OperationState.SUCCEEDED)
+    third = desk.do(refund(payment, 1, key="3"), UNKNOWN)
+    assert desk.operation(third).rejection is Rejection.AMOUNT_EXCEEDS_CAPTURED
+
+
+def test_refund_given_to_a_person_blocks_only_its_own_amount() -> None:
+    desk = Desk()
+    desk.do(sale())
+    payment = desk.payment.payment_id
+    first = desk.do(refund(payment, 1_000, key="1"), UNKNOWN)
+    while first in desk.timers:
+        looked(desk, first, UNKNOWN)
+    assert desk.state(first) is OperationState.MANUAL_REVIEW
+    second = desk.send(refund(payment, 9_000, key="2"))
+    desk.grant()
+    assert desk.requests[0].op_id == second, "nobody is asked about the first again"
+    desk.settle()
+    assert desk.sums.refunded == 9_000
 
 
 def test_new_operation_goes_ahead_when_a_notice_ends_the_doubt_first() -> None:
@@ -140,20 +166,20 @@ def test_look_that_is_under_way_will_do_when_another_operation_wants_to_know() -
 
 def test_new_operation_waits_for_each_doubt_when_there_are_two() -> None:
     desk = Desk()
-    desk.do(sale())
+    desk.do(authorize())
     payment = desk.payment.payment_id
-    first = desk.do(refund(payment, 1_000, key="1"), PENDING)
-    second = desk.do(refund(payment, 2_000, key="2"), UNKNOWN)
-    for _ in RECONCILE_AFTER_MS:
+    first = desk.do(capture(payment, 1_000, key="1"), PENDING)
+    second = desk.do(capture(payment, 2_000, key="2"), UNKNOWN)
+    while first in desk.timers:
         looked(desk, first, UNKNOWN)
     assert desk.state(first) is OperationState.MANUAL_REVIEW
-    third = desk.send(refund(payment, 3_000, key="3"))
+    third = desk.send(capture(payment, 3_000, key="3"))
     desk.grant()
     assert desk.operation(third).doubted_op_id == first
     desk.call()
     assert desk.operation(third).doubted_op_id == second
     desk.settle()
-    assert desk.sums.refunded == 6_000
+    assert desk.sums.captured == 6_000
 
 
 def test_second_payment_waits_for_the_inquiry_when_the_first_is_in_doubt() -> None:

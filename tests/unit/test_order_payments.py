@@ -138,9 +138,18 @@ def test_void_releases_everything_when_nothing_was_captured() -> None:
     assert refused(desk, desk.do(capture(payment, 1))) is Rejection.INVALID_STATE
 
 
-def test_void_is_refused_when_something_was_captured() -> None:
+def test_void_lets_go_of_the_rest_when_something_was_captured() -> None:
     desk, payment = authorized()
-    desk.do(capture(payment, 1))
+    desk.do(capture(payment, 4_000))
+    op_id = desk.do(void(payment))
+    assert (desk.operation(op_id).amount_minor, desk.view.released_minor) == (6_000, 6_000)
+    assert desk.view.status == "captured"
+    assert refused(desk, desk.do(capture(payment, 1, key="more"))) is Rejection.INVALID_STATE
+
+
+def test_void_is_refused_when_all_was_captured() -> None:
+    desk, payment = authorized()
+    desk.do(capture(payment, 10_000))
     assert refused(desk, desk.do(void(payment))) is Rejection.INVALID_STATE
 
 

@@ -17,6 +17,7 @@ from tests.support.order_desk import (
     SUCCESS,
     UNKNOWN,
     Desk,
+    authorize,
     capture,
     completed,
     plan,
@@ -150,10 +151,10 @@ def test_timer_is_said_again_when_the_result_that_asked_for_it_is_replayed() -> 
 
 def test_inquiry_and_waiting_operation_are_driven_when_either_is_replayed() -> None:
     desk = Desk()
-    desk.do(sale())
+    desk.do(authorize())
     payment = desk.payment.payment_id
-    first = desk.do(refund(payment, 1_000, key="1"), UNKNOWN)
-    second = desk.send(refund(payment, 2_000, key="2"), command_id="second")
+    first = desk.do(capture(payment, 1_000, key="1"), UNKNOWN)
+    second = desk.send(capture(payment, 2_000, key="2"), command_id="second")
     verdict = desk.grant()
     said = crashed(desk)
     desk.verdict(verdict)

@@ -15,7 +15,7 @@ from schemas.vocabulary import (
     PaymentStatus,
     RetryAdvice,
 )
-from streams.domain.limits import MAX_EVENTS, MAX_UNCLAIMED, MAX_WORDS
+from streams.domain.limits import MAX_CASE_CHARS, MAX_EVENTS, MAX_UNCLAIMED, MAX_WORDS
 from tests.support.exhibits import Sums
 from tests.support.order_desk import (
     DECLINE,
@@ -92,6 +92,14 @@ def test_several_reversals_count_once_a_case() -> None:
         tell(desk, op_id, Outcome.REVERSED, 3_000, case="cb_1", at=7_000)
     assert desk.sums.captured == 5_000
     assert desk.transitions.count("reversed") == 2
+
+
+def test_case_of_any_length_counts_once_a_case() -> None:
+    desk, op_id = sold()
+    for case in ("c" * 300, "d" * 300, "c" * 300, "folded"):
+        tell(desk, op_id, Outcome.REVERSED, 1_000, case=case, at=5_000)
+    assert desk.sums.captured == 7_000
+    assert max(len(each.case or "") for each in desk.operation(op_id).words) <= MAX_CASE_CHARS
 
 
 def test_partial_reversals_without_a_case_count_once_a_notice() -> None:

@@ -20,7 +20,7 @@ UNKNOWN_SCHEMA_IDS = (1_000_000, 2**31 - 1)
 
 BURIED = (
     topics.COMMANDS, topics.QUERIES, topics.CLAIMS, topics.VERDICTS, topics.GATEWAY_REQUESTS, topics.GATEWAY_RESULTS,
-    topics.WEBHOOKS, topics.TIMERS,
+    topics.WEBHOOKS, topics.REFERENCES, topics.TIMERS,
 )  # fmt: skip
 """Where each becomes a dead letter."""
 
@@ -39,10 +39,15 @@ BY_ORDER = frozenset(
 LIVE_ORDERS = 50
 """Of the last requests: their orders may still have something under way."""
 
-COMPACTED = (topics.POLICIES, topics.ORDERS_CHANGELOG, topics.TIMERS_CHANGELOG, topics.CLAIMS_CHANGELOG)
+CHANGELOGS = (
+    topics.ORDERS_CHANGELOG, topics.TIMERS_CHANGELOG, topics.REFERENCES_CHANGELOG, topics.PARKED_CHANGELOG,
+    topics.CLAIMS_CHANGELOG,
+)  # fmt: skip
+
+COMPACTED = (topics.POLICIES, topics.REFERENCES, *CHANGELOGS)
 """Where the broker itself refuses a record without a key."""
 
-PASSED_OVER = (topics.REPLIES, *COMPACTED)
+PASSED_OVER = (topics.REPLIES, topics.POLICIES, *CHANGELOGS)
 """Where nobody is owed anything: passed over, and logged."""
 
 
@@ -66,7 +71,10 @@ def _record(world: World, chance: random.Random, topic: str) -> tuple[Sent, str]
     if topic in BY_ORDER and key is not None:
         partition = topics.partition_of(key, PARTITIONS)  # an order's own queue has to get past it
     headers: HeaderList = [("content-type", b"application/avro"), ("ce_specversion", b"1.0"), ("ce_source", b"poison")]
-    what = chance.choice(["noise", "unknown schema", "no headers", "no value", "odd headers", "odd header names"])
+    whats = ["noise", "unknown schema", "no headers", "odd headers", "odd header names"]
+    if topic != topics.REFERENCES:  # there it is a tombstone, which compaction wants
+        whats.append("no value")
+    what = chance.choice(whats)
     value: bytes | None = _noise(chance)
     if what == "unknown schema":
         headers += [("ce_id", b"poison"), ("ce_type", b"payments.payment.requested.v1")]

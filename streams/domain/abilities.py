@@ -1,0 +1,72 @@
+"""What the account of a payment cannot do: refused before it is sent, with the reason.
+
+Called by `admission`, once the sums allow the operation. What an account can do its gateway tells
+(`gateway_adapters.contract.Capabilities`), and nothing is tried to find out. An account that is not set up here is
+judged by whoever makes the call.
+
+Where a hold can be captured from but once, the gateway lets the rest go with any capture, whatever was asked for. So a
+part is captured there only by a capture that says itself that it is the final one.
+"""
+
+from collections.abc import Iterator
+
+from gateway_adapters.contract import Ability, Capabilities
+from schemas import identifiers
+from schemas.records.orders import OperationRow, PaymentRow
+from schemas.vocabulary import CallKind, OperationKind, Rejection
+from streams.domain.sums import OPEN
+from streams.domain.turn import Turn
+
+
+def why_unable(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int) -> Rejection | None:
+    """Return why this operation on the payment cannot be done at its gateway; None: it can, as far as is known here."""
+    can = capabilities_of(turn, payment)
+    if can is None:
+        return None
+    if CallKind(operation.kind.value) not in can.operations:
+        return Rejection.OPERATION_UNSUPPORTED
+    match operation.kind:
+        case OperationKind.CAPTURE:
+            return _why_no_capture(turn, operation, payment, amount_minor, can)
+        case OperationKind.REFUND:
+            return _why_no_refund(turn, operation, payment, amount_minor, can)
+        case _:
+            return None
+
+
+def capabilities_of(turn: Turn, payment: PaymentRow) -> Capabilities | None:
+    """Return what can be done with the payment's account; None when it is not set up here."""
+    if payment.gateway is None:
+        return None
+    return turn.rules.capabilities.get(identifiers.gateway_route(payment.gateway, payment.account))
+
+
+def _why_no_capture(
+    turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int, can: Capabilities
+) -> Rejection | None:
+    part = amount_minor < turn.books_of(payment).room_to_capture
+    once = not can.can(Ability.MULTIPLE_CAPTURE, payment.currency)
+    if once and (any(_others(turn, operation)) or (part and not operation.final)):
+        return Rejection.MULTIPLE_CAPTURE_UNSUPPORTED
+    if part and not can.can(Ability.PARTIAL_CAPTURE, payment.currency):
+        return Rejection.PARTIAL_CAPTURE_UNSUPPORTED
+    return None
+
+
+def _why_no_refund(
+    turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int, can: Capabilities
+) -> Rejection | None:
+    if any(_others(turn, operation)) and not can.can(Ability.MULTIPLE_REFUND, payment.currency):
+        return Rejection.MULTIPLE_REFUND_UNSUPPORTED
+    part = amount_minor < turn.books_of(payment).captured
+    if part and not can.can(Ability.PARTIAL_REFUND, payment.currency):
+        return Rejection.PARTIAL_REFUND_UNSUPPORTED
+    return None
+
+
+def _others(turn: Turn, operation: OperationRow) -> Iterator[OperationRow]:
+    """Yield the payment's other operations of this kind that count for something, or may yet."""
+    for each in turn.operations.values():
+        same = each.payment_id == operation.payment_id and each.kind is operation.kind
+        if same and each.op_id != operation.op_id and (each.state in OPEN or each.counted_minor > 0):
+            yield each
