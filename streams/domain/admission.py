@@ -173,7 +173,7 @@ def _judge_completion(payment: PaymentRow, books: Books) -> Rejection | int:
 
 
 def _judge_void(payment: PaymentRow, books: Books) -> Rejection | int:
-    """Return what is let go: all of a payment that waits for its payer, else what is left, unless it is captured now."""
+    """Return what is let go: all of a payment that waits for its payer, else what is left and not being captured."""
     if books.opening is OperationState.REQUIRES_ACTION and not books.voiding:
         return payment.amount_minor
     if books.authorized <= 0 or books.voiding or books.released or books.capturing:

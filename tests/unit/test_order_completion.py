@@ -159,6 +159,21 @@ def test_doubtful_completion_is_made_again_when_its_payment_is_found_waiting() -
     assert (desk.state(opening), desk.state(step)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
 
 
+def test_payers_time_is_not_over_while_a_completion_is_in_doubt() -> None:
+    desk, opening = waiting()
+    step = desk.do(complete(desk.payment.payment_id), UNKNOWN)
+    desk.now_ms = (desk.operation(opening).action_expires_at_ms or 0) + 1
+    desk.script.append(STILL_WAITS)
+    desk.fire(opening)
+    desk.settle()
+    assert (desk.state(opening), desk.state(step)) == (OperationState.REQUIRES_ACTION, OperationState.UNKNOWN)
+    assert OperationKind.VOID not in {each.kind for each in desk.row.operations} if desk.row else False
+    desk.script.append(SUCCESS)
+    desk.fire(step)
+    desk.settle()
+    assert (desk.state(opening), desk.state(step)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
+
+
 def test_completion_and_webhook_tell_the_same_once_whichever_comes_first() -> None:
     for webhook_first in (True, False):
         desk, opening = waiting()
