@@ -47,7 +47,7 @@ class Split:
     """A webhook's items, by whom they are about."""
 
     addresses: tuple[Address, ...]  # in the order of their first items
-    ignored: int  # items about nobody of ours
+    ignored: int  # items about nobody of ours; 1 of a body that holds none
 
 
 def split(notices: Sequence[GatewayNotice], capabilities: Capabilities) -> Split:
@@ -62,7 +62,7 @@ def split(notices: Sequence[GatewayNotice], capabilities: Capabilities) -> Split
     addresses = tuple(dict.fromkeys(each for each in said if each != NOBODY))
     if len(addresses) > MAX_ADDRESSES_PER_WEBHOOK:
         raise TooManyNoticesError(f"about {len(addresses)} orders, at most {MAX_ADDRESSES_PER_WEBHOOK}")
-    return Split(addresses=addresses, ignored=said.count(NOBODY))
+    return Split(addresses=addresses, ignored=said.count(NOBODY) if said else 1)
 
 
 def items_for(

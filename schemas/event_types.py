@@ -73,6 +73,9 @@ class Transition(StrEnum):
     DISPUTED = "disputed"  # the payer's bank asks for some or all of a payment back
     DISPUTE_WON = "dispute_won"
     DISPUTE_LOST = "dispute_lost"
+    NOTED = "noted"  # what a person found out, for whoever looks next
+    DECIDED = "decided"  # a person has looked, and closed the review
+    DECISION_REFUSED = "decision_refused"  # a person's decision that the order does not take
     REJECTED = "rejected"  # by the order's rules, or its idempotency key belongs to another operation
     EXPIRED = "expired"  # the payment: its authorization ran out
 
@@ -92,6 +95,7 @@ _WITHOUT_KIND: Mapping[Transition, str] = MappingProxyType(
     {
         Transition.REJECTED: "payments.operation.rejected.v1",
         Transition.EXPIRED: "payments.payment.expired.v1",
+        Transition.DECISION_REFUSED: "payments.decision.refused.v1",
         Transition.DISPUTED: "payments.dispute.opened.v1",
         Transition.DISPUTE_WON: "payments.dispute.won.v1",
         Transition.DISPUTE_LOST: "payments.dispute.lost.v1",

@@ -103,6 +103,7 @@ def rules_of(settings: Settings, gateways: Mapping[GatewayName, GatewaySpec]) ->
     """Return what the deployment sets of the domain's rules."""
     return Rules(
         order_life_ms=settings.stream.order_life_days * DAY_MS,
+        paid_life_ms=settings.stream.paid_order_life_days * DAY_MS,
         claim_life_ms=settings.stream.claim_life_days * DAY_MS,
         key_windows_ms={name: gateway.capabilities.key_window_ms for name, gateway in gateways.items()},
         late_call_ms=round(settings.gateway.late_call_s * 1000),

@@ -153,6 +153,13 @@ class StreamSettings(Group):
         description="Days a finished order stays in the table: those that a key is remembered, and those that a dead "
         "letter of its last repetition may be redriven.",
     )
+    paid_order_life_days: int = Field(
+        default=540,
+        ge=1,
+        le=3650,
+        description="The same of an order that has money, if that is longer: as long as it can be refunded here, and a "
+        "dispute finds its order.",
+    )
     sweep_interval_s: Seconds = Field(
         default=3600.0, description="Between sweeps for expired claims and orders, seconds."
     )

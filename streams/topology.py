@@ -91,6 +91,7 @@ ORDERS: Final = Component(
         topics.GATEWAY_RESULTS,
         topics.WEBHOOKS,
         topics.REFERENCES,
+        topics.DECISIONS,
         topics.TIMERS,
         topics.QUERIES,
     ),

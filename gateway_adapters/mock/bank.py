@@ -179,7 +179,7 @@ def _carried_out(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
     )
     postings.write_operation(db, operation, account=terms.account, final=call.final)
     if status is Status.REQUIRES_ACTION:
-        actions.ask(db, operation, completed_by_engine=course.completed_by_engine, return_url=_return_url(call))
+        actions.ask(db, operation, completed_by_engine=course.completed_by_engine, return_url=call.return_url)
     elif status is Status.SUCCEEDED:
         if call.kind is CallKind.VOID:
             lifecycle.cancel_waiting(db, operation, now_ms=terms.now_ms)
@@ -203,11 +203,6 @@ def _completed(db: sqlite3.Connection, completion: Completion, terms: Terms) -> 
     assert standing is not None
     status = 402 if standing.status in (Status.DECLINED, Status.FAILED) else 200
     return Answered(http_status=status, body=orjson.dumps(operation_json(standing)), waits=standing != opening)
-
-
-def _return_url(call: Call) -> str | None:
-    url = call.extras.get("return_url")
-    return url if isinstance(url, str) else None
 
 
 def _status(terms: Terms, course: Course) -> Status:

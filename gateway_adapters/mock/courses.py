@@ -53,6 +53,7 @@ class Scenario(StrEnum):
     CHARGEBACK_WON = "chargeback_won"  # opened, taken, won: given back
     CHARGEBACK_LOST = "chargeback_lost"  # taken, then told as a dispute, then lost: taken once
     PARTIAL_CHARGEBACK_WON = "partial_chargeback_won"
+    PARTIAL_CHARGEBACK_LOST = "partial_chargeback_lost"
     DUPLICATE_WEBHOOKS = "duplicate_webhooks"  # pending, then succeeded, said twice
     OUT_OF_ORDER_WEBHOOKS = "out_of_order_webhooks"  # pending, then succeeded, and the older notice comes last
     EARLY_WEBHOOK = "early_webhook"  # the notice comes before the answer of the call
@@ -68,6 +69,7 @@ class Manner(StrEnum):
     OUT_OF_ORDER = "out_of_order"  # the newest first, the oldest last
     EARLY = "early"  # the first before the answer of the call
     BY_REFERENCE = "by_reference"  # without the engine's identifiers
+    BY_OUR_REFERENCE = "by_our_reference"  # of those the operation's id alone, as our reference at the gateway
     BATCHED = "batched"  # in one body with others, with other people's, and with items that say nothing to us
     STRANGER = "stranger"  # with one about a payment that this engine never made, without any identifier
 
@@ -153,6 +155,9 @@ COURSES: Final[Mapping[Scenario, Course]] = MappingProxyType(
         Scenario.PARTIAL_DISPUTE_LOST: _in_case(Word.DISPUTED, Word.DISPUTE_LOST, percent=PART_PERCENT),
         Scenario.CHARGEBACK_WON: _in_case(Word.DISPUTED, Word.REVERSED, Word.DISPUTE_WON),
         Scenario.CHARGEBACK_LOST: _in_case(Word.REVERSED, Word.DISPUTED, Word.DISPUTE_LOST),
+        Scenario.PARTIAL_CHARGEBACK_LOST: _in_case(
+            Word.DISPUTED, Word.REVERSED, Word.DISPUTE_LOST, percent=PART_PERCENT
+        ),
         Scenario.PARTIAL_CHARGEBACK_WON: _in_case(Word.DISPUTED, Word.REVERSED, Word.DISPUTE_WON, percent=PART_PERCENT),
         Scenario.DUPLICATE_WEBHOOKS: _told(Manner.DUPLICATE),
         Scenario.OUT_OF_ORDER_WEBHOOKS: _told(Manner.OUT_OF_ORDER),

@@ -45,13 +45,15 @@ def announce(
         due_ms: when it comes, at the earliest.
     """
     account = postings.account_of(db, operation.id)
-    shown = replace(operation, metadata=None) if Manner.BY_REFERENCE in manners else operation
+    by_ours = Manner.BY_OUR_REFERENCE in manners and operation.metadata is not None
+    shown = replace(operation, metadata=None) if by_ours or Manner.BY_REFERENCE in manners else operation
     event = Event(
         id=_event_id(),
         type=event_type,
         created_ms=operation.updated_ms if created_ms is None else created_ms,
         operation=shown,
         case=case,
+        own_reference=operation.metadata.op_id if by_ours and operation.metadata is not None else None,
     )
     batched = Manner.BATCHED in manners
     if batched:

@@ -227,6 +227,11 @@ def notices_of(body: bytes) -> tuple[GatewayNotice, ...]:
         raise UntranslatableError(f"mock webhook: {error}") from error
 
 
+def _op_id(event: Event) -> OpId | None:
+    given = event.own_reference if event.operation.metadata is None else event.operation.metadata.op_id
+    return None if given is None else OpId(given)
+
+
 def _notice(event: Event) -> GatewayNotice:
     operation, case, metadata = event.operation, event.case, event.operation.metadata
     outcome, problem = _meaning(operation)
@@ -241,7 +246,7 @@ def _notice(event: Event) -> GatewayNotice:
         notice_id=event.id,
         origin_id=None if metadata is None else OriginId(metadata.origin_id),
         order_id=None if metadata is None else OrderId(metadata.order_id),
-        op_id=None if metadata is None else OpId(metadata.op_id),
+        op_id=_op_id(event),
         kind=CallKind(operation.kind) if operation.kind in KINDS else None,
         outcome=outcome,
         gateway_reference=operation.id,

@@ -122,6 +122,12 @@ class Call:
     metadata: Metadata
     extras: Mapping[str, object] = field(default_factory=dict)  # what else was given, of EXTRAS, as JSON
 
+    @property
+    def return_url(self) -> str | None:
+        """Where the payer goes after acting."""
+        url = self.extras.get("return_url")
+        return url if isinstance(url, str) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
@@ -177,6 +183,7 @@ class Event:
     created_ms: int
     operation: Operation
     case: Case | None = None
+    own_reference: str | None = None  # the operation's id at the engine, where it is given back without the metadata
 
 
 def call_path(kind: CallKind, payment: str | None) -> str:
@@ -293,6 +300,7 @@ def encode_event(event: Event) -> bytes:
             "operation": operation_json(event.operation),
             "case": _case_json(event.case),
         }
+        | ({} if event.own_reference is None else {"own_reference": event.own_reference})
     )
 
 
@@ -335,6 +343,7 @@ def _event(body: Json) -> Event | None:
         created_ms=created_ms,
         operation=decode_operation(shown),
         case=None if case is None else _case(_object(case, "case")),
+        own_reference=optional_text(body, "own_reference"),
     )
 
 

@@ -18,6 +18,7 @@ from schemas.identifiers import (
 )
 from schemas.quick_init import quick_init
 from schemas.records.claims import RoutePlan
+from schemas.records.decisions import DecisionView
 from schemas.records.gateway import OperationError
 from schemas.records.payments import PaymentStanding, ReplyTo
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome, Rejection
@@ -48,6 +49,7 @@ class WordRow:
     amount_minor: int  # of a success: what it counts for from then on; else what is taken back or disputed
     case: str | None  # of what is taken back or disputed: the same in each word about it
     occurred_at_ms: int  # by the gateway's own clock; 0 of an answer that names no time: all else came after it
+    by_desk: bool = False  # a person's: from then on it counts for so much
 
 
 @quick_init
@@ -79,6 +81,7 @@ class EventRow:
     counted_minor: int
     standing: PaymentStanding | None  # None: there was no payment
     occurred_at_ms: int
+    decision: DecisionView | None = None  # a person's, that the fact tells of
 
 
 @quick_init

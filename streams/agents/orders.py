@@ -26,6 +26,7 @@ from schemas.records.commands import (
     RefundRequested,
     VoidRequested,
 )
+from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried
 from schemas.records.gateway import GatewayCallCompleted, WebhookReceived
 from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentQueried, ReplyTo
@@ -33,6 +34,7 @@ from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.vocabulary import DeadLetterReason, Outcome
+from streams.agents import decisions
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.references import Parking, References
 from streams.agents.speech import Speech
@@ -41,6 +43,7 @@ from streams.agents.waiting import say_waiting
 from streams.agents.webhooks import Webhooks
 from streams.domain.inputs import (
     CommandReceived,
+    DecisionReceived,
     NoticeReceived,
     OrderInput,
     ResultReceived,
@@ -108,8 +111,10 @@ class OrdersAgent:
             return Step(rows=(), speak=())  # a tombstone, for the topic's compaction
         taken = self._intake.decode(event)
         match taken.record:
-            case PaymentQueried():
+            case PaymentQueried() | DecisionTried():
                 return self._answer(event, taken.record, read)
+            case DecisionProposed():
+                return Step(rows=(), speak=())  # nothing follows from it before another person approves it
             case WebhookReceived():
                 return self._noticed(event, taken, taken.record, read)
             case ReferenceKept() | ReferenceDropped():
@@ -117,7 +122,10 @@ class OrdersAgent:
             case _:
                 origin, order, each = self._input(event, taken)
                 self._intake.require_key(event, order.encode())
-                return self._decided(event, identifiers.row_key(origin, order), (each,), read)
+                key = identifiers.row_key(origin, order)
+                if isinstance(each, DecisionReceived):
+                    decisions.require_known(self._row(read(ORDERS_TABLE, key)), each)
+                return self._decided(event, key, (each,), read)
 
     def _noticed(self, event: InputEvent, taken: Taken, webhook: WebhookReceived, read: RowReader) -> Step:
         came = self._webhooks.take(event, taken, webhook, read)
@@ -137,7 +145,7 @@ class OrdersAgent:
 
     def _decided(self, event: InputEvent, key: bytes, inputs: Sequence[OrderInput], read: RowReader) -> Step:
         stored = read(ORDERS_TABLE, key)
-        before = None if stored is None else self._codec.decode_row(OrderRow, stored)
+        before = self._row(stored)
         row = before
         outputs: list[Output] = []
         for each in inputs:
@@ -150,6 +158,19 @@ class OrdersAgent:
             if isinstance(each, TimerReceived) and each.timer.references:
                 about = [*about, *self._references.left_by(each.timer, row, now_ms=event.timestamp_ms)]
         return Step(rows=step.rows, speak=[*step.speak, *about]) if about else step
+
+    def _row(self, stored: bytes | None) -> OrderRow | None:
+        return None if stored is None else self._codec.decode_row(OrderRow, stored)
+
+    def _try(self, event: InputEvent, trial: DecisionTried, read: RowReader) -> Step:
+        """Answer what would become of the decision; nothing of it is kept, and nothing else is said."""
+        received = decisions.decision_tried(event, trial)
+        row = self._row(read(ORDERS_TABLE, identifiers.row_key(trial.origin_id, trial.order_id)))
+        outputs = decide(row, received, self._plan, self._rules).outputs
+        replies = [each for each in outputs if isinstance(each, Reply) and each.to == received.reply_to]
+        now_ms = event.timestamp_ms
+        said = [self._speech.reply(each.reply, to_partition=each.to.partition, now_ms=now_ms) for each in replies]
+        return Step(rows=(), speak=said)
 
     def accepted(self) -> None:
         """The step last returned is carried out: keep the timers as it has them, and what is parked.
@@ -173,6 +194,8 @@ class OrdersAgent:
             case GatewayCallCompleted():
                 in_time = _in_time(record, taken.envelope, event.timestamp_ms)
                 each = ResultReceived(result=in_time, now_ms=now_ms, possible_replay=replay)
+            case DecisionMade():
+                each = decisions.decision_received(event, taken.envelope, record, self._intake)
             case TimerFired():
                 each = TimerReceived(timer=record, now_ms=now_ms, possible_replay=replay)
             case _:
@@ -207,11 +230,12 @@ class OrdersAgent:
     def _plan(self, command: Command) -> RoutePlan:
         return plan_for(self._policies(), command, self._capabilities)
 
-    def _answer(self, event: InputEvent, query: PaymentQueried, read: RowReader) -> Step:
+    def _answer(self, event: InputEvent, query: PaymentQueried | DecisionTried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())
         self._intake.require_reply_partition(query.reply_partition)
-        stored = read(ORDERS_TABLE, identifiers.row_key(query.origin_id, query.order_id))
-        row = None if stored is None else self._codec.decode_row(OrderRow, stored)
+        if isinstance(query, DecisionTried):
+            return self._try(event, query, read)
+        row = self._row(read(ORDERS_TABLE, identifiers.row_key(query.origin_id, query.order_id)))
         reply = answer_query(row, query, event.timestamp_ms)
         message = self._speech.reply(reply, to_partition=query.reply_partition, now_ms=event.timestamp_ms)
         return Step(rows=(), speak=(message,))

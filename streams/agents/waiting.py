@@ -26,7 +26,7 @@ _WAITS: Final = {
     OperationState.MANUAL_REVIEW: WaitingFor.REVIEW,
     OperationState.PENDING: WaitingFor.PENDING,
 }
-_TOLD_OF_WAITING: Final = frozenset({Transition.DOUBTED, Transition.REVIEWED, Transition.PENDED})
+_TOLD_OF_WAITING: Final = frozenset({Transition.DOUBTED, Transition.REVIEWED, Transition.PENDED, Transition.DECIDED})
 """Facts of which at least one stands in the life of what ever waited."""
 
 Known = dict[OpId, PaymentWaiting]

@@ -1,7 +1,7 @@
-"""From a granted claim to the gateway: the order's own rules, and the wait for an operation in doubt.
+"""From the claim of an operation's key to the gateway: the order's own rules, and the wait for one in doubt.
 
-Called by `order` with a verdict, and again when the operation that one had to wait for has been looked at. Validation
-comes after the claim, so that a reused idempotency key always outranks what else is wrong.
+Called by `order` when its turn has come, with the verdict, and again when the operation that one had to wait for has
+been looked at. Validation comes after the claim, so that a reused idempotency key always outranks what else is wrong.
 
 An operation on a payment in doubt first has an inquiry made about the doubtful one. If that leaves it in doubt, the new
 operation is refused with `payment_in_doubt`, which is final for its idempotency key: a later try needs a new key.
@@ -11,12 +11,27 @@ from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.identifiers import GatewayRoute
 from schemas.quick_init import replace
-from schemas.records.claims import RoutePlan
+from schemas.records.claims import ClaimRequested, RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import OperationKind, OperationState, Rejection
 from streams.domain import abilities, attempts, doubt, paid_once, settlement
+from streams.domain.outputs import SendClaim
 from streams.domain.sums import IN_DOUBT, OPENING, Books
 from streams.domain.turn import Turn
+
+
+def ask_for_key(turn: Turn, operation: OperationRow) -> None:
+    """Ask the claims agent for the idempotency key of an operation whose turn has come. Twice is safe."""
+    assert operation.plan is not None
+    claim = ClaimRequested(
+        origin_id=turn.origin_id,
+        idempotency_key=operation.idempotency_key,
+        order_id=turn.order_id,
+        op_id=operation.op_id,
+        plan=operation.plan,
+        requested_at_ms=operation.updated_at_ms,
+    )
+    turn.say(SendClaim(claim=claim))
 
 
 def admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:

@@ -12,6 +12,7 @@ from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, CommandId
 from schemas.quick_init import quick_init
 from schemas.records.claims import ClaimDecided
 from schemas.records.commands import Command
+from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
@@ -75,4 +76,15 @@ class TimerReceived:
     possible_replay: bool
 
 
-OrderInput = CommandReceived | VerdictReceived | ResultReceived | NoticeReceived | TimerReceived
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionReceived:
+    """A person has decided. `reply_to` is None when nobody waits."""
+
+    decision: DecisionMade
+    reply_to: ReplyTo | None
+    now_ms: int
+    possible_replay: bool
+
+
+OrderInput = CommandReceived | VerdictReceived | ResultReceived | NoticeReceived | TimerReceived | DecisionReceived

@@ -33,6 +33,9 @@ OPERATION_CHARS: Final = 150
 EVENT_CHARS: Final = 75
 """Of a fact, counted without the words of an error and without the payer's page."""
 
+DECISION_CHARS: Final = 40
+"""Of a person's decision in a fact, counted without its words."""
+
 EVENTS_EXPECTED: Final = 2
 """Facts of an operation that are counted before they happen: it is accepted, and it ends."""
 
@@ -60,6 +63,9 @@ row of many operations would otherwise outgrow what a changelog record holds."""
 
 MAX_EVENTS: Final = 16
 """Of one operation. A gateway that goes back and forth between pending and action required would fill the row."""
+
+MAX_DECISIONS: Final = 24
+"""Of a person, about an order in its whole life, refused ones included. Each keeps its reason in the row."""
 
 MAX_ATTEMPTS: Final = 10
 """Of one operation, whatever a plan says."""
@@ -114,6 +120,10 @@ MAX_ASKED_PAUSE_MS: Final = 15 * _MINUTE_MS
 ORDER_LIFE_MS: Final = 180 * _DAY_MS
 """How long a settled order stays in the table."""
 
+PAID_LIFE_MS: Final = 540 * _DAY_MS
+"""How long an order stays that has money: so long after a payment, at most, card schemes let a payer's bank dispute it
+(Visa's and Mastercard's rules for goods that come later)."""
+
 CLAIM_LIFE_MS: Final = 30 * _DAY_MS
 """How long an idempotency key stands for its operation; longer than any redrive of a dead letter."""
 
@@ -132,6 +142,7 @@ class Rules:
 
     Attributes:
         order_life_ms: after this long without a change a settled order may leave the table.
+        paid_life_ms: the same of an order that has money, when that is longer.
         claim_life_ms: after this long a claim may be forgotten.
         key_windows_ms: how long each gateway honours an idempotency key, by kind of call
             (`Capabilities.key_window_ms`); None: for ever. A gateway or kind that is absent does not honour keys: in
@@ -144,6 +155,7 @@ class Rules:
     claim_life_ms: int
     key_windows_ms: Mapping[GatewayName, Mapping[CallKind, int | None]]
     late_call_ms: int = LATE_CALL_MS
+    paid_life_ms: int = PAID_LIFE_MS
     capabilities: Mapping[GatewayRoute, Capabilities] = field(default_factory=dict)
 
     def pending_life_of(self, route: GatewayRoute, kind: CallKind) -> int:

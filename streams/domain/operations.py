@@ -22,10 +22,12 @@ from schemas.records.commands import (
     is_for_its_gateway_alone,
     kind_of,
 )
+from schemas.records.decisions import DecisionView
 from schemas.records.orders import EventRow, OperationRow, WordRow
 from schemas.vocabulary import Initiator, OperationKind, OperationState
 from streams.domain.inputs import CommandReceived
 from streams.domain.limits import (
+    DECISION_CHARS,
     EVENT_CHARS,
     EVENTS_EXPECTED,
     MAX_KEPT_CHARS,
@@ -241,13 +243,20 @@ def kept_chars(operation: OperationRow) -> int:
 
 
 def _fact_chars(event: EventRow) -> int:
-    return EVENT_CHARS + _told_chars(event)
+    decided = 0 if event.decision is None else _decision_chars(event.decision)
+    return EVENT_CHARS + _told_chars(event) + decided
 
 
 def _told_chars(event: EventRow) -> int:
     error = event.error
     told = () if error is None else (error.code, error.message, error.gateway_code or "", error.advice or "")
     return sum(map(len, (*told, event.action_url or "", event.gateway_reference or "")))
+
+
+def _decision_chars(decision: DecisionView) -> int:
+    # A reason may be in any language: its bytes are what takes room.
+    told = (decision.decision_id, decision.why.encode(), decision.decided_by, decision.approved_by or "")
+    return DECISION_CHARS + sum(map(len, told))
 
 
 def _word_chars(word: WordRow) -> int:

@@ -37,6 +37,7 @@ from streams.domain import (
     admission,
     attempts,
     completion,
+    desk,
     doubt,
     notices,
     operations,
@@ -47,6 +48,7 @@ from streams.domain import (
 )
 from streams.domain.inputs import (
     CommandReceived,
+    DecisionReceived,
     NoticeReceived,
     OrderInput,
     ResultReceived,
@@ -55,7 +57,7 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES, MAX_ROW_WAITERS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
-from streams.domain.sums import OPEN, UNANSWERED
+from streams.domain.sums import OPEN, UNANSWERED, Books
 from streams.domain.turn import Decision, InvariantViolatedError, PlanFor, Turn
 from streams.domain.words import Evidence
 
@@ -93,8 +95,13 @@ def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Ru
 
 def order_ends_at_ms(row: OrderRow, rules: Rules = DEFAULT_RULES) -> int | None:
     """Return from when on the sweep may end this order (by a timer of `expire_row`); None while anything is open."""
-    unfinished = any(each.state in OPEN or each.state in UNANSWERED for each in row.operations)
-    return None if unfinished else row.updated_at_ms + rules.order_life_ms
+    if any(each.state in OPEN or each.state in UNANSWERED for each in row.operations):
+        return None
+    # What was captured can be refunded or charged back, and a review is somebody's to close.
+    books = [Books.of(each.payment_id, row.operations) for each in row.payments]
+    has_money = any(each.captured > 0 for each in books) or any(each.review for each in row.payments)
+    life_ms = max(rules.order_life_ms, rules.paid_life_ms) if has_money else rules.order_life_ms
+    return row.updated_at_ms + life_ms
 
 
 def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderId]:
@@ -107,6 +114,8 @@ def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderI
             named = event.result.origin_id, event.result.order_id
         case TimerReceived():
             named = event.timer.origin_id, event.timer.order_id
+        case DecisionReceived():
+            named = event.decision.origin_id, event.decision.order_id
         case NoticeReceived():
             if event.notice.origin_id is None or event.notice.order_id is None:
                 raise InvariantViolatedError("a notice that names no order came to an order")
@@ -132,6 +141,8 @@ def _take(turn: Turn, event: OrderInput) -> OpId | None:
             return _notice(turn, event.notice, event.account)
         case TimerReceived():
             return _timer(turn, event.timer)
+        case DecisionReceived():
+            return desk.hear_decision(turn, event)
         case _:
             assert_never(event)
 
@@ -250,4 +261,4 @@ def _start_next(turn: Turn) -> None:
         admission.dispatch_unasked(turn, operation)
     elif operation is not None:
         plan = turn.plan_for(operations.command_of(turn, operation))
-        outbox.say_claim(turn, turn.put(replace(operation, plan=plan)))
+        admission.ask_for_key(turn, turn.put(replace(operation, plan=plan)))

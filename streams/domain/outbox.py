@@ -8,11 +8,10 @@ have let it start); what one of them waits for; and those that waited for the op
 """
 
 from schemas.identifiers import OpId
-from schemas.records.claims import ClaimRequested
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState
-from streams.domain import attempts
-from streams.domain.outputs import CallGateway, SendClaim
+from streams.domain import admission, attempts
+from streams.domain.outputs import CallGateway
 from streams.domain.turn import Turn
 
 
@@ -25,20 +24,6 @@ def say_again(turn: Turn, op_id: OpId | None) -> None:
         _say_owed(turn, turn.operations[each], newly_called=each in called)
     said.extend(output for output in turn.outputs if output not in said)
     turn.outputs[:] = said
-
-
-def say_claim(turn: Turn, operation: OperationRow) -> None:
-    """Say the claim of an operation whose turn has come."""
-    assert operation.plan is not None
-    claim = ClaimRequested(
-        origin_id=turn.origin_id,
-        idempotency_key=operation.idempotency_key,
-        order_id=turn.order_id,
-        op_id=operation.op_id,
-        plan=operation.plan,
-        requested_at_ms=operation.updated_at_ms,
-    )
-    turn.say(SendClaim(claim=claim))
 
 
 def _connected(turn: Turn, op_id: OpId | None) -> list[OpId]:
@@ -56,7 +41,7 @@ def _say_owed(turn: Turn, operation: OperationRow, *, newly_called: bool) -> Non
     if operation.state is OperationState.QUEUED:
         return
     if operation.state is OperationState.CLAIMING:
-        say_claim(turn, operation)
+        admission.ask_for_key(turn, operation)
         return
     if not newly_called:
         attempts.say_call(turn, operation, repeated=True)

@@ -38,12 +38,16 @@ PARTIALLY_APPROVED: Final = OperationError(
     retry_after_ms=None,
 )
 
+REFUSED_CASE: Final = "refused"
+"""Under which a gateway's refusal takes back what a person had settled as carried out."""
+
 _REFUSED: Final = frozenset(
     {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.REJECTED, OperationState.CONFLICT}
 )
 _SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
 _SUCCESSES: Final = frozenset({Outcome.SUCCEEDED, Outcome.DISPUTE_OPENED, Outcome.DISPUTE_LOST})
 """What can be said only of money that was taken."""
+_SETTLING: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.NOT_EXECUTED})
 _LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED}) | LATER_WORDS
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
@@ -60,10 +64,24 @@ def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     concerned = evidence.concerns(operation)
     if called and concerned:
         _judge_open(turn, operation, evidence)
-    elif concerned and operation.state in _SUCCESSFUL and not evidence.names_another(operation):
-        _hear_later_word(turn, operation, evidence)
+    elif concerned and _is_carried_out(operation, evidence) and not evidence.names_another(operation):
+        _hear_later_word(turn, _with_reference(turn, operation, evidence), evidence)
     elif evidence.outcome in _SUCCESSES and not (concerned and _is_part_let_go(operation)):
         _contradict(turn, operation)
+
+
+def _is_carried_out(operation: OperationRow, evidence: Evidence) -> bool:
+    """Return whether the evidence is a later word about an operation that was carried out, or that a person settled."""
+    if operation.state in _SUCCESSFUL:
+        return True
+    return words.are_decided(operation.words) and evidence.outcome in _SETTLING
+
+
+def _with_reference(turn: Turn, operation: OperationRow, evidence: Evidence) -> OperationRow:
+    """Return the operation with its id at the gateway, which a person who settled it may not have known."""
+    if operation.gateway_reference is not None or evidence.gateway_reference is None:
+        return operation
+    return _note(turn, operation, evidence, answered=False)
 
 
 def _catch_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> OperationRow:
@@ -157,14 +175,14 @@ def _succeed(
     at_ms = 0 if said is None else said.occurred_at_ms or 0
     word = WordRow(outcome=Outcome.SUCCEEDED, amount_minor=counts, case=None, occurred_at_ms=at_ms)
     operation = replace(operation, words=(word,), counted_minor=counts, action_url=None)
-    _ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
+    ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
     settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
-    _touch_payment(turn, operation)
+    touch_payment(turn, operation)
     if operation.kind is OperationKind.VOID:
-        _end_what_waited(turn, operation)
+        end_what_waited(turn, operation)
 
 
-def _end_what_waited(turn: Turn, void: OperationRow) -> None:
+def end_what_waited(turn: Turn, void: OperationRow) -> None:
     """End the payment that waited for its payer, once the gateway has let go of it."""
     opening = turn.operations[turn.payment_of(void).op_id]
     if opening.state is OperationState.REQUIRES_ACTION:
@@ -198,7 +216,7 @@ def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
     return others.room_to_refund if operation.kind is OperationKind.REFUND else 0
 
 
-def _ask_review_of_deficit(turn: Turn, operation: OperationRow) -> None:
+def ask_review_of_deficit(turn: Turn, operation: OperationRow) -> None:
     """Ask for a person where, with the operation so, more is taken or given back than is there. Facts are facts."""
     payment = turn.payment_of(operation)
     then = (operation if each.op_id == operation.op_id else each for each in turn.operations.values())
@@ -206,7 +224,8 @@ def _ask_review_of_deficit(turn: Turn, operation: OperationRow) -> None:
         turn.ask_review(payment)
 
 
-def _touch_payment(turn: Turn, operation: OperationRow) -> None:
+def touch_payment(turn: Turn, operation: OperationRow) -> None:
+    """Keep that something of the payment has changed now."""
     turn.put_payment(replace(turn.payment_of(operation), updated_at_ms=turn.now_ms))
 
 
@@ -268,7 +287,7 @@ def _leads_on(operation: OperationRow, state: OperationState) -> bool:
         return True
     if operation.state is OperationState.MANUAL_REVIEW or state in {OperationState.UNKNOWN, operation.state}:
         return False
-    return len(operation.events) < MAX_EVENTS
+    return _has_room_to_tell(operation)
 
 
 def _look_later(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
@@ -292,15 +311,19 @@ def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) ->
     """Take a word about an operation that was carried out: what it counts for follows from all of them."""
     if not _says_something(turn, operation, evidence):
         return
-    said = words.with_word(operation.words, _word(turn, operation, evidence))
+    word = _word(turn, operation, evidence)
+    said = words.with_word(operation.words, word)
     if said == operation.words:
         return
     after = replace(operation, words=said, counted_minor=words.counted(said))
+    if words.contradicts_desk(said, word):
+        _ask_again(turn, after)
+        return
     transition = _transition(operation, after, evidence.outcome)
     if transition is None:
         turn.put(after)
         return
-    _ask_review_of_deficit(turn, after)
+    ask_review_of_deficit(turn, after)
     stood = paid_once.stands(turn, turn.payment_of(operation))
     if after.counted_minor > operation.counted_minor and _was_made_good(turn, operation):
         turn.ask_review(turn.payment_of(operation))
@@ -309,13 +332,33 @@ def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) ->
         _ask_review_beside_another(turn, operation)
     turn.put(operation)
     _tell(turn, after, transition, None if transition is Transition.RESTORED else evidence.error)
-    _touch_payment(turn, operation)
+    touch_payment(turn, operation)
+
+
+def _ask_again(turn: Turn, operation: OperationRow) -> None:
+    """Ask a person about a verdict that an earlier word of the gateway contradicts. The verdict stands."""
+    operation = turn.put(operation)
+    payment = turn.payment_of(operation)
+    if payment.review:
+        return
+    turn.ask_review(payment)
+    if _has_room_to_tell(operation):
+        turn.publish(operation, Transition.REVIEWED)
+
+
+def _has_room_to_tell(operation: OperationRow) -> bool:
+    """Return whether the row has room for one more fact by a gateway. Those by persons have a limit of their own."""
+    return sum(each.decision is None for each in operation.events) < MAX_EVENTS
 
 
 def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
     """Return whether the word may change what the operation counts for; an answer to a call was counted with it."""
+    decided = words.are_decided(operation.words)
     if evidence.outcome is Outcome.SUCCEEDED:
-        return evidence.attempt is None
+        return decided or evidence.attempt is None
+    if decided and evidence.outcome in _SETTLING:
+        # An inquiry that finds nothing proves nothing.
+        return evidence.outcome is Outcome.DECLINED or evidence.attempt is None
     if evidence.outcome not in LATER_WORDS:
         return False
     if operation.kind is OperationKind.AUTHORIZE and evidence.outcome in {Outcome.REVERSED, Outcome.EXPIRED}:
@@ -325,6 +368,8 @@ def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
 
 def _word(turn: Turn, operation: OperationRow, evidence: Evidence) -> WordRow:
     word = words.word_of(evidence, operation)
+    if evidence.outcome in {Outcome.DECLINED, Outcome.NOT_EXECUTED}:  # against a person's word that it succeeded
+        return replace(word, outcome=Outcome.REVERSED, case=REFUSED_CASE)
     if evidence.outcome is not Outcome.SUCCEEDED:
         return word
     room_minor = max(operation.counted_minor, _room(turn, operation, turn.payment_of(operation)))
@@ -344,6 +389,8 @@ def _transition(before: OperationRow, after: OperationRow, outcome: Outcome) -> 
         return Transition.DISPUTE_WON if outcome is Outcome.DISPUTE_WON else Transition.DISPUTE_LOST
     if after.counted_minor == before.counted_minor:
         return None
+    if before.state is OperationState.NOT_EXECUTED:
+        return Transition.SUCCEEDED
     return Transition.RESTORED if after.counted_minor > before.counted_minor else Transition.REVERSED
 
 
@@ -369,7 +416,7 @@ def _was_made_good(turn: Turn, operation: OperationRow) -> bool:
 def _tell(turn: Turn, operation: OperationRow, transition: Transition, error: OperationError | None) -> None:
     """Publish what a later word has changed, as long as the row has room for another fact; then a person is asked."""
     state = OperationState.SUCCEEDED if operation.counted_minor > 0 else OperationState.REVERSED
-    if len(operation.events) < MAX_EVENTS:
+    if _has_room_to_tell(operation):
         settlement.settle(turn, operation, state, transition, error)
         return
     turn.ask_review(turn.payment_of(operation))

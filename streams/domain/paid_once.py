@@ -5,11 +5,12 @@ Called by `admission` (may a payment begin?), by `attempts` and `doubt` (may a c
 it, and say later that it did it. Nobody can tell then which word is true: the engine stops, and a person decides.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 from schemas.event_types import Transition
-from schemas.records.orders import OperationRow, PaymentRow
-from schemas.vocabulary import OperationState, PaymentStatus
+from schemas.records.orders import EventRow, OperationRow, PaymentRow
+from schemas.vocabulary import OperationState, PaymentStatus, Verdict
 from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
 
@@ -40,8 +41,17 @@ def is_contradicted(operation: OperationRow) -> bool:
 
     The row tells it by its reviews: one that is not merely the end of a doubt that nobody could settle.
     """
-    reviews = [each for each in operation.events if each.transition == Transition.REVIEWED]
+    reviews = [each for each in _since_decided(operation) if each.transition == Transition.REVIEWED]
     return len(reviews) > 1 or any(each.state is not OperationState.MANUAL_REVIEW for each in reviews)
+
+
+def _since_decided(operation: OperationRow) -> Sequence[EventRow]:
+    """Return the facts since a person last judged the operation: what was contradicted before is settled by that."""
+    for number in range(len(operation.events), 0, -1):
+        decision = operation.events[number - 1].decision
+        if decision is not None and decision.refusal is None and decision.verdict is not Verdict.NOTE:
+            return operation.events[number:]
+    return operation.events
 
 
 def stands(turn: Turn, payment: PaymentRow) -> bool:

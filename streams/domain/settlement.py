@@ -14,6 +14,7 @@ from streams.domain import paid_once
 from streams.domain.sums import UNANSWERED, UNSETTLED
 from streams.domain.transitions import require_move
 from streams.domain.turn import Turn
+from streams.domain.words import are_decided
 
 CANCELLED: Final = OperationError(
     code="cancelled",
@@ -58,7 +59,7 @@ def refuse_there(
 def move(turn: Turn, operation: OperationRow, state: OperationState, transition: Transition) -> OperationRow:
     """Bring the operation into this state: publish it, answer who still waits, let the order go on; return it."""
     before = turn.operations[operation.op_id].state
-    require_move(before, state)
+    require_move(before, state, decided=are_decided(operation.words))
     waited_for = before in UNANSWERED
     plan = operation.plan if state in UNSETTLED else None  # it is for attempts, and how long a payer may take
     operation = turn.put(replace(operation, state=state, plan=plan, updated_at_ms=turn.now_ms))

@@ -20,6 +20,7 @@ class Move:
     to: OperationState
     told: Transition | None  # None: nobody is told
     when: str
+    decided: bool = False  # only of an operation that a person has judged
 
 
 _OPEN = (
@@ -98,6 +99,13 @@ TABLE: Final = (
         when="it is still in doubt after the last look, or a gateway contradicts itself",
     ),
     Move(
+        origins=(OperationState.NOT_EXECUTED,),
+        to=OperationState.SUCCEEDED,
+        told=Transition.SUCCEEDED,
+        when="a person had settled it as not executed, and the gateway says later that it carried it out",
+        decided=True,
+    ),
+    Move(
         origins=(OperationState.SUCCEEDED,),
         to=OperationState.REVERSED,
         told=Transition.REVERSED,
@@ -112,10 +120,14 @@ TABLE: Final = (
 )
 """Every move there is. A part that is taken back or restored leaves the operation where it is: SUCCEEDED."""
 
-_ALLOWED: Final = frozenset((origin, move.to) for move in TABLE for origin in move.origins)
+_ALLOWED: Final = frozenset((origin, move.to) for move in TABLE for origin in move.origins if not move.decided)
+_ALLOWED_ONCE_DECIDED: Final = frozenset((origin, move.to) for move in TABLE for origin in move.origins)
 
 
-def require_move(before: OperationState, after: OperationState) -> None:
-    """Return when an operation may move so, or stays where it is. Raises: InvariantViolatedError."""
-    if before is not after and (before, after) not in _ALLOWED:
+def require_move(before: OperationState, after: OperationState, *, decided: bool = False) -> None:
+    """Return when an operation may move so, or stays where it is. `decided`: a person has judged it.
+
+    Raises: InvariantViolatedError.
+    """
+    if before is not after and (before, after) not in (_ALLOWED_ONCE_DECIDED if decided else _ALLOWED):
         raise InvariantViolatedError(f"no operation moves from {before} to {after}")

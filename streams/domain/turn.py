@@ -14,6 +14,7 @@ from schemas.identifiers import OpId, OrderId, OriginId, PaymentId
 from schemas.quick_init import quick_init, replace
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command
+from schemas.records.decisions import DecisionView
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import OperationReplied, ReplyTo
 from schemas.records.timers import OpenTimer
@@ -64,6 +65,7 @@ class Turn:
         "plan_for",
         "queue",
         "rules",
+        "told_decision",
     )
 
     def __init__(
@@ -89,6 +91,8 @@ class Turn:
         self.queue: list[OpId] = [] if row is None else list(row.queue)
         self.operations: dict[OpId, OperationRow] = {} if row is None else {op.op_id: op for op in row.operations}
         self.outputs: list[Output] = []
+        self.told_decision: DecisionView | None = None
+        """A person's decision while it is carried out: each fact that is published then tells of it."""
 
     def put(self, operation: OperationRow) -> OperationRow:
         """Keep this version of the operation, and return it."""
@@ -179,7 +183,9 @@ class Turn:
         payment = self.payment(operation.payment_id)
         self._sequence += 1
         standing = None if payment is None else standing_of(payment, self.operations.values())
-        event = views.event_row(operation, transition, standing, sequence=self._sequence, now_ms=self.now_ms)
+        event = views.event_row(
+            operation, transition, standing, sequence=self._sequence, now_ms=self.now_ms, decision=self.told_decision
+        )
         operation = self.put(replace(operation, events=(*operation.events, event)))
         self.say(self.publication(operation, event))
         return operation
@@ -213,15 +219,28 @@ class Turn:
         """Say to one waiting request how the operation stands; `final`: there is no need to wait any longer."""
         if to.final_only and not final:
             return
-        payment = self.payment(operation.payment_id)
-        reply = OperationReplied(
+        replayed = to.request_id != operation.command_id
+        self.say(Reply(to=to, reply=self.reply_about(operation, to, final=final, replayed=replayed)))
+
+    def reply_about(
+        self,
+        operation: OperationRow | None,
+        to: ReplyTo,
+        *,
+        final: bool,
+        replayed: bool,
+        decision: DecisionView | None = None,
+    ) -> OperationReplied:
+        """Return the answer that tells how the operation stands; None: the order has no such operation."""
+        payment = None if operation is None else self.payment(operation.payment_id)
+        return OperationReplied(
             request_id=to.request_id,
             origin_id=self.origin_id,
             order_id=self.order_id,
             final=final,
-            found=True,
-            replayed=to.request_id != operation.command_id,
-            operation=views.operation_view(operation, self.order_id),
+            found=operation is not None,
+            replayed=replayed,
+            operation=None if operation is None else views.operation_view(operation, self.order_id),
             payment=None
             if payment is None
             else views.payment_view(
@@ -233,8 +252,8 @@ class Turn:
             ),
             operations=(),
             replied_at_ms=self.now_ms,
+            decision=decision,
         )
-        self.say(Reply(to=to, reply=reply))
 
     def answer_all(self, operation: OperationRow) -> None:
         """Say to all who wait how the operation stands; final unless it is still under way."""

@@ -9,6 +9,7 @@ from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.identifiers import OrderId, OriginId, RefundId
 from schemas.quick_init import replace
+from schemas.records.decisions import DecisionView
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import (
     OperationReplied,
@@ -83,6 +84,7 @@ def event_row(
     *,
     sequence: int,
     now_ms: int,
+    decision: DecisionView | None = None,
 ) -> EventRow:
     """Return the public fact that this transition of the operation is. `standing`: of its payment, if there is one."""
     return EventRow(
@@ -99,6 +101,7 @@ def event_row(
         counted_minor=operation.counted_minor,
         standing=standing,
         occurred_at_ms=now_ms,
+        decision=decision,
     )
 
 
@@ -125,6 +128,7 @@ def payment_event(
         operation=_operation_at(operation, event, order_id),
         payment=seen,
         occurred_at_ms=event.occurred_at_ms,
+        decision=event.decision,
     )
 
 

@@ -97,7 +97,7 @@ def of_result(result: GatewayCallCompleted) -> Evidence:
         confirmed_currency=result.confirmed_currency,
         action_url=result.action_url,
         error=result.error,
-        case=None,
+        case=_kept_case(result.case_reference),
         occurred_at_ms=result.occurred_at_ms,
     )
 
@@ -127,7 +127,10 @@ def of_notice(notice: GatewayNotice, account: AccountName) -> Evidence:
 def case_of(notice: GatewayNotice) -> str | None:
     """Return what tells this reversal or dispute from others; None when the notice takes back all there is."""
     partial = notice.outcome in TAKEN and notice.confirmed_amount_minor is not None
-    name = notice.case_reference or (notice.notice_id if partial else None)
+    return _kept_case(notice.case_reference or (notice.notice_id if partial else None))
+
+
+def _kept_case(name: str | None) -> str | None:
     if name is None or (len(name) <= MAX_CASE_CHARS and name != FOLDED):
         return name
     return identifiers.fingerprint("case", name)
@@ -141,7 +144,8 @@ def word_of(evidence: Evidence, operation: OperationRow) -> WordRow:
     """
     latest_ms = max((each.occurred_at_ms for each in operation.words), default=0)
     untimed_ms = latest_ms if evidence.outcome in LATER_WORDS else 0
-    whole_minor = max((each.amount_minor for each in operation.words), default=operation.amount_minor)
+    said_minor = (each.amount_minor for each in operation.words if not each.by_desk)
+    whole_minor = max(said_minor, default=operation.amount_minor)
     return WordRow(
         outcome=evidence.outcome,
         amount_minor=whole_minor if evidence.confirmed_amount_minor is None else evidence.confirmed_amount_minor,
@@ -159,15 +163,35 @@ def with_word(words: tuple[WordRow, ...], word: WordRow) -> tuple[WordRow, ...]:
         return (word,)
     if word in words or any(_is_settled_by(each, word) for each in words):
         return words
-    if word.outcome is Outcome.SUCCEEDED:
+    if word.outcome is Outcome.SUCCEEDED and not word.by_desk:
         timed = in_time((*words, word))
         at = timed.index(word)
-        if at + 1 < len(timed) and timed[at + 1].outcome is Outcome.SUCCEEDED:
+        if at + 1 < len(timed) and _is_plain_success(timed[at + 1]):
             return words
-        if at > 0 and timed[at - 1].outcome is Outcome.SUCCEEDED and timed[at - 1].case is None:
+        if at > 0 and _is_plain_success(timed[at - 1]) and timed[at - 1].case is None:
             return tuple(word if each is timed[at - 1] else each for each in words)
     words = (*words, word)
     return words if len(words) <= MAX_WORDS else _folded(words)
+
+
+def _is_plain_success(word: WordRow) -> bool:
+    return word.outcome is Outcome.SUCCEEDED and not word.by_desk
+
+
+def are_decided(words: Iterable[WordRow]) -> bool:
+    """Return whether a person has said what the operation counts for."""
+    return any(each.by_desk for each in words)
+
+
+def contradicts_desk(words: Collection[WordRow], word: WordRow) -> bool:
+    """Return whether this word of a gateway is older than a person's, and the gateway's words come to another sum.
+
+    The person's verdict stands. That it is contradicted is for a person to look at.
+    """
+    timed = in_time(words)
+    if word not in timed or not any(each.by_desk for each in timed[timed.index(word) + 1 :]):
+        return False
+    return counted(each for each in words if not each.by_desk) != counted(words)
 
 
 def _is_settled_by(earlier: WordRow, word: WordRow) -> bool:

@@ -443,6 +443,10 @@ async def notices(peer: GatewayUnderTest, hooks: int) -> list[GatewayNotice]:
             [(Outcome.REVERSED, 10_000), (Outcome.DISPUTE_OPENED, 10_000), (Outcome.DISPUTE_LOST, 10_000)],
         ),
         (
+            Situation.PARTIAL_CHARGEBACK_LOST,
+            [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.REVERSED, 3_000), (Outcome.DISPUTE_LOST, 3_000)],
+        ),
+        (
             Situation.PARTIAL_CHARGEBACK_WON,
             [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.REVERSED, 3_000), (Outcome.DISPUTE_WON, 3_000)],
         ),

@@ -87,6 +87,7 @@ async def brief_engine(kafka: KafkaCluster) -> AsyncIterator[Stage]:
     environment = {
         "PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS": str(CLAIM_LIFE_DAYS),
         "PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS": str(ORDER_LIFE_DAYS),
+        "PAYMENT_ENGINE_STREAM_PAID_ORDER_LIFE_DAYS": str(ORDER_LIFE_DAYS),
         "PAYMENT_ENGINE_STREAM_SWEEP_INTERVAL_S": "0.5",
         "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
     }

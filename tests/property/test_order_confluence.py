@@ -308,7 +308,7 @@ def test_named_exception_late_word_decides_whether_pending_is_ever_seen() -> Non
 def test_named_exception_order_end_leaves_an_empty_order_to_a_command_that_comes_after() -> None:
     desk = Desk()
     desk.do(sale())
-    desk.now_ms += DEFAULT_RULES.order_life_ms
+    desk.now_ms += DEFAULT_RULES.paid_life_ms
     assert desk.end().row is None
     again = desk.send(sale(key="new"))
     desk.settle()

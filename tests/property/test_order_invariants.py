@@ -10,18 +10,28 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from schemas.identifiers import OpId, PaymentId, payment_id
 from schemas.records.orders import OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import PaymentView
-from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome, PaymentStatus, RetryAdvice
+from schemas.vocabulary import (
+    CallKind,
+    Initiator,
+    OperationKind,
+    OperationState,
+    Outcome,
+    PaymentStatus,
+    RetryAdvice,
+    Verdict,
+)
 from streams.domain.inputs import OrderInput
 from streams.domain.order import Decision
 from streams.domain.outputs import CallGateway, Publish
 from streams.domain.sums import IN_DOUBT, OPEN, OPENING, Books
+from streams.domain.words import are_decided
 from tests.support.crash_flaws import knowingly_twice
 from tests.support.exhibits import sums_of
 from tests.support.order_desk import ORDER, Desk, Said, plan, refusal
-from tests.support.order_strategies import ANSWERS, LOOKS, WISHES, Wish
+from tests.support.order_strategies import ANSWERS, CLOCKS, JUDGEMENTS, LOOKS, WISHES, Judgement, Wish
 
 NEVER_LEFT = frozenset({OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.CONFLICT})
-NEVER_LEFT |= {OperationState.REJECTED, OperationState.REVERSED}
+NEVER_LEFT |= {OperationState.REJECTED}
 TERMINAL = frozenset({PaymentStatus.VOIDED, PaymentStatus.EXPIRED, PaymentStatus.FAILED, PaymentStatus.REFUNDED})
 NOBODY = payment_id(ORDER, OpId("op_nobody"))
 REVERSED = Said(outcome=Outcome.REVERSED)
@@ -52,6 +62,7 @@ class OrderMachine(RuleBasedStateMachine):
         self.contents: dict[str, Publish] = {}
         self.seen = 0
         self.reversals = 0
+        self.closed: set[PaymentId] = set()
         self.shown = 0
         self.last_sequence = 0
         self.last_shown: dict[PaymentId, PaymentView] = {}
@@ -101,12 +112,30 @@ class OrderMachine(RuleBasedStateMachine):
         assert timer.op_id is not None
         self.desk.fire(timer.op_id)
 
-    @rule(index=st.integers(0, 30), said=ANSWERS)
-    def notice(self, index: int, said: Said) -> None:
+    @rule(index=st.integers(0, 30), said=ANSWERS, clock=CLOCKS)
+    def notice(self, index: int, said: Said, clock: int | None) -> None:
         row = self.desk.row
         assert row is not None
         operation = row.operations[index % len(row.operations)]
-        self.desk.notice(operation.op_id, said, gateway=operation.gateway or "mock")
+        at_ms = None if clock is None else max(0, self.desk.now_ms + clock)
+        self.desk.notice(operation.op_id, said, gateway=operation.gateway or "mock", occurred_at_ms=at_ms)
+        if self.desk.operation(operation.op_id).counted_minor < operation.counted_minor:
+            self.reversals += 1  # it was confirmed for less
+
+    @rule(index=st.integers(0, 30), said=JUDGEMENTS)
+    def judge(self, index: int, said: Judgement) -> None:
+        """A person decides, rightly or wrongly, perhaps a second time under one name."""
+        row = self._row()
+        op_id = row.operations[index % len(row.operations)].op_id
+        before = self.desk.operation(op_id)
+        refusal = self.desk.decide(op_id, said.verdict, said.amount, name=said.name)
+        after = self.desk.operation(op_id)
+        if refusal is not None:
+            assert (after.state, after.words) == (before.state, before.words)
+        elif said.verdict in {Verdict.NOT_EXECUTED, Verdict.TAKEN_BACK}:
+            self.reversals += 1
+        elif said.verdict is Verdict.CLOSE_REVIEW:
+            self.closed.add(before.payment_id)
 
     @rule(index=st.integers(0, 30))
     def take_back(self, index: int) -> None:
@@ -148,11 +177,11 @@ class OrderMachine(RuleBasedStateMachine):
             capturing = self._open(payment, OperationKind.CAPTURE)
             refunding = self._open(payment, OperationKind.REFUND)
             assert min(sums.authorized, sums.captured, sums.refunded) >= 0
-            if self.reversals == 0 and not payment.review:
+            if self.reversals == 0 and not payment.review and payment.payment_id not in self.closed:
                 assert sums.captured + capturing <= sums.authorized
                 assert sums.refunded + refunding <= sums.captured
             if sums.refunded > sums.captured or sums.captured > sums.authorized:
-                assert payment.review, "a deficit must ask for a person"
+                assert payment.review or payment.payment_id in self.closed, "a deficit must ask for a person"
 
     def _open(self, payment: PaymentRow, kind: OperationKind) -> int:
         return sum(
@@ -224,9 +253,9 @@ class OrderMachine(RuleBasedStateMachine):
     def _stands(self, earlier: OperationRow, later: OperationRow) -> None:
         assert later.events[: len(earlier.events)] == earlier.events
         assert later.attempt >= earlier.attempt
-        if earlier.state in NEVER_LEFT:
+        if earlier.state in NEVER_LEFT and not are_decided(later.words):
             assert later.state is earlier.state
-        if earlier.state is OperationState.SUCCEEDED:
+        if earlier.state in {OperationState.SUCCEEDED, OperationState.REVERSED}:
             assert later.state in {OperationState.SUCCEEDED, OperationState.REVERSED}
         if earlier.state in IN_DOUBT:
             assert later.gateway == earlier.gateway, "in doubt, it is never sent anywhere else"
@@ -237,7 +266,10 @@ class OrderMachine(RuleBasedStateMachine):
         now = Books.of(later.payment_id, row.operations).status
         if was in TERMINAL and now is not was:
             taken_back = {each.op_id for each in row.operations if each.state is OperationState.REVERSED}
-            assert taken_back, f"{was} became {now} though nothing was taken back"
+            decided = any(are_decided(each.words) for each in row.operations)
+            words = {each.op_id: each.words for each in row.operations}
+            heard = [each.op_id for each in before.operations if each.words and words[each.op_id] != each.words]
+            assert taken_back or heard or decided, f"{was} became {now} though nothing was taken back or restored"
 
     @invariant()
     def an_event_id_stands_for_one_content(self) -> None:

@@ -25,12 +25,17 @@ def lives(draw: st.DrawFn) -> list[WordRow]:
                 amount_minor=st.integers(1, 10_000),
                 case=st.sampled_from(["a", "b", "c"]),
                 occurred_at_ms=st.integers(1, 10_000),
+                by_desk=st.booleans(),
             ),
             max_size=MAX_WORDS - 1,
             unique_by=lambda word: word.occurred_at_ms,
         )
     )
-    plain = [replace(each, case=None) if each.outcome is Outcome.SUCCEEDED else each for each in later]
+    # What a person decides says what the operation counts for, as a success does.
+    plain = [
+        replace(each, case=None) if each.outcome is Outcome.SUCCEEDED else replace(each, by_desk=False)
+        for each in later
+    ]
     return [WordRow(outcome=Outcome.SUCCEEDED, amount_minor=10_000, case=None, occurred_at_ms=0), *plain]
 
 
@@ -79,6 +84,7 @@ def test_words_beyond_the_limit_count_as_all_of_them_when_they_come_in_order(
             amount_minor=each.amount_minor,
             case=each.case,
             occurred_at_ms=each.occurred_at_ms + 20_000,
+            by_desk=each.by_desk,
         )
         for each in two
     ]

@@ -8,8 +8,8 @@ from unittest.mock import patch
 from gateway_adapters.contract import GatewayNotice
 from schemas.event_types import Transition
 from schemas.records.gateway import GatewayCallRequested
-from schemas.records.orders import OperationRow, OrderRow, PaymentRow
-from schemas.vocabulary import CallKind, Outcome, PaymentStatus
+from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
+from schemas.vocabulary import CallKind, Outcome, PaymentStatus, Verdict
 from streams.domain import paid_once
 from streams.domain.outputs import CallGateway, Output
 from streams.domain.sums import OPEN
@@ -24,10 +24,19 @@ def knowingly_twice(row: OrderRow, outputs: Iterable[Output]) -> Iterator[str]:
         operation = next(each for each in row.operations if each.op_id == call.op_id)
         if call.kind is CallKind.INQUIRE:
             continue
-        if any(each.transition == Transition.REVIEWED for each in operation.events):
+        if any(each.transition == Transition.REVIEWED for each in _since_decided(operation)):
             yield f"knowingly again {call.op_id}"
         if call.kind in {CallKind.AUTHORIZE, CallKind.SALE}:
             yield from _beside(row, call)
+
+
+def _since_decided(operation: OperationRow) -> Iterator[EventRow]:
+    """Yield the facts since a person last judged the operation, newest first."""
+    for event in reversed(operation.events):
+        told = event.decision
+        if told is not None and told.refusal is None and told.verdict is not Verdict.NOTE:
+            return
+        yield event
 
 
 def _beside(row: OrderRow, call: GatewayCallRequested) -> Iterator[str]:

@@ -52,6 +52,7 @@ class Situation(StrEnum):
     PARTIAL_DISPUTE_LOST = "partial_dispute_lost"  # of 30 %
     CHARGEBACK_WON = "chargeback_won"
     CHARGEBACK_LOST = "chargeback_lost"
+    PARTIAL_CHARGEBACK_LOST = "partial_chargeback_lost"  # of 30 %
     PARTIAL_CHARGEBACK_WON = "partial_chargeback_won"  # of 30 %
     EARLY_WEBHOOK = "early_webhook"
     WEBHOOKS_BY_REFERENCE = "webhooks_by_reference"

@@ -12,13 +12,16 @@ from schemas.identifiers import (
     DEFAULT_ACCOUNT,
     AccountName,
     CommandId,
+    DecisionId,
     GatewayName,
     GatewayRoute,
     IdempotencyKey,
+    OperatorName,
     OpId,
     OrderId,
     OriginId,
     PaymentId,
+    payment_id,
 )
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, RoutePlan
 from schemas.records.commands import (
@@ -29,14 +32,16 @@ from schemas.records.commands import (
     VoidRequested,
     op_id_of,
 )
+from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError
 from schemas.records.orders import OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import OperationReplied, PaymentView, ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
-from schemas.vocabulary import CallKind, OperationState, Outcome, RetryAdvice, TimerKind
+from schemas.vocabulary import CallKind, DecisionRefusal, OperationState, Outcome, RetryAdvice, TimerKind, Verdict
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
     CommandReceived,
+    DecisionReceived,
     NoticeReceived,
     OrderInput,
     ResultReceived,
@@ -168,6 +173,44 @@ class Desk:
         op_id = self.send(command)
         self.settle()
         return op_id
+
+    def decide(
+        self,
+        op_id: OpId,
+        verdict: Verdict,
+        amount: int | None = None,
+        *,
+        name: str = "d1",
+        why: str = "said by a test",
+        approved_by: str | None = None,
+        payment: PaymentId | None = None,
+    ) -> DecisionRefusal | None:
+        """Let a person decide about an operation; return why the order does not take it."""
+        known = {each.op_id: each.payment_id for each in ([] if self.row is None else self.row.operations)}
+        decision = DecisionMade(
+            decision_id=DecisionId(name),
+            origin_id=ORIGIN,
+            order_id=ORDER,
+            payment_id=payment or known.get(op_id) or payment_id(ORDER, op_id),
+            op_id=op_id,
+            verdict=verdict,
+            amount_minor=amount,
+            why=why,
+            decided_by=OperatorName("anna"),
+            approved_by=None if approved_by is None else OperatorName(approved_by),
+            decided_at_ms=self.now_ms,
+        )
+        self.take(
+            DecisionReceived(
+                decision=decision,
+                reply_to=ReplyTo(request_id=f"r-{name}", partition=0),
+                now_ms=self.now_ms,
+                possible_replay=self.replay,
+            )
+        )
+        told = self.replies_to(f"r-{name}")[-1].decision
+        assert told is not None
+        return told.refusal
 
     # What others do with what the order said
 

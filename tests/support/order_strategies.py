@@ -5,9 +5,10 @@ from typing import Final
 
 from hypothesis import strategies as st
 
+from schemas.decisions_validation import WITH_AMOUNT
 from schemas.identifiers import PaymentId
 from schemas.records.commands import Command
-from schemas.vocabulary import Outcome, RetryAdvice
+from schemas.vocabulary import Outcome, RetryAdvice, Verdict
 from tests.support.order_desk import (
     ACTION,
     DECLINE,
@@ -59,6 +60,24 @@ WISHES: Final = st.builds(
     amount=AMOUNTS,
     final=st.booleans(),
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What a person decides, right or wrong; under a name that may have been used before."""
+
+    name: str
+    verdict: Verdict
+    amount: int | None
+
+
+def _judgement(number: int, verdict: Verdict, amount: int | None) -> Judgement:
+    return Judgement(name=f"d{number}", verdict=verdict, amount=amount if verdict in WITH_AMOUNT else None)
+
+
+JUDGEMENTS: Final = st.builds(_judgement, st.integers(0, 20), st.sampled_from(Verdict), AMOUNTS)
+CLOCKS: Final = st.sampled_from([None, -1_000_000, 0, 1, 1_000_000])
+"""How far the time that a gateway names is from the log's; None: it names none."""
 
 SETTLED_ANSWERS: Final = st.sampled_from(
     [

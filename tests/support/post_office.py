@@ -83,8 +83,10 @@ def _notice(number: int, item: Mapping[str, Any]) -> GatewayNotice:
 class PostOffice:
     """Orders agents of all partitions, as one, and what they have said."""
 
-    def __init__(self, capabilities: Capabilities = SPEC.capabilities) -> None:
-        self.spec = replace(SPEC, translator=ListTranslator(), capabilities=capabilities)
+    def __init__(
+        self, capabilities: Capabilities = SPEC.capabilities, *, translator: WebhookTranslator | None = None
+    ) -> None:
+        self.spec = replace(SPEC, translator=translator or ListTranslator(), capabilities=capabilities)
         self.now_ms = NOW_MS
         self.tables: dict[tuple[int, str, bytes], bytes] = {}
         self.letters: list[DeadLetter] = []

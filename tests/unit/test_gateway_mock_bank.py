@@ -339,6 +339,12 @@ def said(db: sqlite3.Connection) -> list[tuple[Outcome, int | None]]:
             0,
         ),
         (
+            Scenario.PARTIAL_CHARGEBACK_LOST,
+            [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.REVERSED, 3_000), (Outcome.DISPUTE_LOST, 3_000)],
+            7_000,
+            0,
+        ),
+        (
             Scenario.PARTIAL_CHARGEBACK_WON,
             [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.REVERSED, 3_000), (Outcome.DISPUTE_WON, 3_000)],
             10_000,
@@ -598,6 +604,14 @@ def test_notices_by_reference_name_no_order() -> None:
         assert (notice.origin_id, notice.order_id, notice.op_id) == (None, None, None)
         assert (notice.gateway_reference or "").startswith("mcap_")
         assert (notice.payment_reference or "").startswith("mpay_")
+
+
+def test_notices_by_our_reference_give_back_the_operation_and_nothing_else_of_ours() -> None:
+    db = played(CallKind.SALE, Scenario.DISPUTE_LOST, manners=frozenset({Manner.BY_OUR_REFERENCE}))
+    plain = notices(played(CallKind.SALE, Scenario.DISPUTE_LOST))
+    assert plain[0].op_id is not None
+    for notice in notices(db):
+        assert (notice.origin_id, notice.order_id, notice.op_id) == (None, None, plain[0].op_id)
 
 
 def test_batched_event_comes_with_what_concerns_others_or_nobody() -> None:

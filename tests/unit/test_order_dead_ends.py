@@ -15,10 +15,11 @@ from schemas.vocabulary import (
     RetryAdvice,
     TimerKind,
 )
-from streams.domain.limits import ACTION_LIFE_MS, RECONCILE_AFTER_MS
+from streams.domain.limits import ACTION_LIFE_MS, ORDER_LIFE_MS, PAID_LIFE_MS, RECONCILE_AFTER_MS
 from tests.support.exhibits import Sums
 from tests.support.order_desk import (
     ACTION,
+    DECLINE,
     PENDING,
     SUCCESS,
     UNKNOWN,
@@ -27,6 +28,7 @@ from tests.support.order_desk import (
     authorize,
     capture,
     plan,
+    refund,
     refusal,
     sale,
     void,
@@ -190,3 +192,27 @@ def test_rest_that_is_let_go_cannot_be_captured() -> None:
     desk.do(capture(payment, 4_000))
     desk.do(void(payment))
     assert desk.state(desk.do(sale(key="again"))) is OperationState.REJECTED
+
+
+# Lives
+
+
+def test_paid_order_can_be_refunded_and_disputed_long_after_an_unpaid_one_has_gone() -> None:
+    paid, unpaid = Desk(), Desk()
+    op_id = paid.do(sale(), Said(reference="ch"))
+    unpaid.do(sale(), DECLINE)
+    for desk in (paid, unpaid):
+        desk.now_ms += ORDER_LIFE_MS + 1
+        desk.end()
+    assert unpaid.row is None
+    assert paid.state(paid.do(refund(paid.payment.payment_id, 1_000))) is OperationState.SUCCEEDED
+    paid.notice(op_id, Said(outcome=Outcome.DISPUTE_OPENED, reference="ch", confirmed_minor=10))
+    assert paid.transitions[-1] == "disputed"
+
+
+def test_paid_order_goes_when_its_life_is_over() -> None:
+    desk = Desk()
+    desk.do(sale())
+    desk.now_ms += PAID_LIFE_MS
+    desk.end()
+    assert desk.row is None

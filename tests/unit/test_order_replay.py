@@ -252,10 +252,10 @@ def test_row_leaves_when_everything_is_settled_and_its_life_is_over() -> None:
     assert desk.end().row is before
     desk.notice(op_id, SUCCESS)
     assert desk.row is not None
-    assert order_ends_at_ms(desk.row) == desk.now_ms + DEFAULT_RULES.order_life_ms
+    assert order_ends_at_ms(desk.row) == desk.now_ms + DEFAULT_RULES.paid_life_ms
     before = desk.row
     assert desk.end().row is before
-    desk.now_ms += DEFAULT_RULES.order_life_ms
+    desk.now_ms += DEFAULT_RULES.paid_life_ms
     assert desk.end().row is None
     assert desk.end().row is None
 

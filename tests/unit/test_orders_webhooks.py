@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from gateway_adapters.mock.spec import CAPABILITIES
+from gateway_adapters.mock import wire
+from gateway_adapters.mock.spec import CAPABILITIES, SPEC
 from gateway_adapters.notices import MAX_ADDRESSES_PER_WEBHOOK, MAX_NOTICES_PER_WEBHOOK
 from schemas import topics
 from schemas.identifiers import OpId, OrderId
@@ -107,10 +108,8 @@ def test_record_is_a_dead_letter_when_its_body_has_no_item_of_its_order() -> Non
 # By reference
 
 
-def by_ours() -> PostOffice:
-    """A gateway whose notices give back our operation's id, and may come before its answer."""
-    kinds = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
-    return PostOffice(replace(CAPABILITIES, own_references_indexed=kinds))
+BY_OURS = replace(CAPABILITIES, own_references_indexed=frozenset({CallKind.AUTHORIZE, CallKind.SALE}))
+"""Of a gateway whose notices give back our operation's id, and may come before its answer."""
 
 
 def paid(office: PostOffice, order: OrderId) -> OpId:
@@ -150,9 +149,33 @@ def test_notice_that_comes_before_its_reference_waits_for_it() -> None:
 
 
 def test_notice_that_gives_back_our_reference_alone_settles_what_was_never_answered() -> None:
-    office = by_ours()
+    office = PostOffice(BY_OURS)
     op_id = office.send(sale(order=FIRST))
     office.post({"kind": "sale", "op": op_id, "ref": "psp-1", "amount": 10_000})
+    assert (office.letters, waiting(office)) == ([], 0)
+    assert office.operation(FIRST, op_id).state is OperationState.SUCCEEDED
+
+
+def test_mock_that_gives_back_our_reference_alone_settles_what_was_never_answered() -> None:
+    office = PostOffice(BY_OURS, translator=SPEC.translator)
+    op_id = office.send(sale(order=FIRST))
+    operation = wire.Operation(
+        id="mpay_1",
+        kind="sale",
+        status=wire.Status.SUCCEEDED,
+        payment="mpay_1",
+        amount=10_000,
+        counted=10_000,
+        currency="USD",
+        gateway_key=None,
+        action_url=None,
+        failure=None,
+        metadata=None,
+        created_ms=1,
+        updated_ms=1,
+    )
+    event = wire.Event(id="evt_1", type=wire.EventType.UPDATED, created_ms=1, operation=operation, own_reference=op_id)
+    office.post_raw(wire.encode_event(event))
     assert (office.letters, waiting(office)) == ([], 0)
     assert office.operation(FIRST, op_id).state is OperationState.SUCCEEDED
 

@@ -11,7 +11,7 @@ from schemas.identifiers import IdempotencyKey, OrderId
 from schemas.vocabulary import OperationState
 from streams.agents import sweep
 from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims, overdue_webhooks
-from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, ORDER_LIFE_MS
+from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, PAID_LIFE_MS
 from streams.kafka.step import TableRow
 from streams.kafka_clients.errors import RetryableError
 from streams.topology import CLAIMS_TABLE as CLAIMS
@@ -22,7 +22,7 @@ from tests.support.fake_log import FakeWriter
 from tests.support.order_desk import MOCK, UNKNOWN, sale
 from tests.support.staged_run import StagedRun
 
-LONG_MS = ORDER_LIFE_MS + CLAIM_LIFE_MS
+LONG_MS = PAID_LIFE_MS + CLAIM_LIFE_MS
 
 
 async def swept(run: StagedRun, table: str, *, clock_ms: int, writer: FakeWriter | None = None) -> int:
