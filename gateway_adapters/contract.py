@@ -128,6 +128,11 @@ class Capabilities:
         known_currency = currency is None or self.currencies is None or currency in self.currencies
         return kind in self.operations and known_currency
 
+    def can_be_asked(self, currency: str, *, reference_known: bool) -> bool:
+        """Return whether an inquiry can be made: by the key alone, or by the gateway's reference when it is known."""
+        by_reference = reference_known and self.can(Ability.INQUIRE_BY_REFERENCE, currency)
+        return CallKind.INQUIRE in self.operations and (by_reference or self.can(Ability.INQUIRE_BY_KEY, currency))
+
     def can(self, ability: Ability, currency: str) -> bool:
         """Return whether it has the ability for payments in this currency."""
         has: bool = getattr(self, ability.value)
@@ -267,7 +272,10 @@ class Gateway(WebhookTranslator, Protocol):
         check_request(request)
         # A currency that an account takes no more is no reason to keep what was taken in it.
         currency = request.currency if request.kind in (CallKind.AUTHORIZE, CallKind.SALE) else None
-        if not self.capabilities.supports(request.kind, currency):
+        askable = request.kind is not CallKind.INQUIRE or self.capabilities.can_be_asked(
+            request.currency, reference_known=request.own_reference is not None
+        )
+        if not askable or not self.capabilities.supports(request.kind, currency):
             # That an inquiry cannot be made is no proof that the operation never was.
             outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))

@@ -131,6 +131,9 @@ class OperationRow:
     requested_at_ms: int
     updated_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: pinned by the plan, as the gateway is
+    answer_stored: bool = (
+        False  # the gateway gives one answer for the attempt's key, which leaves it in doubt: no resend
+    )
 
 
 @quick_init

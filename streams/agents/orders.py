@@ -153,7 +153,9 @@ class OrdersAgent:
             row = decision.row
             outputs += decision.outputs
         step = self._step(event, key, before, row, outputs)
-        about = self._references.said_by(before, row, again=event.possible_replay, now_ms=event.timestamp_ms)
+        # A command alone sends nothing to a gateway, and learns no reference: its replay has none to say again.
+        again = event.possible_replay and event.topic != topics.COMMANDS
+        about = self._references.said_by(before, row, again=again, now_ms=event.timestamp_ms)
         for each in inputs:
             if isinstance(each, TimerReceived) and each.timer.references:
                 about = [*about, *self._references.left_by(each.timer, row, now_ms=event.timestamp_ms)]

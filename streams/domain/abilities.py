@@ -1,8 +1,8 @@
 """What the account of a payment cannot do: refused before it is sent, with the reason.
 
-Called by `admission`, once the sums allow the operation. What an account can do its gateway tells
-(`gateway_adapters.contract.Capabilities`), and nothing is tried to find out. An account that is not set up here is
-judged by whoever makes the call.
+Called by `admission`, once the sums allow the operation, and by `doubt` (can the gateway be asked?). What an account
+can do its gateway tells (`gateway_adapters.contract.Capabilities`), and nothing is tried to find out. An account that
+is not set up here is judged by whoever makes the call.
 
 Where a hold can be captured from but once, the gateway lets the rest go with any capture, whatever was asked for. So a
 part is captured there only by a capture that says itself that it is the final one.
@@ -34,11 +34,11 @@ def why_unable(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_
             return None
 
 
-def capabilities_of(turn: Turn, payment: PaymentRow) -> Capabilities | None:
-    """Return what can be done with the payment's account; None when it is not set up here."""
-    if payment.gateway is None:
+def capabilities_of(turn: Turn, row: PaymentRow | OperationRow) -> Capabilities | None:
+    """Return what can be done with the row's account at its gateway; None when it is not set up here."""
+    if row.gateway is None:
         return None
-    return turn.rules.capabilities.get(identifiers.gateway_route(payment.gateway, payment.account))
+    return turn.rules.capabilities.get(identifiers.gateway_route(row.gateway, row.account))
 
 
 def _why_no_capture(

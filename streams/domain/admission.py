@@ -76,6 +76,8 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool
         operation = replace(operation, state=OperationState.DISPATCHED, doubted_op_id=doubted.op_id)
         turn.put(operation)
         doubt.look_now(turn, doubted)
+        if turn.operations[doubted.op_id].call_kind is None:  # its gateway cannot be asked any more
+            settlement.reject(turn, operation, Rejection.PAYMENT_IN_DOUBT)
         return
     payment = turn.payment(operation.payment_id)
     verdict = _judge_opening(turn, operation, plan) if payment is None else _judge(turn, operation, payment)

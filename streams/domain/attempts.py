@@ -54,6 +54,7 @@ def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> O
         account=account,
         gateway_reference=None,
         sent_until_ms=0,
+        answer_stored=False,
         first_requested_at_ms=turn.now_ms,
     )
     return call_gateway(turn, operation, CallKind(operation.kind.value))

@@ -88,6 +88,7 @@ class Said:
     confirmed_minor: int | None = None
     confirmed_currency: str | None = None
     action_url: str | None = None
+    replayed: bool = False
 
 
 SUCCESS = Said()
@@ -364,6 +365,7 @@ def completed(request: GatewayCallRequested, said: Said, *, now_ms: int) -> Gate
         action_url=said.action_url,
         error=said.error,
         raw=None,
+        replayed=said.replayed,
         completed_at_ms=now_ms,
     )
 
