@@ -179,7 +179,7 @@ def _carried_out(db: sqlite3.Connection, call: Call, terms: Terms) -> Answered:
     )
     postings.write_operation(db, operation, account=terms.account, final=call.final)
     if status is Status.REQUIRES_ACTION:
-        actions.ask(db, operation, completed_by_engine=course.completed_by_engine, return_url=None)
+        actions.ask(db, operation, completed_by_engine=course.completed_by_engine, return_url=call.return_url)
     elif status is Status.SUCCEEDED:
         if call.kind is CallKind.VOID:
             lifecycle.cancel_waiting(db, operation, now_ms=terms.now_ms)

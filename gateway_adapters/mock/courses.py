@@ -53,6 +53,7 @@ class Scenario(StrEnum):
     CHARGEBACK_WON = "chargeback_won"  # opened, taken, won: given back
     CHARGEBACK_LOST = "chargeback_lost"  # taken, then told as a dispute, then lost: taken once
     PARTIAL_CHARGEBACK_WON = "partial_chargeback_won"
+    PARTIAL_CHARGEBACK_LOST = "partial_chargeback_lost"
     DUPLICATE_WEBHOOKS = "duplicate_webhooks"  # pending, then succeeded, said twice
     OUT_OF_ORDER_WEBHOOKS = "out_of_order_webhooks"  # pending, then succeeded, and the older notice comes last
     EARLY_WEBHOOK = "early_webhook"  # the notice comes before the answer of the call
@@ -154,6 +155,9 @@ COURSES: Final[Mapping[Scenario, Course]] = MappingProxyType(
         Scenario.PARTIAL_DISPUTE_LOST: _in_case(Word.DISPUTED, Word.DISPUTE_LOST, percent=PART_PERCENT),
         Scenario.CHARGEBACK_WON: _in_case(Word.DISPUTED, Word.REVERSED, Word.DISPUTE_WON),
         Scenario.CHARGEBACK_LOST: _in_case(Word.REVERSED, Word.DISPUTED, Word.DISPUTE_LOST),
+        Scenario.PARTIAL_CHARGEBACK_LOST: _in_case(
+            Word.DISPUTED, Word.REVERSED, Word.DISPUTE_LOST, percent=PART_PERCENT
+        ),
         Scenario.PARTIAL_CHARGEBACK_WON: _in_case(Word.DISPUTED, Word.REVERSED, Word.DISPUTE_WON, percent=PART_PERCENT),
         Scenario.DUPLICATE_WEBHOOKS: _told(Manner.DUPLICATE),
         Scenario.OUT_OF_ORDER_WEBHOOKS: _told(Manner.OUT_OF_ORDER),

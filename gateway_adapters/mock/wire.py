@@ -41,7 +41,6 @@ EXTRAS: Final[Mapping[str, type]] = MappingProxyType(
         "merchant_metadata": dict,
         "off_session": bool,
         "allow_partial": bool,
-        "return_parameters": dict,
     }
 )
 """What a call may hold besides, and of which type: a strict gateway refuses what it does not know."""
@@ -123,6 +122,12 @@ class Call:
     metadata: Metadata
     extras: Mapping[str, object] = field(default_factory=dict)  # what else was given, of EXTRAS, as JSON
 
+    @property
+    def return_url(self) -> str | None:
+        """Where the payer goes after acting."""
+        url = self.extras.get("return_url")
+        return url if isinstance(url, str) else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
@@ -192,6 +197,8 @@ def call_path(kind: CallKind, payment: str | None) -> str:
             return f"/payments/{payment}/voids"
         case CallKind.REFUND:
             return f"/payments/{payment}/refunds"
+        case CallKind.COMPLETE:
+            return f"/payments/{payment}/complete"
         case CallKind.INQUIRE:
             return "/operations"
 

@@ -100,6 +100,7 @@ def _catch_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Operat
         gateway=evidence.gateway,
         account=evidence.account,
         gateway_reference=None,
+        answer_stored=False,
         call_number=evidence.call_number,
         call_kind=CallKind.INQUIRE if evidence.inquiry else CallKind(operation.kind.value),
         called_at_ms=turn.now_ms,
@@ -144,10 +145,14 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
 def _note(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
     """Keep what the evidence teaches whatever its outcome: that a call is over, and the gateway's reference."""
     reference = evidence.gateway_reference or operation.gateway_reference
+    if operation.kind in OPENING and evidence.payment_reference not in {None, reference}:
+        turn.put_payment(replace(turn.payment_of(operation), order_reference=evidence.payment_reference))
     if reference != operation.gateway_reference:
         if operation.kind in OPENING:
             turn.put_payment(replace(turn.payment_of(operation), gateway_reference=reference))
         operation = turn.put(replace(operation, gateway_reference=reference))
+    if evidence.replayed and evidence.outcome is Outcome.UNKNOWN and not operation.answer_stored:
+        operation = turn.put(replace(operation, answer_stored=True))
     # In doubt, a call that was refused leaves no copy on its way (the executor would have said that it does not know).
     # A second copy of a call may be answered later than the one that was waited for: it too was on its way until then.
     refused = operation.state is OperationState.UNKNOWN and evidence.outcome is Outcome.NOT_EXECUTED

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from gateway_adapters.mock.server import ServerSettings
 from gateway_adapters.mock.spec import MockAccount
 from gateway_adapters.mock.storage import MAX_WAITING_JOBS, Storage, StorageBusyError
 from schemas.misconfigured import MisconfiguredError
+from schemas.records.gateway import CallDetails
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
@@ -122,6 +124,19 @@ async def test_payer_who_refuses_declines_the_payment_once(process: MockGatewayP
         assert statuses == [200, 409, 400]
         assert (await gateway.call(inquiry_about(request))).outcome is Outcome.DECLINED
     assert process.effects(request.order_id) == []
+
+
+async def test_payers_browser_is_sent_back_to_the_merchant_with_what_completes_the_payment(
+    process: MockGatewayProcess,
+) -> None:
+    details = CallDetails(return_url="https://shop.example/back?cart=1")
+    request = payment_request(fresh_order(), CallKind.SALE, token="tok_mock_completion_required")
+    async with gateway_at(process) as gateway, aiohttp.ClientSession() as session:
+        result = await gateway.call(replace(request, details=details))
+        browser = {"Accept": "text/html,*/*"}
+        async with session.post(f"{result.action_url}/complete", headers=browser, allow_redirects=False) as acted:
+            assert acted.status == 303
+            assert acted.headers["Location"].startswith("https://shop.example/back?cart=1&mock_result=")
 
 
 async def test_payment_that_the_engine_must_complete_is_completed_with_what_the_payer_brings_back(

@@ -20,7 +20,7 @@ from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.orders import OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
-from schemas.vocabulary import CallKind
+from schemas.vocabulary import CallKind, TimerKind
 from streams.domain import desk
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
@@ -33,7 +33,7 @@ from streams.domain.inputs import (
     VerdictReceived,
 )
 from streams.domain.limits import DEFAULT_RULES
-from streams.domain.order import decide
+from streams.domain.order import decide, longest_owed
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
 from tests.support.crash_commands import client_commands
 from tests.support.crash_desk import DECISIONS, Person
@@ -59,6 +59,8 @@ REPLIES: Final = "replies"
 MAX_STEPS: Final = 30_000
 MAX_ZOMBIES: Final = 3
 ZOMBIE_STEPS: Final = 60
+REDRIVEN: Final = 0.1
+"""How likely an operator redrives a letter, of the turns in which one might."""
 
 PLANS: Final = (("alpha", "beta", "alpha"), ("beta", "alpha", "beta"), ("beta",), ("alpha", "alpha"))
 PLANS_ONCE: Final = (("alpha", "beta", "gamma"), ("gamma", "alpha", "beta"), ("beta",), ("beta", "alpha"))
@@ -94,6 +96,7 @@ class Scenario:
     times_are_ignored: bool = False  # words count in the order in which they came
     desk_is_never_asked_again: bool = False  # what contradicts a person is not heard
     failed_is_failed: bool = False  # a payment that failed lets another one in, whatever a person should look at
+    never_driven_again: bool = False  # no sweep asks for what has waited for long
 
 
 @dataclass(slots=True)
@@ -119,6 +122,7 @@ class Orders(Worker[OrderRow]):
 
     name = "orders"
     inputs = (COMMANDS, VERDICTS, RESULTS, WEBHOOKS, DECISIONS, TIMERS)
+    mortal = frozenset({VERDICTS, RESULTS})
 
     def __init__(self, logs: Logs, chance: random.Random, scenario: Scenario, policy: Policy) -> None:
         self._policy = policy
@@ -225,6 +229,7 @@ class Claims(Worker[ClaimRow]):
 
     name = "claims"
     inputs = (CLAIMS,)
+    mortal = frozenset({CLAIMS})
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
         claim: ClaimRequested = entry.value
@@ -344,25 +349,34 @@ class World:
             number, command = self._unsent.pop()
             self.logs.append(COMMANDS, command.order_id, (command, request_id(number)))
             return True
-        if self.person.left and self.chance.random() < 0.5 and self._judge():
-            return True
-        notice = self.gateways.notice()
-        if notice is not None:
-            assert notice.order_id is not None
-            for _ in range(self.chance.choice((1, 1, 2))):
-                self.logs.append(WEBHOOKS, notice.order_id, notice)
+        if self._judge() or self._notify():
             return True
         if self.orders.timers:
             self._fire(min(self.orders.timers, key=lambda timer: timer.due_at_ms))
+            return True
+        if self.logs.dead and self.chance.random() < REDRIVEN:
+            self.logs.redrive(self.chance)
             return True
         # Only when nothing is under way: its answer may ask for a look that comes sooner.
         if self.gateways.on_the_wire and not self._busy:
             self.logs.now_ms = self.gateways.on_the_wire[-1].arrives_at_ms
             return True
-        return not self._busy and self._tell_truth()
+        return not self._busy and (self._sweep() or self._tell_truth())
+
+    def _notify(self) -> bool:
+        """Let a gateway send a webhook; return whether one had anything to say."""
+        notice = self.gateways.notice()
+        if notice is None:
+            return False
+        assert notice.order_id is not None
+        for _ in range(self.chance.choice((1, 1, 2))):
+            self.logs.append(WEBHOOKS, notice.order_id, notice)
+        return True
 
     def _judge(self) -> bool:
-        """Let a person decide about something that is open; return whether there was anything."""
+        """Perhaps let a person decide about something that is open; return whether that was done."""
+        if not self.person.left or self.chance.random() < 0.5:
+            return False
         decision = self.person.judge(self.orders.orders, now_ms=self.logs.now_ms)
         for _ in range(0 if decision is None else self.chance.choice((1, 1, 2))):
             assert decision is not None
@@ -377,6 +391,23 @@ class World:
             assert notice.order_id is not None
             self.logs.append(WEBHOOKS, notice.order_id, notice)
         return True
+
+    def _sweep(self) -> bool:
+        """Ask each order about what has waited longest, once that is long; return whether any was asked."""
+        owed = [] if self.scenario.never_driven_again else [(row, longest_owed(row)) for row in self.orders.orders]
+        for row, longest in owed:
+            if longest is not None:
+                op_id, since_ms = longest
+                timer = OpenTimer(
+                    origin_id=row.origin_id,
+                    order_id=row.order_id,
+                    op_id=op_id,
+                    kind=TimerKind.DRIVE_AGAIN,
+                    number=0,
+                    due_at_ms=since_ms + _RULES.drive_again_ms,
+                )
+                self._fire(timer)
+        return any(longest is not None for _, longest in owed)
 
     def _fire(self, timer: OpenTimer) -> None:
         self.logs.now_ms = max(self.logs.now_ms, timer.due_at_ms)

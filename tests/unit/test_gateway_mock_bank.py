@@ -339,6 +339,12 @@ def said(db: sqlite3.Connection) -> list[tuple[Outcome, int | None]]:
             0,
         ),
         (
+            Scenario.PARTIAL_CHARGEBACK_LOST,
+            [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.REVERSED, 3_000), (Outcome.DISPUTE_LOST, 3_000)],
+            7_000,
+            0,
+        ),
+        (
             Scenario.PARTIAL_CHARGEBACK_WON,
             [(Outcome.DISPUTE_OPENED, 3_000), (Outcome.REVERSED, 3_000), (Outcome.DISPUTE_WON, 3_000)],
             10_000,

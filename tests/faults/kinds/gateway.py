@@ -33,6 +33,7 @@ NOT_PLAYED_YET = frozenset(
         Scenario.CHARGEBACK_WON,
         Scenario.CHARGEBACK_LOST,
         Scenario.PARTIAL_CHARGEBACK_WON,
+        Scenario.PARTIAL_CHARGEBACK_LOST,
         Scenario.EARLY_WEBHOOK,
         Scenario.WEBHOOKS_BY_REFERENCE,
         Scenario.BATCHED_WEBHOOKS,
