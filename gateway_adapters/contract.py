@@ -117,6 +117,7 @@ class Capabilities:
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
     pending_life_ms: Mapping[CallKind, int] = field(default_factory=dict)  # how long a last word may take; else a month
+    refunds_name_captures: bool = False  # a refund draws from one capture, which it names, and from no more
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
@@ -218,7 +219,14 @@ class Gateway(WebhookTranslator, Protocol):
         ...
 
     async def refund(self, request: GatewayCallRequested) -> CallResult:
-        """Give back `amount_minor` of what `payment_reference` took."""
+        """Give back `amount_minor` of what `payment_reference` took; of `capture_reference` where refunds name one."""
+        ...
+
+    async def complete(self, request: GatewayCallRequested) -> CallResult:
+        """Go on with the payment `payment_reference`, whose payer has come back with `details.return_parameters`.
+
+        The result is that of the payment: what its authorize or sale has come to, with its references.
+        """
         ...
 
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
@@ -276,7 +284,7 @@ class Gateway(WebhookTranslator, Protocol):
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))
         return _with_reference(request, await self._sent(request))
 
-    async def _sent(self, request: GatewayCallRequested) -> CallResult:
+    async def _sent(self, request: GatewayCallRequested) -> CallResult:  # noqa: PLR0911 - one a kind
         match request.kind:
             case CallKind.AUTHORIZE:
                 return await self.authorize(request)
@@ -288,6 +296,8 @@ class Gateway(WebhookTranslator, Protocol):
                 return await self.void(request)
             case CallKind.REFUND:
                 return await self.refund(request)
+            case CallKind.COMPLETE:
+                return await self.complete(request)
             case CallKind.INQUIRE:
                 return await self.inquire(request)
 
@@ -306,7 +316,7 @@ def check_request(request: GatewayCallRequested) -> None:
 def missing_of(request: GatewayCallRequested) -> tuple[str, ...]:
     """Return the names of the fields that the request's kind needs and that it does not hold; nothing can be sent."""
     opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
-    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND)
+    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND, CallKind.COMPLETE)
     missing = {
         "gateway_key": not request.gateway_key,
         "token": opens_payment and not request.token,
@@ -349,6 +359,8 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         action_url=result.action_url,
         error=result.error,
         raw=result.raw,
+        # The same id twice would cost each result its length, and tell nothing.
+        payment_reference=None if result.payment_reference == result.gateway_reference else result.payment_reference,
         replayed=result.replayed,
         completed_at_ms=completed_at_ms,
         occurred_at_ms=result.occurred_at_ms,

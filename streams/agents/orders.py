@@ -18,7 +18,14 @@ from schemas.commands_validation import CardDataError, InvalidCommandError, vali
 from schemas.identifiers import GatewayName, GatewayRoute, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
-from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    Command,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried
 from schemas.records.gateway import GatewayCallCompleted, WebhookReceived
 from schemas.records.orders import OrderRow
@@ -182,7 +189,7 @@ class OrdersAgent:
         now_ms, replay = event.timestamp_ms, event.possible_replay
         each: OrderInput
         match record:
-            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested():
+            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() | CompletionRequested():
                 each = self._command(event, taken.envelope, record)
             case ClaimDecided():
                 each = VerdictReceived(verdict=record, now_ms=now_ms, possible_replay=replay)

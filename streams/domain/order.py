@@ -32,8 +32,20 @@ from schemas.records.commands import op_id_of
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
-from schemas.vocabulary import Initiator, OperationState, Rejection, TimerKind
-from streams.domain import admission, attempts, desk, doubt, notices, operations, outbox, outcomes, settlement, words
+from schemas.vocabulary import Initiator, OperationKind, OperationState, Rejection, TimerKind
+from streams.domain import (
+    admission,
+    attempts,
+    completion,
+    desk,
+    doubt,
+    notices,
+    operations,
+    outbox,
+    outcomes,
+    settlement,
+    words,
+)
 from streams.domain.inputs import (
     CommandReceived,
     DecisionReceived,
@@ -218,7 +230,10 @@ def _evidence(turn: Turn, operation: OperationRow | None, said: Evidence) -> OpI
     if operation is None:
         return None
     if operation.state not in _BEFORE_ITS_TURN:
-        outcomes.judge(turn, operation, said)
+        if operation.kind is OperationKind.COMPLETE:
+            completion.judge_completion(turn, operation, said)
+        else:
+            outcomes.judge(turn, operation, said)
         admission.resume(turn)
     return operation.op_id
 

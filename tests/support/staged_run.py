@@ -19,7 +19,15 @@ from schemas import topics
 from schemas.event_types import TYPES
 from schemas.identifiers import CommandId, GatewayName, GatewayRoute, OpId
 from schemas.messages import Envelope, MessageCodec, Record
-from schemas.records.commands import Command, PaymentRequested, RefundRequested, VoidRequested, kind_of, op_id_of
+from schemas.records.commands import (
+    Command,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+    kind_of,
+    op_id_of,
+)
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent
@@ -356,6 +364,8 @@ def _body_of(command: Command) -> dict[str, object]:
             }
         case VoidRequested():
             body = {}
+        case CompletionRequested():
+            body = {"parameters": {entry.name: entry.value for entry in command.parameters}}
         case RefundRequested():
             body = {"paymentId": command.payment_id, "amount": command.amount_minor}
         case _:
