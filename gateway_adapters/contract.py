@@ -7,6 +7,8 @@ fulfils this, and `tests/contract/test_gateway_contract.py` holds every one of t
 Rules that every adapter keeps:
 
 * A call never raises for what a gateway or the network does; it returns a result (see `errors`).
+* Our reference at the gateway is the operation's id (`op_id`, 35 characters, which fits everywhere): each request that
+  is to have an effect carries it, so that notices can give it back. Payment ids can be longer than a gateway takes.
 * The same request sent again carries the same `gateway_key` and has the same effect as sending it once.
 * NOT_EXECUTED is said only on positive evidence. A failed inquiry is UNKNOWN: it says nothing about the operation.
 * The token is sent and forgotten: it is in no result, no log line and no exception.
@@ -115,6 +117,7 @@ class Capabilities:
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
     pending_life_ms: Mapping[CallKind, int] = field(default_factory=dict)  # how long a last word may take; else a month
+    refunds_name_captures: bool = False  # a refund draws from one capture, which it names, and from no more
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
@@ -216,7 +219,7 @@ class Gateway(WebhookTranslator, Protocol):
         ...
 
     async def refund(self, request: GatewayCallRequested) -> CallResult:
-        """Give back `amount_minor` of what `payment_reference` took."""
+        """Give back `amount_minor` of what `payment_reference` took; of `capture_reference` where refunds name one."""
         ...
 
     async def complete(self, request: GatewayCallRequested) -> CallResult:
@@ -356,6 +359,8 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         action_url=result.action_url,
         error=result.error,
         raw=result.raw,
+        # The same id twice would cost each result its length, and tell nothing.
+        payment_reference=None if result.payment_reference == result.gateway_reference else result.payment_reference,
         replayed=result.replayed,
         completed_at_ms=completed_at_ms,
         occurred_at_ms=result.occurred_at_ms,
