@@ -40,7 +40,11 @@ def admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
 
 
 def dispatch_unasked(turn: Turn, operation: OperationRow) -> None:
-    """Let an operation of the engine's own go: it has no key to claim, and was judged when it was made."""
+    """Let an operation of the engine's own go, which has no key to claim; not where its payer has acted meanwhile."""
+    opening = settlement.opening_of(turn, operation)
+    if opening.state is not OperationState.REQUIRES_ACTION and not settlement.is_part_let_go(opening):
+        settlement.reject(turn, operation, Rejection.INVALID_STATE)
+        return
     payment = turn.payment_of(operation)
     assert payment.gateway is not None
     assert operation.asked_amount_minor is not None
@@ -170,22 +174,24 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     if operation.asked_currency not in {None, payment.currency}:
         return Rejection.CURRENCY_MISMATCH
     books = turn.books_of(payment)
+    waiting_minor = sum(each.amount_minor for each in payment.unclaimed if each.kind is operation.kind)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
-        return _judge_refund(operation, books)
+        return _judge_refund(operation, books, waiting_minor)
     if operation.kind is OperationKind.VOID and books.opening is OperationState.REQUIRES_ACTION and not books.voiding:
         return payment.amount_minor
     if books.authorized <= 0 or books.voiding or books.released:
         return Rejection.INVALID_STATE
     if operation.kind is OperationKind.VOID:  # of what is left, unless a capture is under way
         return Rejection.INVALID_STATE if books.capturing else books.room_to_capture or Rejection.INVALID_STATE
-    room = books.room_to_capture
+    room = books.room_to_capture - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
 
 
-def _judge_refund(operation: OperationRow, books: Books) -> Rejection | int:
+def _judge_refund(operation: OperationRow, books: Books, waiting_minor: int) -> Rejection | int:
+    """`waiting_minor`: refunds of which nobody can tell yet whether they are ours: no room is counted twice."""
     if books.captured <= 0 or books.voiding:
         return Rejection.INVALID_STATE
-    room = books.room_to_refund
+    room = books.room_to_refund - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_CAPTURED
