@@ -219,6 +219,13 @@ class Gateway(WebhookTranslator, Protocol):
         """Give back `amount_minor` of what `payment_reference` took."""
         ...
 
+    async def complete(self, request: GatewayCallRequested) -> CallResult:
+        """Go on with the payment `payment_reference`, whose payer has come back with `details.return_parameters`.
+
+        The result is that of the payment: what its authorize or sale has come to, with its references.
+        """
+        ...
+
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         """Return what became of the operation with this `gateway_key` or `own_reference`. Changes nothing.
 
@@ -274,7 +281,7 @@ class Gateway(WebhookTranslator, Protocol):
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))
         return _with_reference(request, await self._sent(request))
 
-    async def _sent(self, request: GatewayCallRequested) -> CallResult:
+    async def _sent(self, request: GatewayCallRequested) -> CallResult:  # noqa: PLR0911 - one a kind
         match request.kind:
             case CallKind.AUTHORIZE:
                 return await self.authorize(request)
@@ -286,6 +293,8 @@ class Gateway(WebhookTranslator, Protocol):
                 return await self.void(request)
             case CallKind.REFUND:
                 return await self.refund(request)
+            case CallKind.COMPLETE:
+                return await self.complete(request)
             case CallKind.INQUIRE:
                 return await self.inquire(request)
 
@@ -304,7 +313,7 @@ def check_request(request: GatewayCallRequested) -> None:
 def missing_of(request: GatewayCallRequested) -> tuple[str, ...]:
     """Return the names of the fields that the request's kind needs and that it does not hold; nothing can be sent."""
     opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
-    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND)
+    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND, CallKind.COMPLETE)
     missing = {
         "gateway_key": not request.gateway_key,
         "token": opens_payment and not request.token,

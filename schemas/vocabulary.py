@@ -15,6 +15,7 @@ class OperationKind(StrEnum):
     CAPTURE = "capture"
     VOID = "void"
     REFUND = "refund"
+    COMPLETE = "complete"  # the payer has acted: go on with the payment that waited for it
 
 
 class CallKind(StrEnum):
@@ -25,6 +26,7 @@ class CallKind(StrEnum):
     CAPTURE = "capture"
     VOID = "void"
     REFUND = "refund"
+    COMPLETE = "complete"
     INQUIRE = "inquire"
 
 

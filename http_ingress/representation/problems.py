@@ -165,6 +165,7 @@ SUCCESS_STATUS: Final[Mapping[OperationKind, int]] = {
     OperationKind.CAPTURE: 200,
     OperationKind.VOID: 200,
     OperationKind.REFUND: 201,
+    OperationKind.COMPLETE: 200,
 }
 
 

@@ -128,7 +128,7 @@ class References:
                 originid=record.origin_id,
             ),
         )
-        # Named, since the client's own partitioner would work it out anew: it costs as much as the rest of the message.
+        # Named: the client's own partitioner would work it out anew, and whoever takes the record asks for it again.
         partition = self._intake.partition_of(key)
         return Outgoing(
             topic=topics.REFERENCES, key=key, value=message.value, headers=message.headers, partition=partition
@@ -171,8 +171,7 @@ class References:
         Raises:
             RefusedError: it has a wrong key, or nobody came to be known by its reference; the latter with its rows.
         """
-        assert webhook.gateway_reference is not None
-        where = KnownReference(gateway=webhook.gateway, account=webhook.account, reference=webhook.gateway_reference)
+        where = _reference_of(webhook)
         key = _key_of(where)
         self._intake.require_key(event, key)
         known, parked, said = self._known(key, read), self._parked(key, read), _to_park(envelope, webhook)
@@ -188,6 +187,17 @@ class References:
         if came.forward and known is not None:
             return Step(rows=rows, speak=(self._forwarded(envelope, webhook, known),))
         return Step(rows=rows, speak=())
+
+    def unpark(
+        self, event: InputEvent, envelope: Envelope, webhook: WebhookReceived, read: RowReader
+    ) -> Sequence[RowWrite]:
+        """Return the row without this webhook, if it waits for its reference. Raises: RefusedError: a wrong key."""
+        where = _reference_of(webhook)
+        key = _key_of(where)
+        self._intake.require_key(event, key)
+        parked = self._parked(key, read)
+        others = tuple(each for each in parked if each.webhook_id != envelope.id)
+        return () if others == parked else (self._waiting(event.partition, where, others),)
 
     def _waiting(self, partition: int, where: KnownReference, parked: tuple[ParkedWebhook, ...]) -> RowWrite:
         key = _key_of(where)
@@ -268,6 +278,11 @@ def _to_park(envelope: Envelope, webhook: WebhookReceived) -> ParkedWebhook:
         body=webhook.body,
         received_at_ms=webhook.received_at_ms,
     )
+
+
+def _reference_of(webhook: WebhookReceived) -> KnownReference:
+    assert webhook.gateway_reference is not None
+    return KnownReference(gateway=webhook.gateway, account=webhook.account, reference=webhook.gateway_reference)
 
 
 def _key_of(where: KnownReference | ReferenceKept | ReferenceDropped) -> bytes:

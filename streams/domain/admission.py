@@ -174,18 +174,33 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     if operation.asked_currency not in {None, payment.currency}:
         return Rejection.CURRENCY_MISMATCH
     books = turn.books_of(payment)
+    if operation.kind is OperationKind.COMPLETE:
+        return _judge_completion(payment, books)
     waiting_minor = sum(each.amount_minor for each in payment.unclaimed if each.kind is operation.kind)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
         return _judge_refund(operation, books, waiting_minor)
-    if operation.kind is OperationKind.VOID and books.opening is OperationState.REQUIRES_ACTION and not books.voiding:
-        return payment.amount_minor
+    if operation.kind is OperationKind.VOID:
+        return _judge_void(payment, books)
     if books.authorized <= 0 or books.voiding or books.released:
         return Rejection.INVALID_STATE
-    if operation.kind is OperationKind.VOID:  # of what is left, unless a capture is under way
-        return Rejection.INVALID_STATE if books.capturing else books.room_to_capture or Rejection.INVALID_STATE
     room = books.room_to_capture - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
+
+
+def _judge_completion(payment: PaymentRow, books: Books) -> Rejection | int:
+    """Return the payment's amount when it waits for its payer, at a gateway that can tell which payment is meant."""
+    waits = books.opening is OperationState.REQUIRES_ACTION and not books.voiding
+    return payment.amount_minor if waits and payment.gateway_reference is not None else Rejection.INVALID_STATE
+
+
+def _judge_void(payment: PaymentRow, books: Books) -> Rejection | int:
+    """Return what is let go: all of a payment that waits for its payer, else what is left and not being captured."""
+    if books.opening is OperationState.REQUIRES_ACTION and not books.voiding:
+        return payment.amount_minor
+    if books.authorized <= 0 or books.voiding or books.released or books.capturing:
+        return Rejection.INVALID_STATE
+    return books.room_to_capture or Rejection.INVALID_STATE
 
 
 def _judge_refund(operation: OperationRow, books: Books, waiting_minor: int) -> Rejection | int:

@@ -14,7 +14,7 @@ from schemas.quick_init import replace
 from schemas.records.claims import RoutePlan
 from schemas.records.gateway import GatewayCallRequested, OperationError
 from schemas.records.orders import AttemptRow, OperationRow, PaymentRow
-from schemas.vocabulary import CallKind, OperationState, RetryAdvice
+from schemas.vocabulary import CallKind, OperationKind, OperationState, RetryAdvice
 from streams.domain import paid_once, settlement
 from streams.domain.limits import FOLLOW_UP_ATTEMPTS, MAX_ATTEMPTS, MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
 from streams.domain.outputs import CallGateway
@@ -116,7 +116,7 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         currency=payment.currency,
         token=None if inquiry else operation.token,
         payment_reference=payment.gateway_reference,
-        own_reference=operation.gateway_reference if inquiry else None,
+        own_reference=_own_reference(operation, payment) if inquiry else None,
         final=operation.final,
         first_requested_at_ms=operation.first_requested_at_ms,
         requested_at_ms=operation.called_at_ms,
@@ -124,6 +124,12 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         command_offset=None if inquiry else operation.command_offset,
     )
     turn.say(CallGateway(request=request))
+
+
+def _own_reference(operation: OperationRow, payment: PaymentRow) -> str | None:
+    """Return what the gateway knows the operation by. A completion makes nothing: it is known by its payment."""
+    completes = operation.kind is OperationKind.COMPLETE
+    return payment.gateway_reference if completes else operation.gateway_reference
 
 
 def retry_or_give_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:

@@ -31,7 +31,7 @@ from streams.domain.limits import (
     time_of_look,
 )
 from streams.domain.operations import without_token
-from streams.domain.sums import OPENING
+from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
 
 
@@ -126,9 +126,15 @@ def may_expire(turn: Turn, operation: OperationRow) -> bool:
     if not late or operation.state is not OperationState.REQUIRES_ACTION:
         return False
     return not any(
-        each.kind is OperationKind.VOID and each.payment_id == operation.payment_id and each.attempt > 0
-        for each in turn.operations.values()
+        each.payment_id == operation.payment_id and _decides_unacted(each) for each in turn.operations.values()
     )
+
+
+def _decides_unacted(operation: OperationRow) -> bool:
+    """Return whether this ends the wait for a payer: by a void that was sent, or since the payer has come back."""
+    if operation.kind is OperationKind.VOID:
+        return operation.attempt > 0
+    return operation.kind is OperationKind.COMPLETE and operation.state in OPEN
 
 
 def expire_action(turn: Turn, operation: OperationRow) -> None:

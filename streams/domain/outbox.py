@@ -1,7 +1,11 @@
-"""After a crash: what an operation still owes, said again (the re-drive rule of DESIGN.md).
+"""What an operation still owes, said again: after a crash, or because nobody has answered it for long.
 
-Called by `order` for every input that may be a replay. The row is the outbox: what is owed follows from it. Claims,
-calls, timers and events come out exactly as they were said first; answers tell how things stand now.
+Called by `order` for every input that may be a replay (the re-drive rule of DESIGN.md). The row is the outbox: what is
+owed follows from it. Claims, calls, timers and events come out exactly as they were said first; answers tell how things
+stand now.
+
+Called, too, when the sweep or a client's retry asks about what has waited for long. A claim or a call, or the answer to
+it, may have died on its way: as a dead letter, or by retention. Nothing else would ever move its order on.
 
 Whatever an input made is owed by one of these: the operation it is about; the order's active operation (the input may
 have let it start); what one of them waits for; those that waited for the operation it is about; and what became a fact
@@ -26,6 +30,28 @@ def say_again(turn: Turn, op_id: OpId | None) -> None:
         _say_owed(turn, turn.operations[each], newly_called=each in called)
     said.extend(output for output in turn.outputs if output not in said)
     turn.outputs[:] = said
+
+
+def drive_again(turn: Turn, op_id: OpId) -> None:
+    """Say claims and calls again that nobody has answered for `drive_again_ms`: the operation's, and those before it.
+
+    A call is marked as a copy: the executor makes it only when no answer is on the log. Twice is safe.
+    """
+    for each in _connected(turn, op_id):
+        operation = turn.operations[each]
+        since_ms = owed_since_ms(operation)
+        if since_ms is not None and turn.now_ms - since_ms >= turn.rules.drive_again_ms:
+            if operation.state is OperationState.CLAIMING:
+                admission.ask_for_key(turn, operation)
+            else:
+                attempts.say_call(turn, operation, repeated=True)
+
+
+def owed_since_ms(operation: OperationRow) -> int | None:
+    """Return since when the operation waits for a verdict or a result; None when it waits for neither."""
+    if operation.state is OperationState.CLAIMING:
+        return operation.updated_at_ms
+    return None if operation.call_kind is None else operation.called_at_ms
 
 
 def _connected(turn: Turn, op_id: OpId | None) -> list[OpId]:

@@ -21,7 +21,7 @@ from schemas import identifiers, topics
 from schemas.decode_errors import SchemaAwaitedError
 from schemas.identifiers import GatewayName
 from schemas.messages import DecodeError, MessageCodec
-from schemas.records.commands import Command, PaymentRequested, PaymentToken, op_id_of
+from schemas.records.commands import Command, CompletionRequested, PaymentRequested, PaymentToken, op_id_of
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_reader
@@ -147,9 +147,13 @@ async def with_details(
     command = None if record is None else await _decoded(record, codec)
     if command is None or op_id_of(command) != request.op_id:
         return None  # another log than the one that the order was told from
-    if isinstance(command, PaymentRequested):
-        return _of_payment(request, command)
-    return None
+    match command:
+        case PaymentRequested():
+            return _of_payment(request, command)
+        case CompletionRequested():
+            return dataclasses.replace(request, details=CallDetails(return_parameters=command.parameters))
+        case _:
+            return request  # the others say nothing that their rows do not hold
 
 
 async def _decoded(record: LogRecord, codec: MessageCodec) -> Command | None:

@@ -29,7 +29,7 @@ SECRETS = (
     "2001:db8::77",
     "Mozilla/5.0 of Anna",
     "tok_stored_by_mock",
-    "shopper-177",
+    "shopper-17",
 )
 APPEND_TIMEOUT_S = 10.0
 PAYMENT: dict[str, Any] = {

@@ -9,7 +9,14 @@ import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
 from schemas.records.claims import ClaimDecided
-from schemas.records.commands import BrowserFacts, CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    BrowserFacts,
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import CallDetails, GatewayCallCompleted, GatewayCallRequested, WebhookReceived
@@ -106,6 +113,7 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     },
     CaptureRequested: {"payment_id"},
     VoidRequested: {"payment_id"},
+    CompletionRequested: {"payment_id", "parameters.name", "parameters.value"},
     RefundRequested: {"payment_id"},
     ClaimDecided: {"plan.refusal", "plan.action_life_ms"},  # the claim before it says so
     GatewayCallRequested: {

@@ -13,7 +13,16 @@ from schemas import topics
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId
 from schemas.messages import EncodedMessage, Envelope
-from schemas.records.commands import BrowserFacts, NamedText, Payer, PaymentRequested, PaymentToken, op_id_of
+from schemas.records.commands import (
+    BrowserFacts,
+    Command,
+    CompletionRequested,
+    NamedText,
+    Payer,
+    PaymentRequested,
+    PaymentToken,
+    op_id_of,
+)
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.development.embedded_broker import EmbeddedBroker
@@ -50,11 +59,11 @@ COMMAND = PaymentRequested(
 OFFSET = 42
 
 
-def told(command: PaymentRequested) -> EncodedMessage:
-    return CODEC.encode(command, Envelope(id="cmd-1", source="shop", type=TYPES[PaymentRequested], time_ms=NOW_MS))
+def told(command: Command) -> EncodedMessage:
+    return CODEC.encode(command, Envelope(id="cmd-1", source="shop", type=TYPES[type(command)], time_ms=NOW_MS))
 
 
-def standing(command: PaymentRequested, *, partition: int = 0, offset: int = OFFSET) -> LogRecord:
+def standing(command: Command, *, partition: int = 0, offset: int = OFFSET) -> LogRecord:
     message = told(command)
     return LogRecord(
         topic=topics.COMMANDS,
@@ -190,6 +199,25 @@ async def test_call_is_made_once_when_its_request_comes_twice_while_it_is_under_
         gate.open.set()
         await scene.consumer.wait_for_commit(FIRST, 7)
     assert sum(gateway.calls.values()) == 1
+
+
+async def test_completion_has_what_the_payer_came_back_with() -> None:
+    asked = Asked()
+    completion = CompletionRequested(
+        origin_id=OriginId("originA"),
+        order_id=OrderId("order-1"),
+        idempotency_key=IdempotencyKey("key-2"),
+        payment_id=request().payment_id,
+        parameters=(NamedText(name="redirectResult", value="X6X!Y"),),
+    )
+    call = dataclasses.replace(request(), op_id=op_id_of(completion), kind=CallKind.COMPLETE, payment_reference="ref-1")
+    async with started(Scene(TellableGateway(asked))) as scene:
+        scene.commands[0, OFFSET] = standing(completion)
+        scene.put(FIRST, 5, message_of(call))
+        await scene.writer.wait_for(1)
+    (made,) = asked.requests
+    assert made.details == CallDetails(return_parameters=(NamedText(name="redirectResult", value="X6X!Y"),))
+    assert (made.kind, made.token) == (CallKind.COMPLETE, None)
 
 
 # ---- the reader itself
