@@ -115,6 +115,7 @@ class Capabilities:
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
     pending_life_ms: Mapping[CallKind, int] = field(default_factory=dict)  # how long a last word may take; else a month
+    refunds_name_captures: bool = False  # a refund draws from one capture, which it names, and from no more
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
@@ -216,7 +217,7 @@ class Gateway(WebhookTranslator, Protocol):
         ...
 
     async def refund(self, request: GatewayCallRequested) -> CallResult:
-        """Give back `amount_minor` of what `payment_reference` took."""
+        """Give back `amount_minor` of what `payment_reference` took; of `capture_reference` where refunds name one."""
         ...
 
     async def complete(self, request: GatewayCallRequested) -> CallResult:
@@ -356,6 +357,8 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         action_url=result.action_url,
         error=result.error,
         raw=result.raw,
+        # The same id twice would cost each result its length, and tell nothing.
+        payment_reference=None if result.payment_reference == result.gateway_reference else result.payment_reference,
         replayed=result.replayed,
         completed_at_ms=completed_at_ms,
         occurred_at_ms=result.occurred_at_ms,

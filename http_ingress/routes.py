@@ -239,6 +239,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
             ProblemCode.AMOUNT_EXCEEDS_CAPTURED,
             ProblemCode.PARTIAL_REFUND_UNSUPPORTED,
             ProblemCode.MULTIPLE_REFUND_UNSUPPORTED,
+            ProblemCode.REFUND_EXCEEDS_ONE_CAPTURE,
         },
     ),
     ApiRoute(

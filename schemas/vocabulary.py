@@ -146,6 +146,7 @@ class Rejection(StrEnum):
     MULTIPLE_CAPTURE_UNSUPPORTED = "multiple_capture_unsupported"  # there, the first capture lets the rest go
     PARTIAL_REFUND_UNSUPPORTED = "partial_refund_unsupported"
     MULTIPLE_REFUND_UNSUPPORTED = "multiple_refund_unsupported"
+    REFUND_EXCEEDS_ONE_CAPTURE = "refund_exceeds_one_capture"  # there, a refund draws from one capture
 
 
 class Verdict(StrEnum):

@@ -9,13 +9,17 @@ part is captured there only by a capture that says itself that it is the final o
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from gateway_adapters.contract import Ability, Capabilities
 from schemas import identifiers
+from schemas.identifiers import OpId
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import CallKind, OperationKind, Rejection
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
+
+_TAKING: Final = frozenset({OperationKind.SALE, OperationKind.CAPTURE})
 
 
 def why_unable(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int) -> Rejection | None:
@@ -41,6 +45,23 @@ def capabilities_of(turn: Turn, row: PaymentRow | OperationRow) -> Capabilities 
     return turn.rules.capabilities.get(identifiers.gateway_route(row.gateway, row.account))
 
 
+def capture_to_draw_on(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int) -> OpId | None:
+    """Return the capture, or sale, that a refund of so much draws from, where its gateway wants one named.
+
+    The smallest that has enough left, so that larger refunds find theirs later. None: none has, or none is wanted.
+    """
+    can = capabilities_of(turn, payment)
+    if operation.kind is not OperationKind.REFUND or can is None or not can.refunds_name_captures:
+        return None
+    ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
+    left = {each.op_id: each.counted_minor for each in ours if each.kind in _TAKING and each.gateway_reference}
+    for each in ours:
+        if each.draws_on in left and each.op_id != operation.op_id:
+            left[each.draws_on] -= each.amount_minor if each.state in OPEN else each.counted_minor
+    fitting = [op_id for op_id, left_minor in left.items() if left_minor >= amount_minor]
+    return min(fitting, key=lambda op_id: left[op_id], default=None)
+
+
 def _why_no_capture(
     turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int, can: Capabilities
 ) -> Rejection | None:
@@ -61,6 +82,8 @@ def _why_no_refund(
     part = amount_minor < turn.books_of(payment).captured
     if part and not can.can(Ability.PARTIAL_REFUND, payment.currency):
         return Rejection.PARTIAL_REFUND_UNSUPPORTED
+    if can.refunds_name_captures and capture_to_draw_on(turn, operation, payment, amount_minor) is None:
+        return Rejection.REFUND_EXCEEDS_ONE_CAPTURE
     return None
 
 

@@ -99,7 +99,8 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool
     if route is None:
         settlement.reject(turn, operation, Rejection.NO_GATEWAY)
         return
-    _dispatch(turn, replace(operation, amount_minor=verdict), route)
+    draws_on = None if payment is None else abilities.capture_to_draw_on(turn, operation, payment, verdict)
+    _dispatch(turn, replace(operation, amount_minor=verdict, draws_on=draws_on), route)
 
 
 def _waits_unknown(turn: Turn, operation: OperationRow, payment: PaymentRow) -> bool:

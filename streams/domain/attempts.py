@@ -45,7 +45,8 @@ def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> O
     """Begin the operation's next attempt there; return the operation."""
     gateway, account = identifiers.parts_of(route)
     if operation.kind in OPENING:
-        turn.put_payment(replace(turn.payment_of(operation), gateway=gateway, account=account, gateway_reference=None))
+        here = replace(turn.payment_of(operation), gateway=gateway, account=account)
+        turn.put_payment(replace(here, gateway_reference=None, order_reference=None))
     operation = replace(
         operation,
         earlier_attempts=(*operation.earlier_attempts, *last_attempt(operation)),
@@ -116,6 +117,8 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         currency=payment.currency,
         token=None if inquiry else operation.token,
         payment_reference=payment.gateway_reference,
+        order_reference=payment.order_reference,
+        capture_reference=_capture_reference(turn, operation),
         own_reference=_own_reference(operation, payment) if inquiry else None,
         final=operation.final,
         first_requested_at_ms=operation.first_requested_at_ms,
@@ -124,6 +127,10 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         command_offset=None if inquiry else operation.command_offset,
     )
     turn.say(CallGateway(request=request))
+
+
+def _capture_reference(turn: Turn, operation: OperationRow) -> str | None:
+    return None if operation.draws_on is None else turn.operations[operation.draws_on].gateway_reference
 
 
 def _own_reference(operation: OperationRow, payment: PaymentRow) -> str | None:

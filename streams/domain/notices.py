@@ -95,8 +95,11 @@ def _payment_named(turn: Turn, notice: GatewayNotice, account: AccountName) -> P
         return None
     for each in turn.payments:
         named = (notice.gateway, account, notice.payment_reference)
-        if (each.gateway, each.account, each.gateway_reference) == named:
+        if named in {(each.gateway, each.account, known) for known in (each.gateway_reference, each.order_reference)}:
             return each
+    for taken in turn.operations.values():  # some gateways' refunds name the capture that they draw from
+        if taken.kind in _TAKING and _is_known_as(taken, (notice.gateway, account, notice.payment_reference)):
+            return turn.payment_of(taken)
     return None
 
 

@@ -9,8 +9,11 @@ it, may have died on its way: as a dead letter, or by retention. Nothing else wo
 
 Whatever an input made is owed by one of these: the operation it is about; the order's active operation (the input may
 have let it start); what one of them waits for; those that waited for the operation it is about; and what became a fact
-with it: the end of a payment by its void, what was made at the gateway's own desk, the same decision of a person.
+with it: what a void or the payer's next step made of the payment, what was made at the gateway's own desk, the same
+decision of a person.
 """
+
+from typing import Final
 
 from schemas.identifiers import OpId
 from schemas.records.orders import OperationRow
@@ -19,6 +22,9 @@ from streams.domain import admission, attempts
 from streams.domain.outputs import CallGateway
 from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
+
+_MOVING_ITS_PAYMENT: Final = frozenset({OperationKind.VOID, OperationKind.COMPLETE})
+"""Their results are words about what opened the payment as well."""
 
 
 def say_again(turn: Turn, op_id: OpId | None) -> None:
@@ -71,7 +77,7 @@ def _came_of(other: OperationRow, operation: OperationRow) -> bool:
         return True
     if other.payment_id != operation.payment_id:
         return False
-    ended_with_it = operation.kind is OperationKind.VOID and other.kind in OPENING
+    ended_with_it = operation.kind in _MOVING_ITS_PAYMENT and other.kind in OPENING
     decided = {event.decision.decision_id for event in operation.events if event.decision is not None}
     with_it = any(event.decision is not None and event.decision.decision_id in decided for event in other.events)
     return ended_with_it or with_it or other.initiator is Initiator.GATEWAY

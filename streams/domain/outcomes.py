@@ -100,7 +100,7 @@ def _catch_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Operat
     )
     if operation.kind in OPENING:
         here = replace(turn.payment_of(operation), gateway=evidence.gateway, account=evidence.account)
-        turn.put_payment(replace(here, gateway_reference=None))
+        turn.put_payment(replace(here, gateway_reference=None, order_reference=None))
     turn.put(operation)
     if evidence.inquiry:
         return settlement.move(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)
@@ -135,6 +135,8 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
 def _note(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> OperationRow:
     """Keep what the evidence teaches whatever its outcome: that a call is over, and the gateway's reference."""
     reference = evidence.gateway_reference or operation.gateway_reference
+    if operation.kind in OPENING and evidence.payment_reference not in {None, reference}:
+        turn.put_payment(replace(turn.payment_of(operation), order_reference=evidence.payment_reference))
     if reference != operation.gateway_reference:
         if operation.kind in OPENING:
             turn.put_payment(replace(turn.payment_of(operation), gateway_reference=reference))

@@ -41,6 +41,7 @@ class Evidence:
     call_number: int | None
     inquiry: bool
     gateway_reference: str | None
+    payment_reference: str | None
     confirmed_amount_minor: int | None
     confirmed_currency: str | None
     action_url: str | None
@@ -94,6 +95,7 @@ def of_result(result: GatewayCallCompleted) -> Evidence:
         call_number=result.call_number,
         inquiry=result.kind is CallKind.INQUIRE,
         gateway_reference=result.gateway_reference,
+        payment_reference=result.payment_reference,
         confirmed_amount_minor=result.confirmed_amount_minor,
         confirmed_currency=result.confirmed_currency,
         action_url=result.action_url,
@@ -117,6 +119,7 @@ def of_notice(notice: GatewayNotice, account: AccountName) -> Evidence:
         call_number=None,
         inquiry=False,
         gateway_reference=notice.gateway_reference,
+        payment_reference=notice.payment_reference,
         confirmed_amount_minor=notice.confirmed_amount_minor,
         confirmed_currency=notice.confirmed_currency,
         action_url=None,

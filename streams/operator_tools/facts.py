@@ -143,6 +143,7 @@ def _of_result(result: GatewayCallCompleted) -> tuple[Fact, ...]:
         confirmed_amount_minor=result.confirmed_amount_minor,
         confirmed_currency=result.confirmed_currency,
         case_reference=result.case_reference,
+        payment_reference=result.payment_reference,
         replayed=True if result.replayed else None,
     ) + _of_error(result.error)
 

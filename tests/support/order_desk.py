@@ -89,6 +89,7 @@ class Said:
     confirmed_currency: str | None = None
     action_url: str | None = None
     replayed: bool = False
+    payment_reference: str | None = None
 
 
 SUCCESS = Said()
@@ -366,6 +367,7 @@ def completed(request: GatewayCallRequested, said: Said, *, now_ms: int) -> Gate
         error=said.error,
         raw=None,
         replayed=said.replayed,
+        payment_reference=said.payment_reference,
         completed_at_ms=now_ms,
     )
 

@@ -117,7 +117,17 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     RefundRequested: {"payment_id"},
     ClaimDecided: {"plan.refusal", "plan.action_life_ms"},  # the claim before it says so
     GatewayCallRequested: {
-        *("token", "payment_id", "payment_reference", "own_reference", "final", "repeated", "command_offset"),
+        *(
+            "token",
+            "payment_id",
+            "payment_reference",
+            "order_reference",
+            "capture_reference",
+            "own_reference",
+            "final",
+            "repeated",
+            "command_offset",
+        ),
         *(f"details.{path}" for path in paths_of(CallDetails)),  # None on the log
     },
     # What a gateway wrote, and a page on which the payer is asked for card data.
