@@ -91,7 +91,7 @@ class OrdersAgent:
         self._codec = codec
         self._intake = Intake(codec, partitions=partitions)
         self._speech = Speech(codec)
-        self._references = References(codec, self._intake, gateways, parking)
+        self._references = References(codec, self._intake, gateways, capabilities, parking)
         self._webhooks = Webhooks(codec, self._intake, gateways, self._references)
         self._policies = policies
         self._gateways = gateways

@@ -42,12 +42,18 @@ def _since_decided(operation: OperationRow) -> Iterator[EventRow]:
 def _beside(row: OrderRow, call: GatewayCallRequested) -> Iterator[str]:
     for payment in row.payments:
         sums = sums_of(row, payment.payment_id)
-        voids = [each for each in row.operations if each.kind is OperationKind.VOID]
-        voided = any(each.counted_minor > 0 and each.payment_id == payment.payment_id for each in voids)
-        held = (sums.authorized > 0 and not voided) or sums.captured > sums.refunded
+        held = (sums.authorized > 0 and not _is_let_go(row, payment)) or sums.captured > sums.refunded
         still_open = any(each.state in OPEN and each.payment_id == payment.payment_id for each in row.operations)
         if payment.payment_id != call.payment_id and (held or still_open or payment.review):
             yield f"knowingly beside {payment.payment_id} {call.op_id}"
+
+
+def _is_let_go(row: OrderRow, payment: PaymentRow) -> bool:
+    """Return whether nothing is held any more: a void was carried out, or the hold ran out."""
+    ours = [each for each in row.operations if each.payment_id == payment.payment_id]
+    voided = any(each.kind is OperationKind.VOID and each.counted_minor > 0 for each in ours)
+    ran_out = any(word.outcome is Outcome.EXPIRED for each in ours for word in each.words)
+    return voided or ran_out
 
 
 def _is_stray(notice: GatewayNotice, operation: OperationRow) -> bool:
