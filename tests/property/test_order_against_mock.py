@@ -15,7 +15,7 @@ from gateway_adapters.mock.scenarios import Happening
 from schemas.records.commands import Command
 from tests.support import order_desk
 from tests.support.exhibits import sums_of
-from tests.support.mock_bank import DELAY_MS, MAX_STEPS, MockedDesk
+from tests.support.mock_bank import DELAY_MS, MAX_STEPS, MockedDesk, counted_by
 
 MAX_ROUNDS = 60
 SCENARIOS = [
@@ -120,6 +120,8 @@ def test_books_of_order_and_gateway_are_equal_when_all_has_been_said(data: st.Da
     desk = life(data, SCENARIOS)
     assert desk.row is not None
     assert sums_of(desk.row) == desk.bank.sums()
+    ours = {each.gateway_reference: each.counted_minor for each in desk.row.operations if each.counted_minor}
+    assert ours == counted_by(desk.bank)
 
 
 @settings(max_examples=150, deadline=None)

@@ -95,6 +95,15 @@ class MockBank:
         )
 
 
+def counted_by(bank: MockBank) -> dict[str, int]:
+    """Return what each operation counts for by the ledger, of those that count: by the Mock's id of it."""
+    counted: dict[str, int] = {}
+    ledger = bank.db.execute("SELECT operation_id, kind, amount_minor FROM ledger WHERE kind <> 'expiry'").fetchall()
+    for operation, kind, minor in ledger:
+        counted[operation] = counted.get(operation, 0) + (-minor if kind == "reversal" else minor)
+    return {operation: minor for operation, minor in counted.items() if minor}
+
+
 def _is_early(happening: Happening, kind: CallKind) -> bool:
     return Manner.EARLY in happening.manners | course_of(happening.scenario, kind).manners
 

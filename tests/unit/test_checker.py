@@ -310,6 +310,26 @@ def event_off_by_a_cent(evidence: Evidence) -> Evidence:
     return replace(evidence, events=[*evidence.events[:-1], (envelope, replace(event, operation=operation))])
 
 
+def event_that_counts_for_another_sum(evidence: Evidence) -> Evidence:
+    envelope, event = evidence.events[-1]
+    operation = replace(event.operation, counted_minor=event.operation.counted_minor + 1)
+    return replace(evidence, events=[*evidence.events[:-1], (envelope, replace(event, operation=operation))])
+
+
+def part_taken_back_unseen(evidence: Evidence) -> Evidence:
+    """The gateway took a cent of the refund back, and the engine does not know."""
+    refund = next(each for each in evidence.ledger if each.kind == "refund")
+    cent = replace(refund, seq=99, kind="reversal", reversed_kind="refund", amount_minor=1)
+    return replace(evidence, ledger=[*evidence.ledger, cent])
+
+
+def desk_refund_unseen(evidence: Evidence) -> Evidence:
+    """A person at the gateway refunded a cent, and the engine does not know."""
+    refund = next(each for each in evidence.ledger if each.kind == "refund")
+    cent = replace(refund, seq=99, op_id="mref_desk", gateway_key="mref_desk", amount_minor=1, at_desk=1)
+    return replace(evidence, ledger=[*evidence.ledger, cent])
+
+
 def success_without_effect(evidence: Evidence) -> Evidence:
     return replace(evidence, ledger=[each for each in evidence.ledger if each.kind != "refund"])
 
@@ -388,6 +408,11 @@ PLANTS: list[tuple[Plant, str]] = [
     (row_off_by_a_cent, "ledger_equals_rows"),
     (row_off_by_a_cent, "events_equal_rows"),
     (event_off_by_a_cent, "ledger_equals_events"),
+    (event_that_counts_for_another_sum, "ledger_equals_events"),
+    (part_taken_back_unseen, "ledger_equals_events"),
+    (part_taken_back_unseen, "ledger_equals_rows"),
+    (desk_refund_unseen, "ledger_equals_events"),
+    (desk_refund_unseen, "ledger_equals_rows"),
     (success_without_effect, "ledger_equals_rows"),
     (success_without_effect, "ledger_equals_events"),
     (effects_swapped, "order_kept"),
