@@ -470,6 +470,35 @@ def test_reversal_is_no_violation_when_the_gateway_takes_a_success_back() -> Non
     assert violations(evidence) == []
 
 
+def test_part_taken_back_and_its_dispute_are_no_violation_when_the_engine_counts_them_once() -> None:
+    run = StagedRun()
+    op_id = run.send(sale(5_000))
+    run.case(op_id, wire.EventType.DISPUTE_OPENED, 2_000)
+    run.case(op_id, wire.EventType.REVERSED, 2_000, effect="reversal")
+    assert violations(run.evidence()) == []
+    run.case(op_id, wire.EventType.DISPUTE_WON, 2_000, effect="restoral")
+    assert violations(run.evidence()) == []
+    assert run.evidence().operations()[op_id][1].counted_minor == 5_000
+
+
+def test_dispute_that_takes_everything_is_no_violation() -> None:
+    run = StagedRun()
+    op_id = run.send(sale(5_000))
+    run.case(op_id, wire.EventType.DISPUTE_OPENED, 5_000)
+    run.case(op_id, wire.EventType.DISPUTE_LOST, 5_000, effect="reversal")
+    evidence = run.evidence()
+    assert evidence.operations()[op_id][1].state is OperationState.REVERSED
+    assert violations(evidence) == []
+
+
+def test_refund_at_the_gateways_desk_is_no_violation_when_the_engine_records_it() -> None:
+    run = StagedRun()
+    run.refund_at_desk(run.send(sale(5_000)), 1_000)
+    evidence = run.evidence()
+    assert len(evidence.operations()) == 2
+    assert violations(evidence) == []
+
+
 def test_void_is_no_violation() -> None:
     run = StagedRun()
     run.send(authorize())
