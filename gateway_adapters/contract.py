@@ -7,6 +7,8 @@ fulfils this, and `tests/contract/test_gateway_contract.py` holds every one of t
 Rules that every adapter keeps:
 
 * A call never raises for what a gateway or the network does; it returns a result (see `errors`).
+* Our reference at the gateway is the operation's id (`op_id`, 35 characters, which fits everywhere): each request that
+  is to have an effect carries it, so that notices can give it back. Payment ids can be longer than a gateway takes.
 * The same request sent again carries the same `gateway_key` and has the same effect as sending it once.
 * NOT_EXECUTED is said only on positive evidence. A failed inquiry is UNKNOWN: it says nothing about the operation.
 * The token is sent and forgotten: it is in no result, no log line and no exception.
@@ -115,6 +117,7 @@ class Capabilities:
     webhooks: bool
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
     pending_life_ms: Mapping[CallKind, int] = field(default_factory=dict)  # how long a last word may take; else a month
+    refunds_name_captures: bool = False  # a refund draws from one capture, which it names, and from no more
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
@@ -127,6 +130,11 @@ class Capabilities:
         """Return whether this operation, in this currency if one is given, can be asked of the gateway."""
         known_currency = currency is None or self.currencies is None or currency in self.currencies
         return kind in self.operations and known_currency
+
+    def can_be_asked(self, currency: str, *, reference_known: bool) -> bool:
+        """Return whether an inquiry can be made: by the key alone, or by the gateway's reference when it is known."""
+        by_reference = reference_known and self.can(Ability.INQUIRE_BY_REFERENCE, currency)
+        return CallKind.INQUIRE in self.operations and (by_reference or self.can(Ability.INQUIRE_BY_KEY, currency))
 
     def can(self, ability: Ability, currency: str) -> bool:
         """Return whether it has the ability for payments in this currency."""
@@ -211,7 +219,14 @@ class Gateway(WebhookTranslator, Protocol):
         ...
 
     async def refund(self, request: GatewayCallRequested) -> CallResult:
-        """Give back `amount_minor` of what `payment_reference` took."""
+        """Give back `amount_minor` of what `payment_reference` took; of `capture_reference` where refunds name one."""
+        ...
+
+    async def complete(self, request: GatewayCallRequested) -> CallResult:
+        """Go on with the payment `payment_reference`, whose payer has come back with `details.return_parameters`.
+
+        The result is that of the payment: what its authorize or sale has come to, with its references.
+        """
         ...
 
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
@@ -260,13 +275,16 @@ class Gateway(WebhookTranslator, Protocol):
         check_request(request)
         # A currency that an account takes no more is no reason to keep what was taken in it.
         currency = request.currency if request.kind in (CallKind.AUTHORIZE, CallKind.SALE) else None
-        if not self.capabilities.supports(request.kind, currency):
+        askable = request.kind is not CallKind.INQUIRE or self.capabilities.can_be_asked(
+            request.currency, reference_known=request.own_reference is not None
+        )
+        if not askable or not self.capabilities.supports(request.kind, currency):
             # That an inquiry cannot be made is no proof that the operation never was.
             outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))
         return _with_reference(request, await self._sent(request))
 
-    async def _sent(self, request: GatewayCallRequested) -> CallResult:
+    async def _sent(self, request: GatewayCallRequested) -> CallResult:  # noqa: PLR0911 - one a kind
         match request.kind:
             case CallKind.AUTHORIZE:
                 return await self.authorize(request)
@@ -278,6 +296,8 @@ class Gateway(WebhookTranslator, Protocol):
                 return await self.void(request)
             case CallKind.REFUND:
                 return await self.refund(request)
+            case CallKind.COMPLETE:
+                return await self.complete(request)
             case CallKind.INQUIRE:
                 return await self.inquire(request)
 
@@ -296,7 +316,7 @@ def check_request(request: GatewayCallRequested) -> None:
 def missing_of(request: GatewayCallRequested) -> tuple[str, ...]:
     """Return the names of the fields that the request's kind needs and that it does not hold; nothing can be sent."""
     opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
-    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND)
+    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND, CallKind.COMPLETE)
     missing = {
         "gateway_key": not request.gateway_key,
         "token": opens_payment and not request.token,
@@ -339,6 +359,8 @@ def completed(request: GatewayCallRequested, result: CallResult, *, completed_at
         action_url=result.action_url,
         error=result.error,
         raw=result.raw,
+        # The same id twice would cost each result its length, and tell nothing.
+        payment_reference=None if result.payment_reference == result.gateway_reference else result.payment_reference,
         replayed=result.replayed,
         completed_at_ms=completed_at_ms,
         occurred_at_ms=result.occurred_at_ms,

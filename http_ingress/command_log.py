@@ -16,7 +16,14 @@ from schemas.event_types import TYPES
 from schemas.identifiers import CommandId
 from schemas.messages import EncodedMessage, Envelope, Headers, MessageCodec
 from schemas.misconfigured import MisconfiguredError
-from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    Command,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.gateway import WebhookReceived
 from schemas.records.payments import PaymentQueried
 from streams.kafka_clients.errors import BackpressureError, RetryableError
@@ -93,7 +100,7 @@ async def append_durably(writer: Appender, topic: str, *, key: bytes, message: E
 def destination_of(record: Appendable) -> tuple[str, bytes]:
     """Return the topic and the key of a record."""
     match record:
-        case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested():
+        case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() | CompletionRequested():
             return topics.COMMANDS, record.order_id.encode()
         case PaymentQueried():
             return topics.QUERIES, record.order_id.encode()

@@ -4,8 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
-from http_ingress.money.bodies import Body, CaptureBody, PaymentBody, RefundBody, VoidBody
-from http_ingress.money.endpoints import Handler, capture_payment, create_payment, create_refund, void_payment
+from http_ingress.money.bodies import Body, CaptureBody, CompleteBody, PaymentBody, RefundBody, VoidBody
+from http_ingress.money.endpoints import (
+    Handler,
+    capture_payment,
+    complete_payment,
+    create_payment,
+    create_refund,
+    void_payment,
+)
 from http_ingress.queries.lookups import read_payment, read_refund
 from http_ingress.representation import payloads
 from http_ingress.representation.payloads import View
@@ -196,6 +203,24 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
     ),
     ApiRoute(
         method="POST",
+        path="/payments/{paymentId}/complete",
+        name="completePayment",
+        summary="Complete",
+        description="Goes on with a payment that waits for its payer, who has acted and come back, by 3-D Secure, a "
+        "redirect or an approval. The answer's operation is this step; the payment shows what came of it, which "
+        f"may be one more thing for the payer to do. Of a payment that waits for nobody: 409. {_MODES}",
+        handler=complete_payment,
+        body=CompleteBody,
+        moves_money=True,
+        parameters=_PAYMENT_ID,
+        outcomes={
+            200: Outcome(meaning="Completed.", model=payloads.PaymentAnswer, headers=_SYNC_HEADERS),
+            202: _ACCEPTED,
+        },
+        problems=_WRITE_PROBLEMS | _ON_A_PAYMENT,
+    ),
+    ApiRoute(
+        method="POST",
         path="/refunds",
         name="createRefund",
         summary="Refund",
@@ -214,6 +239,7 @@ API_ROUTES: Final[tuple[ApiRoute, ...]] = (
             ProblemCode.AMOUNT_EXCEEDS_CAPTURED,
             ProblemCode.PARTIAL_REFUND_UNSUPPORTED,
             ProblemCode.MULTIPLE_REFUND_UNSUPPORTED,
+            ProblemCode.REFUND_EXCEEDS_ONE_CAPTURE,
         },
     ),
     ApiRoute(

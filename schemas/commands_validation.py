@@ -20,6 +20,7 @@ from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
     Command,
+    CompletionRequested,
     NamedText,
     Payer,
     PaymentRequested,
@@ -52,6 +53,9 @@ MAX_STATEMENT_DESCRIPTOR_CHARS: Final = 22  # Stripe's, Adyen's and PayPal's
 MAX_METADATA_ENTRIES: Final = 20
 MAX_METADATA_NAME_CHARS: Final = 40
 MAX_METADATA_VALUE_CHARS: Final = 200
+MAX_RETURN_PARAMETERS: Final = 20
+MAX_RETURN_NAME_CHARS: Final = 64
+MAX_RETURN_VALUE_CHARS: Final = 32_000  # a PaRes of 3-D Secure 1 is below 16 KiB, and so is Adyen's redirectResult
 
 _VISIBLE: Final = re.compile(r"[!-~]+")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
@@ -94,6 +98,16 @@ def validate(command: Command) -> None:
                 _check_currency(command.currency)
         case VoidRequested():
             _check_payment_id(command.payment_id, command.order_id)
+        case CompletionRequested():
+            _check_payment_id(command.payment_id, command.order_id)
+            _check_map(
+                "parameters",
+                command.parameters,
+                max_entries=MAX_RETURN_PARAMETERS,
+                max_name_chars=MAX_RETURN_NAME_CHARS,
+                max_value_chars=MAX_RETURN_VALUE_CHARS,
+            )
+            _check_size(command, "parameters")
         case _:
             assert_never(command)
 
@@ -176,7 +190,7 @@ def _check_beside(command: PaymentRequested) -> None:
     if command.payer is not None:
         _check_payer(command.payer)
     if command.tokens or command.metadata or command.payer is not None:
-        _check_size(command)
+        _check_size(command, "tokens")
 
 
 def _check_payer(payer: Payer) -> None:
@@ -253,10 +267,10 @@ def _check_text(field: str, text: str, max_chars: int, *, may_be_empty: bool = F
         raise CardDataError(field, "looks like a card number")
 
 
-def _check_size(command: Command) -> None:
+def _check_size(command: Command, field: str) -> None:
     size = sum(len(text.encode()) for text in _texts_of(command))
     if size > MAX_COMMAND_BYTES:
-        raise InvalidCommandError("tokens", f"the command's texts must have at most {MAX_COMMAND_BYTES} bytes together")
+        raise InvalidCommandError(field, f"the command's texts must have at most {MAX_COMMAND_BYTES} bytes together")
 
 
 def _texts_of(value: object) -> Iterator[str]:

@@ -10,7 +10,13 @@ from types import MappingProxyType
 
 from schemas.record_shapes import Record
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
-from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
@@ -26,6 +32,7 @@ TYPES: Mapping[type[Record], str] = MappingProxyType(
         CaptureRequested: "payments.capture.requested.v1",
         VoidRequested: "payments.void.requested.v1",
         RefundRequested: "payments.refund.requested.v1",
+        CompletionRequested: "payments.completion.requested.v1",
         PaymentQueried: "payments.query.requested.v1",
         ClaimRequested: "payments.claim.requested.v1",
         ClaimExpiryRequested: "payments.claim_expiry.requested.v1",
@@ -80,6 +87,7 @@ _NOUNS: Mapping[OperationKind, str] = MappingProxyType(
         OperationKind.CAPTURE: "capture",
         OperationKind.VOID: "void",
         OperationKind.REFUND: "refund",
+        OperationKind.COMPLETE: "completion",
     }
 )
 # These mean the same whatever the operation was, so a consumer subscribes to one type.

@@ -29,7 +29,13 @@ from schemas.json_form import read_record
 from schemas.quick_init import quick_init
 from schemas.record_shapes import RECORD_CLASSES, Record, Row, fields_of, name_of
 from schemas.records.claims import ClaimExpiryRequested, ClaimRequested
-from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.row_cache import RowCache
 from schemas.schema_ids import SchemaIds, newest_schemas
 from schemas.structured_event import read_event
@@ -39,7 +45,7 @@ __all__ = ["DecodeError", "EncodedMessage", "Envelope", "Headers", "MessageCodec
 
 R = TypeVar("R", bound=Row)
 
-_COMMANDS = (PaymentRequested, CaptureRequested, VoidRequested, RefundRequested)
+_COMMANDS = (PaymentRequested, CaptureRequested, VoidRequested, RefundRequested, CompletionRequested)
 
 
 @quick_init

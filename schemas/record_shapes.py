@@ -14,7 +14,13 @@ from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
-from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
@@ -29,6 +35,7 @@ Record: TypeAlias = (
     | CaptureRequested
     | VoidRequested
     | RefundRequested
+    | CompletionRequested
     | PaymentQueried
     | ClaimRequested
     | ClaimExpiryRequested

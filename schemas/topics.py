@@ -11,7 +11,13 @@ from typing import Final
 
 from schemas.record_shapes import Record, Row
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
-from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
@@ -143,7 +149,7 @@ CATALOGUE: tuple[Topic, ...] = (
     Topic(
         name=COMMANDS,
         key="orderId",
-        records=(PaymentRequested, CaptureRequested, VoidRequested, RefundRequested),
+        records=(PaymentRequested, CaptureRequested, VoidRequested, RefundRequested, CompletionRequested),
         cleanup=Cleanup.DELETE,
         retention_ms=7 * DAY_MS,
         partition_rule=PartitionRule.MURMUR2,

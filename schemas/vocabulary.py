@@ -15,6 +15,7 @@ class OperationKind(StrEnum):
     CAPTURE = "capture"
     VOID = "void"
     REFUND = "refund"
+    COMPLETE = "complete"  # the payer has acted: go on with the payment that waited for it
 
 
 class CallKind(StrEnum):
@@ -25,6 +26,7 @@ class CallKind(StrEnum):
     CAPTURE = "capture"
     VOID = "void"
     REFUND = "refund"
+    COMPLETE = "complete"
     INQUIRE = "inquire"
 
 
@@ -144,6 +146,7 @@ class Rejection(StrEnum):
     MULTIPLE_CAPTURE_UNSUPPORTED = "multiple_capture_unsupported"  # there, the first capture lets the rest go
     PARTIAL_REFUND_UNSUPPORTED = "partial_refund_unsupported"
     MULTIPLE_REFUND_UNSUPPORTED = "multiple_refund_unsupported"
+    REFUND_EXCEEDS_ONE_CAPTURE = "refund_exceeds_one_capture"  # there, a refund draws from one capture
 
 
 class Verdict(StrEnum):

@@ -28,7 +28,7 @@ from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
 from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
-from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims, overdue_webhooks
+from streams.agents.sweep import Ask, Sweeper, old_claims, overdue_orders, overdue_webhooks
 from streams.agents.timers import TimerClock, TimerHeap
 from streams.domain.limits import Rules
 from streams.domain.references import size_of
@@ -107,6 +107,7 @@ def rules_of(settings: Settings, gateways: Mapping[GatewayName, GatewaySpec]) ->
         claim_life_ms=settings.stream.claim_life_days * DAY_MS,
         key_windows_ms={name: gateway.capabilities.key_window_ms for name, gateway in gateways.items()},
         late_call_ms=round(settings.gateway.late_call_s * 1000),
+        drive_again_ms=round(settings.stream.drive_again_s * 1000),
         capabilities=capabilities_of(settings.accounts),
     )
 
@@ -169,7 +170,7 @@ class OrdersProgram:
         )
         indexed = {name: gateway.capabilities for name, gateway in self._gateways.items()}
         sweeps = [
-            self._sweeper(worker, topology.ORDERS_TABLE, finished_orders(self._codec, self._rules, indexed)),
+            self._sweeper(worker, topology.ORDERS_TABLE, overdue_orders(self._codec, self._rules, indexed)),
             self._sweeper(worker, topology.PARKED_TABLE, overdue_webhooks(self._codec)),
         ]
         async with _started(self._writer), _started(self._follower), _started(self._retention):

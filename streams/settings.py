@@ -153,6 +153,11 @@ class StreamSettings(Group):
         description="Days a finished order stays in the table: those that a key is remembered, and those that a dead "
         "letter of its last repetition may be redriven.",
     )
+    drive_again_s: Annotated[float, Field(ge=60, le=86_400)] = Field(
+        default=600.0,
+        description="How long a claim or a gateway call may wait for its answer, seconds; then a sweep, or a retry of "
+        "the client's, has it said again.",
+    )
     paid_order_life_days: int = Field(
         default=540,
         ge=1,
@@ -161,7 +166,8 @@ class StreamSettings(Group):
         "dispute finds its order.",
     )
     sweep_interval_s: Seconds = Field(
-        default=3600.0, description="Between sweeps for expired claims and orders, seconds."
+        default=3600.0,
+        description="Between sweeps for expired claims and orders, and for orders that wait for an answer, seconds.",
     )
 
     @field_validator("heartbeat_interval_s")

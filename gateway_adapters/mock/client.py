@@ -1,6 +1,7 @@
 """The Mock's adapter: fulfils the port by calling the Mock's server. See `translate` for what its answers mean."""
 
 from typing import Final
+from urllib.parse import quote
 
 from gateway_adapters.contract import CallResult, Capabilities, CertificateFetcher, Gateway, RawHeaders
 from gateway_adapters.errors import CallFailedError, UnauthenticError
@@ -60,6 +61,12 @@ class MockGateway(translate.MockTranslator, Gateway):
         """Give back some of what was taken."""
         return await self._post(request)
 
+    async def complete(self, request: GatewayCallRequested) -> CallResult:
+        """Go on with a payment whose payer has come back."""
+        completion = translate.to_completion(request)
+        path = wire.call_path(request.kind, quote(completion.payment, safe=""))
+        return await self._send(request, path, wire.encode_completion(completion))
+
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         """Return what became of the operation with this key or reference."""
         try:
@@ -94,13 +101,12 @@ class MockGateway(translate.MockTranslator, Gateway):
 
     async def _post(self, request: GatewayCallRequested) -> CallResult:
         call = translate.to_call(request)
+        return await self._send(request, translate.posted_path(call), wire.encode_call(call))
+
+    async def _send(self, request: GatewayCallRequested, path: str, body: bytes) -> CallResult:
+        headers = {**self._credential, wire.KEY_HEADER: request.gateway_key}
         try:
-            answer = await self._transport.send(
-                "POST",
-                translate.posted_path(call),
-                headers={**self._credential, wire.KEY_HEADER: call.gateway_key},
-                body=wire.encode_call(call),
-            )
+            answer = await self._transport.send("POST", path, headers=headers, body=body)
         except CallFailedError as error:
             return translate.from_failure(request, error)
         return translate.from_answer(request, answer)

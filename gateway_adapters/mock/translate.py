@@ -20,7 +20,17 @@ from gateway_adapters.errors import (
     error_for,
 )
 from gateway_adapters.mock import wire
-from gateway_adapters.mock.wire import Call, ErrorCode, Event, EventType, Metadata, Operation, Status, WireError
+from gateway_adapters.mock.wire import (
+    Call,
+    Completion,
+    ErrorCode,
+    Event,
+    EventType,
+    Metadata,
+    Operation,
+    Status,
+    WireError,
+)
 from schemas.identifiers import GatewayName, OpId, OrderId, OriginId
 from schemas.records.gateway import CallDetails, GatewayCallRequested, OperationError
 from schemas.vocabulary import CallKind, Outcome
@@ -98,6 +108,16 @@ def to_call(request: GatewayCallRequested) -> Call:
     )
 
 
+def to_completion(request: GatewayCallRequested) -> Completion:
+    """Return the Mock's form of a request to go on with a payment whose payer is back."""
+    details = request.details or CallDetails()
+    return Completion(
+        gateway_key=request.gateway_key,
+        payment=request.payment_reference or "",
+        parameters={entry.name: entry.value for entry in details.return_parameters},
+    )
+
+
 def _extras(details: CallDetails) -> dict[str, object]:
     """Return what was given besides, in the Mock's words, and nothing of what was not."""
     payer = details.payer
@@ -110,7 +130,6 @@ def _extras(details: CallDetails) -> dict[str, object]:
         "merchant_metadata": {entry.name: entry.value for entry in details.metadata},
         "off_session": details.merchant_initiated,
         "allow_partial": details.allow_partial,
-        "return_parameters": {entry.name: entry.value for entry in details.return_parameters},
     }
     return {name: value for name, value in said.items() if value}
 
@@ -241,7 +260,9 @@ def _notice(event: Event) -> GatewayNotice:
 
 
 def _from_operation(request: GatewayCallRequested, operation: Operation, answer: "Answer") -> CallResult:
-    if operation.metadata is None or operation.metadata.op_id != request.op_id:
+    about_payment = CallKind.COMPLETE in (request.kind, request.inquired_kind)
+    named = request.payment_reference if about_payment else request.op_id
+    if named != (operation.id if about_payment else None if operation.metadata is None else operation.metadata.op_id):
         raise WireError("answers another operation")
     outcome, problem = _meaning(operation)
     return CallResult(

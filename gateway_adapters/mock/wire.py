@@ -41,7 +41,6 @@ EXTRAS: Final[Mapping[str, type]] = MappingProxyType(
         "merchant_metadata": dict,
         "off_session": bool,
         "allow_partial": bool,
-        "return_parameters": dict,
     }
 )
 """What a call may hold besides, and of which type: a strict gateway refuses what it does not know."""
@@ -198,6 +197,8 @@ def call_path(kind: CallKind, payment: str | None) -> str:
             return f"/payments/{payment}/voids"
         case CallKind.REFUND:
             return f"/payments/{payment}/refunds"
+        case CallKind.COMPLETE:
+            return f"/payments/{payment}/complete"
         case CallKind.INQUIRE:
             return "/operations"
 

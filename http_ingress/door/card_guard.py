@@ -18,7 +18,7 @@ _OUR_FIELDS: Final = frozenset(
     [
         *("originId", "orderId", "amount", "currency", "token", "capture", "paymentId", "final", "cvv", "cvc", "track"),
         *("gateway", "kind", "value", "payerReference", "email", "reference", "ip", "acceptHeader", "userAgent"),
-        *("language", "returnUrl", "statementDescriptor", "metadata"),
+        *("language", "returnUrl", "statementDescriptor", "metadata", "parameters"),
     ]
 )
 _ADVICE: Final = "send a gateway's token; card numbers and security codes must not come here"

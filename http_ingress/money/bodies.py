@@ -26,6 +26,9 @@ from schemas.commands_validation import (
     MAX_METADATA_NAME_CHARS,
     MAX_METADATA_VALUE_CHARS,
     MAX_PAYER_REFERENCE_CHARS,
+    MAX_RETURN_NAME_CHARS,
+    MAX_RETURN_PARAMETERS,
+    MAX_RETURN_VALUE_CHARS,
     MAX_SCREEN_PX,
     MAX_STATEMENT_DESCRIPTOR_CHARS,
     MAX_TIME_ZONE_OFFSET_MIN,
@@ -75,6 +78,8 @@ PaymentIdField = Annotated[str, Field(pattern=_PAYMENT_ID, description="The paym
 
 MetadataName = Annotated[str, Field(min_length=1, max_length=MAX_METADATA_NAME_CHARS)]
 MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE_CHARS)]
+ReturnName = Annotated[str, Field(min_length=1, max_length=MAX_RETURN_NAME_CHARS)]
+ReturnValue = Annotated[str, Field(max_length=MAX_RETURN_VALUE_CHARS)]
 
 
 class Body(BaseModel):
@@ -216,6 +221,17 @@ class CaptureBody(Body):
 
 class VoidBody(Body):
     """Release or cancel a payment of which nothing was captured."""
+
+
+class CompleteBody(Body):
+    """Go on with a payment whose payer has acted."""
+
+    parameters: dict[ReturnName, ReturnValue] | None = Field(
+        None,
+        max_length=MAX_RETURN_PARAMETERS,
+        description="What the payer came back with, in the gateway's words, such as `redirectResult`; no card data. "
+        "Left out: nothing.",
+    )
 
 
 class RefundBody(Body):

@@ -20,7 +20,16 @@ from http_ingress.door.request_headers import Mode, Waiting
 from http_ingress.door.tracing import Trace
 from http_ingress.ingress import Ingress
 from http_ingress.limits import MAX_BODY_BYTES, MAX_LARGE_BODY_BYTES, RETRY_AFTER_FULL_S
-from http_ingress.money.bodies import Body, CaptureBody, PayerBody, PaymentBody, RefundBody, VoidBody, parse_body
+from http_ingress.money.bodies import (
+    Body,
+    CaptureBody,
+    CompleteBody,
+    PayerBody,
+    PaymentBody,
+    RefundBody,
+    VoidBody,
+    parse_body,
+)
 from http_ingress.replies.waiters import TooManyWaitingError
 from http_ingress.representation import answers
 from http_ingress.representation.answers import Answer, Wish
@@ -40,6 +49,7 @@ from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
     Command,
+    CompletionRequested,
     NamedText,
     Payer,
     PaymentRequested,
@@ -151,6 +161,20 @@ async def void_payment(call: Call) -> Answer:
     payment_id, order = payment_in_path(call.request)
     asked, _ = await _read(call, VoidBody, may_be_empty=True)
     command = VoidRequested(origin_id=asked.origin, order_id=order, idempotency_key=asked.key, payment_id=payment_id)
+    return await _submit(call, command, asked.waiting)
+
+
+async def complete_payment(call: Call) -> Answer:
+    """Go on with a payment whose payer has acted."""
+    payment_id, order = payment_in_path(call.request)
+    asked, body = await _read(call, CompleteBody, may_be_empty=True, max_bytes=MAX_LARGE_BODY_BYTES)
+    command = CompletionRequested(
+        origin_id=asked.origin,
+        order_id=order,
+        idempotency_key=asked.key,
+        payment_id=payment_id,
+        parameters=_entries_of(body.parameters),
+    )
     return await _submit(call, command, asked.waiting)
 
 

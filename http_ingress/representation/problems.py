@@ -58,6 +58,7 @@ class ProblemCode(StrEnum):
     MULTIPLE_CAPTURE_UNSUPPORTED = "multiple_capture_unsupported"
     PARTIAL_REFUND_UNSUPPORTED = "partial_refund_unsupported"
     MULTIPLE_REFUND_UNSUPPORTED = "multiple_refund_unsupported"
+    REFUND_EXCEEDS_ONE_CAPTURE = "refund_exceeds_one_capture"
     # The desk.
     OPERATION_NOT_FOUND = "operation_not_found"
     DECISION_REFUSED = "decision_refused"
@@ -132,6 +133,7 @@ PROBLEMS: Final[Mapping[ProblemCode, ProblemKind]] = {
     ProblemCode.PARTIAL_REFUND_UNSUPPORTED: _kind(
         422, "The payment's gateway gives back all that was captured, or nothing"
     ),
+    ProblemCode.REFUND_EXCEEDS_ONE_CAPTURE: _kind(422, "The payment's gateway gives back one capture at a time"),
     ProblemCode.MULTIPLE_REFUND_UNSUPPORTED: _kind(422, "The payment's gateway takes one refund of a payment"),
     ProblemCode.RATE_LIMITED: _kind(429, "Too many requests of this origin"),
     ProblemCode.INTERNAL: _kind(500, "The ingress has a defect"),
@@ -165,6 +167,7 @@ SUCCESS_STATUS: Final[Mapping[OperationKind, int]] = {
     OperationKind.CAPTURE: 200,
     OperationKind.VOID: 200,
     OperationKind.REFUND: 201,
+    OperationKind.COMPLETE: 200,
 }
 
 

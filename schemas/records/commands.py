@@ -130,7 +130,19 @@ class RefundRequested:
     currency: str | None  # None: the payment's
 
 
-Command = PaymentRequested | CaptureRequested | VoidRequested | RefundRequested
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequested:
+    """Go on with a payment whose payer has acted, with what the payer came back with."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    idempotency_key: IdempotencyKey
+    payment_id: PaymentId
+    parameters: tuple[NamedText, ...] = ()  # of the return, in the gateway's words, such as a redirect result
+
+
+Command = PaymentRequested | CaptureRequested | VoidRequested | RefundRequested | CompletionRequested
 
 
 def kind_of(command: Command) -> OperationKind:
@@ -146,6 +158,8 @@ def kind_of(command: Command) -> OperationKind:
             return OperationKind.VOID
         case RefundRequested():
             return OperationKind.REFUND
+        case CompletionRequested():
+            return OperationKind.COMPLETE
 
 
 def is_for_its_gateway_alone(command: Command) -> bool:
@@ -153,6 +167,8 @@ def is_for_its_gateway_alone(command: Command) -> bool:
 
     A single token is no such thing: it is part of the order's row for as long as a call may need it.
     """
+    if isinstance(command, CompletionRequested):
+        return bool(command.parameters)
     return isinstance(command, PaymentRequested) and (
         command.payer is not None
         or bool(command.tokens or command.metadata)

@@ -62,6 +62,10 @@ class GatewayCallRequested:
     first_requested_at_ms: int  # of this attempt: the gateway's idempotency window runs from here
     requested_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: whose credentials make the call
+    order_reference: str | None = None  # the gateway's id of the order that the payment stands in, where it has one
+    capture_reference: str | None = (
+        None  # of a refund: the gateway's id of the capture it draws from, where it wants one
+    )
     repeated: bool = False  # asked for again after a crash: the first copy may be on its way, made, or lost
     command_offset: int | None = None  # where the rest stands, in this partition of the commands; None: it needs none
     details: CallDetails | None = None  # None on the log: the executor reads them, and the token, from the command
@@ -88,6 +92,7 @@ class GatewayCallCompleted:
     raw: str | None  # what of the gateway's answer may be kept: the members of an allow-list, cut to a limit
     completed_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: the one that was called
+    payment_reference: str | None = None  # its id of the payment that this belongs to, where that is another
     replayed: bool = False  # the answer was stored under the key by an earlier call, and will be given again
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
     case_reference: str | None = None  # of REVERSED: the gateway's id of it, the same in every word about it

@@ -131,6 +131,8 @@ class OperationRow:
     requested_at_ms: int
     updated_at_ms: int
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: pinned by the plan, as the gateway is
+    draws_on: OpId | None = None  # of a refund whose gateway wants one named: the capture that it draws from
+    answer_stored: bool = False  # an answer that leaves it in doubt stands under its key: no resend
 
 
 @quick_init
@@ -159,6 +161,7 @@ class PaymentRow:
     unclaimed: tuple[UnclaimedRow, ...]
     created_at_ms: int
     updated_at_ms: int
+    order_reference: str | None = None  # the gateway's id of the order that the payment stands in, where it has one
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway; captures, voids and refunds go to it
 
 

@@ -18,7 +18,14 @@ from schemas.commands_validation import CardDataError, InvalidCommandError, vali
 from schemas.identifiers import GatewayName, GatewayRoute, InvalidIdentifierError, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
-from schemas.records.commands import CaptureRequested, Command, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    Command,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried
 from schemas.records.gateway import GatewayCallCompleted, WebhookReceived
 from schemas.records.orders import OrderRow
@@ -84,7 +91,7 @@ class OrdersAgent:
         self._codec = codec
         self._intake = Intake(codec, partitions=partitions)
         self._speech = Speech(codec)
-        self._references = References(codec, self._intake, gateways, parking)
+        self._references = References(codec, self._intake, gateways, capabilities, parking)
         self._webhooks = Webhooks(codec, self._intake, gateways, self._references)
         self._policies = policies
         self._gateways = gateways
@@ -146,7 +153,9 @@ class OrdersAgent:
             row = decision.row
             outputs += decision.outputs
         step = self._step(event, key, before, row, outputs)
-        about = self._references.said_by(before, row, again=event.possible_replay, now_ms=event.timestamp_ms)
+        # A command alone sends nothing to a gateway, and learns no reference: its replay has none to say again.
+        again = event.possible_replay and event.topic != topics.COMMANDS
+        about = self._references.said_by(before, row, again=again, now_ms=event.timestamp_ms)
         for each in inputs:
             if isinstance(each, TimerReceived) and each.timer.references:
                 about = [*about, *self._references.left_by(each.timer, row, now_ms=event.timestamp_ms)]
@@ -180,7 +189,7 @@ class OrdersAgent:
         now_ms, replay = event.timestamp_ms, event.possible_replay
         each: OrderInput
         match record:
-            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested():
+            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() | CompletionRequested():
                 each = self._command(event, taken.envelope, record)
             case ClaimDecided():
                 each = VerdictReceived(verdict=record, now_ms=now_ms, possible_replay=replay)

@@ -1,9 +1,10 @@
-"""Rows that are past their life are asked to go, through the log, so that one writer stays one writer.
+"""Rows that are past their life are asked to go, and orders that nobody answers to move, through the log.
 
 A sweep reads the tables of the partitions that this worker owns, in small steps so that no payment waits for it, and
 appends a request for each row that is too old: `ClaimExpiryRequested` to the claims topic, `TimerFired` (EXPIRE_ROW) to
-the timers topic, a webhook that has waited for its reference for too long to the webhooks topic once more. The agent
-that owns the row decides; asking twice is safe.
+the timers topic, a webhook that has waited for its reference for too long to the webhooks topic once more. An order
+whose claim or call has waited for its answer for long is asked to say it again, by a `TimerFired` (DRIVE_AGAIN). The
+agent that owns the row decides, so that one writer stays one writer; asking twice is safe.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import structlog
 
 from schemas import identifiers, topics
 from schemas.event_types import TYPES
-from schemas.identifiers import IdempotencyKey, OriginId
+from schemas.identifiers import IdempotencyKey, OpId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimExpiryRequested, ClaimRow
 from schemas.records.orders import OrderRow
@@ -25,7 +26,7 @@ from streams.agents.references import append_again
 from streams.agents.timers import append_timer
 from streams.domain.claims import claim_expires_at_ms
 from streams.domain.limits import Rules
-from streams.domain.order import order_ends_at_ms
+from streams.domain.order import longest_owed, order_ends_at_ms
 from streams.domain.references import Indexed, known_by, overdue
 from streams.kafka.step import Outgoing, TableRow
 from streams.kafka_clients.errors import RetryableError
@@ -57,7 +58,7 @@ class Sweeper:
         now_ms: Callable[[], int],
         interval_s: float,
     ) -> None:
-        """`rows` yields the live rows of the owned partitions; `ask` returns the requests for a row that is too old."""
+        """`rows` yields the live rows of the owned partitions; `ask` returns the requests for a row, mostly none."""
         self._rows = rows
         self._ask = ask
         self._codec = codec
@@ -77,7 +78,7 @@ class Sweeper:
                 log.info("swept", count=asked)
 
     async def sweep(self) -> int:
-        """Look at every row once; returns how many were asked to go. Raises: RetryableError."""
+        """Look at every row once; returns how many requests it appended. Raises: RetryableError."""
         asked = 0
         rows = self._rows()
         while batch := list(itertools.islice(rows, ROWS_AT_ONCE)):
@@ -140,14 +141,19 @@ def old_claims(codec: MessageCodec, rules: Rules) -> Ask:
     return ask
 
 
-def finished_orders(codec: MessageCodec, rules: Rules, indexed: Indexed) -> Ask:
-    """Return the question for the orders table: did this order end longer ago than its life?
+def overdue_orders(codec: MessageCodec, rules: Rules, indexed: Indexed) -> Ask:
+    """Return the question for the orders table: has it waited for an answer for too long, or ended past its life ago?
 
     `indexed`: the gateways' capabilities; the request names what leaves the references index with the order.
     """
 
     def ask(row: TableRow, now_ms: int) -> tuple[TimerFired, ...]:
         order = codec.decode_row(OrderRow, row.value)
+        owed = longest_owed(order)
+        if owed is not None:  # such an order has not ended
+            op_id, since_ms = owed
+            due_at_ms = since_ms + rules.drive_again_ms
+            return () if now_ms < due_at_ms else (_drive_again(order, op_id, due_at_ms=due_at_ms, now_ms=now_ms),)
         ends_at_ms = order_ends_at_ms(order, rules)
         if ends_at_ms is None or now_ms < ends_at_ms:
             return ()
@@ -164,6 +170,18 @@ def finished_orders(codec: MessageCodec, rules: Rules, indexed: Indexed) -> Ask:
         return (request,)
 
     return ask
+
+
+def _drive_again(order: OrderRow, op_id: OpId, *, due_at_ms: int, now_ms: int) -> TimerFired:
+    return TimerFired(
+        origin_id=order.origin_id,
+        order_id=order.order_id,
+        op_id=op_id,
+        kind=TimerKind.DRIVE_AGAIN,
+        number=order.version,
+        due_at_ms=due_at_ms,
+        fired_at_ms=now_ms,
+    )
 
 
 def overdue_webhooks(codec: MessageCodec) -> Ask:

@@ -60,25 +60,43 @@ class Webhooks:
             RefusedError: its gateway is unknown, it cannot be read, says too much, stands under a wrong key, or nobody
                 came to be known by its reference.
         """
-        gateway = self._gateways.get(webhook.gateway)
-        if gateway is None:
-            raise RefusedError(DeadLetterReason.UNKNOWN_GATEWAY, "no such gateway here")
-        said = _said(gateway, webhook)
-        address = notices.address_of_record(webhook)
-        if address == notices.NOBODY:
-            return self._split(taken.envelope, webhook, gateway, said)
-        items = notices.items_for(said, address, gateway.capabilities)
-        if not items:
-            detail = "holds no item of what it was appended for"
-            raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, detail)
+        if webhook.gateway_reference is not None and webhook.order_id is None:
+            return self._by_reference(event, taken.envelope, webhook, read)
         if webhook.origin_id is None or webhook.order_id is None:
-            return self._references.route(event, taken.envelope, webhook, read)
+            return self._split(taken.envelope, webhook)
+        items = self._items(webhook)
         self._intake.require_key(event, webhook.order_id.encode())
         return _delivered(webhook.origin_id, webhook.order_id, items)
 
-    def _split(
-        self, envelope: Envelope, webhook: WebhookReceived, gateway: GatewaySpec, said: Sequence[GatewayNotice]
-    ) -> Step:
+    def _by_reference(self, event: InputEvent, envelope: Envelope, webhook: WebhookReceived, read: RowReader) -> Step:
+        try:
+            self._items(webhook)
+        except RefusedError as refusal:
+            # It may have been parked when it could be read. Left there, each sweep would find it again.
+            rows = self._references.unpark(event, envelope, webhook, read)
+            raise RefusedError(refusal.reason, refusal.detail, rows=rows) from refusal
+        return self._references.route(event, envelope, webhook, read)
+
+    def _items(self, webhook: WebhookReceived) -> tuple[GatewayNotice, ...]:
+        gateway, said = self._read(webhook)
+        items = notices.items_for(said, notices.address_of_record(webhook), gateway.capabilities)
+        if not items:
+            detail = "holds no item of what it was appended for"
+            raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, detail)
+        return items
+
+    def _read(self, webhook: WebhookReceived) -> tuple[GatewaySpec, tuple[GatewayNotice, ...]]:
+        gateway = self._gateways.get(webhook.gateway)
+        if gateway is None:
+            raise RefusedError(DeadLetterReason.UNKNOWN_GATEWAY, "no such gateway here")
+        headers = {header.name: header.value for header in webhook.headers}
+        try:
+            return gateway, gateway.translator.parse_webhook(headers, webhook.body)
+        except UntranslatableError as error:
+            raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, str(error)) from error
+
+    def _split(self, envelope: Envelope, webhook: WebhookReceived) -> Step:
+        gateway, said = self._read(webhook)
         try:
             addresses = notices.split(said, gateway.capabilities).addresses
         except TooManyNoticesError as error:
@@ -106,11 +124,3 @@ class Webhooks:
 def _delivered(origin: OriginId, order: OrderId, items: Sequence[GatewayNotice]) -> Delivered:
     named = tuple(replace(item, origin_id=origin, order_id=order) for item in items)
     return Delivered(origin_id=origin, order_id=order, notices=named)
-
-
-def _said(gateway: GatewaySpec, webhook: WebhookReceived) -> tuple[GatewayNotice, ...]:
-    headers = {header.name: header.value for header in webhook.headers}
-    try:
-        return gateway.translator.parse_webhook(headers, webhook.body)
-    except UntranslatableError as error:
-        raise RefusedError(DeadLetterReason.UNTRANSLATABLE_WEBHOOK, str(error)) from error

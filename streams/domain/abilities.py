@@ -1,21 +1,25 @@
 """What the account of a payment cannot do: refused before it is sent, with the reason.
 
-Called by `admission`, once the sums allow the operation. What an account can do its gateway tells
-(`gateway_adapters.contract.Capabilities`), and nothing is tried to find out. An account that is not set up here is
-judged by whoever makes the call.
+Called by `admission`, once the sums allow the operation, and by `doubt` (can the gateway be asked?). What an account
+can do its gateway tells (`gateway_adapters.contract.Capabilities`), and nothing is tried to find out. An account that
+is not set up here is judged by whoever makes the call.
 
 Where a hold can be captured from but once, the gateway lets the rest go with any capture, whatever was asked for. So a
 part is captured there only by a capture that says itself that it is the final one.
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from gateway_adapters.contract import Ability, Capabilities
 from schemas import identifiers
+from schemas.identifiers import OpId
 from schemas.records.orders import OperationRow, PaymentRow
 from schemas.vocabulary import CallKind, OperationKind, Rejection
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
+
+_TAKING: Final = frozenset({OperationKind.SALE, OperationKind.CAPTURE})
 
 
 def why_unable(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int) -> Rejection | None:
@@ -34,11 +38,28 @@ def why_unable(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_
             return None
 
 
-def capabilities_of(turn: Turn, payment: PaymentRow) -> Capabilities | None:
-    """Return what can be done with the payment's account; None when it is not set up here."""
-    if payment.gateway is None:
+def capabilities_of(turn: Turn, row: PaymentRow | OperationRow) -> Capabilities | None:
+    """Return what can be done with the row's account at its gateway; None when it is not set up here."""
+    if row.gateway is None:
         return None
-    return turn.rules.capabilities.get(identifiers.gateway_route(payment.gateway, payment.account))
+    return turn.rules.capabilities.get(identifiers.gateway_route(row.gateway, row.account))
+
+
+def capture_to_draw_on(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int) -> OpId | None:
+    """Return the capture, or sale, that a refund of so much draws from, where its gateway wants one named.
+
+    The smallest that has enough left, so that larger refunds find theirs later. None: none has, or none is wanted.
+    """
+    can = capabilities_of(turn, payment)
+    if operation.kind is not OperationKind.REFUND or can is None or not can.refunds_name_captures:
+        return None
+    ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
+    left = {each.op_id: each.counted_minor for each in ours if each.kind in _TAKING and each.gateway_reference}
+    for each in ours:
+        if each.draws_on in left and each.op_id != operation.op_id:
+            left[each.draws_on] -= each.amount_minor if each.state in OPEN else each.counted_minor
+    fitting = [op_id for op_id, left_minor in left.items() if left_minor >= amount_minor]
+    return min(fitting, key=lambda op_id: left[op_id], default=None)
 
 
 def _why_no_capture(
@@ -61,6 +82,8 @@ def _why_no_refund(
     part = amount_minor < turn.books_of(payment).captured
     if part and not can.can(Ability.PARTIAL_REFUND, payment.currency):
         return Rejection.PARTIAL_REFUND_UNSUPPORTED
+    if can.refunds_name_captures and capture_to_draw_on(turn, operation, payment, amount_minor) is None:
+        return Rejection.REFUND_EXCEEDS_ONE_CAPTURE
     return None
 
 

@@ -40,7 +40,11 @@ def admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
 
 
 def dispatch_unasked(turn: Turn, operation: OperationRow) -> None:
-    """Let an operation of the engine's own go: it has no key to claim, and was judged when it was made."""
+    """Let an operation of the engine's own go, which has no key to claim; not where its payer has acted meanwhile."""
+    opening = settlement.opening_of(turn, operation)
+    if opening.state is not OperationState.REQUIRES_ACTION and not settlement.is_part_let_go(opening):
+        settlement.reject(turn, operation, Rejection.INVALID_STATE)
+        return
     payment = turn.payment_of(operation)
     assert payment.gateway is not None
     assert operation.asked_amount_minor is not None
@@ -76,6 +80,8 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool
         operation = replace(operation, state=OperationState.DISPATCHED, doubted_op_id=doubted.op_id)
         turn.put(operation)
         doubt.look_now(turn, doubted)
+        if turn.operations[doubted.op_id].call_kind is None:  # its gateway cannot be asked any more
+            settlement.reject(turn, operation, Rejection.PAYMENT_IN_DOUBT)
         return
     payment = turn.payment(operation.payment_id)
     verdict = _judge_opening(turn, operation, plan) if payment is None else _judge(turn, operation, payment)
@@ -93,7 +99,8 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool
     if route is None:
         settlement.reject(turn, operation, Rejection.NO_GATEWAY)
         return
-    _dispatch(turn, replace(operation, amount_minor=verdict), route)
+    draws_on = None if payment is None else abilities.capture_to_draw_on(turn, operation, payment, verdict)
+    _dispatch(turn, replace(operation, amount_minor=verdict, draws_on=draws_on), route)
 
 
 def _waits_unknown(turn: Turn, operation: OperationRow, payment: PaymentRow) -> bool:
@@ -168,22 +175,39 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     if operation.asked_currency not in {None, payment.currency}:
         return Rejection.CURRENCY_MISMATCH
     books = turn.books_of(payment)
+    if operation.kind is OperationKind.COMPLETE:
+        return _judge_completion(payment, books)
+    waiting_minor = sum(each.amount_minor for each in payment.unclaimed if each.kind is operation.kind)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
-        return _judge_refund(operation, books)
-    if operation.kind is OperationKind.VOID and books.opening is OperationState.REQUIRES_ACTION and not books.voiding:
-        return payment.amount_minor
+        return _judge_refund(operation, books, waiting_minor)
+    if operation.kind is OperationKind.VOID:
+        return _judge_void(payment, books)
     if books.authorized <= 0 or books.voiding or books.released:
         return Rejection.INVALID_STATE
-    if operation.kind is OperationKind.VOID:  # of what is left, unless a capture is under way
-        return Rejection.INVALID_STATE if books.capturing else books.room_to_capture or Rejection.INVALID_STATE
-    room = books.room_to_capture
+    room = books.room_to_capture - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
 
 
-def _judge_refund(operation: OperationRow, books: Books) -> Rejection | int:
+def _judge_completion(payment: PaymentRow, books: Books) -> Rejection | int:
+    """Return the payment's amount when it waits for its payer, at a gateway that can tell which payment is meant."""
+    waits = books.opening is OperationState.REQUIRES_ACTION and not books.voiding
+    return payment.amount_minor if waits and payment.gateway_reference is not None else Rejection.INVALID_STATE
+
+
+def _judge_void(payment: PaymentRow, books: Books) -> Rejection | int:
+    """Return what is let go: all of a payment that waits for its payer, else what is left and not being captured."""
+    if books.opening is OperationState.REQUIRES_ACTION and not books.voiding:
+        return payment.amount_minor
+    if books.authorized <= 0 or books.voiding or books.released or books.capturing:
+        return Rejection.INVALID_STATE
+    return books.room_to_capture or Rejection.INVALID_STATE
+
+
+def _judge_refund(operation: OperationRow, books: Books, waiting_minor: int) -> Rejection | int:
+    """`waiting_minor`: refunds of which nobody can tell yet whether they are ours: no room is counted twice."""
     if books.captured <= 0 or books.voiding:
         return Rejection.INVALID_STATE
-    room = books.room_to_refund
+    room = books.room_to_refund - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_CAPTURED

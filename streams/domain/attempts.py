@@ -14,7 +14,7 @@ from schemas.quick_init import replace
 from schemas.records.claims import RoutePlan
 from schemas.records.gateway import GatewayCallRequested, OperationError
 from schemas.records.orders import AttemptRow, OperationRow, PaymentRow
-from schemas.vocabulary import CallKind, OperationState, RetryAdvice
+from schemas.vocabulary import CallKind, OperationKind, OperationState, RetryAdvice
 from streams.domain import paid_once, settlement
 from streams.domain.limits import FOLLOW_UP_ATTEMPTS, MAX_ATTEMPTS, MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
 from streams.domain.outputs import CallGateway
@@ -45,7 +45,8 @@ def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> O
     """Begin the operation's next attempt there; return the operation."""
     gateway, account = identifiers.parts_of(route)
     if operation.kind in OPENING:
-        turn.put_payment(replace(turn.payment_of(operation), gateway=gateway, account=account))
+        here = replace(turn.payment_of(operation), gateway=gateway, account=account)
+        turn.put_payment(replace(here, gateway_reference=None, order_reference=None))
     operation = replace(
         operation,
         earlier_attempts=(*operation.earlier_attempts, *last_attempt(operation)),
@@ -54,6 +55,7 @@ def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> O
         account=account,
         gateway_reference=None,
         sent_until_ms=0,
+        answer_stored=False,
         first_requested_at_ms=turn.now_ms,
     )
     return call_gateway(turn, operation, CallKind(operation.kind.value))
@@ -115,7 +117,9 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         currency=payment.currency,
         token=None if inquiry else operation.token,
         payment_reference=payment.gateway_reference,
-        own_reference=operation.gateway_reference if inquiry else None,
+        order_reference=payment.order_reference,
+        capture_reference=_capture_reference(turn, operation),
+        own_reference=_own_reference(operation, payment) if inquiry else None,
         final=operation.final,
         first_requested_at_ms=operation.first_requested_at_ms,
         requested_at_ms=operation.called_at_ms,
@@ -123,6 +127,16 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         command_offset=None if inquiry else operation.command_offset,
     )
     turn.say(CallGateway(request=request))
+
+
+def _capture_reference(turn: Turn, operation: OperationRow) -> str | None:
+    return None if operation.draws_on is None else turn.operations[operation.draws_on].gateway_reference
+
+
+def _own_reference(operation: OperationRow, payment: PaymentRow) -> str | None:
+    """Return what the gateway knows the operation by. A completion makes nothing: it is known by its payment."""
+    completes = operation.kind is OperationKind.COMPLETE
+    return payment.gateway_reference if completes else operation.gateway_reference
 
 
 def retry_or_give_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:

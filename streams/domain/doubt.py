@@ -1,15 +1,19 @@
 """In doubt or pending: when to look at the operation again, and how.
 
 Called by `outcomes` (a word that left it open), by `order` (the timer fired) and by `admission` (another operation
-wants to know). An operation in doubt is never sent to another gateway. Every look is an inquiry, for a gateway may tell
-what it keeps failing to do again. From the second scheduled look on, where that proved nothing and the gateway advises
-the same key, the same call is made again while the gateway still honours that key (it answers what it did, or does it
-once). After the last look a person decides.
+wants to know). An operation in doubt is never sent to another gateway. Every look is an inquiry first, for a gateway
+may tell what it keeps failing to do again. From the second scheduled look on, where that proved nothing and the gateway
+advises the same key, the same call is made again while the gateway still honours that key (it answers what it did, or
+does it once). After the last look a person decides.
 
 That the gateway knows nothing of the operation is true of the moment it was asked: the call may be held by the network
 and arrive a minute later. So while the gateway honours the key, the same call is made again at once, and whichever copy
 comes first is the one that counts; and without a key to rely on, absence is proof only when the inquiry was made
 `late_call_ms` after the last call had ended.
+
+A gateway that has no inquiry is asked by the same call from the first look on; past its key's window it cannot be
+asked, and the schedule leads to a person. A gateway may store an answer that leaves the call in doubt (a 5xx, say)
+under its key and give it again for ever: from then on the call is not made again, and inquiries alone are.
 """
 
 from schemas import identifiers
@@ -17,7 +21,7 @@ from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import CallKind, OperationKind, OperationState, RetryAdvice
-from streams.domain import attempts, operations, paid_once, settlement
+from streams.domain import abilities, attempts, operations, paid_once, settlement
 from streams.domain.limits import (
     ASKED_LOOKS_A_PAUSE,
     MAX_ASKED_PAUSE_MS,
@@ -27,14 +31,14 @@ from streams.domain.limits import (
     time_of_look,
 )
 from streams.domain.operations import without_token
-from streams.domain.sums import OPENING
+from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
 
 
 def look_now(turn: Turn, operation: OperationRow) -> None:
     """Make an inquiry now, out of turn; one that is under way will do. The schedule goes on as it was."""
     if operation.call_kind is None:
-        attempts.call_gateway(turn, operation, CallKind.INQUIRE)
+        _ask(turn, operation)
 
 
 def look_later(turn: Turn, operation: OperationRow, *, asked_ms: int | None) -> None:
@@ -82,7 +86,26 @@ def look_by_plan(turn: Turn, operation: OperationRow) -> None:
     if may_expire(turn, operation):
         expire_action(turn, turn.put(operation))
         return
-    attempts.call_gateway(turn, drop_needless_token(turn, operation), CallKind.INQUIRE)
+    operation = drop_needless_token(turn, operation)
+    if not _ask(turn, operation):
+        look_later(turn, turn.put(operation), asked_ms=None)
+
+
+def _ask(turn: Turn, operation: OperationRow) -> bool:
+    """Ask the gateway what became of the operation; return whether it can be asked.
+
+    Where it has no inquiry, or none without a reference that is not known, the same call with its key is the question,
+    for as long as the gateway honours the key.
+    """
+    can = abilities.capabilities_of(turn, operation)
+    known = operation.gateway_reference is not None
+    if can is None or can.can_be_asked(turn.payment_of(operation).currency, reference_known=known):
+        attempts.call_gateway(turn, operation, CallKind.INQUIRE)
+        return True
+    if not _is_safe_again(turn, operation):
+        return False
+    attempts.call_gateway(turn, operation, CallKind(operation.kind.value))
+    return True
 
 
 def _is_planned(operation: OperationRow) -> bool:
@@ -103,9 +126,15 @@ def may_expire(turn: Turn, operation: OperationRow) -> bool:
     if not late or operation.state is not OperationState.REQUIRES_ACTION:
         return False
     return not any(
-        each.kind is OperationKind.VOID and each.payment_id == operation.payment_id and each.attempt > 0
-        for each in turn.operations.values()
+        each.payment_id == operation.payment_id and _decides_unacted(each) for each in turn.operations.values()
     )
+
+
+def _decides_unacted(operation: OperationRow) -> bool:
+    """Return whether this ends the wait for a payer: by a void that was sent, or since the payer has come back."""
+    if operation.kind is OperationKind.VOID:
+        return operation.attempt > 0
+    return operation.kind is OperationKind.COMPLETE and operation.state in OPEN
 
 
 def expire_action(turn: Turn, operation: OperationRow) -> None:
@@ -141,13 +170,15 @@ def absence_is_proof(turn: Turn, operation: OperationRow) -> bool:
 
 def drop_needless_token(turn: Turn, operation: OperationRow) -> OperationRow:
     """Return the operation without its token once no call may need it any more."""
-    return operation if _window_open(turn, operation) else without_token(operation)
+    needed = _window_open(turn, operation) and not operation.answer_stored
+    return operation if needed else without_token(operation)
 
 
 def _is_safe_again(turn: Turn, operation: OperationRow) -> bool:
     """Return whether the call can be made again, and cannot have its effect twice, or beside another's."""
     has_token = operation.token is not None or operation.command_offset is not None or operation.kind not in OPENING
-    return has_token and _window_open(turn, operation) and not paid_once.may_take_twice(turn, operation)
+    useful = has_token and not operation.answer_stored
+    return useful and _window_open(turn, operation) and not paid_once.may_take_twice(turn, operation)
 
 
 def _window_open(turn: Turn, operation: OperationRow) -> bool:

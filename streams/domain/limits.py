@@ -125,12 +125,16 @@ PAID_LIFE_MS: Final = 540 * _DAY_MS
 (Visa's and Mastercard's rules for goods that come later)."""
 
 CLAIM_LIFE_MS: Final = 30 * _DAY_MS
-"""How long an idempotency key stands for its operation; longer than any redrive of a dead letter."""
+"""How long an idempotency key stands for its operation."""
 
 LATE_CALL_MS: Final = 20 * _MINUTE_MS
 """So long after a call was answered, or given up, a copy of it that the network held may still reach its gateway; until
 then it proves nothing that the gateway knows nothing of it. Linux sends unacknowledged data again for 924 s at least
 before it gives a connection up (`tcp_retries2`, ip-sysctl.rst); the rest is margin."""
+
+DRIVE_AGAIN_MS: Final = 10 * _MINUTE_MS
+"""So long after a claim or a call was said it is said again if nobody has answered: many times what a slow gateway
+takes, and short enough that an executor remembers what it has answered since."""
 
 KEY_WINDOW_MARGIN_MS: Final = _MINUTE_MS
 """A gateway's key window counts as closed this much early: clocks differ, and a call takes time."""
@@ -148,6 +152,7 @@ class Rules:
             (`Capabilities.key_window_ms`); None: for ever. A gateway or kind that is absent does not honour keys: in
             doubt, only inquiries are made.
         late_call_ms: how long after its end a call may still reach its gateway.
+        drive_again_ms: how long a claim or a call may wait for its answer before it is said again.
         capabilities: of each account that is set up. What is absent is taken to be able to do anything.
     """
 
@@ -155,6 +160,7 @@ class Rules:
     claim_life_ms: int
     key_windows_ms: Mapping[GatewayName, Mapping[CallKind, int | None]]
     late_call_ms: int = LATE_CALL_MS
+    drive_again_ms: int = DRIVE_AGAIN_MS
     paid_life_ms: int = PAID_LIFE_MS
     capabilities: Mapping[GatewayRoute, Capabilities] = field(default_factory=dict)
 

@@ -13,6 +13,7 @@ from schemas.records.claims import RoutePlan
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    CompletionRequested,
     PaymentRequested,
     PaymentToken,
     RefundRequested,
@@ -36,6 +37,7 @@ from streams.domain.limits import (
 )
 from streams.domain.turn import Turn
 
+_WITHOUT_AMOUNT: Final = (VoidRequested, CompletionRequested)
 _OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
 """Of what the engine does by itself: it goes where its payment is."""
 
@@ -56,8 +58,8 @@ def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
             if isinstance(command, PaymentRequested)
             else command.payment_id
         ),
-        asked_amount_minor=None if isinstance(command, VoidRequested) else command.amount_minor,
-        asked_currency=None if isinstance(command, VoidRequested) else command.currency,
+        asked_amount_minor=None if isinstance(command, _WITHOUT_AMOUNT) else command.amount_minor,
+        asked_currency=None if isinstance(command, _WITHOUT_AMOUNT) else command.currency,
         amount_minor=0,
         counted_minor=0,
         words=(),
@@ -173,6 +175,13 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
     """
     if operation.kind is OperationKind.VOID:
         return VoidRequested(
+            origin_id=turn.origin_id,
+            order_id=turn.order_id,
+            idempotency_key=operation.idempotency_key,
+            payment_id=operation.payment_id,
+        )
+    if operation.kind is OperationKind.COMPLETE:
+        return CompletionRequested(
             origin_id=turn.origin_id,
             order_id=turn.order_id,
             idempotency_key=operation.idempotency_key,

@@ -3,10 +3,10 @@
 `decide` is called by the orders agent for every record of an order, in the order of each topic; it calls the other
 modules of this package by the kind of input. What it decides depends on the row and the input alone.
 
-What a duplicate does. A command whose operation is known joins it: it waits too, or is answered at once. A verdict,
-result or timer that the row has already taken changes nothing and says nothing, unless it may be a replay: then all
-that is owed is said again (`outbox`). A verdict, result or notice about an operation that is unknown, or still queued,
-is ignored: the command's own replay drives it.
+What a duplicate does. A command whose operation is known joins it: it waits too, or is answered at once; and what
+nobody has answered for long is said again. A verdict, result or timer that the row has already taken changes nothing
+and says nothing, unless it may be a replay: then all that is owed is said again (`outbox`). A verdict, result or notice
+about an operation that is unknown, or still queued, is ignored: the command's own replay drives it.
 
 Confluence. How the inputs of different topics interleave does not matter: the same commands in the same order, and for
 each operation the same verdict, results and timers, end in the same row and the same events. It holds but for
@@ -32,8 +32,20 @@ from schemas.records.commands import op_id_of
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
-from schemas.vocabulary import Initiator, OperationState, Rejection, TimerKind
-from streams.domain import admission, attempts, desk, doubt, notices, operations, outbox, outcomes, settlement, words
+from schemas.vocabulary import Initiator, OperationKind, OperationState, Rejection, TimerKind
+from streams.domain import (
+    admission,
+    attempts,
+    completion,
+    desk,
+    doubt,
+    notices,
+    operations,
+    outbox,
+    outcomes,
+    settlement,
+    words,
+)
 from streams.domain.inputs import (
     CommandReceived,
     DecisionReceived,
@@ -49,7 +61,7 @@ from streams.domain.sums import OPEN, UNANSWERED, Books
 from streams.domain.turn import Decision, InvariantViolatedError, PlanFor, Turn
 from streams.domain.words import Evidence
 
-__all__ = ["Decision", "decide", "order_ends_at_ms"]
+__all__ = ["Decision", "decide", "longest_owed", "order_ends_at_ms"]
 
 _BEFORE_ITS_TURN = frozenset({OperationState.QUEUED, OperationState.CLAIMING})
 
@@ -90,6 +102,19 @@ def order_ends_at_ms(row: OrderRow, rules: Rules = DEFAULT_RULES) -> int | None:
     has_money = any(each.captured > 0 for each in books) or any(each.review for each in row.payments)
     life_ms = max(rules.order_life_ms, rules.paid_life_ms) if has_money else rules.order_life_ms
     return row.updated_at_ms + life_ms
+
+
+def longest_owed(row: OrderRow) -> tuple[OpId, int] | None:
+    """Return the operation that has waited longest for a verdict or a result, and since when; None when none waits.
+
+    The sweep asks about it once that is longer than `drive_again_ms` (by a timer of `drive_again`).
+    """
+    waiting = [(outbox.owed_since_ms(each), each.op_id) for each in row.operations]
+    owed = [(since_ms, op_id) for since_ms, op_id in waiting if since_ms is not None]
+    if not owed:
+        return None
+    since_ms, op_id = min(owed)
+    return op_id, since_ms
 
 
 def _order_of(event: OrderInput, row: OrderRow | None) -> tuple[OriginId, OrderId]:
@@ -141,6 +166,7 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
     if known is not None:
         if received.reply_to is not None:
             _join(turn, known, received.reply_to)
+        outbox.drive_again(turn, op_id)
         return op_id
     operation = operations.open_operation(received, op_id)
     if operations.is_full(turn.operations.values()):
@@ -204,7 +230,10 @@ def _evidence(turn: Turn, operation: OperationRow | None, said: Evidence) -> OpI
     if operation is None:
         return None
     if operation.state not in _BEFORE_ITS_TURN:
-        outcomes.judge(turn, operation, said)
+        if operation.kind is OperationKind.COMPLETE:
+            completion.judge_completion(turn, operation, said)
+        else:
+            outcomes.judge(turn, operation, said)
         admission.resume(turn)
     return operation.op_id
 
@@ -224,6 +253,11 @@ def _notice(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | N
 
 def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
     operation = None if timer.op_id is None else turn.operations.get(timer.op_id)
+    if timer.kind is TimerKind.DRIVE_AGAIN:  # the sweep's, and of no table: there is nothing to clear
+        if operation is None:
+            return None
+        outbox.drive_again(turn, operation.op_id)
+        return operation.op_id
     if operation is None:
         turn.say(ClearTimer(origin_id=turn.origin_id, order_id=turn.order_id, op_id=timer.op_id))
         return None
@@ -240,10 +274,10 @@ def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
 
 
 def _start_next(turn: Turn) -> None:
-    """Claim the key of the order's next operation if none is active. One is enough: a claim has to be waited for."""
-    operation = turn.take_next()
-    if operation is not None and operation.initiator is Initiator.ENGINE:
-        admission.dispatch_unasked(turn, operation)
-    elif operation is not None:
-        plan = turn.plan_for(operations.command_of(turn, operation))
-        admission.ask_for_key(turn, turn.put(replace(operation, plan=plan)))
+    """Claim the key of the order's next operation if none is active; one of the engine's own has none to claim."""
+    while (operation := turn.take_next()) is not None:  # bounded by the queue: each takes one from it
+        if operation.initiator is Initiator.ENGINE:
+            admission.dispatch_unasked(turn, operation)
+        else:
+            plan = turn.plan_for(operations.command_of(turn, operation))
+            admission.ask_for_key(turn, turn.put(replace(operation, plan=plan)))

@@ -41,10 +41,12 @@ class Evidence:
     call_number: int | None
     inquiry: bool
     gateway_reference: str | None
+    payment_reference: str | None
     confirmed_amount_minor: int | None
     confirmed_currency: str | None
     action_url: str | None
     error: OperationError | None
+    replayed: bool  # stored under the attempt's key, and given again whenever the call is made again
     case: str | None
     occurred_at_ms: int | None  # by the gateway's clock; None: it does not say
 
@@ -93,10 +95,12 @@ def of_result(result: GatewayCallCompleted) -> Evidence:
         call_number=result.call_number,
         inquiry=result.kind is CallKind.INQUIRE,
         gateway_reference=result.gateway_reference,
+        payment_reference=result.payment_reference,
         confirmed_amount_minor=result.confirmed_amount_minor,
         confirmed_currency=result.confirmed_currency,
         action_url=result.action_url,
         error=result.error,
+        replayed=result.replayed and result.kind is not CallKind.INQUIRE,
         case=_kept_case(result.case_reference),
         occurred_at_ms=result.occurred_at_ms,
     )
@@ -115,10 +119,12 @@ def of_notice(notice: GatewayNotice, account: AccountName) -> Evidence:
         call_number=None,
         inquiry=False,
         gateway_reference=notice.gateway_reference,
+        payment_reference=notice.payment_reference,
         confirmed_amount_minor=notice.confirmed_amount_minor,
         confirmed_currency=notice.confirmed_currency,
         action_url=None,
         error=notice.error,
+        replayed=False,
         case=case_of(notice),
         occurred_at_ms=notice.occurred_at_ms,
     )

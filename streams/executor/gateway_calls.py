@@ -123,7 +123,7 @@ def _may_be_sent(gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_
 
 async def _inquired(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float) -> CallResult:
     # "Unsupported" of an inquiry says nothing about the operation, and must not look like proof that it never was.
-    if CallKind.INQUIRE not in gateway.capabilities.operations:
+    if not gateway.capabilities.can_be_asked(request.currency, reference_known=request.own_reference is not None):
         return _in_doubt(Signal.INQUIRY_PROVED_NOTHING, "the gateway cannot be asked")
     return await _called(gateway, request, timeout_s=timeout_s)
 

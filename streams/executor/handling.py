@@ -22,6 +22,7 @@ from streams.executor.command_reader import ReadCommand, with_details
 from streams.executor.gateway_calls import perform
 from streams.executor.options import ExecutorOptions
 from streams.executor.past_results import Memory, PastResult, result_id
+from streams.kafka_clients.dead_letters import REDRIVEN_FROM_HEADER
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.log_reader import LogRecord
@@ -87,12 +88,14 @@ class RequestHandler(RecordHandler):
         if not isinstance(request, GatewayCallRequested):
             raise RejectedRecordError(DeadLetterReason.INVALID, "not a gateway call")
         gateway = self._gateways.get(gateway_route(request.gateway, request.account))
+        # What an operator brings back may be settled by now: it is asked about, and its order asks again if it is not.
+        redriven = any(name == REDRIVEN_FROM_HEADER for name, _ in record.headers)
         # An order that asks again after a crash says so itself: its first copy stands at another offset, or nowhere.
-        again = delivery.maybe_seen_before or request.repeated
+        again = delivery.maybe_seen_before or request.repeated or redriven
         # No await from here to the start of the call: what is answered meanwhile would be made again.
         known = answers.to(request)
         if known is None:
-            beyond_memory = again and not answers.covers(request)
+            beyond_memory = redriven or (again and not answers.covers(request))
             work = self._call(
                 gateway,
                 request,

@@ -16,6 +16,9 @@ from schemas.records.commands import Command, is_for_its_gateway_alone
 from schemas.records.dead_letters import DeadLetter, RawHeader
 from schemas.vocabulary import DeadLetterReason
 
+REDRIVEN_FROM_HEADER = "dlq_from"
+"""On a redriven record: where its dead letter stands, `payments.dlq.v1:partition:offset`."""
+
 MAX_DETAIL_CHARS = 500
 CARD_DETAIL = "holds what looks like card data"
 # More than any topic of the catalogue takes, less than a letter may be. A record can be larger all the same: a topic

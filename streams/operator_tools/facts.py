@@ -12,6 +12,8 @@ from schemas.messages import Record
 from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
 from schemas.records.commands import (
     CaptureRequested,
+    Command,
+    CompletionRequested,
     PaymentRequested,
     RefundRequested,
     VoidRequested,
@@ -42,7 +44,7 @@ class Shown:
 def shown(record: Record) -> Shown | None:
     """Return what may be shown of the record; None: it has no place on a timeline."""
     match record:
-        case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested():
+        case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() | CompletionRequested():
             return Shown(kind="command", op_id=op_id_of(record), facts=_of_command(record))
         case ClaimRequested() | ClaimExpiryRequested() | ClaimDecided():
             return _of_claim(record)
@@ -60,7 +62,7 @@ def _facts(**named: str | int | bool | None) -> tuple[Fact, ...]:
     return tuple((name, value) for name, value in named.items() if value is not None)
 
 
-def _of_command(command: PaymentRequested | CaptureRequested | VoidRequested | RefundRequested) -> tuple[Fact, ...]:
+def _of_command(command: Command) -> tuple[Fact, ...]:
     common = _facts(asks=kind_of(command).value, idempotency_key=command.idempotency_key)
     match command:
         case PaymentRequested():
@@ -76,7 +78,7 @@ def _of_command(command: PaymentRequested | CaptureRequested | VoidRequested | R
             return common + _facts(amount_minor=command.amount_minor, currency=command.currency, final=command.final)
         case RefundRequested():
             return common + _facts(amount_minor=command.amount_minor, currency=command.currency)
-        case VoidRequested():
+        case VoidRequested() | CompletionRequested():
             return common
 
 
@@ -141,6 +143,7 @@ def _of_result(result: GatewayCallCompleted) -> tuple[Fact, ...]:
         confirmed_amount_minor=result.confirmed_amount_minor,
         confirmed_currency=result.confirmed_currency,
         case_reference=result.case_reference,
+        payment_reference=result.payment_reference,
         replayed=True if result.replayed else None,
     ) + _of_error(result.error)
 

@@ -20,6 +20,7 @@ from schemas.messages import Envelope, MessageCodec
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.topics import CATALOGUE, COMMANDS, DLQ, Cleanup
 from schemas.vocabulary import DeadLetterReason
+from streams.kafka_clients.dead_letters import REDRIVEN_FROM_HEADER
 from streams.operator_tools.dead_letters import (
     APPENDED_AT_HEADER,
     REDRIVE_COUNT_HEADER,
@@ -45,16 +46,20 @@ BATCH_LETTERS = 50
 MAX_OPERATOR_CHARS = 128
 MAX_NOTE_CHARS = 500
 
-FROM_HEADER = "dlq_from"
-"""Position of the dead letter on a redriven record: `payments.dlq.v1:partition:offset`."""
-
 ORIGINAL_HEADER = "dlq_original"
 """Position at which the record died: `topic:partition:offset`."""
 
 REDRIVEN_AT_HEADER = "dlq_redriven_at_ms"
 OPERATOR_HEADER = "dlq_operator"
 _OWN_HEADERS = frozenset(
-    {FROM_HEADER, ORIGINAL_HEADER, REDRIVEN_AT_HEADER, OPERATOR_HEADER, REDRIVE_COUNT_HEADER, APPENDED_AT_HEADER}
+    {
+        REDRIVEN_FROM_HEADER,
+        ORIGINAL_HEADER,
+        REDRIVEN_AT_HEADER,
+        OPERATOR_HEADER,
+        REDRIVE_COUNT_HEADER,
+        APPENDED_AT_HEADER,
+    }
 )
 _SOURCE = "payment-engine/operator"
 _LOGS = frozenset(topic.name for topic in CATALOGUE if topic.cleanup is Cleanup.DELETE)
@@ -238,7 +243,7 @@ def _value_at(log: Log, letter: DeadLetter) -> bytes | None:
 
 def _redriven(position: Position, dead: DeadLetter, *, operator: str, at_ms: int) -> NewRecord:
     own = (
-        (FROM_HEADER, f"{DLQ}:{position}".encode()),
+        (REDRIVEN_FROM_HEADER, f"{DLQ}:{position}".encode()),
         (ORIGINAL_HEADER, f"{dead.topic}:{dead.partition}:{dead.offset}".encode()),
         (REDRIVEN_AT_HEADER, str(at_ms).encode()),
         (OPERATOR_HEADER, operator.encode()),

@@ -15,6 +15,7 @@ from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequ
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    CompletionRequested,
     PaymentRequested,
     RefundRequested,
     VoidRequested,
@@ -217,7 +218,13 @@ def _origin_named_by(found: _Found) -> OriginId | None:
 
 def _op_named_by(found: _Found) -> OpId | None:
     match found.record:
-        case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() as command:
+        case (
+            PaymentRequested()
+            | CaptureRequested()
+            | VoidRequested()
+            | RefundRequested()
+            | CompletionRequested() as command
+        ):
             return op_id_of(command)
         case PaymentEvent() as event:
             return event.operation.op_id
@@ -238,7 +245,13 @@ def _origin_on_log(found: Iterable[_Found], subject: Subject) -> OriginId | None
         match each.record:
             case PaymentRequested() | RefundRequested() as command if _opens(command) == subject.identifier:
                 return command.origin_id
-            case CaptureRequested() | VoidRequested() | RefundRequested() | GatewayCallRequested() as record:
+            case (
+                CaptureRequested()
+                | VoidRequested()
+                | RefundRequested()
+                | CompletionRequested()
+                | GatewayCallRequested() as record
+            ):
                 if record.payment_id == subject.identifier:
                     return record.origin_id
             case PaymentEvent() as event if subject.identifier in {event.payment_id, event.operation.refund_id}:
@@ -263,7 +276,13 @@ def _operations_of(found: Iterable[_Found], identifier: str) -> frozenset[OpId]:
     operations: set[OpId] = set()
     for each in found:
         match each.record:
-            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() as command:
+            case (
+                PaymentRequested()
+                | CaptureRequested()
+                | VoidRequested()
+                | RefundRequested()
+                | CompletionRequested() as command
+            ):
                 names = {_opens(command), getattr(command, "payment_id", None)}
             case PaymentEvent() as event:
                 names = {event.payment_id, event.operation.refund_id}

@@ -19,7 +19,8 @@ import pytest
 from gateway_adapters.contract import MAX_RAW_CHARS, CallResult, GatewayNotice, weakened_for_resend
 from gateway_adapters.errors import DECLINES, Code, InvariantViolatedError, UnauthenticError, UntranslatableError
 from gateway_adapters.registry import SPECS
-from schemas.records.gateway import GatewayCallRequested
+from schemas.records.commands import NamedText
+from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
@@ -691,6 +692,60 @@ async def test_payer_completes_the_action_and_the_webhook_tells(peer: GatewayUnd
     hook = (await peer.webhooks(1))[0]
     assert peer.gateway.parse_webhook(hook.headers, hook.body)[0].outcome is Outcome.SUCCEEDED
     assert peer.effects(request) == [("sale", 10_000)]
+
+
+def completion_of(
+    request: GatewayCallRequested, reference: str | None, came_back: tuple[NamedText, ...]
+) -> GatewayCallRequested:
+    completion = follow_up(request, CallKind.COMPLETE, reference=reference, amount_minor=request.amount_minor)
+    return replace(completion, details=CallDetails(return_parameters=came_back))
+
+
+def waiting_for_payer(peer: GatewayUnderTest, kind: CallKind) -> GatewayCallRequested:
+    needs(CallKind.COMPLETE in peer.gateway.capabilities.operations, "completion")
+    needs(peer.completion_token is not None, "token that needs a completion")
+    return payment_request(fresh_order(), kind, token=peer.completion_token or "")
+
+
+@pytest.mark.parametrize("kind", [CallKind.AUTHORIZE, CallKind.SALE])
+async def test_completion_goes_on_with_the_payment_once_its_payer_is_back(
+    peer: GatewayUnderTest, kind: CallKind
+) -> None:
+    request = waiting_for_payer(peer, kind)
+    waiting = await peer.gateway.call(request)
+    reference = waiting.gateway_reference
+    assert (waiting.outcome, peer.effects(request)) == (Outcome.REQUIRES_ACTION, [])
+    came_back = await peer.come_back(reference or "", agreed=True)
+    assert peer.effects(request) == []
+    completion = completion_of(request, reference, came_back)
+    done = await peer.gateway.call(completion)
+    assert (done.outcome, done.gateway_reference) == (Outcome.SUCCEEDED, reference)
+    assert (done.confirmed_amount_minor, done.confirmed_currency) == (10_000, "USD")
+    again = await peer.gateway.call(completion)
+    assert again == replace(done, replayed=True)
+    assert peer.effects(request) == [(kind.value, 10_000)]
+    inquiry = inquiry_about(completion, own_reference=reference)
+    assert (await peer.gateway.call(inquiry)).outcome is Outcome.SUCCEEDED
+
+
+async def test_completion_is_a_decline_when_the_payer_came_back_without_agreeing(peer: GatewayUnderTest) -> None:
+    request = waiting_for_payer(peer, CallKind.SALE)
+    waiting = await peer.gateway.call(request)
+    came_back = await peer.come_back(waiting.gateway_reference or "", agreed=False)
+    refused = await peer.gateway.call(completion_of(request, waiting.gateway_reference, came_back))
+    assert refused.outcome is Outcome.DECLINED
+    assert refused.error is not None
+    assert peer.effects(request) == []
+
+
+async def test_completion_decides_nothing_when_what_came_back_is_not_the_payers(peer: GatewayUnderTest) -> None:
+    request = waiting_for_payer(peer, CallKind.SALE)
+    waiting = await peer.gateway.call(request)
+    came_back = await peer.come_back(waiting.gateway_reference or "", agreed=True)
+    forged = tuple(replace(entry, value="forged") for entry in came_back)
+    result = await peer.gateway.call(completion_of(request, waiting.gateway_reference, forged))
+    assert result.outcome is Outcome.NOT_EXECUTED
+    assert peer.effects(request) == []
 
 
 async def test_webhook_is_refused_when_tampered_old_or_unsigned(peer: GatewayUnderTest) -> None:

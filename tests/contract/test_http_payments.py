@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from http_ingress.settings import IngressSettings
+from schemas.records.commands import CompletionRequested, NamedText
 from tests.support.ingress_under_test import Running, running_ingress
 from tests.support.waiting import until
 
@@ -221,6 +222,54 @@ async def test_cancel_is_the_same_operation_as_a_void_when_its_key_is_the_same(r
     voided = await running.http.post(f"/payments/{authorized['id']}/void", headers=headers("c1"))
     assert (voided.status, voided.headers["Idempotent-Replayed"]) == (200, "true")
     assert (await voided.json())["operation"] == first["operation"]
+
+
+async def test_payment_goes_on_when_its_payer_has_come_back(running: Running) -> None:
+    waiting = await (await pay(running, token="tok_action", capture=False)).json()
+    path = f"/payments/{waiting['id']}/complete"
+    came_back = {"parameters": {"redirectResult": "X6XtfGC3!Y"}}
+    completed = await running.http.post(path, json=came_back, headers=headers("c1"))
+    assert completed.status == 200
+    body = await completed.json()
+    assert (body["status"], body["operation"]["kind"], body["operation"]["state"]) == (
+        "authorized",
+        "complete",
+        "succeeded",
+    )
+    command, _ = running.engine.appended[-1]
+    assert isinstance(command, CompletionRequested)
+    assert command.parameters == (NamedText(name="redirectResult", value="X6XtfGC3!Y"),)
+    again = await running.http.post(path, json=came_back, headers=headers("c1"))
+    assert (again.status, again.headers["Idempotent-Replayed"]) == (200, "true")
+    other = await running.http.post(path, json={"parameters": {"redirectResult": "other"}}, headers=headers("c1"))
+    assert (await other.json(content_type=PROBLEM))["code"] == "idempotency_key_reused"
+
+
+async def test_payment_that_waits_for_nobody_is_not_completed(running: Running) -> None:
+    captured = await (await pay(running)).json()
+    refused = await running.http.post(f"/payments/{captured['id']}/complete", headers=headers("c1"))
+    assert (refused.status, (await refused.json(content_type=PROBLEM))["code"]) == (409, "invalid_state")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "pointer"),
+    [
+        ({"parameters": {f"n{n}": "" for n in range(21)}}, 400, "#/parameters"),
+        ({"parameters": {"x": 1}}, 400, "#/parameters/x"),
+        ({"parameters": {"x": "4111 1111 1111 1111"}}, 422, None),
+        ({"parameters": {"cvc": "123"}}, 422, "#/cvc"),
+        ({"parameters": {"x": "NDExMTExMTExMTExMTExMQ"}}, 422, "#/parameters"),
+    ],
+)
+async def test_completion_is_refused_when_its_parameters_break_a_rule(
+    running: Running, body: dict[str, Any], status: int, pointer: str | None
+) -> None:
+    waiting = await (await pay(running, token="tok_action")).json()
+    answer = await running.http.post(f"/payments/{waiting['id']}/complete", json=body, headers=headers("c1"))
+    problem = await answer.json(content_type=PROBLEM)
+    assert answer.status == status
+    assert [fault["pointer"] for fault in problem.get("errors", [])] == ([] if pointer is None else [pointer])
+    assert "4111" not in str(problem)
 
 
 async def test_second_payment_of_an_order_is_refused(running: Running) -> None:

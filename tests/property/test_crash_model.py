@@ -32,6 +32,8 @@ MOODY = Whims(declined=10, unreachable=15, broken_off=10, pending=10, action=10,
 LYING = Whims(declined=10, unreachable=40, contradicted=50, broken_off=5, pending=10, action=5, taken_back=15)
 CONTRADICTIONS = Scenario(whims=LYING, plans=PLANS_ONCE, commands=14)
 
+MORTAL = Faults(dies_percent=8)
+
 SOUND = {
     "no crash": (300, Scenario(crashes=0, whims=MOODY)),
     "crashes": (1_200, Scenario(whims=MOODY)),
@@ -39,6 +41,9 @@ SOUND = {
     "calls held by the network": (600, Scenario(whims=HOLDING)),
     "calls held by the network, others refused": (600, Scenario(whims=STUBBORN, policy_version=0)),
     "gateways that contradict themselves": (800, CONTRADICTIONS),
+    "inner records die": (800, Scenario(whims=MOODY, faults=MORTAL)),
+    "inner records die, calls held by the network": (400, Scenario(whims=HOLDING, faults=MORTAL)),
+    "inner records die, gateways that contradict themselves": (300, replace(CONTRADICTIONS, faults=MORTAL)),
     "zombies": (800, Scenario(whims=REFUSING, zombies=True)),
     "zombies that speak": (400, Scenario(whims=REFUSING, zombies=True, faults=Faults(speaks_when_fenced=True))),
     "not persisted first": (500, Scenario(whims=REFUSING, faults=Faults(speak_at_once=True))),
@@ -67,6 +72,7 @@ FLAWED = {
     "success taken back by anyone": (400, replace(CONTRADICTIONS, anyone_takes_back=True)),
     "late success not heard": (100, replace(CONTRADICTIONS, late_success_is_silent=True)),
     "further attempts after a known success": (300, replace(CONTRADICTIONS, contradictions_are_forgotten=True)),
+    "never driven again": (60, Scenario(whims=MOODY, faults=MORTAL, never_driven_again=True)),
     "payment beside one under review": (300, replace(CONTRADICTIONS, failed_is_failed=True)),
 }
 

@@ -16,6 +16,7 @@ from gateway_adapters.contract import GatewayNotice
 from schemas.identifiers import OpId
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
+from streams.executor.past_results import CLOCK_SKEW_MS, HORIZON_MS, MARGIN_MS
 from tests.support.crash_log import Entry, Faults, Logs, Worker, Write
 from tests.support.order_desk import Said, completed, error
 
@@ -246,14 +247,16 @@ Call = tuple[OpId, CallKind, int, int]
 class Executor(Worker[None]):
     """Plays the rules of `streams.executor`: the results topic is its memory.
 
-    A request whose answer is on that topic, or was given in this life, gets the same answer again and is not made. Any
-    other is made, with the same gateway key each time; that a possible second sending was refused counts as UNKNOWN.
-    Where the gateway keeps no keys, an inquiry is made instead of the second sending, and proves nothing by finding
-    nothing. What was under way when it crashed may reach the gateway later still, and nobody hears the answer.
+    A request whose answer is on that topic, as far back as it remembers, or was given in this life, gets it once more
+    and is not made. Any other is made, with the same gateway key each time; that a possible second sending was refused
+    counts as UNKNOWN. Where the gateway keeps no keys, where the memory does not reach back to the request, or when an
+    operator has brought it back, an inquiry is made instead, and proves nothing by finding nothing. What was under way
+    when it crashed may reach the gateway later still, and nobody hears the answer.
     """
 
     name = "executor"
     inputs = (REQUESTS,)
+    mortal = frozenset({REQUESTS})
 
     def __init__(self, logs: Logs, chance: random.Random, faults: Faults, gateways: Gateways, *, forgets: bool) -> None:
         self._gateways = gateways
@@ -264,10 +267,15 @@ class Executor(Worker[None]):
     def start(self) -> None:
         super().start()
         on_the_log: dict[Call, GatewayCallCompleted] = {}
+        ahead = self.logs.topics[REQUESTS][self.committed[REQUESTS] :]
+        first_ms = min([each.at_ms for each in ahead], default=self.logs.now_ms)
+        self._since_ms = min(first_ms, self.logs.now_ms - HORIZON_MS) - MARGIN_MS
         for entry in self.logs.topics[RESULTS]:
-            on_the_log.setdefault(call_of(entry.value), entry.value)
+            if entry.at_ms >= self._since_ms:
+                on_the_log.setdefault(call_of(entry.value), entry.value)
         self._answers = {} if self._forgets else on_the_log
-        unheard = [each for each in self._under_way if call_of(each) not in on_the_log]
+        heard = {call_of(entry.value) for entry in self.logs.topics[RESULTS]}
+        unheard = [each for each in self._under_way if call_of(each) not in heard]
         for each in unheard:
             if self.chance.random() < ON_THE_WIRE:
                 self._gateways.hold(each, now_ms=self.logs.now_ms)
@@ -277,7 +285,9 @@ class Executor(Worker[None]):
         request: GatewayCallRequested = entry.value
         result = self._answers.get(call_of(request))
         if result is None:
-            said = self._made(request, again=possible_replay or request.repeated)
+            again = possible_replay or request.repeated or entry.redriven
+            beyond = entry.redriven or (again and request.requested_at_ms - CLOCK_SKEW_MS < self._since_ms)
+            said = self._made(request, again=again, beyond_memory=beyond)
             result = completed(request, said, now_ms=entry.at_ms)
             if request.kind is not CallKind.INQUIRE:
                 self._under_way = [*self._under_way, request][-MAX_UNDER_WAY:]
@@ -285,8 +295,8 @@ class Executor(Worker[None]):
                 self._answers[call_of(request)] = result
         yield Write(RESULTS, request.order_id, result)
 
-    def _made(self, request: GatewayCallRequested, *, again: bool) -> Said:
-        inquired = again and request.gateway not in HONOURS_KEYS and not self._forgets
+    def _made(self, request: GatewayCallRequested, *, again: bool, beyond_memory: bool) -> Said:
+        inquired = again and (beyond_memory or request.gateway not in HONOURS_KEYS) and not self._forgets
         asked = replace(request, kind=CallKind.INQUIRE) if inquired else request
         said = self._gateways.call(asked, now_ms=self.logs.now_ms)
         weakened = again and request.kind is not CallKind.INQUIRE and said.outcome is Outcome.NOT_EXECUTED

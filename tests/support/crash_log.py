@@ -6,12 +6,15 @@ the others (there are no transactions); the worker starts again from its committ
 changelog gives, read from where its local rows stand, which outlive a crash. A worker that was paused instead lives on
 as a zombie beside its successor: its writes still arrive, its commits do not, and what it has not said by then it
 never says (the lease of `streams.kafka.pipeline`). It may be given its work back.
+
+A record may die where it is read: a defect makes a dead letter of it, or retention takes it. Nobody hears of it then,
+until perhaps an operator appends it again.
 """
 
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 State = TypeVar("State")
@@ -28,6 +31,7 @@ class Entry:
     at_ms: int
     generation: int = 0
     version: int = 0
+    redriven: bool = False
 
 
 @dataclass(slots=True)
@@ -36,10 +40,23 @@ class Logs:
 
     topics: defaultdict[str, list[Entry]] = field(default_factory=lambda: defaultdict(list))
     now_ms: int = 1_000
+    fates: dict[tuple[str, int], bool] = field(default_factory=dict)  # by place: whether the record died there
+    dead: list[tuple[str, Entry]] = field(default_factory=list)  # letters that nobody has handled
 
     def append(self, topic: str, key: str, value: Any, *, generation: int = 0, version: int = 0) -> None:
         self.now_ms += 7
         self.topics[topic].append(Entry(key, value, self.now_ms, generation, version))
+
+    def redrive(self, chance: random.Random) -> None:
+        """Append again what one of the letters holds."""
+        topic, entry = self.dead.pop(chance.randrange(len(self.dead)))
+        self.now_ms += 7
+        self.topics[topic].append(replace(entry, at_ms=self.now_ms, redriven=True))
+
+    def bury(self, topic: str, offset: int) -> None:
+        """Keep the record as a dead letter: whoever reads it passes it over."""
+        self.fates[topic, offset] = True
+        self.dead.append((topic, self.topics[topic][offset]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +97,7 @@ class Faults:
     last_row_wins: bool = False  # recovery keeps the last row of a key, and not the highest
     speaks_when_fenced: bool = False  # a zombie says what it decides
     gaps_count_as_read: bool = False  # an owner's own row raises the place of its local rows past what others wrote
+    dies_percent: int = 0  # of the records on topics where one may die
 
 
 class Worker(Generic[State]):
@@ -87,6 +105,8 @@ class Worker(Generic[State]):
 
     name: str
     inputs: tuple[str, ...]
+    mortal: frozenset[str] = frozenset()
+    """Of the inputs: where a record may die."""
 
     def __init__(self, logs: Logs, chance: random.Random, faults: Faults) -> None:
         self.logs = logs
@@ -144,7 +164,9 @@ class Worker(Generic[State]):
         replay = offset < self.replay_until[topic] and not self.faults.never_replays
         taken = _Taken(offset, 0)
         self._taken[topic].append(taken)
-        writes = list(self.handle(topic, self.logs.topics[topic][offset], possible_replay=replay))
+        writes: list[Write] = []
+        if not self._dies(topic, offset):
+            writes += self.handle(topic, self.logs.topics[topic][offset], possible_replay=replay)
         taken.unacked = len(writes)
         tables = [write for write in writes if write.table]
         messages = [write for write in writes if not write.table]
@@ -154,6 +176,14 @@ class Worker(Generic[State]):
         if self.faults.speak_at_once or not tables:
             self._speak(held)
         return True
+
+    def _dies(self, topic: str, offset: int) -> bool:
+        """Return whether nobody can take the record; once it is decided, it holds for every reader."""
+        if topic in self.mortal and (topic, offset) not in self.logs.fates:
+            self.logs.fates[topic, offset] = False
+            if self.chance.randrange(100) < self.faults.dies_percent:
+                self.logs.bury(topic, offset)
+        return self.logs.fates.get((topic, offset), False)
 
     def _buffer(self, write: Write, taken: _Taken, held: _Held | None) -> None:
         self._buffers.setdefault(write.topic, []).append((write, taken, held))

@@ -19,7 +19,7 @@ from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.orders import OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
-from schemas.vocabulary import CallKind
+from schemas.vocabulary import CallKind, TimerKind
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
     CommandReceived,
@@ -30,7 +30,7 @@ from streams.domain.inputs import (
     VerdictReceived,
 )
 from streams.domain.limits import DEFAULT_RULES
-from streams.domain.order import decide
+from streams.domain.order import decide, longest_owed
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
 from tests.support.crash_commands import client_commands
 from tests.support.crash_flaws import knowingly_twice, misheard, put_in
@@ -55,6 +55,8 @@ REPLIES: Final = "replies"
 MAX_STEPS: Final = 30_000
 MAX_ZOMBIES: Final = 3
 ZOMBIE_STEPS: Final = 60
+REDRIVEN: Final = 0.1
+"""How likely an operator redrives a letter, of the turns in which one might."""
 
 PLANS: Final = (("alpha", "beta", "alpha"), ("beta", "alpha", "beta"), ("beta",), ("alpha", "alpha"))
 PLANS_ONCE: Final = (("alpha", "beta", "gamma"), ("gamma", "alpha", "beta"), ("beta",), ("beta", "alpha"))
@@ -86,6 +88,7 @@ class Scenario:
     late_success_is_silent: bool = False  # what was given up and succeeds after all is not heard
     contradictions_are_forgotten: bool = False  # what a gateway said against itself stops no further attempt
     failed_is_failed: bool = False  # a payment that failed lets another one in, whatever a person should look at
+    never_driven_again: bool = False  # no sweep asks for what has waited for long
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class Orders(Worker[OrderRow]):
 
     name = "orders"
     inputs = (COMMANDS, VERDICTS, RESULTS, WEBHOOKS, TIMERS)
+    mortal = frozenset({VERDICTS, RESULTS})
 
     def __init__(self, logs: Logs, chance: random.Random, scenario: Scenario, policy: Policy) -> None:
         self._policy = policy
@@ -209,6 +213,7 @@ class Claims(Worker[ClaimRow]):
 
     name = "claims"
     inputs = (CLAIMS,)
+    mortal = frozenset({CLAIMS})
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
         claim: ClaimRequested = entry.value
@@ -336,11 +341,31 @@ class World:
         if self.orders.timers:
             self._fire(min(self.orders.timers, key=lambda timer: timer.due_at_ms))
             return True
+        if self.logs.dead and self.chance.random() < REDRIVEN:
+            self.logs.redrive(self.chance)
+            return True
         # Only when nothing is under way: its answer may ask for a look that comes sooner.
         if self.gateways.on_the_wire and not self._busy:
             self.logs.now_ms = self.gateways.on_the_wire[-1].arrives_at_ms
             return True
-        return False
+        return not self._busy and self._sweep()
+
+    def _sweep(self) -> bool:
+        """Ask each order about what has waited longest, once that is long; return whether any was asked."""
+        owed = [] if self.scenario.never_driven_again else [(row, longest_owed(row)) for row in self.orders.orders]
+        for row, longest in owed:
+            if longest is not None:
+                op_id, since_ms = longest
+                timer = OpenTimer(
+                    origin_id=row.origin_id,
+                    order_id=row.order_id,
+                    op_id=op_id,
+                    kind=TimerKind.DRIVE_AGAIN,
+                    number=0,
+                    due_at_ms=since_ms + _RULES.drive_again_ms,
+                )
+                self._fire(timer)
+        return any(longest is not None for _, longest in owed)
 
     def _fire(self, timer: OpenTimer) -> None:
         self.logs.now_ms = max(self.logs.now_ms, timer.due_at_ms)

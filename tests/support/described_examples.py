@@ -7,12 +7,14 @@ in development mode (`make run`). An answer's gateway is called `a-gateway`: the
 import asyncio
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import aiohttp
 
 LIMIT_S = 30.0
+RETURNED = {"redirectResult": "what-the-payer-came-back-with"}
+"""What the document shows of a return, whatever the gateway of the recording calls it."""
 ORIGIN = "originA"
 _ORDER = {"originId": ORIGIN, "amount": 1999, "currency": "USD", "token": "tok_123"}
 
@@ -28,6 +30,15 @@ class Step:
     key: str | None = None
     keeps: str | None = None  # the name that its answer's id has in what follows
     shown: bool = True  # whether the document shows it
+    payer_acts: bool = False  # before what follows; what the payer comes back with is the next body's
+
+
+Act = Callable[[str], Awaitable[Mapping[str, str]]]
+"""Acts as the payer at the address of an action, and returns what the payer comes back with."""
+
+
+async def _nobody_acts(_: str) -> Mapping[str, str]:
+    return RETURNED
 
 
 COURSE = (
@@ -96,6 +107,23 @@ COURSE = (
         key="idem-131",
     ),
     Step(
+        operation="createPayment",
+        method="POST",
+        path="/payments?mode=sync",
+        body={**_ORDER, "orderId": "order-6", "capture": False, "token": "tok_mock_completion_required"},
+        key="idem-132",
+        keeps="waiting",
+        shown=False,
+        payer_acts=True,
+    ),
+    Step(
+        operation="completePayment",
+        method="POST",
+        path="/payments/{waiting}/complete?mode=sync",
+        body={"parameters": RETURNED},
+        key="idem-133",
+    ),
+    Step(
         operation="createRefund",
         method="POST",
         path="/refunds?mode=sync",
@@ -109,18 +137,23 @@ COURSE = (
 )
 
 
-async def played(http: aiohttp.ClientSession) -> dict[str, dict[str, object]]:
+async def played(http: aiohttp.ClientSession, act: Act = _nobody_acts) -> dict[str, dict[str, object]]:
     """Play the course, and return each operation's examples: its first request, and the first answer of each status."""
     ids: dict[str, str] = {}
+    came_back = RETURNED
     examples: dict[str, dict[str, object]] = {}
     for step in COURSE:
         path = step.path.format_map(ids)
         body = None if step.body is None else json.loads(_filled(json.dumps(dict(step.body)), ids))
+        if body is not None and "parameters" in body:
+            body = {"parameters": came_back}
         sent = {"X-Origin-Id": ORIGIN} | ({"Idempotency-Key": step.key} if step.key else {})
         async with http.request(step.method, path, json=body, headers=sent) as answer:
             status, said = answer.status, json.loads(await answer.read())
         if step.keeps is not None:
             ids[step.keeps] = said["id"]
+        if step.payer_acts:
+            came_back = dict(await act(said["operation"]["actionUrl"] or ""))
         if step.shown:
             shown = examples.setdefault(step.operation, {"path": path, "key": step.key, "body": body, "answers": {}})
             answers = shown["answers"]
@@ -139,7 +172,11 @@ def _without_gateway(said: object) -> object:
     match said:
         case dict():
             return {
-                name: "a-gateway" if name == "gateway" and value else _without_gateway(value)
+                name: "a-gateway"
+                if name == "gateway" and value
+                else RETURNED
+                if name == "parameters"
+                else _without_gateway(value)
                 for name, value in said.items()
             }
         case list():
@@ -148,9 +185,16 @@ def _without_gateway(said: object) -> object:
             return said
 
 
+async def _act_at_the_mock(action_url: str) -> Mapping[str, str]:
+    timeout = aiohttp.ClientTimeout(total=LIMIT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as http, http.post(f"{action_url}/complete", json={}) as answer:
+        brought_back: Mapping[str, str] = (await answer.json())["return_parameters"]
+    return brought_back
+
+
 async def _record(url: str) -> None:
     async with aiohttp.ClientSession(base_url=url, timeout=aiohttp.ClientTimeout(total=LIMIT_S)) as http:
-        examples = _without_gateway(await played(http))
+        examples = _without_gateway(await played(http, _act_at_the_mock))
     sys.stdout.write(json.dumps(examples, indent=1) + "\n")
 
 

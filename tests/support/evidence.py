@@ -15,7 +15,14 @@ from schemas.card_disguises import hides_card_number
 from schemas.commands_validation import InvalidCommandError, validate
 from schemas.identifiers import InvalidIdentifierError
 from schemas.messages import DecodeError, Envelope, MessageCodec
-from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested, op_id_of
+from schemas.records.commands import (
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+    op_id_of,
+)
 from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
@@ -214,7 +221,9 @@ def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | Non
     try:
         taken = intake.decode(event)
         command = taken.record
-        if not isinstance(command, PaymentRequested | CaptureRequested | VoidRequested | RefundRequested):
+        if not isinstance(
+            command, PaymentRequested | CaptureRequested | VoidRequested | RefundRequested | CompletionRequested
+        ):
             return None
         validate(command)
         if hides_card_number(identifiers.command_id(taken.envelope.id)):

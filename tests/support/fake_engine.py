@@ -19,6 +19,7 @@ from schemas.messages import Envelope, Headers, MessageCodec
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    CompletionRequested,
     PaymentRequested,
     RefundRequested,
     VoidRequested,
@@ -45,6 +46,7 @@ _OUTCOMES = {
     "tok_unknown": OperationState.UNKNOWN,
     "tok_pending": OperationState.PENDING,
     "tok_action": OperationState.REQUIRES_ACTION,
+    "tok_mock_completion_required": OperationState.REQUIRES_ACTION,
     "tok_unavailable": OperationState.NOT_EXECUTED,
     "tok_review": OperationState.MANUAL_REVIEW,
     "tok_reversed": OperationState.REVERSED,
@@ -109,7 +111,7 @@ class FakeEngine:
                 return
             case PaymentQueried():
                 self.reply(self._answer_query(record))
-            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested():
+            case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() | CompletionRequested():
                 self._take(record, envelope.id)
             case _:
                 assert_never(record)
@@ -185,7 +187,18 @@ class FakeEngine:
         payment = self._payments.get((command.origin_id, command.order_id))
         if payment is None or payment.view.payment_id != command.payment_id:
             return self._view(command, OperationState.REJECTED, rejection=Rejection.PAYMENT_NOT_FOUND)
+        if isinstance(command, CompletionRequested):
+            return self._complete(command, payment)
         return self._change(command, payment)
+
+    def _complete(self, command: CompletionRequested, payment: _Payment) -> OperationView:
+        opening = self._operations[payment.operations[0]]
+        if opening.state is not OperationState.REQUIRES_ACTION:
+            return self._view(command, OperationState.REJECTED, rejection=Rejection.INVALID_STATE)
+        view = payment.view
+        self._operations[opening.op_id] = dataclasses.replace(opening, state=OperationState.SUCCEEDED, action_url=None)
+        payment.view = dataclasses.replace(view, status=PaymentStatus.AUTHORIZED, authorized_minor=view.amount_minor)
+        return self._view(command, OperationState.SUCCEEDED, amount_minor=view.amount_minor, currency=view.currency)
 
     def _pay(self, command: PaymentRequested) -> OperationView:
         place = (command.origin_id, command.order_id)

@@ -169,6 +169,9 @@ class TellableGateway(Gateway):
     async def refund(self, request: GatewayCallRequested) -> CallResult:
         return await self._behaved(request)
 
+    async def complete(self, request: GatewayCallRequested) -> CallResult:
+        return await self._behaved(request)
+
     async def inquire(self, request: GatewayCallRequested) -> CallResult:
         return await self._behaved(request)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.errors import Code
+from schemas.records.commands import NamedText
 from schemas.records.gateway import GatewayCallRequested
 from tests.support.mock_gateway_process import Delivered
 
@@ -89,6 +90,15 @@ class GatewayUnderTest(Protocol):
 
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
         """Let this happen to the next call of the request's kind and order."""
+        ...
+
+    @property
+    def completion_token(self) -> str | None:
+        """A token that makes the payer act, and the engine then complete the payment; None: the peer has none."""
+        ...
+
+    async def come_back(self, reference: str, *, agreed: bool) -> tuple[NamedText, ...]:
+        """Act as the payer, and return what the payer comes back with."""
         ...
 
     async def complete_action(self, reference: str) -> None:

@@ -13,7 +13,13 @@ from confluent_kafka.admin import AdminClient
 
 from schemas import topics
 from schemas.messages import MessageCodec
-from schemas.records.commands import CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.payments import PaymentQueried
 from tests.support.fake_engine import FakeEngine
 from tests.support.waiting import until_async
@@ -78,7 +84,13 @@ async def _respond(engine: FakeEngine, consumer: "AIOKafkaConsumer[bytes, bytes]
         for record in (record for batch in batches.values() for record in batch):
             envelope, said = engine.codec.decode(record.value, tuple(record.headers))
             assert isinstance(
-                said, PaymentRequested | CaptureRequested | VoidRequested | RefundRequested | PaymentQueried
+                said,
+                PaymentRequested
+                | CaptureRequested
+                | VoidRequested
+                | RefundRequested
+                | CompletionRequested
+                | PaymentQueried,
             )
             await engine.append(said, envelope)
             assert envelope.replypartition is not None

@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 from aiohttp import web
@@ -97,10 +98,11 @@ class MockGatewayProcess:
         finally:
             connection.close()
 
-    async def post(self, path: str, body: Mapping[str, object]) -> None:
-        """Tell the witness stand something; it must agree."""
+    async def post(self, path: str, body: Mapping[str, object]) -> Any:
+        """Tell the witness stand something; it must agree. Returns what it answers: None for nothing."""
         async with aiohttp.ClientSession() as session, session.post(self.url + path, json=body) as response:
             assert response.ok, await response.text()
+            return await response.json() if response.status == HTTPStatus.OK else None
 
     async def listens(self) -> bool:
         """Return whether somebody takes connections on its port now."""

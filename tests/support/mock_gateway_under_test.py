@@ -12,6 +12,7 @@ from gateway_adapters.errors import Code
 from gateway_adapters.http_transport import TransportLimits
 from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.spec import MockAccount
+from schemas.records.commands import NamedText
 from schemas.records.gateway import GatewayCallRequested
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, Situation
 from tests.support.mock_gateway_process import SECRET, Delivered, MockGatewayProcess, WebhookReceiver, until
@@ -26,6 +27,7 @@ class MockUnderTest:
 
     cannot: Mapping[Situation, str] = MappingProxyType({})
     action_token: str | None = "pm_card_authenticationRequired"
+    completion_token: str | None = "tok_mock_completion_required"
     decline_tokens: Mapping[Code, str] = MappingProxyType(
         {
             Code.CARD_DECLINED: "tok_chargeDeclined",
@@ -64,6 +66,11 @@ class MockUnderTest:
         if situation is Situation.RATE_LIMITED:
             body["retry_after_s"] = 7
         await self._process.post("/scenarios", body)
+
+    async def come_back(self, reference: str, *, agreed: bool) -> tuple[NamedText, ...]:
+        said = "" if agreed else "?result=failed"
+        answered = await self._process.post(f"/actions/{reference}/complete{said}", {})
+        return tuple(NamedText(name=name, value=value) for name, value in answered["return_parameters"].items())
 
     async def complete_action(self, reference: str) -> None:
         await self._process.post(f"/actions/{reference}/complete", {})

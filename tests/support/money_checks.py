@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from gateway_adapters.errors import Code
 from schemas.event_types import Transition, event_type
 from schemas.messages import Envelope
-from schemas.records.commands import PaymentRequested, VoidRequested
+from schemas.records.commands import CompletionRequested, PaymentRequested, VoidRequested
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import OperationView, PaymentView
 from schemas.vocabulary import Initiator, OperationKind, OperationState, PaymentStatus
@@ -100,16 +100,20 @@ def effects_are_what_was_asked(evidence: Evidence) -> list[str]:
     faults = []
     for entry in evidence.ledger:
         command = asked.get(entry.op_id)
-        if command is None or not entry.is_effect or isinstance(command, VoidRequested):
+        if command is None or not entry.is_effect or isinstance(command, VoidRequested | CompletionRequested):
             continue  # that somebody asked for it at all, `order_kept` says
         wanted, has = command.amount_minor, entry.amount_minor
         if wanted not in {None, has} and not _said_so(operations.get(entry.op_id), wanted, has):
             faults.append(f"{entry.op_id} was asked for {wanted}, its effect is {has}")
-        if isinstance(command, PaymentRequested) and entry.token != command.token:
-            faults.append(f"{entry.op_id} was asked for by {command.token}, its effect is by {entry.token}")
+        if isinstance(command, PaymentRequested) and entry.token not in _tokens_of(command):
+            faults.append(f"{entry.op_id} was asked for by {_tokens_of(command)}, its effect is by {entry.token}")
         if command.currency not in {None, entry.currency}:
             faults.append(f"{entry.op_id} was asked for in {command.currency}, its effect is in {entry.currency}")
     return faults
+
+
+def _tokens_of(command: PaymentRequested) -> tuple[str | None, ...]:
+    return (command.token,) if command.token is not None else tuple(token.value for token in command.tokens)
 
 
 def _said_so(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, has: int) -> bool:

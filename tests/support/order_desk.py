@@ -88,6 +88,8 @@ class Said:
     confirmed_minor: int | None = None
     confirmed_currency: str | None = None
     action_url: str | None = None
+    replayed: bool = False
+    payment_reference: str | None = None
 
 
 SUCCESS = Said()
@@ -364,6 +366,8 @@ def completed(request: GatewayCallRequested, said: Said, *, now_ms: int) -> Gate
         action_url=said.action_url,
         error=said.error,
         raw=None,
+        replayed=said.replayed,
+        payment_reference=said.payment_reference,
         completed_at_ms=now_ms,
     )
 

@@ -4,6 +4,7 @@ Used by the property tests of every room. `records(cls)` follows the class's dec
 makes records that break the domain's rules; `commands()` makes only those that `schemas.commands_validation` takes.
 """
 
+import typing
 from typing import Any, TypeVar, cast
 
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
     Command,
+    CompletionRequested,
     NamedText,
     Payer,
     PaymentRequested,
@@ -107,6 +109,11 @@ _payers = st.builds(
     ip=st.none() | st.sampled_from(["203.0.113.9", "2001:db8::1"]),
     browser=st.none() | _browsers,
 )
+_maps = st.lists(
+    st.builds(NamedText, name=st.sampled_from(["cart", "campaign"]), value=_free_of_cards),
+    max_size=2,
+    unique_by=lambda each: each.name,
+).map(tuple)
 _besides: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
@@ -115,11 +122,7 @@ _besides: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "return_url": st.none() | st.just("https://shop.example/back?cart=17"),
         "payer": st.none() | _payers,
         "statement_descriptor": st.none() | st.just("SHOP 17"),
-        "metadata": st.lists(
-            st.builds(NamedText, name=st.sampled_from(["cart", "campaign"]), value=_free_of_cards),
-            max_size=2,
-            unique_by=lambda each: each.name,
-        ).map(tuple),
+        "metadata": _maps,
     },
 )
 """What most payments do not say."""
@@ -128,7 +131,7 @@ _besides: SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 @st.composite
 def commands(draw: st.DrawFn) -> Command:
     """A command that keeps every rule of a command's values."""
-    cls = draw(st.sampled_from([PaymentRequested, CaptureRequested, VoidRequested, RefundRequested]))
+    cls = draw(st.sampled_from(typing.get_args(Command)))
     order = identifiers.order_id(draw(visible))
     fields: dict[str, Any] = {
         "origin_id": identifiers.origin_id(draw(visible)),
@@ -141,6 +144,8 @@ def commands(draw: st.DrawFn) -> Command:
     fields["payment_id"] = identifiers.payment_id(order, identifiers.OpId(draw(visible)))
     if cls is VoidRequested:
         return VoidRequested(**fields)
+    if cls is CompletionRequested:
+        return CompletionRequested(**fields, parameters=draw(_maps))
     fields |= {"amount_minor": draw(st.none() | amounts_minor), "currency": draw(st.none() | currencies)}
     if cls is CaptureRequested:
         return CaptureRequested(**fields, final=draw(st.booleans()))

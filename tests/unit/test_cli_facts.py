@@ -9,7 +9,14 @@ import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
 from schemas.records.claims import ClaimDecided
-from schemas.records.commands import BrowserFacts, CaptureRequested, PaymentRequested, RefundRequested, VoidRequested
+from schemas.records.commands import (
+    BrowserFacts,
+    CaptureRequested,
+    CompletionRequested,
+    PaymentRequested,
+    RefundRequested,
+    VoidRequested,
+)
 from schemas.records.dead_letters import DeadLetter
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import CallDetails, GatewayCallCompleted, GatewayCallRequested, WebhookReceived
@@ -106,10 +113,21 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     },
     CaptureRequested: {"payment_id"},
     VoidRequested: {"payment_id"},
+    CompletionRequested: {"payment_id", "parameters.name", "parameters.value"},
     RefundRequested: {"payment_id"},
     ClaimDecided: {"plan.refusal", "plan.action_life_ms"},  # the claim before it says so
     GatewayCallRequested: {
-        *("token", "payment_id", "payment_reference", "own_reference", "final", "repeated", "command_offset"),
+        *(
+            "token",
+            "payment_id",
+            "payment_reference",
+            "order_reference",
+            "capture_reference",
+            "own_reference",
+            "final",
+            "repeated",
+            "command_offset",
+        ),
         *(f"details.{path}" for path in paths_of(CallDetails)),  # None on the log
     },
     # What a gateway wrote, and a page on which the payer is asked for card data.

@@ -1,5 +1,6 @@
 """What a command alone holds: read again for its call, given to the gateway, and kept nowhere."""
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
@@ -13,10 +14,20 @@ from schemas import topics
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId
 from schemas.messages import EncodedMessage, Envelope
-from schemas.records.commands import BrowserFacts, NamedText, Payer, PaymentRequested, PaymentToken, op_id_of
+from schemas.records.commands import (
+    BrowserFacts,
+    Command,
+    CompletionRequested,
+    NamedText,
+    Payer,
+    PaymentRequested,
+    PaymentToken,
+    op_id_of,
+)
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.development.embedded_broker import EmbeddedBroker
+from streams.development.local_engine import free_port
 from streams.executor.command_reader import CommandReader
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RetryableError
@@ -50,11 +61,11 @@ COMMAND = PaymentRequested(
 OFFSET = 42
 
 
-def told(command: PaymentRequested) -> EncodedMessage:
-    return CODEC.encode(command, Envelope(id="cmd-1", source="shop", type=TYPES[PaymentRequested], time_ms=NOW_MS))
+def told(command: Command) -> EncodedMessage:
+    return CODEC.encode(command, Envelope(id="cmd-1", source="shop", type=TYPES[type(command)], time_ms=NOW_MS))
 
 
-def standing(command: PaymentRequested, *, partition: int = 0, offset: int = OFFSET) -> LogRecord:
+def standing(command: Command, *, partition: int = 0, offset: int = OFFSET) -> LogRecord:
     message = told(command)
     return LogRecord(
         topic=topics.COMMANDS,
@@ -192,12 +203,33 @@ async def test_call_is_made_once_when_its_request_comes_twice_while_it_is_under_
     assert sum(gateway.calls.values()) == 1
 
 
+async def test_completion_has_what_the_payer_came_back_with() -> None:
+    asked = Asked()
+    completion = CompletionRequested(
+        origin_id=OriginId("originA"),
+        order_id=OrderId("order-1"),
+        idempotency_key=IdempotencyKey("key-2"),
+        payment_id=request().payment_id,
+        parameters=(NamedText(name="redirectResult", value="X6X!Y"),),
+    )
+    call = dataclasses.replace(request(), op_id=op_id_of(completion), kind=CallKind.COMPLETE, payment_reference="ref-1")
+    async with started(Scene(TellableGateway(asked))) as scene:
+        scene.commands[0, OFFSET] = standing(completion)
+        scene.put(FIRST, 5, message_of(call))
+        await scene.writer.wait_for(1)
+    (made,) = asked.requests
+    assert made.details == CallDetails(return_parameters=(NamedText(name="redirectResult", value="X6X!Y"),))
+    assert (made.kind, made.token) == (CallKind.COMPLETE, None)
+
+
 # ---- the reader itself
 
 
 @contextlib.asynccontextmanager
-async def broker_with(commands: list[PaymentRequested]) -> AsyncIterator[tuple[EmbeddedBroker, CommandReader]]:
-    async with EmbeddedBroker() as broker:
+async def broker_with(
+    commands: list[PaymentRequested], *, port: int = 0
+) -> AsyncIterator[tuple[EmbeddedBroker, CommandReader]]:
+    async with EmbeddedBroker(port=port) as broker:
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
         producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
         reader = CommandReader(KafkaConnection(bootstrap_servers=broker.bootstrap_servers))
@@ -240,12 +272,25 @@ async def test_reader_returns_nothing_when_retention_has_deleted_the_command() -
         finally:
             await admin.close()
         assert await reader.read(1, 0) is None
+        assert await reader.read(1, 99) is None  # of a topic that was made anew, and is shorter
         found = await reader.read(1, 2)
         assert found is not None
 
 
 async def test_reader_says_to_try_again_when_the_broker_is_gone() -> None:
-    reader = CommandReader(KafkaConnection(bootstrap_servers="127.0.0.1:9"))
+    reader = CommandReader(KafkaConnection(bootstrap_servers="127.0.0.1:9"), patience_s=0.0)
     with pytest.raises(RetryableError):
         await reader.read(0, 0)
     await reader.close()
+
+
+async def test_reader_waits_for_a_broker_that_is_back_soon() -> None:
+    port = free_port()
+    reader = CommandReader(KafkaConnection(bootstrap_servers=f"127.0.0.1:{port}"))
+    reading = asyncio.ensure_future(reader.read(1, 0))
+    with pytest.raises(TimeoutError):  # nobody listens yet
+        await asyncio.wait_for(asyncio.shield(reading), 0.2)
+    async with broker_with(numbered(1), port=port):
+        record = await asyncio.wait_for(reading, 15.0)
+        await reader.close()
+    assert record is not None

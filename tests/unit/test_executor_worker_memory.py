@@ -12,6 +12,7 @@ from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.past_results import HORIZON_MS, MARGIN_MS, Answers, Memory, PastResult, PastResults, result_id
+from streams.kafka_clients.dead_letters import REDRIVEN_FROM_HEADER
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import AppendedRecord
 from tests.support.executor_scene import (
@@ -137,6 +138,18 @@ async def test_worker_only_inquires_and_takes_not_found_as_doubt_when_the_reques
         await scene.consumer.wait_for_commit(FIRST, 1)
     assert inquired() == 1
     assert set(scene.gateway.calls) == {(CallKind.INQUIRE, request.gateway_key)}
+    assert [(result.kind, result.outcome) for result in scene.results()] == [(CallKind.SALE, Outcome.UNKNOWN)]
+
+
+async def test_worker_only_inquires_when_an_operator_has_brought_the_request_back() -> None:
+    """Its order has gone on since: it asks again by itself, or a person has decided, or another gateway has done it."""
+    scene = Scene(TellableGateway(refuses))
+    letter = message_of(request_of(1))
+    redriven = EncodedMessage(value=letter.value, headers=(*letter.headers, (REDRIVEN_FROM_HEADER, b"dlq:0:0")))
+    async with started(scene):
+        scene.put(FIRST, 0, redriven)
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert {kind for kind, _ in scene.gateway.calls} == {CallKind.INQUIRE}
     assert [(result.kind, result.outcome) for result in scene.results()] == [(CallKind.SALE, Outcome.UNKNOWN)]
 
 

@@ -9,7 +9,20 @@ from schemas.identifiers import GatewayRoute, OpId, PaymentId
 from schemas.vocabulary import CallKind, OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.limits import DEFAULT_RULES
 from tests.support.gateway_calls import capabilities_with
-from tests.support.order_desk import DECLINE, PENDING, Desk, Said, authorize, capture, error, plan, refund, sale, void
+from tests.support.order_desk import (
+    DECLINE,
+    PENDING,
+    Desk,
+    Said,
+    authorize,
+    capture,
+    error,
+    plan,
+    refund,
+    refusal,
+    sale,
+    void,
+)
 
 TAKEN_BACK = Said(outcome=Outcome.REVERSED, error=error(RetryAdvice.NEVER, code="failed_late"), reference="cap")
 ALL = capabilities_with(None)
@@ -128,3 +141,99 @@ def test_what_the_sums_refuse_is_refused_for_that_reason_first() -> None:
     desk = desk_with(*Ability)
     payment = pay(desk)
     assert refused(desk, desk.do(capture(payment, 10_001))) is Rejection.AMOUNT_EXCEEDS_AUTHORIZED
+
+
+NAMED = replace(ALL, refunds_name_captures=True)
+
+
+def captured(*amounts: int, can: Capabilities = NAMED) -> Desk:
+    """An order with a payment of which these parts were captured, one after the other: `cap-1`, `cap-2` and so on."""
+    desk = desk_with(can=can)
+    desk.do(authorize(sum(amounts)), Said(reference="auth", payment_reference="order-7"))
+    for number, amount in enumerate(amounts, start=1):
+        command = capture(desk.payment.payment_id, amount, key=f"c{number}")
+        desk.do(command, Said(reference=f"cap-{number}", payment_reference="auth"))
+    return desk
+
+
+def drawn(desk: Desk, amount: int | None, key: str, *answers: Said) -> str | None:
+    """Ask for a refund; return the capture that its gateway is told, or why it was refused."""
+    op_id = desk.send(refund(desk.payment.payment_id, amount, key=key))
+    desk.grant()
+    if not desk.requests:
+        return desk.operation(op_id).rejection
+    reference = desk.requests[0].capture_reference
+    desk.script.extend(answers)
+    desk.settle()
+    return reference
+
+
+def test_refund_names_the_capture_that_it_draws_from() -> None:
+    desk = captured(6_000, 1_000, 3_000)
+    assert drawn(desk, 1_000, "r1") == "cap-2", "the smallest that has enough"
+    assert drawn(desk, 1_000, "r2") == "cap-3"
+    assert drawn(desk, 2_000, "r3") == "cap-3", "what is left there is enough"
+    assert drawn(desk, 2_000, "r4") == "cap-1"
+
+
+def test_refund_above_what_any_capture_has_left_is_refused_where_it_draws_from_one() -> None:
+    desk = captured(6_000, 4_000)
+    assert drawn(desk, 6_001, "r1") == Rejection.REFUND_EXCEEDS_ONE_CAPTURE
+    assert drawn(desk, None, "r2") == Rejection.REFUND_EXCEEDS_ONE_CAPTURE
+    assert drawn(desk, 6_000, "r3", PENDING) == "cap-1"
+    assert drawn(desk, 4_001, "r4") == Rejection.AMOUNT_EXCEEDS_CAPTURED
+    assert drawn(desk, 4_000, "r5") == "cap-2", "an open refund has taken its part"
+
+
+def test_refund_that_came_to_nothing_draws_from_nothing() -> None:
+    desk = captured(6_000, 4_000)
+    assert drawn(desk, 6_000, "r1", DECLINE) == "cap-1"
+    assert drawn(desk, 6_000, "r2") == "cap-1"
+
+
+def test_refund_of_a_sale_draws_from_the_sale() -> None:
+    desk = desk_with(can=NAMED)
+    desk.do(sale(10_000), Said(reference="s-1"))
+    assert drawn(desk, 4_000, "r1") == "s-1"
+
+
+def test_refund_draws_from_no_capture_that_was_taken_back_or_that_the_gateway_never_named() -> None:
+    desk = captured(6_000, 4_000)
+    assert desk.row is not None
+    desk.notice(desk.row.operations[1].op_id, replace(TAKEN_BACK, reference="cap-1"))
+    assert drawn(desk, 4_000, "r1") == "cap-2"
+    desk = desk_with(can=NAMED)
+    desk.do(authorize(10_000))
+    desk.do(capture(desk.payment.payment_id), Said(reference=None))
+    assert drawn(desk, 1, "r1") == Rejection.REFUND_EXCEEDS_ONE_CAPTURE
+
+
+def test_no_capture_is_named_where_none_is_wanted() -> None:
+    desk = captured(6_000, 4_000, can=ALL)
+    assert drawn(desk, None, "r1") is None
+    assert desk.row is not None
+    assert desk.row.operations[-1].draws_on is None
+
+
+def test_order_that_the_payment_stands_in_is_kept_beside_its_authorization_and_told_to_the_gateway() -> None:
+    desk = captured(6_000)
+    assert (desk.payment.gateway_reference, desk.payment.order_reference) == ("auth", "order-7")
+    desk.send(refund(desk.payment.payment_id, 1))
+    desk.grant()
+    asked = desk.requests[0]
+    assert (asked.payment_reference, asked.order_reference, asked.capture_reference) == ("auth", "order-7", "cap-1")
+
+
+def test_order_of_an_attempt_at_another_gateway_is_not_told_to_the_next() -> None:
+    desk = Desk(plan=plan("mock", "other"))
+    refused_there = replace(refusal(RetryAdvice.OTHER_GATEWAY), reference="auth", payment_reference="order-7")
+    desk.do(authorize(), refused_there, Said(reference="auth-2"))
+    assert (desk.payment.gateway_reference, desk.payment.order_reference) == ("auth-2", None)
+
+
+@pytest.mark.parametrize("named", ["auth", "order-7", "cap-1"])
+def test_refund_at_the_gateways_desk_is_recorded_by_whichever_reference_of_the_payment_it_names(named: str) -> None:
+    desk = captured(6_000)
+    told = Said(reference="re_desk", confirmed_minor=2_000, confirmed_currency="USD")
+    desk.notice(None, told, kind=CallKind.REFUND, payment_reference=named)
+    assert desk.view.refunded_minor == 2_000

@@ -35,6 +35,7 @@ NOT_COUNTED = {
     "asked_currency": "three letters, in OPERATION_CHARS",
     "gateway": "a name of ours, in OPERATION_CHARS",
     "account": "a name of ours, in OPERATION_CHARS",
+    "draws_on": "a hash, of a refund at some gateways, in OPERATION_CHARS",
     "gateway_reference": "the last fact tells it, and is counted twice",
     "earlier_attempts.account": "a name of ours, in EVENT_CHARS",
     "earlier_attempts.gateway": "a name of ours, in EVENT_CHARS",

@@ -191,6 +191,17 @@ def test_notice_of_nobody_waits_its_time_and_is_a_dead_letter_then() -> None:
     assert waiting(office) == len(office.parking) == 0
 
 
+def test_notice_that_can_be_read_no_more_waits_no_longer() -> None:
+    """Its gateway was taken away, or its translator reads it otherwise: each sweep would make one more dead letter."""
+    office = PostOffice()
+    office.post({"ref": "psp-1"})
+    arrived = office.log[-1]
+    office.repair_translation(lambda _body: b"[]")
+    office.append_raw(arrived)
+    assert [letter.reason for letter in office.letters] == [DeadLetterReason.UNTRANSLATABLE_WEBHOOK]
+    assert waiting(office) == len(office.parking) == 0
+
+
 def test_dead_letter_of_an_unknown_reference_finds_its_order_when_it_is_redriven_later() -> None:
     office = PostOffice()
     office.post(chargeback(FIRST))

@@ -24,6 +24,7 @@ from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
     Command,
+    CompletionRequested,
     NamedText,
     Payer,
     PaymentRequested,
@@ -269,3 +270,34 @@ def test_encrypted_card_fields_of_the_largest_size_are_taken() -> None:
         for name in ("encryptedCardNumber", "encryptedExpiryMonth", "encryptedExpiryYear", "encryptedSecurityCode")
     }
     validate(with_token(kind="encrypted", value=json.dumps(fields, separators=(",", ":"))))
+
+
+COMPLETION = CompletionRequested(
+    **_IDENTITY, parameters=(NamedText(name="redirectResult", value="Ab+/" * 4_000), NamedText(name="MD", value=""))
+)
+
+
+def test_completion_is_taken_with_what_the_payer_came_back_with_or_without() -> None:
+    validate(COMPLETION)
+    validate(dataclasses.replace(COMPLETION, parameters=()))
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "card_data"),
+    [
+        ({"payment_id": payment_id(OrderId("order-2"), OpId("op_1"))}, "payment_id", False),
+        ({"parameters": tuple(NamedText(name=f"n{n}", value="") for n in range(21))}, "parameters", False),
+        ({"parameters": (NamedText(name="x" * 65, value=""),)}, "parameters", False),
+        ({"parameters": (NamedText(name="x", value="x" * 32_001),)}, "parameters", False),
+        ({"parameters": (NamedText(name="x", value="1"), NamedText(name="x", value="2"))}, "parameters", False),
+        ({"parameters": tuple(NamedText(name=f"n{n}", value="x" * 32_000) for n in range(4))}, "parameters", False),
+        ({"parameters": (NamedText(name="x", value=CARD),)}, "parameters", True),
+        ({"parameters": (NamedText(name="cvc", value="123"),)}, "parameters", True),
+    ],
+)
+def test_completion_is_refused_by_the_name_of_its_field(
+    changed: dict[str, Any], field: str, *, card_data: bool
+) -> None:
+    with pytest.raises(InvalidCommandError) as caught:
+        validate(dataclasses.replace(COMPLETION, **changed))
+    assert (caught.value.field, isinstance(caught.value, CardDataError)) == (field, card_data)

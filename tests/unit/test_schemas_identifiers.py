@@ -2,6 +2,7 @@
 
 import json
 import re
+import typing
 import uuid
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, make_dataclass, replace
@@ -25,14 +26,11 @@ from schemas.identifiers import (
 from schemas.record_shapes import FieldShape, fields_of
 from schemas.records.commands import (
     BrowserFacts,
-    CaptureRequested,
     Command,
     NamedText,
     Payer,
     PaymentRequested,
     PaymentToken,
-    RefundRequested,
-    VoidRequested,
     body_of,
     fingerprint_of,
     kind_of,
@@ -42,7 +40,7 @@ from schemas.vocabulary import OperationKind
 from tests.support.golden_messages import GOLDEN_FOLDER, example
 from tests.support.record_strategies import commands, visible
 
-COMMAND_CLASSES: tuple[type[Command], ...] = (PaymentRequested, CaptureRequested, VoidRequested, RefundRequested)
+COMMAND_CLASSES: tuple[type[Command], ...] = typing.get_args(Command)
 VECTORS: list[dict[str, Any]] = json.loads((GOLDEN_FOLDER / "operation_ids.json").read_text(encoding="utf-8"))
 SOURCE = Path(__file__).parents[2]
 

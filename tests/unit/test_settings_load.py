@@ -74,8 +74,10 @@ def test_rules_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS", "3")
     monkeypatch.setenv("PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS", "40")
     monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_LATE_CALL_S", "60")
+    monkeypatch.setenv("PAYMENT_ENGINE_STREAM_DRIVE_AGAIN_S", "90")
     rules = rules_of(load(), {})
     assert (rules.claim_life_ms, rules.order_life_ms, rules.late_call_ms) == (3 * DAY_MS, 40 * DAY_MS, 60_000)
+    assert rules.drive_again_ms == 90_000
 
 
 @pytest.mark.parametrize(("claim", "order"), [("31", "30"), ("31", "62"), ("149", None)])

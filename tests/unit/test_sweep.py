@@ -10,7 +10,7 @@ from schemas import topics
 from schemas.identifiers import IdempotencyKey, OrderId
 from schemas.vocabulary import OperationState
 from streams.agents import sweep
-from streams.agents.sweep import Ask, Sweeper, finished_orders, old_claims, overdue_webhooks
+from streams.agents.sweep import Ask, Sweeper, old_claims, overdue_orders, overdue_webhooks
 from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, PAID_LIFE_MS
 from streams.kafka.step import TableRow
 from streams.kafka_clients.errors import RetryableError
@@ -28,7 +28,7 @@ LONG_MS = PAID_LIFE_MS + CLAIM_LIFE_MS
 async def swept(run: StagedRun, table: str, *, clock_ms: int, writer: FakeWriter | None = None) -> int:
     """Sweep a table by this clock, let the agents act on what it asks; return how much that was."""
     asks: dict[str, Ask] = {
-        ORDERS: finished_orders(run.codec, DEFAULT_RULES, {MOCK: CAPABILITIES}),
+        ORDERS: overdue_orders(run.codec, DEFAULT_RULES, {MOCK: CAPABILITIES}),
         CLAIMS: old_claims(run.codec, DEFAULT_RULES),
         PARKED: overdue_webhooks(run.codec),
     }
@@ -67,6 +67,20 @@ async def test_references_leave_the_index_and_their_topic_with_their_order() -> 
     assert (last.key, last.value) == (b"mock|default|ref", None)
 
 
+async def test_references_are_dropped_again_when_the_worker_died_before_it_said_so() -> None:
+    """The replay of the order's end finds no row any more: what leaves the index stands in the request."""
+    run = StagedRun()
+    run.send(sale(5_000))
+    run.now_ms += LONG_MS
+    await swept(run, ORDERS, clock_ms=run.now_ms)
+    said = len(run.log[topics.REFERENCES])
+    end = run.log[topics.TIMERS][-1]
+    run.append(end.topic, end.key, end.value, end.headers)
+    run.settle()
+    assert run.rows(ORDERS) == {}
+    assert [record.value is None for record in run.log[topics.REFERENCES][said:]] == [False, True]
+
+
 async def test_reference_stays_when_its_order_may_not_end_yet() -> None:
     run = StagedRun()
     run.send(sale(5_000))
@@ -98,6 +112,22 @@ async def test_order_stays_however_old_when_an_operation_is_open() -> None:
     run = StagedRun()
     run.send(sale(5_000), UNKNOWN)
     assert await swept(run, ORDERS, clock_ms=run.now_ms + LONG_MS) == 0
+
+
+@pytest.mark.parametrize("topic", [topics.CLAIMS, topics.VERDICTS, topics.GATEWAY_REQUESTS, topics.GATEWAY_RESULTS])
+async def test_order_moves_on_when_a_record_inside_has_died(topic: str) -> None:
+    """Nobody else would ever say it again: not a timer, nor the client, who has its answer of an operation in doubt."""
+    run = StagedRun()
+    run.dies_once = topic
+    op_id = run.send(sale(5_000))
+    assert run.state_of(op_id) in {OperationState.CLAIMING, OperationState.DISPATCHED}
+    assert await swept(run, ORDERS, clock_ms=run.now_ms) == 0
+    run.now_ms += DEFAULT_RULES.drive_again_ms
+    assert await swept(run, ORDERS, clock_ms=run.now_ms) == 1
+    assert run.state_of(op_id) is OperationState.SUCCEEDED
+    assert len(run.ledger) == 1
+    run.now_ms += DEFAULT_RULES.drive_again_ms
+    assert await swept(run, ORDERS, clock_ms=run.now_ms) == 0
 
 
 async def test_sweep_asks_for_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
