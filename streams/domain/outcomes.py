@@ -56,8 +56,22 @@ def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
         _judge_open(turn, operation, evidence)
     elif concerned and _is_carried_out(operation, evidence) and not evidence.names_another(operation):
         _hear_later_word(turn, _with_reference(turn, operation, evidence), evidence)
-    elif evidence.outcome in _SUCCESSES and not (concerned and settlement.is_part_let_go(operation)):
+    elif _tells_of_success(operation, evidence) and not (concerned and _is_about_a_part_let_go(operation, evidence)):
         _contradict(turn, operation)
+
+
+def _tells_of_success(operation: OperationRow, evidence: Evidence) -> bool:
+    """Return whether money was taken by this word, or must have been: where a part is taken back, the rest was."""
+    taken_minor = evidence.confirmed_amount_minor
+    part = evidence.outcome is Outcome.REVERSED and taken_minor is not None and taken_minor < operation.amount_minor
+    return part or evidence.outcome in _SUCCESSES
+
+
+def _is_about_a_part_let_go(operation: OperationRow, evidence: Evidence) -> bool:
+    told_minor = evidence.confirmed_amount_minor
+    part = told_minor is None or told_minor < operation.amount_minor
+    told = evidence.outcome in {Outcome.SUCCEEDED, Outcome.REVERSED}
+    return settlement.is_part_let_go(operation) and told and part
 
 
 def _is_carried_out(operation: OperationRow, evidence: Evidence) -> bool:
@@ -113,6 +127,8 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
         return  # the call's own result will say it, and whose reference this is
     if evidence.outcome is Outcome.DECLINED and evidence.may_be_of_an_earlier(operation):
         return  # the last attempt's own answer, or an inquiry, will say what became of it
+    if evidence.outcome is Outcome.EXPIRED and operation.kind is not OperationKind.AUTHORIZE:
+        return  # only a hold runs out; what became of this one its gateway still has to say
     operation = _note(turn, operation, evidence, answered=answered)
     match evidence.outcome:
         case Outcome.SUCCEEDED:
@@ -306,6 +322,8 @@ def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) ->
         return
     word = _word(turn, operation, evidence)
     said = words.with_word(operation.words, word)
+    if _is_past_counting(operation, evidence, said, word):
+        turn.ask_review(turn.payment_of(operation))
     if said == operation.words:
         return
     after = replace(operation, words=said, counted_minor=words.counted(said))
@@ -326,6 +344,21 @@ def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) ->
     turn.put(operation)
     _tell(turn, after, transition, None if transition is Transition.RESTORED else evidence.error)
     touch_payment(turn, operation)
+
+
+def _is_past_counting(operation: OperationRow, evidence: Evidence, said: tuple[WordRow, ...], word: WordRow) -> bool:
+    """Return whether a person has to look at what the word comes to: it says more than the sums can hold.
+
+    Another currency, more than was there, what the engine had let go of, or words that have no room any more.
+    """
+    if evidence.confirmed_currency not in {None, operation.asked_currency} or words.are_folded(said):
+        return True
+    told_minor = evidence.confirmed_amount_minor
+    if told_minor is not None and (
+        told_minor > word.amount_minor or (word.outcome in words.TAKEN and words.left(said) < 0)
+    ):
+        return True
+    return operation.initiator is Initiator.ENGINE and words.counted(said) < operation.counted_minor
 
 
 def _ask_again(turn: Turn, operation: OperationRow) -> None:
