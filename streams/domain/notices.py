@@ -118,8 +118,8 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
     Twice is safe: the operation's id follows from the gateway's.
     """
     payment = _payment_named(turn, notice, account)
-    if payment is not None and notice.op_id is None and notice.outcome in words.DISPUTES | words.TAKEN:
-        turn.ask_review(payment)  # whose money it is, is not known
+    if payment is not None and notice.op_id is None and notice.outcome in words.DISPUTES:
+        turn.ask_review(payment)  # which of its captures is meant, is not known
         return None
     succeeded = notice.outcome is Outcome.SUCCEEDED and notice.kind in _AT_THE_DESK and notice.op_id is None
     if payment is None or notice.gateway_reference is None or notice.kind is None:

@@ -317,15 +317,19 @@ def test_person_is_asked_when_words_have_no_room_any_more_and_when_one_is_older_
 
 
 @pytest.mark.parametrize(
-    ("kind", "reference", "payment"),
-    [(CallKind.REFUND, "unknown", "sale"), (None, "dispute", "sale"), (None, None, "sale")],
+    ("kind", "reference", "outcome"),
+    [
+        (CallKind.REFUND, "unknown", Outcome.REVERSED),
+        (None, "dispute", Outcome.DISPUTE_OPENED),
+        (None, None, Outcome.DISPUTE_LOST),
+    ],
 )
 def test_person_is_asked_when_something_is_taken_back_of_which_only_the_payment_is_known(
-    kind: CallKind | None, reference: str | None, payment: str
+    kind: CallKind | None, reference: str | None, outcome: Outcome
 ) -> None:
     desk = Desk()
     desk.do(sale(), Said(reference="sale"))
-    desk.notice(None, taken(Outcome.REVERSED, 1_000, reference), kind=kind, payment_reference=payment)
+    desk.notice(None, taken(outcome, 1_000, reference), kind=kind, payment_reference="sale")
     assert desk.payment.review
 
 
