@@ -110,7 +110,11 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
     """
     payment = _payment_named(turn, notice, account)
     succeeded = notice.outcome is Outcome.SUCCEEDED and notice.kind in _AT_THE_DESK and notice.op_id is None
-    if payment is None or not succeeded or notice.gateway_reference is None or notice.kind is None:
+    if payment is None or notice.gateway_reference is None or notice.kind is None:
+        return None
+    if not succeeded:
+        if notice.op_id is None and notice.outcome in words.TAKEN and not _nameless(turn, notice, account):
+            turn.ask_review(payment)  # of what was made at the desk and is not known yet: it is told out of order
         return None
     unclaimed = UnclaimedRow(
         kind=OperationKind(notice.kind.value),

@@ -310,8 +310,10 @@ def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) ->
         return
     after = replace(operation, words=said, counted_minor=words.counted(said))
     if words.contradicts_desk(said, word):
-        _ask_again(turn, after)
-        return
+        if evidence.outcome not in words.DISPUTES:
+            _ask_again(turn, after)
+            return
+        turn.ask_review(turn.payment_of(operation))  # and the dispute is a fact of its own
     transition = _transition(operation, after, evidence.outcome)
     if transition is None:
         turn.put(after)
