@@ -7,6 +7,8 @@ fulfils this, and `tests/contract/test_gateway_contract.py` holds every one of t
 Rules that every adapter keeps:
 
 * A call never raises for what a gateway or the network does; it returns a result (see `errors`).
+* Our reference at the gateway is the operation's id (`op_id`, 35 characters, which fits everywhere): each request that
+  is to have an effect carries it, so that notices can give it back. Payment ids can be longer than a gateway takes.
 * The same request sent again carries the same `gateway_key` and has the same effect as sending it once.
 * NOT_EXECUTED is said only on positive evidence. A failed inquiry is UNKNOWN: it says nothing about the operation.
 * The token is sent and forgotten: it is in no result, no log line and no exception.

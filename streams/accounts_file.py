@@ -110,7 +110,9 @@ def example_of(specs: Mapping[GatewayName, GatewaySpec]) -> str:
     for name, spec in specs.items():
         lines += ["", f"# [{name}.default]"]
         for field_name, info in spec.settings.model_fields.items():
-            value = f'{{ file = "/run/secrets/{name}_{field_name}" }}' if is_secret(info.annotation) else '"…"'
+            value = "false" if info.annotation is bool else '"…"'
+            if is_secret(info.annotation):
+                value = f'{{ file = "/run/secrets/{name}_{field_name}" }}'
             lines.append(f"# {field_name} = {value}{'' if info.is_required() else '  # may be left out'}")
     return "\n".join(lines)
 

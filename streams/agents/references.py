@@ -11,10 +11,11 @@ from typing import Final
 
 import structlog
 
+from gateway_adapters.contract import Capabilities
 from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers, topics
 from schemas.event_types import TYPES
-from schemas.identifiers import GatewayName
+from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.gateway import WebhookReceived
 from schemas.records.orders import OrderRow
@@ -82,15 +83,30 @@ class Parking:
 class References:
     """The index, as far as the partitions of this worker have it."""
 
-    __slots__ = ("_changes", "_codec", "_indexed", "_intake", "_parking")
+    __slots__ = ("_changes", "_codec", "_indexed", "_intake", "_named_anyway", "_parking")
 
     def __init__(
-        self, codec: MessageCodec, intake: Intake, gateways: Mapping[GatewayName, GatewaySpec], parking: Parking
+        self,
+        codec: MessageCodec,
+        intake: Intake,
+        gateways: Mapping[GatewayName, GatewaySpec],
+        capabilities: Mapping[GatewayRoute, Capabilities],
+        parking: Parking,
     ) -> None:
-        """`gateways`: their capabilities say what is indexed. `parking`: what waits in this worker's partitions."""
+        """Build it.
+
+        Args:
+            codec: The published language.
+            intake: Looks at keys and partitions.
+            gateways: Their capabilities say what is indexed.
+            capabilities: Of each account: one may need no index, since all its notices name their orders.
+            parking: What waits in this worker's partitions.
+        """
         self._codec = codec
         self._intake = intake
         self._indexed = {name: gateway.capabilities for name, gateway in gateways.items()}
+        needless = [route for route, account in capabilities.items() if not account.references_indexed]
+        self._named_anyway = frozenset(map(identifiers.parts_of, needless))
         self._parking = parking
         self._changes: list[Callable[[], None]] = []
 
@@ -108,7 +124,7 @@ class References:
 
     def said_by(self, before: OrderRow | None, row: OrderRow | None, *, again: bool, now_ms: int) -> Sequence[Outgoing]:
         """Return what the order has to say of its references after a decision; `again`: it may be a replay."""
-        kept = references.to_register(before, row, self._indexed, again=again)
+        kept = references.to_register(before, row, self._indexed, named_anyway=self._named_anyway, again=again)
         return [self._message(each, name=f"kept-{each.op_id}", now_ms=now_ms) for each in kept]
 
     def left_by(self, timer: TimerFired, row: OrderRow | None, *, now_ms: int) -> Sequence[Outgoing]:

@@ -40,7 +40,11 @@ def admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
 
 
 def dispatch_unasked(turn: Turn, operation: OperationRow) -> None:
-    """Let an operation of the engine's own go: it has no key to claim, and was judged when it was made."""
+    """Let an operation of the engine's own go, which has no key to claim; not where its payer has acted meanwhile."""
+    opening = settlement.opening_of(turn, operation)
+    if opening.state is not OperationState.REQUIRES_ACTION and not settlement.is_part_let_go(opening):
+        settlement.reject(turn, operation, Rejection.INVALID_STATE)
+        return
     payment = turn.payment_of(operation)
     assert payment.gateway is not None
     assert operation.asked_amount_minor is not None
@@ -173,13 +177,14 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     books = turn.books_of(payment)
     if operation.kind is OperationKind.COMPLETE:
         return _judge_completion(payment, books)
+    waiting_minor = sum(each.amount_minor for each in payment.unclaimed if each.kind is operation.kind)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
-        return _judge_refund(operation, books)
+        return _judge_refund(operation, books, waiting_minor)
     if operation.kind is OperationKind.VOID:
         return _judge_void(payment, books)
     if books.authorized <= 0 or books.voiding or books.released:
         return Rejection.INVALID_STATE
-    room = books.room_to_capture
+    room = books.room_to_capture - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
 
@@ -199,9 +204,10 @@ def _judge_void(payment: PaymentRow, books: Books) -> Rejection | int:
     return books.room_to_capture or Rejection.INVALID_STATE
 
 
-def _judge_refund(operation: OperationRow, books: Books) -> Rejection | int:
+def _judge_refund(operation: OperationRow, books: Books, waiting_minor: int) -> Rejection | int:
+    """`waiting_minor`: refunds of which nobody can tell yet whether they are ours: no room is counted twice."""
     if books.captured <= 0 or books.voiding:
         return Rejection.INVALID_STATE
-    room = books.room_to_refund
+    room = books.room_to_refund - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_CAPTURED

@@ -45,7 +45,8 @@ def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> O
     """Begin the operation's next attempt there; return the operation."""
     gateway, account = identifiers.parts_of(route)
     if operation.kind in OPENING:
-        turn.put_payment(replace(turn.payment_of(operation), gateway=gateway, account=account, order_reference=None))
+        here = replace(turn.payment_of(operation), gateway=gateway, account=account)
+        turn.put_payment(replace(here, gateway_reference=None, order_reference=None))
     operation = replace(
         operation,
         earlier_attempts=(*operation.earlier_attempts, *last_attempt(operation)),

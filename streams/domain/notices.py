@@ -15,7 +15,7 @@ from schemas.identifiers import AccountName, GatewayName, IdempotencyKey, OpId
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow, PaymentRow, UnclaimedRow, WordRow
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
-from streams.domain import operations, words
+from streams.domain import operations, paid_once, words
 from streams.domain.limits import MAX_UNCLAIMED
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
@@ -110,7 +110,11 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
     """
     payment = _payment_named(turn, notice, account)
     succeeded = notice.outcome is Outcome.SUCCEEDED and notice.kind in _AT_THE_DESK and notice.op_id is None
-    if payment is None or not succeeded or notice.gateway_reference is None or notice.kind is None:
+    if payment is None or notice.gateway_reference is None or notice.kind is None:
+        return None
+    if not succeeded:
+        if notice.op_id is None and notice.outcome in words.TAKEN and not _nameless(turn, notice, account):
+            turn.ask_review(payment)  # of what was made at the desk and is not known yet: it is told out of order
         return None
     unclaimed = UnclaimedRow(
         kind=OperationKind(notice.kind.value),
@@ -124,7 +128,8 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
         return None
     if not _nameless(turn, notice, account):
         return _record(turn, payment, unclaimed)
-    if unclaimed not in payment.unclaimed:
+    known = {(each.kind, each.gateway_reference) for each in payment.unclaimed}
+    if (unclaimed.kind, unclaimed.gateway_reference) not in known:
         if len(payment.unclaimed) >= MAX_UNCLAIMED:
             turn.ask_review(payment)
         else:
@@ -161,8 +166,8 @@ def _look_again(turn: Turn, payment: PaymentRow) -> None:
         nameless = [each for each in ours if each.kind is unclaimed.kind and each.gateway_reference is None]
         if not known and any(each.state in OPEN for each in nameless):
             continue
-        payment = replace(payment, unclaimed=tuple(each for each in payment.unclaimed if each != unclaimed))
-        turn.put_payment(payment)
+        payment = turn.payment(payment.payment_id) or payment
+        turn.put_payment(replace(payment, unclaimed=tuple(each for each in payment.unclaimed if each != unclaimed)))
         if known:
             continue
         if any(each.words for each in nameless):
@@ -196,8 +201,9 @@ def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow) -> OpId:
         account=payment.account,
         gateway_reference=made.gateway_reference,
     )
+    stood = paid_once.stands(turn, payment)
     turn.put(operation)
-    if turn.books_of(payment).in_deficit:
+    if turn.books_of(payment).in_deficit or (not stood and paid_once.another_stands(turn, opening)):
         turn.ask_review(payment)
     turn.publish(operation, Transition.RECORDED)
     return operation.op_id

@@ -274,10 +274,10 @@ def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
 
 
 def _start_next(turn: Turn) -> None:
-    """Claim the key of the order's next operation if none is active. One is enough: a claim has to be waited for."""
-    operation = turn.take_next()
-    if operation is not None and operation.initiator is Initiator.ENGINE:
-        admission.dispatch_unasked(turn, operation)
-    elif operation is not None:
-        plan = turn.plan_for(operations.command_of(turn, operation))
-        admission.ask_for_key(turn, turn.put(replace(operation, plan=plan)))
+    """Claim the key of the order's next operation if none is active; one of the engine's own has none to claim."""
+    while (operation := turn.take_next()) is not None:  # bounded by the queue: each takes one from it
+        if operation.initiator is Initiator.ENGINE:
+            admission.dispatch_unasked(turn, operation)
+        else:
+            plan = turn.plan_for(operations.command_of(turn, operation))
+            admission.ask_for_key(turn, turn.put(replace(operation, plan=plan)))

@@ -8,15 +8,23 @@ Called, too, when the sweep or a client's retry asks about what has waited for l
 it, may have died on its way: as a dead letter, or by retention. Nothing else would ever move its order on.
 
 Whatever an input made is owed by one of these: the operation it is about; the order's active operation (the input may
-have let it start); what one of them waits for; and those that waited for the operation it is about.
+have let it start); what one of them waits for; those that waited for the operation it is about; and what became a fact
+with it: what a void or the payer's next step made of the payment, what was made at the gateway's own desk, the same
+decision of a person.
 """
+
+from typing import Final
 
 from schemas.identifiers import OpId
 from schemas.records.orders import OperationRow
-from schemas.vocabulary import OperationState
+from schemas.vocabulary import Initiator, OperationKind, OperationState
 from streams.domain import admission, attempts
 from streams.domain.outputs import CallGateway
+from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
+
+_MOVING_ITS_PAYMENT: Final = frozenset({OperationKind.VOID, OperationKind.COMPLETE})
+"""Their results are words about what opened the payment as well."""
 
 
 def say_again(turn: Turn, op_id: OpId | None) -> None:
@@ -59,8 +67,20 @@ def _connected(turn: Turn, op_id: OpId | None) -> list[OpId]:
         operation = turn.operations[root]
         if operation.doubted_op_id is not None:
             connected.append(operation.doubted_op_id)
-        connected.extend(each.op_id for each in turn.operations.values() if each.doubted_op_id == root)
+        connected.extend(each.op_id for each in turn.operations.values() if _came_of(each, operation))
     return list(dict.fromkeys(connected))
+
+
+def _came_of(other: OperationRow, operation: OperationRow) -> bool:
+    """Return whether an input about the operation may have made a fact of the other one, of whose own it was none."""
+    if other.doubted_op_id == operation.op_id:
+        return True
+    if other.payment_id != operation.payment_id:
+        return False
+    ended_with_it = operation.kind in _MOVING_ITS_PAYMENT and other.kind in OPENING
+    decided = {event.decision.decision_id for event in operation.events if event.decision is not None}
+    with_it = any(event.decision is not None and event.decision.decision_id in decided for event in other.events)
+    return ended_with_it or with_it or other.initiator is Initiator.GATEWAY
 
 
 def _say_owed(turn: Turn, operation: OperationRow, *, newly_called: bool) -> None:

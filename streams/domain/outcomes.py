@@ -21,22 +21,12 @@ from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow, PaymentRow, WordRow
-from schemas.vocabulary import CallKind, DeclineClass, Initiator, OperationKind, OperationState, Outcome, RetryAdvice
+from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
 from streams.domain import attempts, doubt, operations, paid_once, settlement, words
 from streams.domain.limits import ACTION_LIFE_MS, MAX_EVENTS
 from streams.domain.sums import OPEN, OPENING, Books, amount_counted, is_mismatched
 from streams.domain.turn import Turn
 from streams.domain.words import LATER_WORDS, Evidence
-
-PARTIALLY_APPROVED: Final = OperationError(
-    code="partially_approved",
-    decline_class=DeclineClass.SOFT,
-    gateway_code=None,
-    message="Only a part of the amount was approved, which the payment does not allow; it was let go.",
-    advice=None,
-    retry=RetryAdvice.AFTER_FIX,
-    retry_after_ms=None,
-)
 
 REFUSED_CASE: Final = "refused"
 """Under which a gateway's refusal takes back what a person had settled as carried out."""
@@ -66,7 +56,7 @@ def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
         _judge_open(turn, operation, evidence)
     elif concerned and _is_carried_out(operation, evidence) and not evidence.names_another(operation):
         _hear_later_word(turn, _with_reference(turn, operation, evidence), evidence)
-    elif evidence.outcome in _SUCCESSES and not (concerned and _is_part_let_go(operation)):
+    elif evidence.outcome in _SUCCESSES and not (concerned and settlement.is_part_let_go(operation)):
         _contradict(turn, operation)
 
 
@@ -110,7 +100,7 @@ def _catch_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Operat
     )
     if operation.kind in OPENING:
         here = replace(turn.payment_of(operation), gateway=evidence.gateway, account=evidence.account)
-        turn.put_payment(here)
+        turn.put_payment(replace(here, gateway_reference=None, order_reference=None))
     turn.put(operation)
     if evidence.inquiry:
         return settlement.move(turn, operation, OperationState.UNKNOWN, Transition.DOUBTED)
@@ -189,7 +179,9 @@ def _succeed(
 
 def end_what_waited(turn: Turn, void: OperationRow) -> None:
     """End the payment that waited for its payer, once the gateway has let go of it."""
-    opening = turn.operations[turn.payment_of(void).op_id]
+    opening = settlement.opening_of(turn, void)
+    if opening.kind is OperationKind.SALE and opening.counted_minor > 0:
+        turn.ask_review(turn.payment_of(void))  # the payer has paid meanwhile: whether it was given back is not known
     if opening.state is OperationState.REQUIRES_ACTION:
         by_engine = void.initiator is Initiator.ENGINE
         settlement.end_unacted(turn, opening, settlement.ACTION_EXPIRED if by_engine else settlement.CANCELLED)
@@ -204,13 +196,9 @@ def _is_part(operation: OperationRow, confirmed_minor: int | None, currency: str
 def _let_go(turn: Turn, operation: OperationRow, approved_minor: int | None) -> None:
     """Decline a payment of which only a part was approved, and let go of that part: by an operation of our own."""
     assert approved_minor is not None
-    settlement.settle(turn, operation, OperationState.DECLINED, Transition.DECLINED, PARTIALLY_APPROVED)
+    settlement.settle(turn, operation, OperationState.DECLINED, Transition.DECLINED, settlement.PARTIALLY_APPROVED)
     kind = OperationKind.VOID if operation.kind is OperationKind.AUTHORIZE else OperationKind.REFUND
     operations.queue_own(turn, turn.operations[operation.op_id], kind, approved_minor, why="let go")
-
-
-def _is_part_let_go(operation: OperationRow) -> bool:
-    return operation.error is not None and operation.error.code == PARTIALLY_APPROVED.code
 
 
 def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
@@ -322,8 +310,10 @@ def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) ->
         return
     after = replace(operation, words=said, counted_minor=words.counted(said))
     if words.contradicts_desk(said, word):
-        _ask_again(turn, after)
-        return
+        if evidence.outcome not in words.DISPUTES:
+            _ask_again(turn, after)
+            return
+        turn.ask_review(turn.payment_of(operation))  # and the dispute is a fact of its own
     transition = _transition(operation, after, evidence.outcome)
     if transition is None:
         turn.put(after)
@@ -392,11 +382,12 @@ def _transition(before: OperationRow, after: OperationRow, outcome: Outcome) -> 
         return Transition.DISPUTED if words.disputed(after.words) > words.disputed(before.words) else None
     if outcome in words.DISPUTES:
         return Transition.DISPUTE_WON if outcome is Outcome.DISPUTE_WON else Transition.DISPUTE_LOST
-    if after.counted_minor == before.counted_minor:
-        return None
     if before.state is OperationState.NOT_EXECUTED:
-        return Transition.SUCCEEDED
-    return Transition.RESTORED if after.counted_minor > before.counted_minor else Transition.REVERSED
+        return Transition.SUCCEEDED if after.counted_minor > 0 else None
+    stands_again = words.ran_out(before.words) and not words.ran_out(after.words)
+    if after.counted_minor == before.counted_minor and not stands_again:
+        return None
+    return Transition.REVERSED if after.counted_minor < before.counted_minor else Transition.RESTORED
 
 
 def _ask_review_beside_another(turn: Turn, operation: OperationRow) -> None:

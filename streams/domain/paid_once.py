@@ -10,7 +10,7 @@ from typing import Final
 
 from schemas.event_types import Transition
 from schemas.records.orders import EventRow, OperationRow, PaymentRow
-from schemas.vocabulary import OperationState, PaymentStatus, Verdict
+from schemas.vocabulary import Initiator, OperationState, PaymentStatus, Verdict
 from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
 
@@ -58,4 +58,11 @@ def stands(turn: Turn, payment: PaymentRow) -> bool:
     """Return whether the payment holds or has taken money, may do so yet, or waits for a person."""
     if payment.review or turn.books_of(payment).status not in _GONE:
         return True
-    return any(each.state in OPEN and each.payment_id == payment.payment_id for each in turn.operations.values())
+    return any(
+        each.payment_id == payment.payment_id and (each.state in OPEN or _is_to_be_let_go(each))
+        for each in turn.operations.values()
+    )
+
+
+def _is_to_be_let_go(operation: OperationRow) -> bool:
+    return operation.initiator is Initiator.ENGINE and operation.state is OperationState.QUEUED

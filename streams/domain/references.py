@@ -11,12 +11,13 @@ A notice may be forwarded twice; an order that hears it twice is none the wiser.
 """
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
 from gateway_adapters.contract import Capabilities
 from gateway_adapters.notices import MAX_REFERENCE_CHARS
-from schemas.identifiers import GatewayName, OrderId, OriginId
+from schemas.identifiers import AccountName, GatewayName, OrderId, OriginId
 from schemas.quick_init import quick_init
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.references import KnownReference, ParkedWebhook, ReferenceDropped, ReferenceKept, ReferenceRow
@@ -68,16 +69,30 @@ def _indexed(operation: OperationRow, named: str | None, capabilities: Capabilit
 
 
 def to_register(
-    before: OrderRow | None, row: OrderRow | None, indexed: Indexed, *, again: bool
+    before: OrderRow | None,
+    row: OrderRow | None,
+    indexed: Indexed,
+    *,
+    named_anyway: AbstractSet[tuple[GatewayName, AccountName]] = frozenset(),
+    again: bool,
 ) -> tuple[ReferenceKept, ...]:
     """Return what the order has to say of its references after a decision.
 
-    `again`: the decision may be a replay, and what it said may be lost. Then all is said, since the row does not know
-    which of it was.
+    Args:
+        before: The order before it.
+        row: The order now.
+        indexed: What is indexed, by gateway.
+        named_anyway: Accounts whose notices all name their orders: of those only our own references are said.
+        again: The decision may be a replay, and what it said may be lost. Then all is said, since the row does not know
+            which of it was.
     """
     if row is None or (row is before and not again):
         return ()
-    known_now = known_by(row, indexed)
+    known_now = {
+        known: operation
+        for known, operation in known_by(row, indexed).items()
+        if known.reference == operation.op_id or (known.gateway, known.account) not in named_anyway
+    }
     told = known_by(before, indexed) if known_now and before is not None and not again else {}
     return tuple(
         ReferenceKept(

@@ -9,7 +9,7 @@ from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
-from schemas.vocabulary import Initiator, OperationState, Rejection, RetryAdvice
+from schemas.vocabulary import DeclineClass, Initiator, OperationState, Rejection, RetryAdvice
 from streams.domain import paid_once
 from streams.domain.sums import UNANSWERED, UNSETTLED
 from streams.domain.transitions import require_move
@@ -29,6 +29,16 @@ ACTION_EXPIRED: Final = replace(
     CANCELLED, code="action_expired", message="The payer did not act in time; nothing was taken."
 )
 
+PARTIALLY_APPROVED: Final = OperationError(
+    code="partially_approved",
+    decline_class=DeclineClass.SOFT,
+    gateway_code=None,
+    message="Only a part of the amount was approved, which the payment does not allow; it was let go.",
+    advice=None,
+    retry=RetryAdvice.AFTER_FIX,
+    retry_after_ms=None,
+)
+
 
 def settle(
     turn: Turn, operation: OperationRow, state: OperationState, transition: Transition, error: OperationError | None
@@ -46,7 +56,7 @@ def refuse_there(
     Not one of which a gateway says that it carried out another attempt: that one's word stands against this one's, so a
     person decides, and meanwhile the operation holds its amount. Who asked may not be told to try again.
     """
-    if operation.initiator is Initiator.ENGINE and not _waits_for_its_payer(turn, operation):
+    if operation.initiator is Initiator.ENGINE and is_part_let_go(opening_of(turn, operation)):
         turn.ask_review(turn.payment_of(operation))  # what was approved in part is still held
     if not paid_once.is_contradicted(operation):
         transition = Transition.DECLINED if state is OperationState.DECLINED else Transition.FAILED
@@ -70,8 +80,14 @@ def move(turn: Turn, operation: OperationRow, state: OperationState, transition:
     return operation
 
 
-def _waits_for_its_payer(turn: Turn, operation: OperationRow) -> bool:
-    return turn.operations[turn.payment_of(operation).op_id].state is OperationState.REQUIRES_ACTION
+def opening_of(turn: Turn, operation: OperationRow) -> OperationRow:
+    """Return the operation that opened the payment of this one."""
+    return turn.operations[turn.payment_of(operation).op_id]
+
+
+def is_part_let_go(opening: OperationRow) -> bool:
+    """Return whether a gateway approved a part of this payment, which is let go, or was."""
+    return opening.error is not None and opening.error.code == PARTIALLY_APPROVED.code
 
 
 def end_unacted(turn: Turn, opening: OperationRow, error: OperationError) -> OperationRow:

@@ -71,8 +71,9 @@ class Books:
             if each.payment_id == payment_id:
                 if each.state in OPEN:
                     books._reserve(each)
-                # A part that was approved and let go was never the payment's, nor is the engine's letting go of it.
-                elif each.words and each.initiator is not Initiator.ENGINE:
+                # A part that was approved and let go was never the payment's, nor is the engine's letting go of it. But
+                # a payment may have succeeded while the engine let go of it, since its payer had not acted in time.
+                elif each.words and (each.initiator is not Initiator.ENGINE or books.authorized > 0):
                     books._count(each)
                 if each.kind in OPENING:
                     books.opening = each.state

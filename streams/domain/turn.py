@@ -134,8 +134,9 @@ class Turn:
 
     def ask_review(self, payment: PaymentRow) -> None:
         """Ask for a person to look at the payment. Asking again changes nothing."""
-        if not payment.review:
-            self.put_payment(replace(payment, review=True, updated_at_ms=self.now_ms))
+        now = self.payment(payment.payment_id) or payment
+        if not now.review:
+            self.put_payment(replace(now, review=True, updated_at_ms=self.now_ms))
 
     # Timers: at most one an operation, numbered, so that an older one that fires late means nothing.
 

@@ -14,6 +14,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+import structlog
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
@@ -25,8 +26,11 @@ from schemas.records.commands import Command, CompletionRequested, PaymentReques
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_reader
-from streams.kafka_clients.errors import classify
+from streams.kafka_clients.errors import RetryableError, classify
 from streams.kafka_clients.log_reader import LogRecord, log_record_of
+from streams.log_worker import options
+
+log = structlog.get_logger(__name__)
 
 MAX_FETCH_BYTES: Final = 65_536
 """What a read may fetch: some hundred commands that are probably wanted next. A larger batch comes whole."""
@@ -40,6 +44,7 @@ KEPT_OVERHEAD_BYTES: Final = 1_024
 CONNECT_TIMEOUT_S: Final = 15.0
 READ_TIMEOUT_S: Final = 10.0
 CLOSE_TIMEOUT_S: Final = 5.0
+MAX_RETRY_WAIT_S: Final = 1.0
 POLL_TIMEOUT_MS: Final = 200
 POLL_MAX_RECORDS: Final = 500
 
@@ -50,9 +55,17 @@ ReadCommand = Callable[[int, int], Awaitable[LogRecord | None]]
 class CommandReader:
     """Reads from one broker. One read at a time; what came along with it is kept for the next."""
 
-    def __init__(self, connection: KafkaConnection, *, commands_topic: str = topics.COMMANDS) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        commands_topic: str = topics.COMMANDS,
+        patience_s: float = options.APPEND_LIMIT_S,
+    ) -> None:
+        """Nothing is opened before it is needed. `patience_s`: how long a broker that does not answer is waited for."""
         self._connection = connection
         self._topic = commands_topic
+        self._patience_s = patience_s
         self._one_read = asyncio.Lock()
         self._consumer: Any = None
         self._kept: OrderedDict[tuple[int, int], LogRecord] = OrderedDict()
@@ -61,9 +74,23 @@ class CommandReader:
     async def read(self, partition: int, offset: int) -> LogRecord | None:
         """Return the record that stands there; None when the log no longer holds it. Twice is safe.
 
+        A broker that does not answer is asked again, as long as a result would be appended again.
+
         Raises:
-            RetryableError: the broker did not answer in time.
+            LogError: it cannot be read, or not for so long.
         """
+        clock = asyncio.get_running_loop().time
+        give_up_s = clock() + self._patience_s
+        while True:  # bounded by give_up_s
+            try:
+                return await self._read_once(partition, offset)
+            except RetryableError as error:
+                if clock() >= give_up_s:
+                    raise
+                log.warning("command_read_retried", partition=partition, offset=offset, error=type(error).__name__)
+                await asyncio.sleep(min(error.retry_after_s, MAX_RETRY_WAIT_S))
+
+    async def _read_once(self, partition: int, offset: int) -> LogRecord | None:
         async with self._one_read:
             kept = self._taken(partition, offset)
             if kept is not None:
@@ -100,10 +127,11 @@ class CommandReader:
             batches = await consumer.getmany(source, timeout_ms=POLL_TIMEOUT_MS, max_records=POLL_MAX_RECORDS)
             found = [log_record_of(record) for record in batches.get(source, ())]
             for record in found:
-                self._keep(record)
-            if found and found[-1].offset >= offset:
-                return self._taken(source.partition, offset)
-            if not found and await consumer.position(source) > offset:
+                if record.offset != offset:
+                    self._keep(record)
+            if found:  # from another offset on, if this one is before the log's start, or after the end of a new log
+                return next((record for record in found if record.offset == offset), None)
+            if await consumer.position(source) != offset:
                 return None
 
     def _taken(self, partition: int, offset: int) -> LogRecord | None:

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+from yarl import URL
 
 from schemas import topics
 from schemas.messages import MessageCodec
@@ -31,6 +32,8 @@ SECRETS = (
     "tok_stored_by_mock",
     "shopper-17",
 )
+SECRETS_OF_RETURN: list[str] = []
+"""What the payer brought back in this module's run."""
 APPEND_TIMEOUT_S = 10.0
 PAYMENT: dict[str, Any] = {
     "amount": 1999,
@@ -101,6 +104,26 @@ async def test_payment_brings_a_single_token_and_tells_of_its_payer(engine: Loca
     assert (status, answer["status"]) == (201, "captured")
 
 
+async def test_payment_goes_on_with_what_its_payer_brought_back(engine: LocalEngine) -> None:
+    tokens = [{"gateway": "mock", "kind": "stored", "value": "tok_mock_completion_required"}]
+    status, waiting = await pay(engine, {**PAYMENT, "orderId": "order-5", "tokens": tokens}, key="k-5")
+    assert (status, waiting["operation"]["state"]) == (202, "requires_action")
+    async with aiohttp.ClientSession() as payer:
+        action = f"{waiting['operation']['actionUrl']}/complete"
+        async with payer.post(action, headers={"Accept": "text/html"}, allow_redirects=False) as sent_back:
+            address = URL(sent_back.headers["Location"])
+    assert (address.host, address.path) == ("shop.example", "/back")
+    brought_back = {"parameters": dict(address.query)}
+    sent = {"Idempotency-Key": "k-6", "X-Origin-Id": "originA"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{engine.url}/payments/{waiting['id']}/complete", json=brought_back, headers=sent) as response,
+    ):
+        answer = await response.json()
+    assert (response.status, answer["status"], answer["operation"]["state"]) == (200, "captured", "succeeded")
+    SECRETS_OF_RETURN.extend(address.query.values())
+
+
 async def test_what_only_the_gateway_may_know_stands_in_the_command_alone(engine: LocalEngine) -> None:
     told = next(
         record
@@ -119,10 +142,10 @@ async def test_what_only_the_gateway_may_know_stands_in_the_command_alone(engine
     found: dict[str, set[str]] = {}
     for topic in topics.CATALOGUE:
         for record in await records_of(engine, topic.name):
-            for secret in SECRETS:
+            for secret in (*SECRETS, *SECRETS_OF_RETURN):
                 if secret.encode() in bytes_of(record):
                     found.setdefault(topic.name, set()).add(secret)
-    assert found == {topics.COMMANDS: set(SECRETS)}
+    assert found == {topics.COMMANDS: {*SECRETS, *SECRETS_OF_RETURN}}
     logs = list(engine.folder.rglob("*.log"))
     assert logs
     for path in logs:

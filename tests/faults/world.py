@@ -21,7 +21,7 @@ import aiohttp
 
 from schemas import identifiers, topics
 from schemas.event_types import TYPES
-from schemas.identifiers import IdempotencyKey, OrderId, OriginId
+from schemas.identifiers import IdempotencyKey, OriginId
 from schemas.messages import Envelope
 from schemas.records.commands import PaymentRequested
 from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
@@ -31,6 +31,7 @@ from tests.faults.proxy import FaultyProxy
 from tests.faults.supervisor import Supervisor
 from tests.kafka_cluster import KafkaCluster, KafkaNode
 from tests.kafka_cluster.cluster import free_ports
+from tests.support.answer_checks import command_of
 from tests.support.foreign_client import CODEC, HeaderList, Origin, Sent, append_all
 from tests.support.group_lag import GroupLag
 from tests.support.workload import Client, Habits, History, Request
@@ -87,6 +88,7 @@ HABITS = Habits(
     race=0.08,
     direct=0.1,
     looks=0.1,
+    tells=0.1,
     trusting=0.05,
     direct_only=0.04,
 )
@@ -277,16 +279,8 @@ class World:
 
     async def append_directly(self, request: Request) -> None:
         """Append the command of a payment request as a merchant's own producer would (`Habits.direct`)."""
-        body = request.body
-        command = PaymentRequested(
-            origin_id=OriginId(body["originId"]),
-            order_id=OrderId(body["orderId"]),
-            idempotency_key=IdempotencyKey(request.key),
-            amount_minor=body["amount"],
-            currency=body["currency"],
-            token=body["token"],
-            capture=body["capture"],
-        )
+        command = command_of(request)
+        assert isinstance(command, PaymentRequested)
         envelope = Envelope(
             id=str(uuid.uuid4()),
             source="tests/direct-producer",

@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping
 
 from http_ingress.representation.problems import PROBLEMS, STATE_PROBLEMS, SUCCESS_STATUS, ProblemCode
 from schemas import identifiers
-from schemas.identifiers import IdempotencyKey, InvalidIdentifierError, OrderId, OriginId, PaymentId
+from schemas.identifiers import GatewayName, IdempotencyKey, InvalidIdentifierError, OrderId, OriginId, PaymentId
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    Payer,
     PaymentRequested,
+    PaymentToken,
     RefundRequested,
     VoidRequested,
     op_id_of,
@@ -197,8 +199,13 @@ def command_of(request: Request) -> Command | None:
             idempotency_key=key,
             amount_minor=body["amount"],
             currency=body["currency"],
-            token=body["token"],
+            token=body.get("token"),
             capture=body.get("capture", True),
+            tokens=tuple(
+                PaymentToken(gateway=GatewayName(each["gateway"]), kind=each["kind"], value=each["value"])
+                for each in body.get("tokens", ())
+            ),
+            payer=Payer(**body["payer"]) if "payer" in body else None,
         )
     if path == "/refunds":
         payment = PaymentId(body["paymentId"])

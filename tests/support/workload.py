@@ -38,6 +38,7 @@ class Habits:
     direct: float = 0.0  # the command is appended to Kafka by another producer as well
     looks: float = 0.0  # reads the payment back at the end of an order
     trusting: float = 0.0  # believes a 202 and never asks again: nothing but the engine can carry the command out
+    tells: float = 0.0  # says who pays, and brings a token for each gateway: read from the command when it is called
     direct_only: float = 0.0  # the command is appended to Kafka by another producer, and never sent over HTTP
 
 
@@ -233,6 +234,12 @@ class Shopper:
             "token": self._token(),
             "capture": capture,
         }
+        if self._habits.tells and self._random.random() < self._habits.tells:
+            tokens = [
+                {"gateway": "elsewhere", "kind": "vault", "value": "vault-7"},
+                {"gateway": "mock", "kind": "stored", "value": body.pop("token")},
+            ]
+            body |= {"tokens": tokens, "payer": {"reference": order, "ip": "203.0.113.9"}}
         key = self._key()
         paid = await self._pay(origin, order, key, body)
         if paid.trusting:

@@ -205,7 +205,8 @@ def test_line_break_at_the_end_of_a_secrets_file_is_not_the_secrets(accounts: Pa
 def test_example_names_every_field_and_is_a_file_that_works_once_filled_in(accounts: Path) -> None:
     text = example_of(GATEWAYS)
     assert all(field_name in text for field_name in SPEC.settings.model_fields)
-    (accounts.parent / "mock_webhook_secret").write_text("own")
+    for secret in ("mock_webhook_secret", "mock_api_key"):
+        (accounts.parent / secret).write_text("own")
     filled = "\n".join(line.removeprefix("# ") for line in text.splitlines()[2:])
     filled = filled.replace("/run/secrets/", "").replace('url = "…"', 'url = "http://a"').replace('"…"', '"EUR"', 1)
     assert set(loaded(accounts, filled.replace('lacks = "…"', 'lacks = "multiple_refund"')).accounts) == {SPEC.name}

@@ -1,5 +1,6 @@
 """What a command alone holds: read again for its call, given to the gateway, and kept nowhere."""
 
+import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from schemas.records.commands import (
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.development.embedded_broker import EmbeddedBroker
+from streams.development.local_engine import free_port
 from streams.executor.command_reader import CommandReader
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import RetryableError
@@ -224,8 +226,10 @@ async def test_completion_has_what_the_payer_came_back_with() -> None:
 
 
 @contextlib.asynccontextmanager
-async def broker_with(commands: list[PaymentRequested]) -> AsyncIterator[tuple[EmbeddedBroker, CommandReader]]:
-    async with EmbeddedBroker() as broker:
+async def broker_with(
+    commands: list[PaymentRequested], *, port: int = 0
+) -> AsyncIterator[tuple[EmbeddedBroker, CommandReader]]:
+    async with EmbeddedBroker(port=port) as broker:
         admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap_servers)
         producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
         reader = CommandReader(KafkaConnection(bootstrap_servers=broker.bootstrap_servers))
@@ -268,12 +272,25 @@ async def test_reader_returns_nothing_when_retention_has_deleted_the_command() -
         finally:
             await admin.close()
         assert await reader.read(1, 0) is None
+        assert await reader.read(1, 99) is None  # of a topic that was made anew, and is shorter
         found = await reader.read(1, 2)
         assert found is not None
 
 
 async def test_reader_says_to_try_again_when_the_broker_is_gone() -> None:
-    reader = CommandReader(KafkaConnection(bootstrap_servers="127.0.0.1:9"))
+    reader = CommandReader(KafkaConnection(bootstrap_servers="127.0.0.1:9"), patience_s=0.0)
     with pytest.raises(RetryableError):
         await reader.read(0, 0)
     await reader.close()
+
+
+async def test_reader_waits_for_a_broker_that_is_back_soon() -> None:
+    port = free_port()
+    reader = CommandReader(KafkaConnection(bootstrap_servers=f"127.0.0.1:{port}"))
+    reading = asyncio.ensure_future(reader.read(1, 0))
+    with pytest.raises(TimeoutError):  # nobody listens yet
+        await asyncio.wait_for(asyncio.shield(reading), 0.2)
+    async with broker_with(numbered(1), port=port):
+        record = await asyncio.wait_for(reading, 15.0)
+        await reader.close()
+    assert record is not None

@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from gateway_adapters.mock.spec import CAPABILITIES
+from gateway_adapters.mock.spec import CAPABILITIES, MockAccount
 from gateway_adapters.notices import MAX_REFERENCE_CHARS
-from schemas.identifiers import GatewayName
+from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName
 from schemas.records.orders import OrderRow
 from schemas.vocabulary import CallKind, OperationKind, RetryAdvice
 from streams.domain.references import Indexed, known_by, to_drop, to_register
@@ -75,6 +75,17 @@ def test_reference_of_a_gateway_that_is_not_here_or_too_long_is_not_indexed() ->
     assert names(authorized().row, {GatewayName("third"): CAPABILITIES}) == set()
     assert names(authorized(reference="x" * (MAX_REFERENCE_CHARS + 1)).row) == set()
     assert len(names(authorized(reference="x" * MAX_REFERENCE_CHARS).row)) == 1
+
+
+def test_account_whose_notices_name_their_orders_says_our_own_references_alone() -> None:
+    row = authorized().row
+    anyway = {(MOCK, DEFAULT_ACCOUNT)}
+    assert to_register(None, row, INDEXED, named_anyway=anyway, again=True) == ()
+    (kept,) = to_register(None, row, BY_OURS, named_anyway=anyway, again=True)
+    assert kept.reference == kept.op_id
+    account = MockAccount(url="http://127.0.0.1:1", notices_name_orders=True)
+    assert account.narrowed(CAPABILITIES).references_indexed == frozenset()
+    assert CAPABILITIES.references_indexed == OPENING
 
 
 def test_order_drops_what_is_listed_unless_it_lives_on() -> None:

@@ -67,6 +67,20 @@ async def test_references_leave_the_index_and_their_topic_with_their_order() -> 
     assert (last.key, last.value) == (b"mock|default|ref", None)
 
 
+async def test_references_are_dropped_again_when_the_worker_died_before_it_said_so() -> None:
+    """The replay of the order's end finds no row any more: what leaves the index stands in the request."""
+    run = StagedRun()
+    run.send(sale(5_000))
+    run.now_ms += LONG_MS
+    await swept(run, ORDERS, clock_ms=run.now_ms)
+    said = len(run.log[topics.REFERENCES])
+    end = run.log[topics.TIMERS][-1]
+    run.append(end.topic, end.key, end.value, end.headers)
+    run.settle()
+    assert run.rows(ORDERS) == {}
+    assert [record.value is None for record in run.log[topics.REFERENCES][said:]] == [False, True]
+
+
 async def test_reference_stays_when_its_order_may_not_end_yet() -> None:
     run = StagedRun()
     run.send(sale(5_000))
