@@ -221,7 +221,10 @@ class OrderMachine(RuleBasedStateMachine):
         # One that waits for another in doubt has made no attempt: it is not an authorization that is open.
         made = [each for each in operations if each.kind in OPENING and each.state in OPEN and each.attempt > 0]
         assert len(made) <= 1
-        queued = tuple(each.op_id for each in operations if each.state is OperationState.QUEUED)
+        waiting = [each for each in operations if each.state is OperationState.QUEUED]
+        # What the engine owes itself goes first, the newest before all.
+        own = [each.op_id for each in reversed(waiting) if each.initiator is Initiator.ENGINE]
+        queued = (*own, *(each.op_id for each in waiting if each.initiator is not Initiator.ENGINE))
         assert queued == self._row().queue
         assert active or not queued
 
@@ -234,7 +237,7 @@ class OrderMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_call_could_knowingly_take_money_twice(self) -> None:
-        assert self.desk.paid_knowingly == []
+        assert self.desk.paid_knowingly == [], self.desk.paid_knowingly
 
     @invariant()
     def last_words_stand(self) -> None:

@@ -9,8 +9,8 @@ from gateway_adapters.contract import GatewayNotice
 from schemas.event_types import Transition
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
-from schemas.vocabulary import CallKind, Outcome, PaymentStatus, Verdict
-from streams.domain import paid_once
+from schemas.vocabulary import CallKind, OperationKind, Outcome, PaymentStatus, Verdict
+from streams.domain import paid_once, words
 from streams.domain.outputs import CallGateway, Output
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
@@ -42,10 +42,18 @@ def _since_decided(operation: OperationRow) -> Iterator[EventRow]:
 def _beside(row: OrderRow, call: GatewayCallRequested) -> Iterator[str]:
     for payment in row.payments:
         sums = sums_of(row, payment.payment_id)
-        held = sums.authorized > 0 or sums.captured > sums.refunded
+        held = (sums.authorized > 0 and not _is_let_go(row, payment)) or sums.captured > sums.refunded
         still_open = any(each.state in OPEN and each.payment_id == payment.payment_id for each in row.operations)
         if payment.payment_id != call.payment_id and (held or still_open or payment.review):
             yield f"knowingly beside {payment.payment_id} {call.op_id}"
+
+
+def _is_let_go(row: OrderRow, payment: PaymentRow) -> bool:
+    """Return whether nothing is held any more: a void was carried out, or the hold ran out."""
+    ours = [each for each in row.operations if each.payment_id == payment.payment_id]
+    voided = any(each.kind is OperationKind.VOID and each.counted_minor > 0 for each in ours)
+    ran_out = any(word.outcome is Outcome.EXPIRED for each in ours for word in each.words)
+    return voided or ran_out
 
 
 def _is_stray(notice: GatewayNotice, operation: OperationRow) -> bool:
@@ -73,6 +81,23 @@ def put_in(*, contradictions_are_forgotten: bool, failed_is_failed: bool) -> Ite
             stack.enter_context(patch.object(paid_once, "may_take_twice", lambda *_: False))
         if failed_is_failed:
             stack.enter_context(patch.object(paid_once, "_stands", _has_not_failed))
+        yield
+
+
+@contextmanager
+def put_in_at_the_desk(
+    *, has_the_last_word: bool, times_are_ignored: bool, is_never_asked_again: bool
+) -> Iterator[None]:
+    """Let a person's word count whatever is said later, or words as they came, or nobody ask a person again."""
+    with ExitStack() as stack:
+        if has_the_last_word:
+            stack.enter_context(
+                patch.object(words, "in_time", lambda said: sorted(said, key=lambda each: each.by_desk))
+            )
+        if times_are_ignored:
+            stack.enter_context(patch.object(words, "in_time", list))
+        if is_never_asked_again:
+            stack.enter_context(patch.object(words, "contradicts_desk", lambda *_: False))
         yield
 
 
