@@ -94,8 +94,15 @@ def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
     if evidence.outcome not in LATER_WORDS:
         return False
     if operation.kind is OperationKind.AUTHORIZE and evidence.outcome in {Outcome.REVERSED, Outcome.EXPIRED}:
-        return not turn.books_of(turn.payment_of(operation)).released  # else nothing is held that could go
+        return not _is_let_go(turn, operation)
     return evidence.outcome is not Outcome.EXPIRED
+
+
+def _is_let_go(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether nothing is held any more that could go: by a gateway's word, for a person's may prove wrong."""
+    payment = turn.payment_of(operation)
+    own = (each for each in turn.operations.values() if each.payment_id == payment.payment_id)
+    return turn.books_of(payment).released and not any(words.are_decided(each.words) for each in own)
 
 
 def _word(turn: Turn, operation: OperationRow, evidence: Evidence) -> WordRow:

@@ -46,10 +46,16 @@ def find_operation(turn: Turn, notice: GatewayNotice, account: AccountName) -> O
     for each in turn.operations.values():
         if notice.kind in {None, each.kind.value} and _is_known_as(each, known_as):
             return _drawn_from(turn, each, notice)
-    candidates = [
-        each for each in _nameless(turn, notice, account) if notice.confirmed_amount_minor in {None, each.amount_minor}
-    ]
+    candidates = [each for each in _nameless(turn, notice, account) if _fits(notice, each)]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def _fits(notice: GatewayNotice, operation: OperationRow) -> bool:
+    """Return whether the notice's amount can be about the operation: of a part that is taken back, or of all of it."""
+    amount_minor = notice.confirmed_amount_minor
+    if notice.outcome in words.LATER_WORDS:
+        return amount_minor is None or amount_minor <= operation.amount_minor
+    return amount_minor in {None, operation.amount_minor}
 
 
 def _is_known_as(operation: OperationRow, name: _Name) -> bool:

@@ -218,7 +218,8 @@ def _end_or_look(turn: Turn, operation: OperationRow, evidence: Evidence, *, ans
     if found_nothing and doubt.call_again(turn, operation, found_nothing=True):
         return
     refused = answered and not evidence.inquiry and attempts.is_hopeless(evidence.error)
-    if told_unasked or ((found_nothing or refused) and doubt.absence_is_proof(turn, operation)):
+    proven = doubt.absence_is_proof(turn, operation) or (found_nothing and doubt.is_key_spent(operation))
+    if told_unasked or ((found_nothing or refused) and proven):
         settlement.refuse_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:
         _look_later(turn, operation, evidence)
