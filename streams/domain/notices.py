@@ -17,7 +17,7 @@ from schemas.records.orders import OperationRow, PaymentRow, UnclaimedRow, WordR
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
 from streams.domain import operations, paid_once, words
 from streams.domain.limits import MAX_UNCLAIMED
-from streams.domain.sums import OPEN
+from streams.domain.sums import OPEN, Books
 from streams.domain.turn import Turn
 
 _AT_THE_DESK: Final = frozenset({CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND})
@@ -75,7 +75,7 @@ def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> O
     ]
     case = words.case_of(notice)
     known = [each for each in captures if any(_is_of_case(word, case, notice) for word in each.words)]
-    books = turn.books_of(turn.payment_of(operation))
+    books = Books.of(operation.payment_id, turn.operations.values())  # one that was refused has no payment
     holds = not books.released and books.captured < books.authorized
     if notice.outcome is Outcome.REVERSED and not known and holds:
         return operation  # the hold itself was taken back

@@ -354,3 +354,12 @@ def test_person_is_asked_when_letting_go_of_a_part_is_taken_back() -> None:
     desk.do(authorize(), PART, Said(reference="void"))
     desk.notice(own_void(desk), taken(Outcome.REVERSED, None, "void"), occurred_at_ms=5_000)
     assert desk.payment.review
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REVERSED, Outcome.DISPUTE_LOST])
+def test_word_of_taking_back_stops_no_worker_when_it_is_about_a_payment_that_was_never_begun(outcome: Outcome) -> None:
+    desk = Desk()
+    desk.do(sale(key="1"))
+    refused = desk.do(authorize(key="2"))
+    desk.notice(refused, taken(outcome, None, "other"))
+    assert desk.state(refused) is OperationState.REJECTED
