@@ -114,13 +114,13 @@ def _catch_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Operat
 
 
 def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    if evidence.outcome is Outcome.EXPIRED and operation.kind is not OperationKind.AUTHORIZE:
+        evidence = replace(evidence, outcome=Outcome.UNKNOWN)  # only a hold runs out: this says nothing of it
     answered = evidence.answers(operation)
     if operation.state is OperationState.DISPATCHED and not answered and evidence.outcome not in _LAST_WORDS:
         return  # the call's own result will say it, and whose reference this is
     if evidence.outcome is Outcome.DECLINED and evidence.may_be_of_an_earlier(operation):
         return  # the last attempt's own answer, or an inquiry, will say what became of it
-    if evidence.outcome is Outcome.EXPIRED and operation.kind is not OperationKind.AUTHORIZE:
-        return  # only a hold runs out; what became of this one its gateway still has to say
     operation = _note(turn, operation, evidence, answered=answered)
     match evidence.outcome:
         case Outcome.SUCCEEDED:

@@ -141,6 +141,8 @@ def one_operation_a_key(evidence: Evidence) -> list[str]:
     holders: dict[tuple[str, str], set[str]] = defaultdict(set)
     conflicts: dict[tuple[str, str], str] = {}
     for row, operation in evidence.operations().values():
+        if operation.initiator is not Initiator.MERCHANT:
+            continue  # nobody asked for it by a key: it has that of what it belongs to
         key = row.origin_id, operation.idempotency_key
         if operation.state is OperationState.CONFLICT:
             conflicts[key] = operation.op_id

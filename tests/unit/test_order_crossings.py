@@ -363,3 +363,12 @@ def test_word_of_taking_back_stops_no_worker_when_it_is_about_a_payment_that_was
     refused = desk.do(authorize(key="2"))
     desk.notice(refused, taken(outcome, None, "other"))
     assert desk.state(refused) is OperationState.REJECTED
+
+
+def test_sale_is_looked_at_again_when_an_inquiry_says_that_its_page_expired() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), Said(outcome=Outcome.REQUIRES_ACTION, reference="sale"))
+    desk.fire(op_id)
+    desk.call(taken(Outcome.EXPIRED, None, "sale"))
+    assert (desk.state(op_id), desk.sums.captured) == (OperationState.REQUIRES_ACTION, 0)
+    assert op_id in desk.timers
