@@ -74,6 +74,10 @@ def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> O
         if each.payment_id == operation.payment_id and each.kind in _TAKING and each.words
     ]
     case = words.case_of(notice)
+    if any(_is_of_case(word, case, notice) for word in operation.words):
+        return operation  # it was told of the hold before, and is told again
+    if notice.outcome is Outcome.REVERSED and notice.kind is CallKind.AUTHORIZE:
+        return operation  # the gateway says itself that it is the hold, whatever was captured of it
     known = [each for each in captures if any(_is_of_case(word, case, notice) for word in each.words)]
     books = Books.of(operation.payment_id, turn.operations.values())  # one that was refused has no payment
     holds = not books.released and books.captured < books.authorized

@@ -1,14 +1,15 @@
 """What must hold at the end of every run of the crash model, whatever crashed: `violations` returns what does not."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from schemas.event_types import Transition
 from schemas.identifiers import OpId, PaymentId
 from schemas.records.commands import op_id_of
+from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied
-from schemas.vocabulary import CallKind, DecisionRefusal, OperationState, Outcome
+from schemas.vocabulary import CallKind, DecisionRefusal, OperationKind, OperationState, Outcome
 from streams.domain.outputs import Publish
 from streams.domain.sums import UNANSWERED, UNSETTLED
 from streams.domain.words import are_decided
@@ -135,10 +136,21 @@ def _effects(world: World) -> Iterator[str]:
             keys[command.idempotency_key].add(op_id)
     yield from (f"key {key} granted twice" for key, ops in keys.items() if len(ops) > 1)
     decided = decided_ops(world.orders.orders)  # what was held for not executed may be executed yet, out of its turn
+    # A refund lets others pass while it is in doubt, so it may be carried out after them.
+    free = decided | _doubted_refunds(world.orders.orders)
     for order, ops in in_order.items():
-        once = [op_id for op_id in dict.fromkeys(ops) if op_id not in decided]
-        if once != [op_id for op_id in asked[order] if op_id in by_op and op_id not in decided]:
+        once = [op_id for op_id in dict.fromkeys(ops) if op_id not in free]
+        if once != [op_id for op_id in asked[order] if op_id in by_op and op_id not in free]:
             yield f"order broken {order}"
+
+
+def _doubted_refunds(rows: Iterable[OrderRow]) -> set[OpId]:
+    return {
+        each.op_id
+        for row in rows
+        for each in row.operations
+        if each.kind is OperationKind.REFUND and any(fact.transition == Transition.DOUBTED for fact in each.events)
+    }
 
 
 def _unfinished(world: World) -> Iterator[str]:
