@@ -106,7 +106,7 @@ def _is_let_go(turn: Turn, operation: OperationRow) -> bool:
 
 
 def _word(turn: Turn, operation: OperationRow, evidence: Evidence) -> WordRow:
-    word = words.word_of(evidence, operation)
+    word = words.word_of(evidence, operation, now_ms=turn.now_ms)
     if evidence.outcome in {Outcome.DECLINED, Outcome.NOT_EXECUTED}:  # against a person's word that it succeeded
         return replace(word, outcome=Outcome.REVERSED, case=REFUSED_CASE)
     if evidence.outcome is not Outcome.SUCCEEDED:

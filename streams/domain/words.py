@@ -142,17 +142,17 @@ def _kept_case(name: str | None) -> str | None:
     return identifiers.fingerprint("case", name)
 
 
-def word_of(evidence: Evidence, operation: OperationRow) -> WordRow:
+def word_of(evidence: Evidence, operation: OperationRow, *, now_ms: int) -> WordRow:
     """Return the word that the evidence adds to an operation that was carried out.
 
     A word without a time is the answer to a call, which all else came after; unless it takes something back, for then
-    it tells how things stand now.
+    it tells how things stand now, by the log's time: an older success that comes late is no recapture.
     """
     case = evidence.case if evidence.outcome in DISPUTES | TAKEN else None
     latest_ms = max((each.occurred_at_ms for each in operation.words), default=0)
     # Said before, it is the same word: an answer may be read again after a crash.
     same = (each.occurred_at_ms for each in operation.words if (each.outcome, each.case) == (evidence.outcome, case))
-    untimed_ms = next(same, latest_ms) if evidence.outcome in LATER_WORDS else 0
+    untimed_ms = next(same, max(latest_ms, now_ms)) if evidence.outcome in LATER_WORDS else 0
     said_minor = (each.amount_minor for each in operation.words if not each.by_desk)
     whole_minor = max(said_minor, default=operation.amount_minor)
     return WordRow(

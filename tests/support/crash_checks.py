@@ -207,7 +207,7 @@ def _sums(world: World) -> Iterator[str]:
     told: Sums = defaultdict(lambda: [0, 0, 0])
     for copies in _published(world).values():
         event = copies[0].event
-        sign = {Transition.SUCCEEDED: 1, Transition.REVERSED: -1}.get(copies[0].transition, 0)
+        sign = {Transition.SUCCEEDED: 1, Transition.RESTORED: 1, Transition.REVERSED: -1}.get(copies[0].transition, 0)
         if event.payment_id is not None:
             _moved(told, event.payment_id, CallKind(event.operation.kind.value), sign * event.operation.amount_minor)
     decided = {each.payment_id for each in world.person.decided}

@@ -80,7 +80,7 @@ def put_in(*, contradictions_are_forgotten: bool, failed_is_failed: bool) -> Ite
         if contradictions_are_forgotten:
             stack.enter_context(patch.object(paid_once, "may_take_twice", lambda *_: False))
         if failed_is_failed:
-            stack.enter_context(patch.object(paid_once, "_stands", _has_not_failed))
+            stack.enter_context(patch.object(paid_once, "stands", _has_not_failed))
         yield
 
 

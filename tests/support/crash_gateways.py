@@ -162,12 +162,22 @@ class Gateways:
         effect = Effect(request, outcome, self.now_ms)
         self.effects.append(effect)
         self.by_key[request.gateway_key] = effect
+        if request.kind is CallKind.VOID:
+            self._cancel_what_waits(request)
         if request.gateway_key in self.strays and outcome is Outcome.SUCCEEDED:
             self.untold.append(effect)
         reference = f"{request.gateway}-{request.gateway_key}"
         if acts:
             return Said(outcome=Outcome.REQUIRES_ACTION, reference=reference, action_url=HAS_TO_ACT)
         return Said(outcome=outcome, reference=reference)
+
+    def _cancel_what_waits(self, void: GatewayCallRequested) -> None:
+        """Let the payment's waiting effect come to nothing; what let go of it stays so."""
+        for each in self._of_payment(void):
+            if each.outcome is Outcome.PENDING:
+                self.effects.remove(each)
+                self.answers[each.request.gateway, each.request.gateway_key] = DECLINED
+                self.cancelling.add(void.gateway_key)
 
     def _holds_nothing(self, request: GatewayCallRequested) -> bool:
         """Return whether a capture or void comes when its authorization was taken back already."""
@@ -203,7 +213,11 @@ class Gateways:
         if self.untold:
             return _notice(self.untold.pop(0), number=len(self.effects))
         pending = [effect for effect in self.effects if effect.outcome is Outcome.PENDING]
-        done = [effect for effect in self.effects if effect.outcome is Outcome.SUCCEEDED]
+        done = [
+            effect
+            for effect in self.effects
+            if effect.outcome is Outcome.SUCCEEDED and effect.request.gateway_key not in self.cancelling
+        ]
         if pending:
             effect = self.chance.choice(pending)
             effect.outcome, effect.at_ms = Outcome.SUCCEEDED, self.now_ms

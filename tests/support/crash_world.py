@@ -76,6 +76,10 @@ _RULES: Final = replace(
 _TRUSTING: Final = replace(_RULES, late_call_ms=0)
 
 
+class NeverAtRestError(Exception):
+    """Something goes on for ever: a violation like any other."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """What may happen in a run, and what is wrong on purpose."""
@@ -280,7 +284,7 @@ class World:
             self.gateways.land(now_ms=self.logs.now_ms)
             if not self._turn() and not self._busy and not self._outside():
                 return
-        raise AssertionError("the world never came to rest")
+        raise NeverAtRestError("the world never came to rest")
 
     @property
     def _busy(self) -> bool:

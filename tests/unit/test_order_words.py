@@ -454,3 +454,17 @@ def test_void_at_the_desk_of_what_is_voided_is_not_counted() -> None:
     desk.do(void(desk.payment.payment_id), Said(reference="v1"))
     told_of(desk, CallKind.VOID, "v1", None)
     assert (desk.view.status, desk.payment.review) == ("voided", False)
+
+
+def test_older_success_that_comes_late_does_not_restore_what_an_inquiry_found_taken_back() -> None:
+    """The inquiry's answer names no time: it tells how things stand when it was read."""
+    desk = Desk()
+    desk.now_ms = 50_000
+    op_id = desk.do(sale(), UNKNOWN)
+    desk.fire(op_id)
+    desk.call(Said(outcome=Outcome.REVERSED))
+    assert desk.sums.captured == 0
+    tell(desk, op_id, Outcome.SUCCEEDED, 10_000, at=49_000)
+    assert (desk.sums.captured, "restored" in desk.transitions) == (0, False)
+    tell(desk, op_id, Outcome.SUCCEEDED, 10_000, at=desk.now_ms + 60_000)
+    assert desk.sums.captured == 10_000
