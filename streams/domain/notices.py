@@ -80,8 +80,7 @@ def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> O
         return operation  # the gateway says itself that it is the hold, whatever was captured of it
     known = [each for each in captures if any(_is_of_case(word, case, notice) for word in each.words)]
     books = Books.of(operation.payment_id, turn.operations.values())  # one that was refused has no payment
-    holds = not books.released and books.captured < books.authorized
-    if notice.outcome is Outcome.REVERSED and not known and holds:
+    if notice.outcome is Outcome.REVERSED and not known and not books.released:
         return operation  # the hold itself was taken back
     return max(known or captures, key=lambda each: each.counted_minor, default=operation)
 
