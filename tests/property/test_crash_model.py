@@ -79,7 +79,7 @@ FLAWED = {
     "late success not heard": (100, replace(CONTRADICTIONS, late_success_is_silent=True)),
     "further attempts after a known success": (300, replace(CONTRADICTIONS, contradictions_are_forgotten=True)),
     "never driven again": (60, Scenario(whims=MOODY, faults=MORTAL, never_driven_again=True)),
-    "payment beside one under review": (300, replace(CONTRADICTIONS, failed_is_failed=True)),
+    "payment beside one under review": (1_200, replace(CONTRADICTIONS, failed_is_failed=True)),
 }
 
 

@@ -99,6 +99,7 @@ class Gateways:
     on_the_wire: list[InFlight] = field(default_factory=list)
     asked: set[tuple[str, str]] = field(default_factory=set)
     strays: set[str] = field(default_factory=set)  # gateway keys of calls that were refused and may be done after all
+    cancelling: set[str] = field(default_factory=set)  # keys of voids by which a payment that waited came to nothing
     untold: list[Effect] = field(default_factory=list)  # strays that were done, of which nobody has heard
     calls: int = 0
     now_ms: int = 0
@@ -162,7 +163,7 @@ class Gateways:
         effect = Effect(request, outcome, self.now_ms)
         self.effects.append(effect)
         self.by_key[request.gateway_key] = effect
-        if request.kind is CallKind.VOID:
+        if request.kind is CallKind.VOID and outcome is Outcome.SUCCEEDED:
             self._cancel_what_waits(request)
         if request.gateway_key in self.strays and outcome is Outcome.SUCCEEDED:
             self.untold.append(effect)
@@ -174,7 +175,7 @@ class Gateways:
     def _cancel_what_waits(self, void: GatewayCallRequested) -> None:
         """Let the payment's waiting effect come to nothing; what let go of it stays so."""
         for each in self._of_payment(void):
-            if each.outcome is Outcome.PENDING:
+            if each.outcome is Outcome.PENDING and each.request.kind in {CallKind.AUTHORIZE, CallKind.SALE}:
                 self.effects.remove(each)
                 self.answers[each.request.gateway, each.request.gateway_key] = DECLINED
                 self.cancelling.add(void.gateway_key)
