@@ -33,7 +33,8 @@ demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a tim
 	@exec $(BIN)/payment-engine demo
 
 test: $(VENV)/.dev ## the whole suite, real Apache Kafka included
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m tests.side_by_side
+	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --skip-covered --include='streams/domain/*' --fail-under=100
 
 test-quick: $(VENV)/.dev ## what needs no Apache Kafka

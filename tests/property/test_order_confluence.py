@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,6 +43,8 @@ from tests.support.order_desk import (
     sale,
 )
 from tests.support.order_strategies import WISHES, Wish
+
+pytestmark = pytest.mark.untraced
 
 MAX_STEPS: Final = 3_000
 FATES: Final = (
