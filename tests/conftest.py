@@ -122,7 +122,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _whole_suite(config: pytest.Config) -> bool:
-    """Whether this is all of it, or one of the halves that `make test` runs side by side."""
+    """Whether this is all of it, or one of the halves that run side by side."""
     options = config.option
     narrowed = options.keyword or options.markexpr or options.collectonly or getattr(options, "lf", False)
     whole = {Path(config.rootpath, folder).resolve() for folder in config.getini("testpaths")}

@@ -1,4 +1,4 @@
-"""The whole suite in two halves that run side by side, as `make test` runs it.
+"""The whole suite in two halves that run side by side (`make test-halves`).
 
 Much of it waits: for brokers, groups and leases. So two halves fill two cores, and take little more than half of the
 time. Each is a pytest of its own: the broker of `tests.conftest.kafka` belongs to the half that asks for it.

@@ -15,7 +15,7 @@ OPERATIONS = 3_000
 STRIKES = 20
 LIMIT_S = 900
 RECOVERY_LIMIT_S = 60.0
-"""Twice what docs/guarantees.md promises: here two cores are shared with half of the suite."""
+"""Twice what docs/guarantees.md promises: here two cores are shared with anything."""
 
 SEED_VARIABLE = "TESTS_FAULTS_SEED"
 """Another seed draws other faults; `make faults` draws them all."""
