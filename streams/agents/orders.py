@@ -152,7 +152,9 @@ class OrdersAgent:
             decision = decide(row, each, self._plan, self._rules)
             row = decision.row
             outputs += decision.outputs
-        step = self._step(event, key, before, row, outputs)
+        # A decision that was heard before is answered once the row that holds it is durable, and not by itself sooner.
+        kept = event.possible_replay or any(isinstance(each, DecisionReceived) for each in inputs)
+        step = self._step(event, key, before, row, outputs, again=kept)
         # A command alone sends nothing to a gateway, and learns no reference: its replay has none to say again.
         again = event.possible_replay and event.topic != topics.COMMANDS
         about = self._references.said_by(before, row, again=again, now_ms=event.timestamp_ms)
@@ -243,10 +245,17 @@ class OrdersAgent:
         return Step(rows=(), speak=(message,))
 
     def _step(
-        self, event: InputEvent, key: bytes, before: OrderRow | None, row: OrderRow | None, outputs: Iterable[Output]
+        self,
+        event: InputEvent,
+        key: bytes,
+        before: OrderRow | None,
+        row: OrderRow | None,
+        outputs: Iterable[Output],
+        *,
+        again: bool,
     ) -> Step:
         rows: list[RowWrite] = []
-        if row != before or (event.possible_replay and row is not None):
+        if row != before or (again and row is not None):
             # A replayed input writes its row again: the first write may have been lost with the worker.
             rows.append(
                 RowWrite(table=ORDERS_TABLE, key=key, value=None if row is None else self._codec.encode_row(row))

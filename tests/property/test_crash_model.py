@@ -32,7 +32,9 @@ HOLDING = Whims(declined=10, unreachable=10, broken_off=40)
 STUBBORN = Whims(refused=60, broken_off=40)
 MOODY = Whims(declined=10, unreachable=15, broken_off=10, pending=10, action=10, taken_back=10)
 LYING = Whims(declined=10, unreachable=40, contradicted=50, broken_off=5, pending=10, action=5, taken_back=15)
+DOUBTFUL = Whims(declined=15, broken_off=30, pending=15, action=10, taken_back=5)
 CONTRADICTIONS = Scenario(whims=LYING, plans=PLANS_ONCE, commands=14)
+JUDGED = Scenario(whims=DOUBTFUL, decisions=6)
 
 MORTAL = Faults(dies_percent=8)
 
@@ -43,6 +45,7 @@ SOUND = {
     "calls held by the network": (600, Scenario(whims=HOLDING)),
     "calls held by the network, others refused": (600, Scenario(whims=STUBBORN, policy_version=0)),
     "gateways that contradict themselves": (800, CONTRADICTIONS),
+    "persons who decide, and gateways that speak later": (600, JUDGED),
     "inner records die": (800, Scenario(whims=MOODY, faults=MORTAL)),
     "inner records die, calls held by the network": (400, Scenario(whims=HOLDING, faults=MORTAL)),
     "inner records die, gateways that contradict themselves": (300, replace(CONTRADICTIONS, faults=MORTAL)),
@@ -71,6 +74,9 @@ FLAWED = {
         300,
         Scenario(whims=STUBBORN, policy_version=0, absence_is_proof=True),
     ),
+    "a person has the last word": (200, replace(JUDGED, desk_has_the_last_word=True)),
+    "words without their times": (200, replace(JUDGED, times_are_ignored=True)),
+    "a person is never asked again": (300, replace(JUDGED, desk_is_never_asked_again=True)),
     "success taken back by anyone": (400, replace(CONTRADICTIONS, anyone_takes_back=True)),
     "late success not heard": (100, replace(CONTRADICTIONS, late_success_is_silent=True)),
     "further attempts after a known success": (300, replace(CONTRADICTIONS, contradictions_are_forgotten=True)),

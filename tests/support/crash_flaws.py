@@ -10,7 +10,7 @@ from schemas.event_types import Transition
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
 from schemas.vocabulary import CallKind, OperationKind, Outcome, PaymentStatus, Verdict
-from streams.domain import paid_once
+from streams.domain import paid_once, words
 from streams.domain.outputs import CallGateway, Output
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
@@ -81,6 +81,23 @@ def put_in(*, contradictions_are_forgotten: bool, failed_is_failed: bool) -> Ite
             stack.enter_context(patch.object(paid_once, "may_take_twice", lambda *_: False))
         if failed_is_failed:
             stack.enter_context(patch.object(paid_once, "_stands", _has_not_failed))
+        yield
+
+
+@contextmanager
+def put_in_at_the_desk(
+    *, has_the_last_word: bool, times_are_ignored: bool, is_never_asked_again: bool
+) -> Iterator[None]:
+    """Let a person's word count whatever is said later, or words as they came, or nobody ask a person again."""
+    with ExitStack() as stack:
+        if has_the_last_word:
+            stack.enter_context(
+                patch.object(words, "in_time", lambda said: sorted(said, key=lambda each: each.by_desk))
+            )
+        if times_are_ignored:
+            stack.enter_context(patch.object(words, "in_time", list))
+        if is_never_asked_again:
+            stack.enter_context(patch.object(words, "contradicts_desk", lambda *_: False))
         yield
 
 

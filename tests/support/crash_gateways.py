@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import OpId
+from schemas.identifiers import GatewayName, OpId
+from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from streams.executor.past_results import CLOCK_SKEW_MS, HORIZON_MS, MARGIN_MS
@@ -75,6 +76,7 @@ class Effect:
 
     request: GatewayCallRequested
     outcome: Outcome  # SUCCEEDED, PENDING or REVERSED
+    at_ms: int  # since when
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Gateways:
     strays: set[str] = field(default_factory=set)  # gateway keys of calls that were refused and may be done after all
     untold: list[Effect] = field(default_factory=list)  # strays that were done, of which nobody has heard
     calls: int = 0
+    now_ms: int = 0
 
     def _is(self, percent: int, salt: str, key: str) -> bool:
         """Return whether a fate that follows from the key strikes."""
@@ -106,6 +109,7 @@ class Gateways:
 
     def call(self, request: GatewayCallRequested, *, now_ms: int) -> Said:
         self.calls += 1
+        self.now_ms = now_ms
         if request.kind is CallKind.INQUIRE:
             return self._found(request)
         if self.chance.randrange(100) < self.whims.unreachable:
@@ -155,7 +159,7 @@ class Gateways:
     def _done(self, request: GatewayCallRequested, key: str) -> Said:
         acts = self._is(self.whims.action, "a", key)
         outcome = Outcome.PENDING if acts or self._is(self.whims.pending, "p", key) else Outcome.SUCCEEDED
-        effect = Effect(request, outcome)
+        effect = Effect(request, outcome, self.now_ms)
         self.effects.append(effect)
         self.by_key[request.gateway_key] = effect
         if request.gateway_key in self.strays and outcome is Outcome.SUCCEEDED:
@@ -187,6 +191,7 @@ class Gateways:
 
     def land(self, *, now_ms: int) -> None:
         """Let all calls arrive that are due. Each does what it asks, unless that was done already."""
+        self.now_ms = now_ms
         while self.on_the_wire and self.on_the_wire[0].arrives_at_ms <= now_ms:
             self._answer(self.on_the_wire.pop(0).request)
 
@@ -201,17 +206,43 @@ class Gateways:
         done = [effect for effect in self.effects if effect.outcome is Outcome.SUCCEEDED]
         if pending:
             effect = self.chance.choice(pending)
-            effect.outcome = Outcome.SUCCEEDED
+            effect.outcome, effect.at_ms = Outcome.SUCCEEDED, self.now_ms
         elif done and self.chance.randrange(100) < self.whims.taken_back:
             effect = self.chance.choice(done)
             if effect.request.kind is CallKind.AUTHORIZE and self._is_let_go(effect.request):
                 return None  # nothing is held any more that could be taken back
-            effect.outcome = Outcome.REVERSED
+            effect.outcome, effect.at_ms = Outcome.REVERSED, self.now_ms
         else:
             return None
         place = (effect.request.gateway, effect.request.gateway_key)
         self.answers[place] = replace(self.answers[place], outcome=effect.outcome)
         return _notice(effect, number=len(self.effects))
+
+    def tell_truth(self, decision: DecisionMade, gateway: GatewayName) -> list[GatewayNotice]:
+        """Return the webhooks that say what became of an operation which a person judged, dated by when it became so.
+
+        Of one that was taken back there is nothing more to say. Only when no call of it is on its way any more.
+        """
+        own = [each for each in self.effects if each.request.op_id == decision.op_id]
+        if own:
+            done = [each for each in own if each.outcome is Outcome.SUCCEEDED]
+            return [_notice(each, number=len(self.effects)) for each in done]
+        refusal = GatewayNotice(
+            gateway=gateway,
+            notice_id=f"truth-{decision.op_id}",
+            origin_id=decision.origin_id,
+            order_id=decision.order_id,
+            op_id=decision.op_id,
+            kind=None,
+            outcome=Outcome.DECLINED,
+            gateway_reference=None,
+            payment_reference=None,
+            confirmed_amount_minor=None,
+            confirmed_currency=None,
+            error=DECLINED.error,
+            occurred_at_ms=self.now_ms,
+        )
+        return [refusal]
 
     def _is_let_go(self, authorized: GatewayCallRequested) -> bool:
         """Return whether the authorization was voided, or what was left of it released by a final capture."""
@@ -236,7 +267,7 @@ def _notice(effect: Effect, *, number: int) -> GatewayNotice:
         confirmed_amount_minor=request.amount_minor,
         confirmed_currency=request.currency,
         error=None,
-        occurred_at_ms=0,
+        occurred_at_ms=effect.at_ms,
     )
 
 

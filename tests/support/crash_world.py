@@ -15,14 +15,17 @@ from gateway_adapters.contract import GatewayNotice
 from schemas.identifiers import CommandId, GatewayName, GatewayRoute
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, RoutePlan
 from schemas.records.commands import Command
+from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.orders import OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.vocabulary import CallKind, TimerKind
+from streams.domain import desk
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
     CommandReceived,
+    DecisionReceived,
     NoticeReceived,
     OrderInput,
     ResultReceived,
@@ -33,7 +36,8 @@ from streams.domain.limits import DEFAULT_RULES
 from streams.domain.order import decide, longest_owed
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
 from tests.support.crash_commands import client_commands
-from tests.support.crash_flaws import knowingly_twice, misheard, put_in
+from tests.support.crash_desk import DECISIONS, Person
+from tests.support.crash_flaws import knowingly_twice, misheard, put_in, put_in_at_the_desk
 from tests.support.crash_gateways import (
     HONOURS_KEYS,
     REQUESTS,
@@ -87,6 +91,10 @@ class Scenario:
     anyone_takes_back: bool = False  # a success is taken back by whoever says so
     late_success_is_silent: bool = False  # what was given up and succeeds after all is not heard
     contradictions_are_forgotten: bool = False  # what a gateway said against itself stops no further attempt
+    decisions: int = 0  # of persons, about what is open
+    desk_has_the_last_word: bool = False  # a person's word counts, whatever the gateway says later
+    times_are_ignored: bool = False  # words count in the order in which they came
+    desk_is_never_asked_again: bool = False  # what contradicts a person is not heard
     failed_is_failed: bool = False  # a payment that failed lets another one in, whatever a person should look at
     never_driven_again: bool = False  # no sweep asks for what has waited for long
 
@@ -113,7 +121,7 @@ class Orders(Worker[OrderRow]):
     """The shell around `decide`: what the orders agent does, without codec."""
 
     name = "orders"
-    inputs = (COMMANDS, VERDICTS, RESULTS, WEBHOOKS, TIMERS)
+    inputs = (COMMANDS, VERDICTS, RESULTS, WEBHOOKS, DECISIONS, TIMERS)
     mortal = frozenset({VERDICTS, RESULTS})
 
     def __init__(self, logs: Logs, chance: random.Random, scenario: Scenario, policy: Policy) -> None:
@@ -123,6 +131,7 @@ class Orders(Worker[OrderRow]):
         self._rules = _TRUSTING if scenario.absence_is_proof else _RULES
         self.decisions = 0
         self.paid_knowingly: list[str] = []
+        self.dead_decisions: set[str] = set()
         super().__init__(logs, chance, scenario.faults)
 
     def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
@@ -133,6 +142,9 @@ class Orders(Worker[OrderRow]):
             event = replace(event, verdict=replace(event.verdict, plan=self._policy.plan))
         if isinstance(event, NoticeReceived) and before is not None:
             event = self._heard(event, before)
+        if isinstance(event, DecisionReceived) and not desk.knows(before, event.decision):
+            self.dead_decisions.add(event.decision.decision_id)
+            return []  # a dead letter
         decision = decide(before, event, self._policy.plan_for, self._rules)
         row = decision.row
         if row is None:
@@ -140,7 +152,8 @@ class Orders(Worker[OrderRow]):
         self.paid_knowingly += knowingly_twice(row, decision.outputs)
         self.rows[entry.key] = row
         writes = []
-        if row != before or possible_replay:
+        # As the agent does: the answer to a decision that was heard before waits for the row that holds it.
+        if row != before or possible_replay or isinstance(event, DecisionReceived):
             writes.append(self._table(entry.key, row, row))
         writes.extend(self._write(entry.key, row, output) for output in decision.outputs)
         return writes
@@ -194,6 +207,9 @@ def _input(entry: Entry, *, possible_replay: bool) -> OrderInput:
             return NoticeReceived(notice=notice, **when)
         case TimerFired() as timer:
             return TimerReceived(timer=timer, **when)
+        case DecisionMade() as decision:
+            waits = ReplyTo(request_id=decision.decision_id, partition=0)
+            return DecisionReceived(decision=decision, reply_to=waits, **when)
         case (command, str(command_id)):
             reply_to = ReplyTo(request_id=command_id, partition=0)
             return CommandReceived(
@@ -236,6 +252,7 @@ class World:
         self.policy = Policy(plans=scenario.plans, version=scenario.policy_version)
         self.gateways = Gateways(self.chance, scenario.whims)
         self.sent = client_commands(self.chance, scenario.commands)
+        self.person = Person(self.chance, scenario.decisions)
         self._unsent = list(reversed(list(enumerate(self.sent))))
         self.crashes = 0
         self.steps = 0
@@ -332,11 +349,7 @@ class World:
             number, command = self._unsent.pop()
             self.logs.append(COMMANDS, command.order_id, (command, request_id(number)))
             return True
-        notice = self.gateways.notice()
-        if notice is not None:
-            assert notice.order_id is not None
-            for _ in range(self.chance.choice((1, 1, 2))):
-                self.logs.append(WEBHOOKS, notice.order_id, notice)
+        if self._judge() or self._notify():
             return True
         if self.orders.timers:
             self._fire(min(self.orders.timers, key=lambda timer: timer.due_at_ms))
@@ -348,7 +361,36 @@ class World:
         if self.gateways.on_the_wire and not self._busy:
             self.logs.now_ms = self.gateways.on_the_wire[-1].arrives_at_ms
             return True
-        return not self._busy and self._sweep()
+        return not self._busy and (self._sweep() or self._tell_truth())
+
+    def _notify(self) -> bool:
+        """Let a gateway send a webhook; return whether one had anything to say."""
+        notice = self.gateways.notice()
+        if notice is None:
+            return False
+        assert notice.order_id is not None
+        for _ in range(self.chance.choice((1, 1, 2))):
+            self.logs.append(WEBHOOKS, notice.order_id, notice)
+        return True
+
+    def _judge(self) -> bool:
+        """Perhaps let a person decide about something that is open; return whether that was done."""
+        if not self.person.left or self.chance.random() < 0.5:
+            return False
+        decision = self.person.judge(self.orders.orders, now_ms=self.logs.now_ms)
+        for _ in range(0 if decision is None else self.chance.choice((1, 1, 2))):
+            assert decision is not None
+            self.logs.append(DECISIONS, decision.order_id, decision)
+        return decision is not None
+
+    def _tell_truth(self) -> bool:
+        """Let a gateway say what became of an operation that a person judged; return whether one was left."""
+        if not self.person.untold:
+            return False
+        for notice in self.gateways.tell_truth(*self.person.untold.pop(0)):
+            assert notice.order_id is not None
+            self.logs.append(WEBHOOKS, notice.order_id, notice)
+        return True
 
     def _sweep(self) -> bool:
         """Ask each order about what has waited longest, once that is long; return whether any was asked."""
@@ -390,7 +432,16 @@ def request_id(number: int) -> str:
 def run(scenario: Scenario, seed: int) -> World:
     """Play one history to its end and return the world as it is then."""
     world = World(scenario, seed)
-    forgotten, failed = scenario.contradictions_are_forgotten, scenario.failed_is_failed
-    with put_in(contradictions_are_forgotten=forgotten, failed_is_failed=failed):
+    with (
+        put_in(
+            contradictions_are_forgotten=scenario.contradictions_are_forgotten,
+            failed_is_failed=scenario.failed_is_failed,
+        ),
+        put_in_at_the_desk(
+            has_the_last_word=scenario.desk_has_the_last_word,
+            times_are_ignored=scenario.times_are_ignored,
+            is_never_asked_again=scenario.desk_is_never_asked_again,
+        ),
+    ):
         world.play()
     return world
