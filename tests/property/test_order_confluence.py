@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,8 +42,6 @@ from tests.support.order_desk import (
     sale,
 )
 from tests.support.order_strategies import WISHES, Wish
-
-pytestmark = pytest.mark.untraced
 
 MAX_STEPS: Final = 3_000
 FATES: Final = (

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -30,8 +29,6 @@ from tests.support.crash_flaws import knowingly_twice
 from tests.support.exhibits import sums_of
 from tests.support.order_desk import ORDER, Desk, Said, plan, refusal
 from tests.support.order_strategies import ANSWERS, CLOCKS, JUDGEMENTS, LOOKS, WISHES, Judgement, Wish
-
-pytestmark = pytest.mark.untraced
 
 NEVER_LEFT = frozenset({OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.CONFLICT})
 NEVER_LEFT |= {OperationState.REJECTED}
