@@ -14,6 +14,7 @@ inputs      -> order          which input is it, and what of a replay
                notices        which operation a notice is about, and what was done at the gateway's own desk
                words          what a result or a notice says, and what the words after a success come to
                outcomes       what the evidence makes of the operation
+               later_words    what is said after a success, or against all that is known
                doubt          in doubt or pending: when to look again, and how
                paid_once      whether money may be taken already that is about to be asked for
                settlement     the end of an operation's way: its event, its answers, the order's next operation

@@ -40,8 +40,7 @@ def why_unable(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_
 
 def capabilities_of(turn: Turn, row: PaymentRow | OperationRow) -> Capabilities | None:
     """Return what can be done with the row's account at its gateway; None when it is not set up here."""
-    if row.gateway is None:
-        return None
+    assert row.gateway is not None, "its first attempt was begun together with it"
     return turn.rules.capabilities.get(identifiers.gateway_route(row.gateway, row.account))
 
 

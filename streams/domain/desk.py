@@ -19,7 +19,7 @@ from schemas.records.decisions import DecisionMade, DecisionView
 from schemas.records.orders import OperationRow, OrderRow, WordRow
 from schemas.records.payments import OperationReplied, ReplyTo
 from schemas.vocabulary import DecisionRefusal, Initiator, OperationKind, OperationState, Outcome, Verdict
-from streams.domain import admission, outcomes, paid_once, settlement, words
+from streams.domain import admission, later_words, outcomes, paid_once, settlement, words
 from streams.domain.inputs import DecisionReceived
 from streams.domain.limits import MAX_DECISIONS
 from streams.domain.outputs import Reply
@@ -201,9 +201,9 @@ def _count(
     )
     said = words.with_word(operation.words, word)
     operation = replace(operation, words=said, counted_minor=words.counted(said), action_url=None)
-    outcomes.ask_review_of_deficit(turn, replace(operation, state=state))
+    later_words.ask_review_of_deficit(turn, replace(operation, state=state))
     settlement.settle(turn, operation, state, transition, None)
-    outcomes.touch_payment(turn, operation)
+    later_words.touch_payment(turn, operation)
 
 
 def _reply(turn: Turn, to: ReplyTo, decision: DecisionMade, told: DecisionView) -> OperationReplied:

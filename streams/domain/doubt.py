@@ -16,6 +16,8 @@ asked, and the schedule leads to a person. A gateway may store an answer that le
 under its key and give it again for ever: from then on the call is not made again, and inquiries alone are.
 """
 
+from typing import Final
+
 from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.quick_init import replace
@@ -33,6 +35,9 @@ from streams.domain.limits import (
 from streams.domain.operations import without_token
 from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
+
+KEPT_FAILURE: Final = "gateway_failed"
+"""The error code of a failure of the gateway; one that it keeps under the key is never to be tried again with it."""
 
 
 def look_now(turn: Turn, operation: OperationRow) -> None:
@@ -156,11 +161,20 @@ def call_again(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> b
     `found_nothing`: the inquiry was answered, the gateway knows nothing of the operation.
     """
     advised = operation.error is not None and operation.error.retry is RetryAdvice.SAME_KEY_NOW
-    wanted = found_nothing or (advised and operation.inquiries > 1)
+    wanted = (found_nothing and not is_key_spent(operation)) or (advised and operation.inquiries > 1)
     if not wanted or operation.state is not OperationState.UNKNOWN or not _is_safe_again(turn, operation):
         return False
     attempts.call_gateway(turn, operation, CallKind(operation.kind.value))
     return True
+
+
+def is_key_spent(operation: OperationRow) -> bool:
+    """Return whether the gateway keeps a failure under the operation's key: whoever brings it gets that, and no more.
+
+    So nothing can be carried out under it any more, and what an inquiry does not find now never was.
+    """
+    error = operation.error
+    return error is not None and (error.code, error.retry) == (KEPT_FAILURE, RetryAdvice.NEVER)
 
 
 def absence_is_proof(turn: Turn, operation: OperationRow) -> bool:

@@ -17,7 +17,7 @@ from schemas.records.orders import OperationRow, PaymentRow, UnclaimedRow, WordR
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
 from streams.domain import operations, paid_once, words
 from streams.domain.limits import MAX_UNCLAIMED
-from streams.domain.sums import OPEN
+from streams.domain.sums import OPEN, Books
 from streams.domain.turn import Turn
 
 _AT_THE_DESK: Final = frozenset({CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND})
@@ -46,10 +46,16 @@ def find_operation(turn: Turn, notice: GatewayNotice, account: AccountName) -> O
     for each in turn.operations.values():
         if notice.kind in {None, each.kind.value} and _is_known_as(each, known_as):
             return _drawn_from(turn, each, notice)
-    candidates = [
-        each for each in _nameless(turn, notice, account) if notice.confirmed_amount_minor in {None, each.amount_minor}
-    ]
+    candidates = [each for each in _nameless(turn, notice, account) if _fits(notice, each)]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def _fits(notice: GatewayNotice, operation: OperationRow) -> bool:
+    """Return whether the notice's amount can be about the operation: of a part that is taken back, or of all of it."""
+    amount_minor = notice.confirmed_amount_minor
+    if notice.outcome in words.LATER_WORDS:
+        return amount_minor is None or amount_minor <= operation.amount_minor
+    return amount_minor in {None, operation.amount_minor}
 
 
 def _is_known_as(operation: OperationRow, name: _Name) -> bool:
@@ -68,10 +74,19 @@ def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> O
         if each.payment_id == operation.payment_id and each.kind in _TAKING and each.words
     ]
     case = words.case_of(notice)
-    known = [each for each in captures if any(word.case == case for word in each.words) and case is not None]
-    if notice.outcome is Outcome.REVERSED and not known:
+    known = [each for each in captures if any(_is_of_case(word, case, notice) for word in each.words)]
+    books = Books.of(operation.payment_id, turn.operations.values())  # one that was refused has no payment
+    holds = not books.released and books.captured < books.authorized
+    if notice.outcome is Outcome.REVERSED and not known and holds:
         return operation  # the hold itself was taken back
     return max(known or captures, key=lambda each: each.counted_minor, default=operation)
+
+
+def _is_of_case(word: WordRow, case: str | None, notice: GatewayNotice) -> bool:
+    """Return whether the word is of this notice's case, or is this very notice where neither names one."""
+    if case is not None or word.case is not None:
+        return word.case == case
+    return (word.outcome, word.occurred_at_ms) == (notice.outcome, notice.occurred_at_ms)
 
 
 def _nameless(turn: Turn, notice: GatewayNotice, account: AccountName) -> list[OperationRow]:
@@ -109,6 +124,9 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
     Twice is safe: the operation's id follows from the gateway's.
     """
     payment = _payment_named(turn, notice, account)
+    if payment is not None and notice.op_id is None and notice.outcome in words.DISPUTES:
+        turn.ask_review(payment)  # which of its captures is meant, is not known
+        return None
     succeeded = notice.outcome is Outcome.SUCCEEDED and notice.kind in _AT_THE_DESK and notice.op_id is None
     if payment is None or notice.gateway_reference is None or notice.kind is None:
         return None

@@ -30,12 +30,15 @@ from streams.domain.limits import (
     DECISION_CHARS,
     EVENT_CHARS,
     EVENTS_EXPECTED,
+    MAX_CASE_CHARS,
     MAX_KEPT_CHARS,
     MAX_OPERATIONS,
+    MAX_WORDS,
     OPERATION_CHARS,
     WORD_CHARS,
 )
 from streams.domain.turn import Turn
+from streams.domain.words import are_folded
 
 _WITHOUT_AMOUNT: Final = (VoidRequested, CompletionRequested)
 _OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
@@ -236,6 +239,8 @@ def kept_chars(operation: OperationRow) -> int:
     facts = [_fact_chars(each) for each in operation.events]
     expected = EVENT_CHARS * max(0, EVENTS_EXPECTED - len(facts))
     said = sum(map(_word_chars, operation.words))
+    if are_folded(operation.words):
+        said = MAX_WORDS * (WORD_CHARS + MAX_CASE_CHARS)  # folding frees room, and a full order stays full
     tried = sum(EVENT_CHARS + len(each.gateway_reference or "") for each in operation.earlier_attempts)
     # What the last fact tells stands in the operation as well.
     again = max((_told_chars(each) for each in operation.events), default=0)

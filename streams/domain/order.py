@@ -6,7 +6,8 @@ modules of this package by the kind of input. What it decides depends on the row
 What a duplicate does. A command whose operation is known joins it: it waits too, or is answered at once; and what
 nobody has answered for long is said again. A verdict, result or timer that the row has already taken changes nothing
 and says nothing, unless it may be a replay: then all that is owed is said again (`outbox`). A verdict, result or notice
-about an operation that is unknown, or still queued, is ignored: the command's own replay drives it.
+about an operation that is unknown, or still queued, is ignored: the command's own replay drives it. A notice of what
+was made at the gateway's own desk is about no operation of ours: it makes one, or waits until it is clear whose it is.
 
 Confluence. How the inputs of different topics interleave does not matter: the same commands in the same order, and for
 each operation the same verdict, results and timers, end in the same row and the same events. It holds but for
@@ -14,10 +15,10 @@ each operation the same verdict, results and timers, end in the same row and the
 * what only tells of the way: `version`, `sequence`, times, timer and waiter bookkeeping, and what an event shows of the
   payment beside its operation;
 * `late_word`: a notice or an inquiry's result about an operation that had let the order go on (pending, in doubt, or a
-  success taken back) against the admission of a newer operation. Whichever comes first decides whether the newer one is
-  let through, whether another attempt or payment is made, and whether a pending state was ever seen. Safe either way,
-  since open amounts stay reserved, and since a success of what this row refused or gave up is never silent but asks for
-  a review;
+  success taken back), or about what was made at the gateway's own desk, against the admission of a newer operation.
+  Whichever comes first decides whether the newer one is let through, whether another attempt or payment is made, and
+  whether a pending state was ever seen. Safe either way, since open amounts stay reserved, and since a success of what
+  this row refused or gave up is never silent but asks for a review;
 * `order_end`: the sweep's end of a settled order against a new command, which then finds an empty order.
 """
 

@@ -19,25 +19,17 @@ from typing import Final, assert_never
 
 from schemas.event_types import Transition
 from schemas.quick_init import replace
-from schemas.records.gateway import OperationError
-from schemas.records.orders import OperationRow, PaymentRow, WordRow
+from schemas.records.orders import OperationRow, WordRow
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
-from streams.domain import attempts, doubt, operations, paid_once, settlement, words
-from streams.domain.limits import ACTION_LIFE_MS, MAX_EVENTS
-from streams.domain.sums import OPEN, OPENING, Books, amount_counted, is_mismatched
+from streams.domain import attempts, doubt, later_words, operations, settlement, words
+from streams.domain.limits import ACTION_LIFE_MS
+from streams.domain.sums import OPEN, OPENING, amount_counted, is_mismatched
 from streams.domain.turn import Turn
 from streams.domain.words import LATER_WORDS, Evidence
 
-REFUSED_CASE: Final = "refused"
-"""Under which a gateway's refusal takes back what a person had settled as carried out."""
-
-_REFUSED: Final = frozenset(
-    {OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.REJECTED, OperationState.CONFLICT}
-)
 _SUCCESSFUL: Final = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
 _SUCCESSES: Final = frozenset({Outcome.SUCCEEDED, Outcome.DISPUTE_OPENED, Outcome.DISPUTE_LOST})
 """What can be said only of money that was taken."""
-_SETTLING: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.NOT_EXECUTED})
 _LAST_WORDS: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED}) | LATER_WORDS
 _RESTS: Final = {
     Outcome.PENDING: (OperationState.PENDING, Transition.PENDED),
@@ -55,16 +47,30 @@ def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     if called and concerned:
         _judge_open(turn, operation, evidence)
     elif concerned and _is_carried_out(operation, evidence) and not evidence.names_another(operation):
-        _hear_later_word(turn, _with_reference(turn, operation, evidence), evidence)
-    elif evidence.outcome in _SUCCESSES and not (concerned and settlement.is_part_let_go(operation)):
-        _contradict(turn, operation)
+        later_words.hear_later_word(turn, _with_reference(turn, operation, evidence), evidence)
+    elif _tells_of_success(operation, evidence) and not (concerned and _is_about_a_part_let_go(operation, evidence)):
+        later_words.contradict(turn, operation)
+
+
+def _tells_of_success(operation: OperationRow, evidence: Evidence) -> bool:
+    """Return whether money was taken by this word, or must have been: where a part is taken back, the rest was."""
+    taken_minor = evidence.confirmed_amount_minor
+    part = evidence.outcome is Outcome.REVERSED and taken_minor is not None and taken_minor < operation.amount_minor
+    return part or evidence.outcome in _SUCCESSES
+
+
+def _is_about_a_part_let_go(operation: OperationRow, evidence: Evidence) -> bool:
+    told_minor = evidence.confirmed_amount_minor
+    part = told_minor is None or told_minor < operation.amount_minor
+    told = evidence.outcome in {Outcome.SUCCEEDED, Outcome.REVERSED}
+    return settlement.is_part_let_go(operation) and told and part
 
 
 def _is_carried_out(operation: OperationRow, evidence: Evidence) -> bool:
     """Return whether the evidence is a later word about an operation that was carried out, or that a person settled."""
     if operation.state in _SUCCESSFUL:
         return True
-    return words.are_decided(operation.words) and evidence.outcome in _SETTLING
+    return words.are_decided(operation.words) and evidence.outcome in later_words.SETTLING
 
 
 def _with_reference(turn: Turn, operation: OperationRow, evidence: Evidence) -> OperationRow:
@@ -108,6 +114,8 @@ def _catch_up(turn: Turn, operation: OperationRow, evidence: Evidence) -> Operat
 
 
 def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    if evidence.outcome is Outcome.EXPIRED and operation.kind is not OperationKind.AUTHORIZE:
+        evidence = replace(evidence, outcome=Outcome.UNKNOWN)  # only a hold runs out: this says nothing of it
     answered = evidence.answers(operation)
     if operation.state is OperationState.DISPATCHED and not answered and evidence.outcome not in _LAST_WORDS:
         return  # the call's own result will say it, and whose reference this is
@@ -127,7 +135,7 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
             Outcome.REVERSED | Outcome.EXPIRED | Outcome.DISPUTE_OPENED | Outcome.DISPUTE_WON | Outcome.DISPUTE_LOST
         ):  # then it had succeeded: both facts are told, whichever came first
             _succeed(turn, operation, None, None, None)
-            _hear_later_word(turn, turn.operations[operation.op_id], evidence)
+            later_words.hear_later_word(turn, turn.operations[operation.op_id], evidence)
         case _:
             assert_never(evidence.outcome)
 
@@ -165,14 +173,14 @@ def _succeed(
     payment = turn.payment_of(operation)
     if is_mismatched(operation, confirmed_minor, currency) and not part:
         turn.ask_review(payment)
-    room_minor = _room(turn, operation, payment)
+    room_minor = later_words.room_beside_others(turn, operation, payment)
     counts = amount_counted(operation, confirmed_minor, currency, room_minor=room_minor)
     at_ms = 0 if said is None else said.occurred_at_ms or 0
     word = WordRow(outcome=Outcome.SUCCEEDED, amount_minor=counts, case=None, occurred_at_ms=at_ms)
     operation = replace(operation, words=(word,), counted_minor=counts, action_url=None)
-    ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
+    later_words.ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
     settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
-    touch_payment(turn, operation)
+    later_words.touch_payment(turn, operation)
     if operation.kind is OperationKind.VOID:
         end_what_waited(turn, operation)
 
@@ -201,27 +209,6 @@ def _let_go(turn: Turn, operation: OperationRow, approved_minor: int | None) -> 
     operations.queue_own(turn, turn.operations[operation.op_id], kind, approved_minor, why="let go")
 
 
-def _room(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
-    """Return the most that this operation may count for beside the others."""
-    others = Books.of(payment.payment_id, (each for each in turn.operations.values() if each.op_id != operation.op_id))
-    if operation.kind is OperationKind.CAPTURE:
-        return others.room_to_capture
-    return others.room_to_refund if operation.kind is OperationKind.REFUND else 0
-
-
-def ask_review_of_deficit(turn: Turn, operation: OperationRow) -> None:
-    """Ask for a person where, with the operation so, more is taken or given back than is there. Facts are facts."""
-    payment = turn.payment_of(operation)
-    then = (operation if each.op_id == operation.op_id else each for each in turn.operations.values())
-    if Books.of(payment.payment_id, then).in_deficit:
-        turn.ask_review(payment)
-
-
-def touch_payment(turn: Turn, operation: OperationRow) -> None:
-    """Keep that something of the payment has changed now."""
-    turn.put_payment(replace(turn.payment_of(operation), updated_at_ms=turn.now_ms))
-
-
 def _end_or_look(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
     if operation.state is OperationState.DISPATCHED:
         attempts.retry_or_give_up(turn, operation, evidence.error)
@@ -231,7 +218,8 @@ def _end_or_look(turn: Turn, operation: OperationRow, evidence: Evidence, *, ans
     if found_nothing and doubt.call_again(turn, operation, found_nothing=True):
         return
     refused = answered and not evidence.inquiry and attempts.is_hopeless(evidence.error)
-    if told_unasked or ((found_nothing or refused) and doubt.absence_is_proof(turn, operation)):
+    proven = doubt.absence_is_proof(turn, operation) or (found_nothing and doubt.is_key_spent(operation))
+    if told_unasked or ((found_nothing or refused) and proven):
         settlement.refuse_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:
         _look_later(turn, operation, evidence)
@@ -280,141 +268,10 @@ def _leads_on(operation: OperationRow, state: OperationState) -> bool:
         return True
     if operation.state is OperationState.MANUAL_REVIEW or state in {OperationState.UNKNOWN, operation.state}:
         return False
-    return _has_room_to_tell(operation)
+    return later_words.has_room_to_tell(operation)
 
 
 def _look_later(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     if operation.state is not OperationState.MANUAL_REVIEW:
         asked_ms = None if evidence.error is None else evidence.error.retry_after_ms
         doubt.look_later(turn, operation, asked_ms=asked_ms)
-
-
-def _contradict(turn: Turn, operation: OperationRow) -> None:
-    """Take a success of what was refused, given up or never ours to send: money may be held that no sum counts."""
-    waits_for_another = operation.state in OPEN and operation.attempt == 0  # nothing was sent: whose it is, is unclear
-    if waits_for_another or paid_once.is_contradicted(operation):
-        return
-    payment = turn.payment(operation.payment_id)
-    if payment is not None:
-        turn.ask_review(payment)
-    turn.publish(operation, Transition.REVIEWED)
-
-
-def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
-    """Take a word about an operation that was carried out: what it counts for follows from all of them."""
-    if not _says_something(turn, operation, evidence):
-        return
-    word = _word(turn, operation, evidence)
-    said = words.with_word(operation.words, word)
-    if said == operation.words:
-        return
-    after = replace(operation, words=said, counted_minor=words.counted(said))
-    if words.contradicts_desk(said, word):
-        if evidence.outcome not in words.DISPUTES:
-            _ask_again(turn, after)
-            return
-        turn.ask_review(turn.payment_of(operation))  # and the dispute is a fact of its own
-    transition = _transition(operation, after, evidence.outcome)
-    if transition is None:
-        turn.put(after)
-        return
-    ask_review_of_deficit(turn, after)
-    stood = paid_once.stands(turn, turn.payment_of(operation))
-    if after.counted_minor > operation.counted_minor and _was_made_good(turn, operation):
-        turn.ask_review(turn.payment_of(operation))
-    turn.put(after)
-    if not stood and paid_once.stands(turn, turn.payment_of(operation)):
-        _ask_review_beside_another(turn, operation)
-    turn.put(operation)
-    _tell(turn, after, transition, None if transition is Transition.RESTORED else evidence.error)
-    touch_payment(turn, operation)
-
-
-def _ask_again(turn: Turn, operation: OperationRow) -> None:
-    """Ask a person about a verdict that an earlier word of the gateway contradicts. The verdict stands."""
-    operation = turn.put(operation)
-    payment = turn.payment_of(operation)
-    if payment.review:
-        return
-    turn.ask_review(payment)
-    if _has_room_to_tell(operation):
-        turn.publish(operation, Transition.REVIEWED)
-
-
-def _has_room_to_tell(operation: OperationRow) -> bool:
-    """Return whether the row has room for one more fact by a gateway. Those by persons have a limit of their own."""
-    return sum(each.decision is None for each in operation.events) < MAX_EVENTS
-
-
-def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:
-    """Return whether the word may change what the operation counts for; an answer to a call was counted with it."""
-    decided = words.are_decided(operation.words)
-    if evidence.outcome is Outcome.SUCCEEDED:
-        return decided or evidence.attempt is None
-    if decided and evidence.outcome in _SETTLING:
-        # An inquiry that finds nothing proves nothing.
-        return evidence.outcome is Outcome.DECLINED or evidence.attempt is None
-    if evidence.outcome not in LATER_WORDS:
-        return False
-    if operation.kind is OperationKind.AUTHORIZE and evidence.outcome in {Outcome.REVERSED, Outcome.EXPIRED}:
-        return not turn.books_of(turn.payment_of(operation)).released  # else nothing is held that could go
-    return evidence.outcome is not Outcome.EXPIRED
-
-
-def _word(turn: Turn, operation: OperationRow, evidence: Evidence) -> WordRow:
-    word = words.word_of(evidence, operation)
-    if evidence.outcome in {Outcome.DECLINED, Outcome.NOT_EXECUTED}:  # against a person's word that it succeeded
-        return replace(word, outcome=Outcome.REVERSED, case=REFUSED_CASE)
-    if evidence.outcome is not Outcome.SUCCEEDED:
-        return word
-    room_minor = max(operation.counted_minor, _room(turn, operation, turn.payment_of(operation)))
-    confirmed_minor, currency = evidence.confirmed_amount_minor, evidence.confirmed_currency
-    if confirmed_minor is None:
-        return word
-    return replace(word, amount_minor=amount_counted(operation, confirmed_minor, currency, room_minor=room_minor))
-
-
-def _transition(before: OperationRow, after: OperationRow, outcome: Outcome) -> Transition | None:
-    """Return what the world is told; None when the word came too late to change anything."""
-    if outcome is Outcome.EXPIRED:
-        return Transition.EXPIRED if words.ran_out(after.words) and not words.ran_out(before.words) else None
-    if outcome is Outcome.DISPUTE_OPENED:
-        return Transition.DISPUTED if words.disputed(after.words) > words.disputed(before.words) else None
-    if outcome in words.DISPUTES:
-        return Transition.DISPUTE_WON if outcome is Outcome.DISPUTE_WON else Transition.DISPUTE_LOST
-    if before.state is OperationState.NOT_EXECUTED:
-        return Transition.SUCCEEDED if after.counted_minor > 0 else None
-    stands_again = words.ran_out(before.words) and not words.ran_out(after.words)
-    if after.counted_minor == before.counted_minor and not stands_again:
-        return None
-    return Transition.REVERSED if after.counted_minor < before.counted_minor else Transition.RESTORED
-
-
-def _ask_review_beside_another(turn: Turn, operation: OperationRow) -> None:
-    """Ask for a person when a payment stands again whose order has been paid by another since."""
-    payment = turn.payment_of(operation)
-    if paid_once.another_stands(turn, turn.operations[payment.op_id]):
-        turn.ask_review(payment)
-
-
-def _was_made_good(turn: Turn, operation: OperationRow) -> bool:
-    """Return whether, since the operation was taken back, another has taken its place: now both may stand."""
-    opens = operation.kind in OPENING
-    return any(
-        each.op_id != operation.op_id
-        and (each.kind in OPENING if opens else each.kind is operation.kind and each.payment_id == operation.payment_id)
-        and each.requested_at_ms >= operation.updated_at_ms
-        and (each.counted_minor > 0 or each.state in OPEN)
-        for each in turn.operations.values()
-    )
-
-
-def _tell(turn: Turn, operation: OperationRow, transition: Transition, error: OperationError | None) -> None:
-    """Publish what a later word has changed, as long as the row has room for another fact; then a person is asked."""
-    state = OperationState.SUCCEEDED if operation.counted_minor > 0 else OperationState.REVERSED
-    if _has_room_to_tell(operation):
-        settlement.settle(turn, operation, state, transition, error)
-        return
-    turn.ask_review(turn.payment_of(operation))
-    turn.put(replace(operation, state=state, updated_at_ms=turn.now_ms))
-    _contradict(turn, turn.operations[operation.op_id])

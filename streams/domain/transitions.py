@@ -72,7 +72,7 @@ TABLE: Final = (
         origins=_OPEN,
         to=OperationState.NOT_EXECUTED,
         told=Transition.FAILED,
-        when="there is positive evidence that nothing happened, and no attempt is left",
+        when="there is positive evidence that nothing happened, and no attempt is left; or its payer did not act",
     ),
     Move(
         origins=_OPEN[:4],
@@ -109,13 +109,13 @@ TABLE: Final = (
         origins=(OperationState.SUCCEEDED,),
         to=OperationState.REVERSED,
         told=Transition.REVERSED,
-        when="all that it counts for is taken back",
+        when="all that it counts for is taken back; a lost dispute is told as `dispute_lost`",
     ),
     Move(
         origins=(OperationState.REVERSED,),
         to=OperationState.SUCCEEDED,
         told=Transition.RESTORED,
-        when="the gateway carries it out again, or a dispute is won",
+        when="the gateway carries it out again, or a dispute is won, which is told as `dispute_won`",
     ),
 )
 """Every move there is. A part that is taken back or restored leaves the operation where it is: SUCCEEDED."""

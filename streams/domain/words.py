@@ -148,14 +148,17 @@ def word_of(evidence: Evidence, operation: OperationRow) -> WordRow:
     A word without a time is the answer to a call, which all else came after; unless it takes something back, for then
     it tells how things stand now.
     """
+    case = evidence.case if evidence.outcome in DISPUTES | TAKEN else None
     latest_ms = max((each.occurred_at_ms for each in operation.words), default=0)
-    untimed_ms = latest_ms if evidence.outcome in LATER_WORDS else 0
+    # Said before, it is the same word: an answer may be read again after a crash.
+    same = (each.occurred_at_ms for each in operation.words if (each.outcome, each.case) == (evidence.outcome, case))
+    untimed_ms = next(same, latest_ms) if evidence.outcome in LATER_WORDS else 0
     said_minor = (each.amount_minor for each in operation.words if not each.by_desk)
     whole_minor = max(said_minor, default=operation.amount_minor)
     return WordRow(
         outcome=evidence.outcome,
         amount_minor=whole_minor if evidence.confirmed_amount_minor is None else evidence.confirmed_amount_minor,
-        case=evidence.case if evidence.outcome in DISPUTES | TAKEN else None,
+        case=case,
         occurred_at_ms=untimed_ms if evidence.occurred_at_ms is None else evidence.occurred_at_ms,
     )
 
@@ -223,6 +226,16 @@ def counted(words: Iterable[WordRow]) -> int:
 
     A success is absolute. What is taken back counts once for each case, and comes back when its dispute is won.
     """
+    return max(0, left(words))
+
+
+def are_folded(words: Iterable[WordRow]) -> bool:
+    """Return whether some words had no room: their cases cannot be told apart any more, and a person has to look."""
+    return any(each.case == FOLDED for each in words)
+
+
+def left(words: Iterable[WordRow]) -> int:
+    """Return what these words leave of their operation, minor units; below 0 when more is taken back than there was."""
     base_minor, taken_minor = 0, dict[str | None, int]()
     for word in in_time(words):
         if word.outcome is Outcome.SUCCEEDED:
@@ -231,7 +244,7 @@ def counted(words: Iterable[WordRow]) -> int:
             taken_minor[word.case] = word.amount_minor
         elif word.outcome is Outcome.DISPUTE_WON:
             taken_minor.pop(word.case, None)
-    return max(0, base_minor - sum(taken_minor.values()))
+    return base_minor - sum(taken_minor.values())
 
 
 def disputed(words: Iterable[WordRow]) -> int:

@@ -32,7 +32,7 @@ HOLDING = Whims(declined=10, unreachable=10, broken_off=40)
 STUBBORN = Whims(refused=60, broken_off=40)
 MOODY = Whims(declined=10, unreachable=15, broken_off=10, pending=10, action=10, taken_back=10)
 LYING = Whims(declined=10, unreachable=40, contradicted=50, broken_off=5, pending=10, action=5, taken_back=15)
-DOUBTFUL = Whims(declined=15, broken_off=30, pending=15, action=10, taken_back=5)
+DOUBTFUL = Whims(declined=15, broken_off=30, pending=15, action=10)
 CONTRADICTIONS = Scenario(whims=LYING, plans=PLANS_ONCE, commands=14)
 JUDGED = Scenario(whims=DOUBTFUL, decisions=6)
 

@@ -13,8 +13,8 @@ from typing import Final
 from schemas.identifiers import DecisionId, GatewayName, OperatorName, OpId
 from schemas.records.decisions import DecisionMade
 from schemas.records.orders import OperationRow, OrderRow
-from schemas.vocabulary import OperationKind, Outcome, Verdict
-from streams.domain.sums import UNSETTLED, Books
+from schemas.vocabulary import Outcome, Verdict
+from streams.domain.sums import UNSETTLED
 from streams.domain.words import are_decided
 from tests.support.crash_gateways import Effect
 
@@ -79,8 +79,6 @@ def judged_wrongly(orders: Iterable[OrderRow], effects: Iterable[Effect]) -> Ite
         for operation in row.operations:
             if not are_decided(operation.words):
                 continue
-            if operation.kind is OperationKind.AUTHORIZE and Books.of(operation.payment_id, row.operations).released:
-                continue  # by what is known nothing is held any more: that it was taken back is no news
             effect = true_of.get(operation.op_id)
             done_minor = 0 if effect is None else effect.request.amount_minor
             if operation.counted_minor != done_minor and not reviewed[operation.payment_id]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import CommandId, GatewayName, GatewayRoute
+from schemas.identifiers import DEFAULT_ACCOUNT, AccountName, CommandId, GatewayName, gateway_route
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, RoutePlan
 from schemas.records.commands import Command
 from schemas.records.decisions import DecisionMade
@@ -66,6 +66,9 @@ PLANS: Final = (("alpha", "beta", "alpha"), ("beta", "alpha", "beta"), ("beta",)
 PLANS_ONCE: Final = (("alpha", "beta", "gamma"), ("gamma", "alpha", "beta"), ("beta",), ("beta", "alpha"))
 """No gateway twice. A notice names no attempt: of a gateway that had two in doubt, nobody could tell which it means."""
 
+ACCOUNTS: Final = {GatewayName("beta"): AccountName("eu")}
+"""The accounts that are used, where it is not the default one: what is said of another account's is about nobody."""
+
 _RULES: Final = replace(
     DEFAULT_RULES,
     key_windows_ms={GatewayName(each): dict.fromkeys(set(CallKind) - {CallKind.INQUIRE}) for each in HONOURS_KEYS},
@@ -111,10 +114,9 @@ class Policy:
 
     @property
     def plan(self) -> RoutePlan:
-        gateways = self.plans[self.version % len(self.plans)]
-        return RoutePlan(
-            policy_version=self.version, gateways=tuple(GatewayRoute(each) for each in gateways), refusal=None
-        )
+        gateways = map(GatewayName, self.plans[self.version % len(self.plans)])
+        routes = tuple(gateway_route(each, ACCOUNTS.get(each, DEFAULT_ACCOUNT)) for each in gateways)
+        return RoutePlan(policy_version=self.version, gateways=routes, refusal=None)
 
 
 class Orders(Worker[OrderRow]):
@@ -204,7 +206,8 @@ def _input(entry: Entry, *, possible_replay: bool) -> OrderInput:
         case GatewayCallCompleted() as result:
             return ResultReceived(result=result, **when)
         case GatewayNotice() as notice:
-            return NoticeReceived(notice=notice, **when)
+            account = ACCOUNTS.get(notice.gateway, DEFAULT_ACCOUNT)
+            return NoticeReceived(notice=notice, account=account, **when)
         case TimerFired() as timer:
             return TimerReceived(timer=timer, **when)
         case DecisionMade() as decision:

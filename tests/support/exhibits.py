@@ -41,7 +41,7 @@ class LedgerEntry:
     kind: str
     reversed_kind: str | None
     amount_minor: int
-    op_id: str
+    op_id: str  # of a refund at the gateway's desk: the gateway's id of it
     order_id: str
     origin_id: str
     gateway_key: str
@@ -106,6 +106,12 @@ class Evidence:
     event_copies: int = 0  # further identical copies of events
     reordered: int = 0  # orders whose events only another interleaving of their topics than the timestamps' explains
     refused_inputs: int = 0  # records under a key of the run that the orders agent dead-letters
+
+    def let_go(self) -> frozenset[str]:
+        """Return the payments of which a part was approved that nobody wanted, and the engine let go of it."""
+        return frozenset(
+            each.payment_id for _, each in self.operations().values() if each.initiator is Initiator.ENGINE
+        )
 
     def operations(self) -> dict[str, tuple[OrderRow, OperationRow]]:
         """Return every operation of every row, by its id."""

@@ -16,19 +16,26 @@ from gateway_adapters.http_transport import Answer
 from gateway_adapters.mock import bank, lifecycle, postings, translate, wire
 from gateway_adapters.mock.courses import Manner, Scenario, course_of
 from gateway_adapters.mock.scenarios import Happening
+from gateway_adapters.mock.spec import CAPABILITIES
 from gateway_adapters.mock.storage import SCHEMA
 from gateway_adapters.mock.tokens import PLAIN
-from schemas.identifiers import DEFAULT_ACCOUNT, OpId
+from schemas.identifiers import DEFAULT_ACCOUNT, OpId, gateway_route
 from schemas.records.commands import Command
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind
 from streams.domain.inputs import NoticeReceived
+from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.domain.order import Decision
 from tests.support.exhibits import Sums
 from tests.support.order_desk import ORDER, ORIGIN, Desk, Said
 
 DELAY_MS = 10
 MAX_STEPS = 4
+MOCK_RULES = replace(
+    DEFAULT_RULES,
+    capabilities={gateway_route(translate.NAME, DEFAULT_ACCOUNT): CAPABILITIES},
+    key_windows_ms={translate.NAME: CAPABILITIES.key_window_ms},
+)
 NO_ANSWER = InDoubtError(Signal.READ_TIMEOUT, "Timeout")
 
 
@@ -95,6 +102,15 @@ class MockBank:
         )
 
 
+def counted_by(bank: MockBank) -> dict[str, int]:
+    """Return what each operation counts for by the ledger, of those that count: by the Mock's id of it."""
+    counted: dict[str, int] = {}
+    ledger = bank.db.execute("SELECT operation_id, kind, amount_minor FROM ledger WHERE kind <> 'expiry'").fetchall()
+    for operation, kind, minor in ledger:
+        counted[operation] = counted.get(operation, 0) + (-minor if kind == "reversal" else minor)
+    return {operation: minor for operation, minor in counted.items() if minor}
+
+
 def _is_early(happening: Happening, kind: CallKind) -> bool:
     return Manner.EARLY in happening.manners | course_of(happening.scenario, kind).manners
 
@@ -103,6 +119,7 @@ def _is_early(happening: Happening, kind: CallKind) -> bool:
 class MockedDesk(Desk):
     """An order whose gateway is the Mock."""
 
+    rules: Rules = MOCK_RULES
     bank: MockBank = field(default_factory=MockBank)
     happening: Happening | None = None  # of the next call that is to have an effect
     lost: bool = False  # the answer to that call never comes

@@ -3,21 +3,21 @@
 Checks of `checker`; each returns sentences, one a violation.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
+from gateway_adapters.errors import Code
+from schemas.event_types import Transition, event_type
 from schemas.messages import Envelope
 from schemas.records.commands import CompletionRequested, PaymentRequested, VoidRequested
 from schemas.records.orders import OperationRow, OrderRow
-from schemas.records.payments import PaymentView
-from schemas.vocabulary import OperationKind, OperationState, PaymentStatus
+from schemas.records.payments import OperationView, PaymentView
+from schemas.vocabulary import Initiator, OperationKind, OperationState, PaymentStatus
 from tests.support.answer_checks import command_of, op_of
 from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, Sums, sums_of
 
-_PUBLISHED = {"reversal": "reversed", "restoral": "restored", "expiry": None}
-"""What is published of what became of an effect, by the ledger's word; of any other word: that it succeeded."""
-
-_EFFECTS = ("succeeded", "reversed", "restored")
+_TRANSITIONS = {event_type(kind, step): step for kind in OperationKind for step in Transition}
+_SUCCESSES = frozenset({Transition.SUCCEEDED, Transition.RECORDED})
 
 
 def one_effect_an_operation(evidence: Evidence) -> list[str]:
@@ -43,29 +43,57 @@ def ledger_equals_rows(evidence: Evidence) -> list[str]:
 
 
 def ledger_equals_events(evidence: Evidence) -> list[str]:
-    """Every effect was published as a success, of that amount, exactly once by id; and no success without an effect."""
-    published: dict[str, dict[str, tuple[str, int]]] = defaultdict(dict)
+    """Every effect was published as a success exactly once by id, and no success without an effect.
+
+    By its last event each operation counts for what the ledger makes of it, whatever became of it since; and what was
+    dispatched is what its success says.
+    """
+    known = _known_of_ledger(evidence)
+    effects = Counter(entry.op_id for entry in known if entry.is_effect)
+    counted = _counted_of_ledger(known)
+    published: dict[str, set[str]] = defaultdict(set)
+    last: dict[str, tuple[int, int]] = {}
+    let_go, operations = evidence.let_go(), evidence.operations()
+    faults = []
     for envelope, event in evidence.events:
-        transition = transition_of(envelope)
-        if transition in _EFFECTS:
-            published[event.operation.op_id][envelope.id] = (transition, event.operation.amount_minor)
-    effects: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    for entry in _known_of_ledger(evidence):
-        word = _PUBLISHED.get(entry.kind, "succeeded")
-        if word is not None:
-            effects[entry.op_id].append((word, entry.amount_minor))
-    return [
-        f"{op}: published {said}, the ledger has {done}"
+        if event.payment_id in let_go:
+            continue
+        op_id, said = _known_as(event.operation), event.operation
+        if transition_of(envelope) in _SUCCESSES:
+            published[op_id].add(envelope.id)
+            if said.op_id in operations and said.amount_minor != operations[said.op_id][1].amount_minor:
+                faults.append(f"{op_id}: its success says {said.amount_minor}, which is not what was dispatched")
+        if event.sequence >= last.get(op_id, (0, 0))[0]:
+            last[op_id] = event.sequence, said.counted_minor
+    return faults + [
+        f"{op}: published {len(published[op])} times as a success that counts for {last.get(op, (0, 0))[1]} by the last"
+        f" event, the ledger has {effects[op]} that count for {counted[op]}"
         for op in published.keys() | effects.keys()
-        if (said := sorted(published[op].values())) != (done := sorted(effects[op]))
+        if len(published[op]) != effects[op] or last.get(op, (0, 0))[1] != counted[op]
     ]
+
+
+def _counted_of_ledger(ledger: Iterable[LedgerEntry]) -> Counter[str]:
+    """Return what each operation counts for by the gateway's own account."""
+    counted: Counter[str] = Counter()
+    for entry in ledger:
+        if entry.kind != "expiry":
+            counted[entry.op_id] += -entry.amount_minor if entry.kind == "reversal" else entry.amount_minor
+    return counted
+
+
+def _known_as(operation: OperationView) -> str:
+    """Return the id that the ledger has for it: the gateway's own, of what was made at the gateway's desk."""
+    at_desk = operation.initiator is Initiator.GATEWAY
+    return operation.gateway_reference or operation.op_id if at_desk else operation.op_id
 
 
 def effects_are_what_was_asked(evidence: Evidence) -> list[str]:
     """Each effect is of the amount, in the currency and by the token that the client named.
 
     Row, event and answer are all made of what the executor says that the gateway confirmed; so they would agree on a
-    wrong amount. One minor unit may differ where the gateway said so (the Mock's scenario) and the payment is reviewed.
+    wrong amount. One minor unit may differ where the gateway said so (the Mock's scenario) and the payment is reviewed;
+    and of a part that was approved and not wanted.
     """
     asked = {op_of(request): command_of(request) for request in evidence.history.requests if op_of(request) is not None}
     operations = evidence.operations()
@@ -92,8 +120,10 @@ def _said_so(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, ha
     if found is None or wanted is None:
         return False
     row, operation = found
+    if operation.error is not None and operation.error.code == Code.PARTIALLY_APPROVED:
+        return has < wanted  # and it was let go
     reviewed = any(each.review for each in row.payments if each.payment_id == operation.payment_id)
-    return abs(wanted - has) == 1 and operation.counted_minor == has and reviewed
+    return abs(wanted - has) == 1 and reviewed and any(word.amount_minor == has for word in operation.words)
 
 
 def voids_release(evidence: Evidence) -> list[str]:
@@ -125,9 +155,9 @@ def events_equal_rows(evidence: Evidence) -> list[str]:
     ]
 
 
-def transition_of(envelope: Envelope) -> str:
+def transition_of(envelope: Envelope) -> Transition:
     """Return what happened, by the event's type."""
-    return envelope.type.split(".")[2]
+    return _TRANSITIONS[envelope.type]
 
 
 def _last_shown(evidence: Evidence) -> dict[str, PaymentView]:
@@ -144,14 +174,17 @@ def _sums_shown(payment: PaymentView) -> Sums:
 
 
 def _known_of_ledger(evidence: Evidence) -> list[LedgerEntry]:
-    """Return the ledger without operations given to a person: the engine says of them that it does not know."""
-    reviewed = {
+    """Return the ledger without operations given to a person: the engine says of them that it does not know.
+
+    And without what was approved in part and let go again: to the merchant that is a decline, and no money.
+    """
+    let_go = evidence.let_go()
+    unknown = {
         each.op_id
-        for row in evidence.rows.values()
-        for each in row.operations
-        if each.state is OperationState.MANUAL_REVIEW
+        for _, each in evidence.operations().values()
+        if each.state is OperationState.MANUAL_REVIEW or each.payment_id in let_go
     }
-    return [entry for entry in evidence.ledger if entry.op_id not in reviewed]
+    return [entry for entry in evidence.ledger if entry.op_id not in unknown]
 
 
 def _moves_of_ledger(ledger: Iterable[LedgerEntry]) -> Iterator[tuple[OrderKey, str, int]]:

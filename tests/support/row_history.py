@@ -19,7 +19,7 @@ _AUTHORIZING = frozenset({OperationKind.AUTHORIZE, OperationKind.SALE})
 _CAPTURING = frozenset({OperationKind.CAPTURE, OperationKind.SALE})
 _REFUNDING = frozenset({OperationKind.REFUND})
 _SUMS = (("authorized", _AUTHORIZING), ("captured", _CAPTURING), ("refunded", _REFUNDING))
-"""Each sum of a payment, in the order of a digest, and the kinds of operations whose reversal lowers it."""
+"""Each sum of a payment, in the order of a digest, and the kinds of operations of which a later word may lower it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Digest:
     operations: tuple[tuple[str, OperationKind], ...]  # shared by the digests of a row as long as none is added
     states: tuple[OperationState, ...]
     sums: tuple[tuple[str, int, int, int], ...]  # payment id, authorized, captured, refunded
+    words: tuple[int, ...]  # how many each operation was judged by
 
 
 def digest_of(row: OrderRow) -> Digest:
@@ -45,6 +46,7 @@ def digest_of(row: OrderRow) -> Digest:
             for each in row.payments
             for sums in (sums_of(row, each.payment_id),)
         ),
+        tuple(len(each.words) for each in row.operations),
     )
 
 
@@ -80,7 +82,7 @@ class RowHistory:
         before = next(reversed(life.values()), None)
         if before is None or before.operations != digest.operations:
             return digest
-        return Digest(digest.version, digest.sequence, before.operations, digest.states, digest.sums)
+        return Digest(digest.version, digest.sequence, before.operations, digest.states, digest.sums, digest.words)
 
     @property
     def open_rows(self) -> int:
@@ -156,18 +158,18 @@ def _states(digest: Digest) -> dict[str, OperationState]:
 
 
 def _leads_to(earlier: OperationState, later: OperationState) -> bool:
-    if earlier is OperationState.SUCCEEDED:
+    if earlier in {OperationState.SUCCEEDED, OperationState.REVERSED}:  # what was taken back may be there again
         return later in {OperationState.SUCCEEDED, OperationState.REVERSED}
     # A review is the engine's last word, and the gateway may still say what became of it.
     return earlier not in FINAL or earlier is later or earlier is OperationState.MANUAL_REVIEW
 
 
 def _fallen(earlier: Digest, later: Digest) -> Iterator[str]:
-    before = _states(earlier)
-    reversed_kinds = {
+    heard = {op_id: words for (op_id, _), words in zip(earlier.operations, earlier.words, strict=True)}
+    lowered_kinds = {
         kind
-        for (op_id, kind), state in zip(later.operations, later.states, strict=True)
-        if state is OperationState.REVERSED and before.get(op_id) is not OperationState.REVERSED
+        for (op_id, kind), words in zip(later.operations, later.words, strict=True)
+        if 0 < heard.get(op_id, 0) < words  # a later word than its success
     }
     payments = {each[0]: each[1:] for each in later.sums}
     for payment_id, *sums in earlier.sums:
@@ -175,5 +177,5 @@ def _fallen(earlier: Digest, later: Digest) -> Iterator[str]:
             yield f"lost the payment {payment_id}"
             continue
         for (name, kinds), had, has in zip(_SUMS, sums, payments[payment_id], strict=True):
-            if has < had and not kinds & reversed_kinds:
+            if has < had and not kinds & lowered_kinds:
                 yield f"{name} of {payment_id} fell from {had} to {has}"

@@ -124,13 +124,33 @@ class StagedRun:
             self._effect(call, kind=call.kind.value, reversed_kind=None)
         if status is wire.Status.REVERSED:
             self._effect(call, kind="reversal", reversed_kind=call.kind.value)
-        operation = wire.Operation(
+        counted = call.amount_minor if status is wire.Status.SUCCEEDED else 0
+        self._tell(call, self._operation(call, status=status, counted=counted), wire.EventType.UPDATED)
+
+    def case(self, op_id: str, event: wire.EventType, amount_minor: int, *, effect: str | None = None) -> None:
+        """Let a webhook say this of a reversal or dispute; `effect`: what it does to the ledger now, if anything."""
+        call = self.calls[op_id]
+        if effect is not None:
+            self._effect(call, kind=effect, reversed_kind=call.kind.value, amount_minor=amount_minor)
+        operation = self._operation(call, status=wire.Status.SUCCEEDED, counted=call.amount_minor)
+        self._tell(call, operation, event, case=wire.Case(id="case", amount=amount_minor))
+
+    def refund_at_desk(self, op_id: str, amount_minor: int) -> None:
+        """Let a person at the gateway refund some of what this operation took; its webhook names the order alone."""
+        call = replace(self.calls[op_id], kind=CallKind.REFUND, amount_minor=amount_minor)
+        desk = replace(call, op_id=OpId("mref_desk"), gateway_key="mref_desk")
+        self._effect(desk, kind="refund", reversed_kind=None, at_desk=1)
+        operation = self._operation(call, status=wire.Status.SUCCEEDED, counted=amount_minor)
+        self._tell(call, replace(operation, id="mref_desk", metadata=None), wire.EventType.UPDATED)
+
+    def _operation(self, call: GatewayCallRequested, *, status: wire.Status, counted: int) -> wire.Operation:
+        return wire.Operation(
             id="ref",
             kind=call.kind.value,
             status=status.value,
             payment="ref",
             amount=call.amount_minor,
-            counted=call.amount_minor if status is wire.Status.SUCCEEDED else 0,
+            counted=counted,
             currency=call.currency,
             gateway_key=call.gateway_key,
             action_url=None,
@@ -139,15 +159,24 @@ class StagedRun:
             created_ms=self.now_ms,
             updated_ms=self.now_ms,
         )
+
+    def _tell(
+        self,
+        call: GatewayCallRequested,
+        operation: wire.Operation,
+        event: wire.EventType,
+        *,
+        case: wire.Case | None = None,
+    ) -> None:
+        told = wire.Event(id=f"evt{self.now_ms}", type=event, created_ms=self.now_ms, operation=operation, case=case)
+        by_reference = "ref" if operation.metadata is None else None  # as the references index forwards it
         webhook = WebhookReceived(
             gateway=MOCK,
             origin_id=call.origin_id,
             order_id=call.order_id,
-            gateway_reference=None,
+            gateway_reference=by_reference,
             headers=(),
-            body=wire.encode_event(
-                wire.Event(id="evt", type=wire.EventType.UPDATED, created_ms=self.now_ms, operation=operation)
-            ),
+            body=wire.encode_event(told),
             received_at_ms=self.now_ms,
         )
         envelope = Envelope(id=f"w{self.now_ms}", source="test", type=TYPES[WebhookReceived], time_ms=self.now_ms)
@@ -254,18 +283,27 @@ class StagedRun:
         envelope = Envelope(id=f"r{self.now_ms}", source="test", type=TYPES[GatewayCallCompleted], time_ms=self.now_ms)
         self._say(topics.GATEWAY_RESULTS, request.order_id.encode(), result, envelope)
 
-    def _effect(self, call: GatewayCallRequested, *, kind: str, reversed_kind: str | None) -> None:
+    def _effect(
+        self,
+        call: GatewayCallRequested,
+        *,
+        kind: str,
+        reversed_kind: str | None,
+        amount_minor: int | None = None,
+        at_desk: int = 0,
+    ) -> None:
         self.ledger.append(
             LedgerEntry(
                 seq=len(self.ledger) + 1,
                 kind=kind,
                 reversed_kind=reversed_kind,
-                amount_minor=call.amount_minor,
+                amount_minor=call.amount_minor if amount_minor is None else amount_minor,
                 op_id=call.op_id,
                 order_id=call.order_id,
                 origin_id=call.origin_id,
                 gateway_key=call.gateway_key,
                 currency=call.currency,
+                at_desk=at_desk,
                 token=self._tokens.setdefault((call.origin_id, call.order_id), call.token or ""),
             )
         )

@@ -310,6 +310,26 @@ def event_off_by_a_cent(evidence: Evidence) -> Evidence:
     return replace(evidence, events=[*evidence.events[:-1], (envelope, replace(event, operation=operation))])
 
 
+def event_that_counts_for_another_sum(evidence: Evidence) -> Evidence:
+    envelope, event = evidence.events[-1]
+    operation = replace(event.operation, counted_minor=event.operation.counted_minor + 1)
+    return replace(evidence, events=[*evidence.events[:-1], (envelope, replace(event, operation=operation))])
+
+
+def part_taken_back_unseen(evidence: Evidence) -> Evidence:
+    """The gateway took a cent of the refund back, and the engine does not know."""
+    refund = next(each for each in evidence.ledger if each.kind == "refund")
+    cent = replace(refund, seq=99, kind="reversal", reversed_kind="refund", amount_minor=1)
+    return replace(evidence, ledger=[*evidence.ledger, cent])
+
+
+def desk_refund_unseen(evidence: Evidence) -> Evidence:
+    """A person at the gateway refunded a cent, and the engine does not know."""
+    refund = next(each for each in evidence.ledger if each.kind == "refund")
+    cent = replace(refund, seq=99, op_id="mref_desk", gateway_key="mref_desk", amount_minor=1, at_desk=1)
+    return replace(evidence, ledger=[*evidence.ledger, cent])
+
+
 def success_without_effect(evidence: Evidence) -> Evidence:
     return replace(evidence, ledger=[each for each in evidence.ledger if each.kind != "refund"])
 
@@ -388,6 +408,11 @@ PLANTS: list[tuple[Plant, str]] = [
     (row_off_by_a_cent, "ledger_equals_rows"),
     (row_off_by_a_cent, "events_equal_rows"),
     (event_off_by_a_cent, "ledger_equals_events"),
+    (event_that_counts_for_another_sum, "ledger_equals_events"),
+    (part_taken_back_unseen, "ledger_equals_events"),
+    (part_taken_back_unseen, "ledger_equals_rows"),
+    (desk_refund_unseen, "ledger_equals_events"),
+    (desk_refund_unseen, "ledger_equals_rows"),
     (success_without_effect, "ledger_equals_rows"),
     (success_without_effect, "ledger_equals_events"),
     (effects_swapped, "order_kept"),
@@ -442,6 +467,35 @@ def test_reversal_is_no_violation_when_the_gateway_takes_a_success_back() -> Non
     run.notice(op_id, wire.Status.REVERSED)
     evidence = run.evidence()
     assert evidence.operations()[op_id][1].state is OperationState.REVERSED
+    assert violations(evidence) == []
+
+
+def test_part_taken_back_and_its_dispute_are_no_violation_when_the_engine_counts_them_once() -> None:
+    run = StagedRun()
+    op_id = run.send(sale(5_000))
+    run.case(op_id, wire.EventType.DISPUTE_OPENED, 2_000)
+    run.case(op_id, wire.EventType.REVERSED, 2_000, effect="reversal")
+    assert violations(run.evidence()) == []
+    run.case(op_id, wire.EventType.DISPUTE_WON, 2_000, effect="restoral")
+    assert violations(run.evidence()) == []
+    assert run.evidence().operations()[op_id][1].counted_minor == 5_000
+
+
+def test_dispute_that_takes_everything_is_no_violation() -> None:
+    run = StagedRun()
+    op_id = run.send(sale(5_000))
+    run.case(op_id, wire.EventType.DISPUTE_OPENED, 5_000)
+    run.case(op_id, wire.EventType.DISPUTE_LOST, 5_000, effect="reversal")
+    evidence = run.evidence()
+    assert evidence.operations()[op_id][1].state is OperationState.REVERSED
+    assert violations(evidence) == []
+
+
+def test_refund_at_the_gateways_desk_is_no_violation_when_the_engine_records_it() -> None:
+    run = StagedRun()
+    run.refund_at_desk(run.send(sale(5_000)), 1_000)
+    evidence = run.evidence()
+    assert len(evidence.operations()) == 2
     assert violations(evidence) == []
 
 

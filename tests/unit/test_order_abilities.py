@@ -111,6 +111,12 @@ def test_operation_that_the_gateway_does_not_have_is_refused(kind: CallKind) -> 
     assert refused(desk, desk.do(command)) is Rejection.OPERATION_UNSUPPORTED
 
 
+def test_hold_is_let_go_where_nothing_but_abilities_to_capture_and_refund_is_lacked() -> None:
+    desk = desk_with(*Ability)
+    voided = desk.do(void(pay(desk)))
+    assert (refused(desk, voided), desk.state(voided)) == (None, OperationState.SUCCEEDED)
+
+
 def test_ability_is_lacked_in_one_currency_alone() -> None:
     yen = replace(ALL, not_in_currency=frozenset({(Ability.PARTIAL_REFUND, "JPY")}))
     desk = desk_with(can=yen)

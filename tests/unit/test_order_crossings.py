@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from schemas.identifiers import OpId
 from schemas.vocabulary import (
     CallKind,
@@ -13,7 +15,7 @@ from schemas.vocabulary import (
     RetryAdvice,
     TimerKind,
 )
-from streams.domain.limits import RECONCILE_AFTER_MS
+from streams.domain.limits import MAX_WORDS, RECONCILE_AFTER_MS
 from streams.domain.outputs import Output, Publish
 from tests.support.order_desk import (
     ACTION,
@@ -245,3 +247,128 @@ def test_refund_that_waits_to_be_told_apart_takes_its_amount_from_what_can_be_re
     desk_refund(desk, "desk", 6_000)
     more = desk.do(refund(desk.payment.payment_id, 6_000, key="more"))
     assert desk.operation(more).rejection is Rejection.AMOUNT_EXCEEDS_CAPTURED
+
+
+# Nothing is taken back in silence
+
+
+def taken(outcome: Outcome, minor: int | None, reference: str | None, currency: str = "USD") -> Said:
+    return Said(outcome=outcome, reference=reference, confirmed_minor=minor, confirmed_currency=currency)
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_reversal_that_names_the_payment_takes_from_its_capture_once_nothing_is_held(final: bool) -> None:
+    desk = Desk()
+    desk.do(authorize(), Said(reference="auth"))
+    payment = desk.payment.payment_id
+    captured = desk.do(capture(payment, 4_000 if final else 10_000, final=final), Said(reference="cap"))
+    desk.notice(None, taken(Outcome.REVERSED, 3_000, "auth"), case_reference="cb", occurred_at_ms=5_000)
+    assert desk.operation(captured).counted_minor == (1_000 if final else 7_000)
+    assert desk.transitions[-1] == "reversed"
+    assert desk.sums.authorized == 10_000
+
+
+def test_person_is_asked_when_more_is_taken_back_than_the_capture_counts_for() -> None:
+    """A dispute about the whole payment, of which there are two captures."""
+    desk = Desk()
+    desk.do(authorize(), Said(reference="auth"))
+    for number in ("1", "2"):
+        desk.do(capture(desk.payment.payment_id, 5_000, key=number), Said(reference=f"cap{number}"))
+    desk.notice(None, taken(Outcome.DISPUTE_LOST, 10_000, "auth"), case_reference="d", occurred_at_ms=5_000)
+    assert desk.payment.review
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REVERSED, Outcome.DISPUTE_LOST, Outcome.SUCCEEDED])
+def test_person_is_asked_when_a_later_word_is_about_another_currency(outcome: Outcome) -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), Said(reference="sale"))
+    desk.notice(op_id, taken(outcome, 4_000, "sale", "EUR"), case_reference="d", occurred_at_ms=5_000)
+    assert desk.payment.review
+
+
+def test_sale_that_waits_for_its_payer_is_not_taken_for_paid_when_its_page_expires() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), Said(outcome=Outcome.REQUIRES_ACTION, reference="sale"))
+    desk.notice(op_id, taken(Outcome.EXPIRED, None, "sale"))
+    assert (desk.state(op_id), desk.sums.captured) == (OperationState.REQUIRES_ACTION, 0)
+    assert op_id in desk.timers
+
+
+def test_reversal_that_an_inquiry_told_is_not_counted_again_when_its_result_is_replayed_after_a_recapture() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), UNKNOWN)
+    desk.fire(op_id)
+    result = desk.call(taken(Outcome.REVERSED, None, "sale"))
+    assert desk.state(op_id) is OperationState.REVERSED
+    desk.notice(op_id, Said(reference="sale"), occurred_at_ms=5_000)
+    assert desk.sums.captured == 10_000
+    desk.replay = True
+    desk.result(result)
+    assert desk.sums.captured == 10_000
+
+
+def test_person_is_asked_when_words_have_no_room_any_more_and_when_one_is_older_than_what_was_folded() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), Said(reference="sale"))
+    for number in range(MAX_WORDS):
+        assert not desk.payment.review
+        desk.notice(op_id, taken(Outcome.DISPUTE_OPENED, 1, "sale"), case_reference="d", occurred_at_ms=number + 10)
+    assert desk.payment.review
+
+
+@pytest.mark.parametrize(
+    ("kind", "reference", "outcome"),
+    [
+        (CallKind.REFUND, "unknown", Outcome.REVERSED),
+        (None, "dispute", Outcome.DISPUTE_OPENED),
+        (None, None, Outcome.DISPUTE_LOST),
+    ],
+)
+def test_person_is_asked_when_something_is_taken_back_of_which_only_the_payment_is_known(
+    kind: CallKind | None, reference: str | None, outcome: Outcome
+) -> None:
+    desk = Desk()
+    desk.do(sale(), Said(reference="sale"))
+    desk.notice(None, taken(outcome, 1_000, reference), kind=kind, payment_reference="sale")
+    assert desk.payment.review
+
+
+def test_person_is_asked_when_a_part_of_what_was_refused_is_taken_back() -> None:
+    """The rest of it was taken, then."""
+    desk = Desk()
+    op_id = desk.do(sale(), replace(DECLINE, reference="sale"))
+    desk.notice(op_id, taken(Outcome.REVERSED, 3_000, "sale"))
+    assert desk.payment.review
+
+
+def test_person_is_asked_when_all_is_approved_after_the_part_was_let_go() -> None:
+    desk = Desk()
+    op_id = desk.do(authorize(), PART, Said(reference="void"))
+    assert not desk.payment.review
+    desk.notice(op_id, taken(Outcome.SUCCEEDED, 10_000, "part"))
+    assert desk.payment.review
+
+
+def test_person_is_asked_when_letting_go_of_a_part_is_taken_back() -> None:
+    desk = Desk()
+    desk.do(authorize(), PART, Said(reference="void"))
+    desk.notice(own_void(desk), taken(Outcome.REVERSED, None, "void"), occurred_at_ms=5_000)
+    assert desk.payment.review
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REVERSED, Outcome.DISPUTE_LOST])
+def test_word_of_taking_back_stops_no_worker_when_it_is_about_a_payment_that_was_never_begun(outcome: Outcome) -> None:
+    desk = Desk()
+    desk.do(sale(key="1"))
+    refused = desk.do(authorize(key="2"))
+    desk.notice(refused, taken(outcome, None, "other"))
+    assert desk.state(refused) is OperationState.REJECTED
+
+
+def test_sale_is_looked_at_again_when_an_inquiry_says_that_its_page_expired() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), Said(outcome=Outcome.REQUIRES_ACTION, reference="sale"))
+    desk.fire(op_id)
+    desk.call(taken(Outcome.EXPIRED, None, "sale"))
+    assert (desk.state(op_id), desk.sums.captured) == (OperationState.REQUIRES_ACTION, 0)
+    assert op_id in desk.timers

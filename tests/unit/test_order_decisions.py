@@ -396,6 +396,18 @@ def test_word_of_the_same_millisecond_counts_and_is_told() -> None:
     assert last(desk).type == "payments.sale.reversed.v1"
 
 
+def test_hold_that_ran_out_is_heard_though_a_person_held_it_for_used_up() -> None:
+    """The person was wrong: without the word the hold would count as standing for ever."""
+    desk = Desk()
+    opening = desk.do(authorize(10_000))
+    taking = desk.do(capture(desk.payment.payment_id, 6_000, final=True), UNKNOWN)
+    desk.decide(taking, SUCCEEDED)
+    desk.notice(opening, Said(outcome=Outcome.EXPIRED), occurred_at_ms=desk.now_ms + 1)
+    desk.notice(taking, DECLINE, occurred_at_ms=desk.now_ms + 2)
+    assert desk.view.status is PaymentStatus.EXPIRED
+    assert desk.view.captured_minor == 0
+
+
 def test_person_beats_what_was_heard_before_though_the_gateways_clock_is_ahead() -> None:
     desk = Desk()
     op_id = desk.do(sale(10_000))

@@ -170,8 +170,12 @@ def test_failure_that_is_kept_under_the_key_ends_by_what_an_inquiry_tells(
 ) -> None:
     desk = MockedDesk()
     op_id = desk.do_meeting(sale(10_000), scenario)
-    look_until_settled(desk, op_id)
+    for _ in range(2):  # the first look may bring the same call again, and the failure with it
+        if op_id in desk.timers:
+            desk.fire(op_id)
+            desk.settle()
     assert desk.state(op_id) is state
+    assert op_id not in desk.timers
     assert desk.sums == desk.bank.sums()
 
 
@@ -188,3 +192,16 @@ def test_inquiry_and_notice_about_one_reversal_take_it_back_once() -> None:
     say(desk, op_id, Word.RESTORED)
     assert desk.sums == desk.bank.sums()
     assert desk.sums.captured == 10_000
+
+
+def test_part_taken_back_by_reference_is_of_the_operation_whose_answer_was_lost() -> None:
+    desk = MockedDesk()
+    desk.do(authorize(10_000))
+    desk.do(capture(desk.payment.payment_id, 1_000))
+    op_id = desk.do_meeting(
+        capture(desk.payment.payment_id, 5_000, key="lost"), Scenario.PARTIAL_REVERSAL, Manner.BY_REFERENCE, lost=True
+    )
+    desk.hear_all()
+    look_until_settled(desk, op_id)
+    assert desk.sums == desk.bank.sums()
+    assert desk.sums.captured == 4_500
