@@ -2,16 +2,23 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from coverage import Coverage
+from coverage.exceptions import CoverageWarning
 
 from tests.faults.kinds.brokers import SETTINGS
 from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError, find_kafka
+from tests.side_by_side import HALVES
 
 REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
 """Set to 1 where a suite without Apache Kafka counts for nothing (continuous integration)."""
+
+COVERAGE_VARIABLE = "COVERAGE_PROCESS_CONFIG"
+"""Tells the processes that a test starts to count their coverage too (coverage.py, `patch = subprocess`)."""
 
 KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of_three", "own_kafka", "guarded_kafka"})
 
@@ -78,6 +85,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.kafka)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """An `untraced` test, and the processes that it starts, count for no coverage: tracing takes most of their time."""
+    tracing = Coverage.current() if item.get_closest_marker("untraced") else None
+    if tracing is None:
+        return (yield)
+    os.environ.pop(COVERAGE_VARIABLE, None)  # which the start below sets again
+    tracing.stop()
+    try:
+        return (yield)
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoverageWarning)  # that what it traces was imported before
+            tracing.start()
+
+
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Count what really ran and passed on Apache Kafka."""
     if report.when == "call" and report.passed and "kafka" in report.keywords:
@@ -99,9 +122,9 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _whole_suite(config: pytest.Config) -> bool:
+    """Whether this is all of it, or one of the halves that run side by side."""
     options = config.option
     narrowed = options.keyword or options.markexpr or options.collectonly or getattr(options, "lf", False)
     whole = {Path(config.rootpath, folder).resolve() for folder in config.getini("testpaths")}
-    return (
-        not narrowed and {Path(config.invocation_params.dir, argument).resolve() for argument in config.args} == whole
-    )
+    given = {Path(config.invocation_params.dir, argument).resolve() for argument in config.args}
+    return not narrowed and given in (whole, *map(set, HALVES.values()))

@@ -33,7 +33,7 @@ from tests.support.brief_lives import DAY_MS
 from tests.support.exhibits import read_ledger
 from tests.support.workload import Client, Habits, History, Request
 
-pytestmark = [pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.slow, pytest.mark.untraced, pytest.mark.kafka, pytest.mark.timeout(420)]
 
 CLAIM_LIFE_DAYS, ORDER_LIFE_DAYS = 30, 62
 SESSION_S = 6.0

@@ -9,13 +9,13 @@ from tests.faults.run import Plan, run_on, summary
 from tests.kafka_cluster import KafkaCluster
 from tests.support.checker import MAX_SHOWN
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.untraced]
 
 OPERATIONS = 3_000
 STRIKES = 20
 LIMIT_S = 900
 RECOVERY_LIMIT_S = 60.0
-"""Twice what docs/guarantees.md promises: here the engine runs under coverage, on two cores shared with anything."""
+"""Twice what docs/guarantees.md promises: here two cores are shared with anything."""
 
 SEED_VARIABLE = "TESTS_FAULTS_SEED"
 """Another seed draws other faults; `make faults` draws them all."""

@@ -13,7 +13,13 @@ from tests.faults.figures.report import Report
 from tests.faults.figures.stage import Stage, engine_on
 from tests.kafka_cluster import KafkaCluster
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.slow, pytest.mark.kafka, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.slow,
+    pytest.mark.untraced,
+    pytest.mark.kafka,
+    pytest.mark.timeout(300),
+]
 
 SESSION_S = 15.0
 """Longer than a worker's restart on a machine that is busy with other things."""

@@ -20,6 +20,8 @@ from tests.support.crash_gateways import Whims
 from tests.support.crash_log import Faults
 from tests.support.crash_world import PLANS_ONCE, NeverAtRestError, Scenario, run
 
+pytestmark = pytest.mark.untraced
+
 PROCESSES = 2
 CHUNK = 25
 MIN_RUNS = 3_000

@@ -11,6 +11,8 @@ from schemas.vocabulary import Outcome
 from streams.domain import words
 from tests.support.order_lives import Life
 
+pytestmark = pytest.mark.untraced
+
 LIVES = 5_000
 CHUNKS = 10
 FLAWED_LIVES = 300
