@@ -41,6 +41,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow]
 
 SEED = 20_261_122
 STRINGS = 10_000
+MAX_LIKE_A_CARD = 5
+"""Of `STRINGS`, by chance: another word in the catalogue draws all strings anew."""
 CHUNK = 500
 PAYMENTS = 50
 MAX_BYTES = 2_000
@@ -171,9 +173,11 @@ async def test_ten_thousand_random_strings_are_all_dead_letters_when_they_flood_
     for each in buried:
         copies[each.origin].append(each)
     assert copies.keys() == sent.keys()
+    like_a_card = {origin for origin, found in copies.items() if found[0].letter.reason is DeadLetterReason.CARD_NUMBER}
+    assert len(like_a_card) <= MAX_LIKE_A_CARD  # a few random bytes are; they are withheld
     for origin, found in copies.items():
         assert len({each.envelope.id for each in found}) == 1  # a repeat after a rebalance is the same letter
-        for each in found:
+        for each in [] if origin in like_a_card else found:
             assert _held(each) in (_raw(sent[origin]), _raw(sent[origin], inflated=True))
         assert not found[0].letter.withheld
     assert len({found[0].envelope.id for found in copies.values()}) == STRINGS

@@ -186,8 +186,9 @@ class Desk:
         why: str = "said by a test",
         approved_by: str | None = None,
         payment: PaymentId | None = None,
+        waits: bool = True,
     ) -> DecisionRefusal | None:
-        """Let a person decide about an operation; return why the order does not take it."""
+        """Let a person decide about an operation; return why the order does not take it, if anybody waits for that."""
         known = {each.op_id: each.payment_id for each in ([] if self.row is None else self.row.operations)}
         decision = DecisionMade(
             decision_id=DecisionId(name),
@@ -205,11 +206,13 @@ class Desk:
         self.take(
             DecisionReceived(
                 decision=decision,
-                reply_to=ReplyTo(request_id=f"r-{name}", partition=0),
+                reply_to=ReplyTo(request_id=f"r-{name}", partition=0) if waits else None,
                 now_ms=self.now_ms,
                 possible_replay=self.replay,
             )
         )
+        if not waits:
+            return None
         told = self.replies_to(f"r-{name}")[-1].decision
         assert told is not None
         return told.refusal

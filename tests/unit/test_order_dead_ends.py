@@ -216,3 +216,16 @@ def test_paid_order_goes_when_its_life_is_over() -> None:
     desk.now_ms += PAID_LIFE_MS
     desk.end()
     assert desk.row is None
+
+
+def test_action_that_expired_while_another_operation_was_under_way_is_let_go_once() -> None:
+    desk, op_id = waiting()
+    desk.send(void("pay_nobodys"))  # type: ignore[arg-type]  # its claim is on the way, and holds the queue
+    timer = desk.timers[op_id]
+    desk.now_ms += ACTION_LIFE_MS
+    for _ in range(2):
+        desk.fire(op_id)
+    own = [each for each in desk.row.operations if each.initiator is Initiator.ENGINE]  # type: ignore[union-attr]
+    assert (len(own), own[0].state, desk.timers[op_id] != timer) == (1, OperationState.QUEUED, True)
+    desk.settle()
+    assert desk.state(op_id) is OperationState.NOT_EXECUTED

@@ -5,7 +5,7 @@ import pytest
 from schemas.identifiers import OpId
 from schemas.records.orders import PaymentRow
 from schemas.vocabulary import DecisionRefusal, OperationState, Outcome, Overlay, PaymentStatus, Verdict
-from streams.domain.limits import MAX_DECISIONS
+from streams.domain.limits import MAX_DECISIONS, MAX_EVENTS
 from streams.domain.outputs import Publish, SetTimer
 from tests.support.order_desk import (
     ACTION,
@@ -18,8 +18,10 @@ from tests.support.order_desk import (
     Said,
     authorize,
     capture,
+    plan,
     refund,
     sale,
+    void,
 )
 
 SUCCEEDED, NOT_EXECUTED, TAKEN_BACK = Verdict.SUCCEEDED, Verdict.NOT_EXECUTED, Verdict.TAKEN_BACK
@@ -443,3 +445,59 @@ def test_no_timer_and_no_call_is_left_when_a_person_has_settled_an_operation() -
     assert desk.operation(op_id).call_kind is None
     assert desk.operation(op_id).token is None
     assert desk.view.status is PaymentStatus.FAILED
+
+
+def test_payment_that_waited_for_its_payer_ends_when_a_person_says_that_it_was_voided() -> None:
+    desk = Desk()
+    op_id = desk.do(authorize(), ACTION)
+    voided = desk.do(void(desk.payment.payment_id), UNKNOWN)
+    assert desk.decide(voided, SUCCEEDED) is None
+    assert (desk.state(op_id), desk.view.status) == (OperationState.NOT_EXECUTED, PaymentStatus.VOIDED)
+
+
+def test_part_that_was_approved_stays_a_persons_to_look_at_when_it_was_not_let_go() -> None:
+    desk = Desk()
+    desk.do(authorize(), Said(confirmed_minor=6_000), UNKNOWN)
+    assert desk.row is not None
+    own = desk.row.operations[-1].op_id
+    assert desk.decide(own, NOT_EXECUTED) is None
+    assert (desk.state(own), desk.payment.review) == (OperationState.NOT_EXECUTED, True)
+
+
+def test_review_of_what_has_no_payment_is_closed() -> None:
+    desk = Desk(plan=plan())
+    op_id = desk.do(sale())
+    desk.notice(op_id, SUCCESS)
+    assert desk.transitions[-1] == "reviewed"
+    assert desk.decide(op_id, Verdict.CLOSE_REVIEW) is None
+    assert desk.transitions[-1] == "decided"
+
+
+def test_decision_is_told_though_nobody_waits_for_its_answer() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), UNKNOWN)
+    replies = len(desk.replies)
+    assert desk.decide(op_id, SUCCEEDED, waits=False) is None
+    assert (desk.state(op_id), len(desk.replies)) == (OperationState.SUCCEEDED, replies)
+
+
+def test_verdict_that_is_contradicted_asks_for_a_person_though_the_row_has_no_room_to_tell() -> None:
+    desk = Desk()
+    desk.now_ms = 50_000
+    op_id = desk.do(sale())
+    for number in range(MAX_EVENTS):
+        desk.decide(op_id, Verdict.NOTE, name=f"n{number}")
+    desk.decide(op_id, TAKEN_BACK, name="back")
+    told = len(desk.operation(op_id).events)
+    desk.notice(op_id, Said(confirmed_minor=10_000, reference="ref"), occurred_at_ms=2_000)
+    assert len(desk.operation(op_id).events) >= told
+
+
+def test_person_is_asked_once_though_two_earlier_words_contradict_the_verdict() -> None:
+    desk = Desk()
+    desk.now_ms = 50_000
+    op_id = desk.do(sale(), UNKNOWN)
+    desk.decide(op_id, NOT_EXECUTED)
+    for at_ms in (2_000, 3_000):
+        desk.notice(op_id, Said(confirmed_minor=10_000), occurred_at_ms=at_ms)
+    assert (desk.payment.review, desk.transitions.count("reviewed")) == (True, 1)

@@ -16,6 +16,7 @@ from schemas.vocabulary import (
     RetryAdvice,
 )
 from streams.domain.limits import MAX_CASE_CHARS, MAX_EVENTS, MAX_UNCLAIMED, MAX_WORDS
+from streams.domain.operations import kept_chars
 from tests.support.exhibits import Sums
 from tests.support.order_desk import (
     DECLINE,
@@ -468,3 +469,21 @@ def test_older_success_that_comes_late_does_not_restore_what_an_inquiry_found_ta
     assert (desk.sums.captured, "restored" in desk.transitions) == (0, False)
     tell(desk, op_id, Outcome.SUCCEEDED, 10_000, at=desk.now_ms + 60_000)
     assert desk.sums.captured == 10_000
+
+
+def test_reversal_that_names_the_hold_is_the_holds_however_often_it_is_told_and_whatever_was_captured() -> None:
+    desk = Desk()
+    op_id = desk.do(authorize(), Said(reference="auth"))
+    desk.do(capture(desk.payment.payment_id, 10_000), Said(reference="cap1"))
+    for kind in (CallKind.AUTHORIZE, CallKind.AUTHORIZE, None):
+        notice = Said(outcome=Outcome.REVERSED, reference="auth", confirmed_minor=10_000)
+        desk.notice(op_id, notice, kind=kind, case_reference="r1", occurred_at_ms=5_000)
+    assert desk.sums == Sums(authorized=0, captured=10_000)
+
+
+def test_order_with_folded_words_has_no_more_room_than_before() -> None:
+    desk, op_id = sold()
+    for number in range(MAX_WORDS + 5):
+        before = kept_chars(desk.operation(op_id))
+        tell(desk, op_id, Outcome.REVERSED, 10, case=f"cb_{number}", at=5_000 + number)
+        assert kept_chars(desk.operation(op_id)) >= before
