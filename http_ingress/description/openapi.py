@@ -17,7 +17,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from http_ingress.limits import MAX_SYNC_WAIT_S
-from http_ingress.money.bodies import VISIBLE_WORDS
+from http_ingress.money.bodies import VISIBLE_WORDS, Part
 from http_ingress.representation import payloads, problems
 from http_ingress.representation.answers import JSON_TYPE
 from http_ingress.representation.problems import PROBLEMS, ProblemCode
@@ -266,7 +266,7 @@ def _schemas() -> Json:
         ref_template="#/components/schemas/{model}",
     )
     schemas: dict[str, Any] = definitions["$defs"]
-    asked = {model.__name__ for model in inputs}
+    asked = {model.__name__ for model in (*inputs, *Part.__subclasses__())}
     for name, schema in schemas.items():
         if name not in asked:
             _open(schema)

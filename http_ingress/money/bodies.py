@@ -5,10 +5,11 @@ so that a client's typing error cannot change what a payment does. Called by `ht
 """
 
 from collections.abc import Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 from pydantic_core import ErrorDetails
 
 from http_ingress.limits import MAX_FIELD_ERRORS, MAX_POINTER_CHARS
@@ -146,7 +147,12 @@ class BrowserBody(Part):
 class PayerBody(Part):
     """Who pays. Goes to the gateway, and is kept nowhere but in the request on the log, for 7 days."""
 
-    email: str | None = Field(None, min_length=3, max_length=MAX_EMAIL_CHARS, json_schema_extra={"format": "email"})
+    email: str | None = Field(
+        None,
+        min_length=3,
+        max_length=MAX_EMAIL_CHARS,
+        json_schema_extra={"format": "email", "pattern": "^[!-?A-~]+@[!-?A-~]+$"},
+    )
     reference: str | None = Field(
         None, min_length=1, max_length=MAX_PAYER_REFERENCE_CHARS, description="The merchant's own id of the payer."
     )
@@ -161,8 +167,47 @@ class PayerBody(Part):
     )
 
 
+def _texts_by_name(*, most: int, name_chars: int, value_chars: int) -> dict[str, object]:
+    return {
+        "type": "object",
+        "propertyNames": {"minLength": 1, "maxLength": name_chars, "pattern": "^[!-~]+$"},
+        "additionalProperties": {"type": "string", "maxLength": value_chars},
+        "maxProperties": most,
+    }
+
+
+Metadata = Annotated[
+    dict[MetadataName, MetadataValue],
+    Field(max_length=MAX_METADATA_ENTRIES),
+    WithJsonSchema(
+        _texts_by_name(
+            most=MAX_METADATA_ENTRIES, name_chars=MAX_METADATA_NAME_CHARS, value_chars=MAX_METADATA_VALUE_CHARS
+        )
+    ),
+]
+ReturnParameters = Annotated[
+    dict[ReturnName, ReturnValue],
+    Field(max_length=MAX_RETURN_PARAMETERS),
+    WithJsonSchema(
+        _texts_by_name(most=MAX_RETURN_PARAMETERS, name_chars=MAX_RETURN_NAME_CHARS, value_chars=MAX_RETURN_VALUE_CHARS)
+    ),
+]
+
+
+_ONE_TOKEN: Final[JsonDict] = {
+    "oneOf": [
+        {"required": ["token"], "properties": {"token": {"type": "string"}, "tokens": {"type": "null"}}},
+        {"required": ["tokens"], "properties": {"tokens": {"type": "array"}, "token": {"type": "null"}}},
+    ]
+}
+
+
 class PaymentBody(Body):
     """Open the payment of an order."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, alias_generator=to_camel, json_schema_extra=_ONE_TOKEN
+    )
 
     amount: AmountField
     currency: CurrencyField
@@ -198,6 +243,7 @@ class PaymentBody(Body):
         min_length=1,
         max_length=MAX_URL_CHARS,
         description="Where the payer comes back to from a page of the bank or the gateway: an absolute URL.",
+        json_schema_extra={"pattern": r"^[A-Za-z][A-Za-z0-9+.\-]*://[!\"$-.0->@-~][!-~]*$"},
     )
     payer: PayerBody | None = None
     statement_descriptor: str | None = Field(
@@ -205,10 +251,9 @@ class PaymentBody(Body):
         min_length=1,
         max_length=MAX_STATEMENT_DESCRIPTOR_CHARS,
         description="What the payer reads on the statement: ASCII with a letter, without `<>\\'\"*`.",
+        json_schema_extra={"pattern": r"^[ !#-&(-)+-;=?-\[\]-~]*[A-Za-z][ !#-&(-)+-;=?-\[\]-~]*$"},
     )
-    metadata: dict[MetadataName, MetadataValue] | None = Field(
-        None, max_length=MAX_METADATA_ENTRIES, description="For the gateway's own records; no card data, no secrets."
-    )
+    metadata: Metadata | None = Field(None, description="For the gateway's own records; no card data, no secrets.")
 
 
 class CaptureBody(Body):
@@ -226,9 +271,8 @@ class VoidBody(Body):
 class CompleteBody(Body):
     """Go on with a payment whose payer has acted."""
 
-    parameters: dict[ReturnName, ReturnValue] | None = Field(
+    parameters: ReturnParameters | None = Field(
         None,
-        max_length=MAX_RETURN_PARAMETERS,
         description="What the payer came back with, in the gateway's words, such as `redirectResult`; no card data. "
         "Left out: nothing.",
     )

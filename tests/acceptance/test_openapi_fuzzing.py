@@ -52,10 +52,10 @@ def test_operation_answers_as_described_whatever_is_sent(case: Case[Any], ingres
 
 
 def _say_what_a_schema_cannot(case: Case[Any]) -> None:
-    """Let a fitting request keep the two rules that JSON Schema has no words for.
+    """Let a fitting request keep the rules that JSON Schema has no words for.
 
-    The header and the body must name the same origin; and an amount is written without a fraction, while for JSON
-    Schema 388.0 is an integer.
+    The header and the body must name the same origin; an amount is written without a fraction, while for JSON Schema
+    388.0 is an integer; texts hold no control characters, an address is one, and a gateway has one token.
     """
     if case.meta is None or not case.meta.generation.mode.is_positive:
         return
@@ -64,5 +64,25 @@ def _say_what_a_schema_cannot(case: Case[Any]) -> None:
         amount = case.body.get("amount")
         if isinstance(amount, float):
             case.body["amount"] = int(amount)
+        _mend_texts(case.body)
     if "X-Origin-Id" not in case.headers:
         case.headers["X-Origin-Id"] = "originA"
+
+
+def _mend_texts(body: dict[str, Any]) -> None:
+    for name, value in body.items():
+        if isinstance(value, dict):
+            _mend_texts(value)
+        elif isinstance(value, str) and not value.isprintable():
+            body[name] = "".join(each if each.isprintable() else "x" for each in value)
+        elif isinstance(value, float):
+            body[name] = int(value)
+        if name == "ip" and value is not None:
+            body[name] = "192.0.2.1"
+        if name == "tokens" and value:
+            body[name] = [{**each, "gateway": f"gateway{number}"} for number, each in enumerate(value)]
+            for each in body[name]:
+                if each.get("payerReference") is not None:
+                    each["payerReference"] = "payer-1"
+        if name == "reference" and value is not None:
+            body[name] = "payer-1"
