@@ -79,8 +79,7 @@ def _ask_again(turn: Turn, operation: OperationRow) -> None:
     if payment.review:
         return
     turn.ask_review(payment)
-    if has_room_to_tell(operation):
-        turn.publish(operation, Transition.REVIEWED)
+    turn.publish(operation, Transition.REVIEWED)  # at most once for each decision that closed a review
 
 
 def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> bool:

@@ -312,8 +312,8 @@ async def test_trace_context_is_left_out_when_it_holds_a_card_number(running: Ru
     assert IN_BASE64 not in f"{envelope.tracestate}"
 
 
-async def test_body_is_a_413_above_sixteen_kibibytes_and_a_400_with_a_thousand_values(running: Running) -> None:
-    large = b" " * (16 * 1024 - len(GOOD)) + GOOD
+async def test_body_is_a_413_above_ninety_six_kibibytes_and_a_400_with_a_thousand_values(running: Running) -> None:
+    large = b" " * (96 * 1024 - len(GOOD)) + GOOD
     assert (await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, body=large)))[0] == 201
     assert (await exchange(running, request("POST /payments HTTP/1.1", *PLAIN, body=large + b" ")))[0] == 413
     many = GOOD[:-1] + b',"x":[' + b"0," * 1_000 + b"0]}"
