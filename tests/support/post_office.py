@@ -240,7 +240,7 @@ class PostOffice:
             case GatewayCallRequested():
                 self.requests[record.op_id] = record
             case _:
-                pass
+                pass  # events and replies: nobody here acts on them
 
     def _grant(self, claim: ClaimRequested) -> None:
         verdict = ClaimDecided(

@@ -147,7 +147,7 @@ def test_program_that_starts_waits_for_the_registry_and_says_so_once() -> None:
 
 def test_program_that_starts_gives_the_registry_up_after_its_time() -> None:
     with http_registry() as url:
-        pass
+        pass  # its address, free again: nobody answers there
     said: list[str] = []
     with pytest.raises(UnreachableError, match="schema registry"):
         wait_for_ids(RegistrySettings(url=url, timeout_s=0.3, start_wait_s=0), say=said.append)
