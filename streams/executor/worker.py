@@ -44,7 +44,7 @@ class GatewayExecutor(LogWorker):
         """The gateways belong to the caller, who closes them after `stop`. The log's clients are given by tests."""
         options = options or ExecutorOptions()
         # Twice: what a bounded wait gave up still counts until the broker settles it.
-        writer = writer or LogWriter(connection, max_in_flight=2 * options.max_calls_in_flight)
+        writer = writer or LogWriter(connection, max_in_flight=2 * options.max_requests_in_flight)
         tail = ResultsTail(connection, results_topic=options.results_topic, requests_topic=options.requests_topic)
         self._commands = CommandReader(connection, commands_topic=options.commands_topic)
         clock = LogClock(wall_ms=clock_ms)
@@ -56,6 +56,7 @@ class GatewayExecutor(LogWorker):
             clock=clock,
             memory=Memory(read_past or tail.read, clock_ms=clock.now_ms),
             read_command=read_command or self._commands.read,
+            clock_s=clock_s,
         )
         super().__init__(
             connection,

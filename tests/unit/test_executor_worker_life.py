@@ -154,7 +154,17 @@ async def test_worker_says_what_is_wrong_when_the_broker_cannot_be_reached() -> 
     assert scene.writer.was_stopped
 
 
-@pytest.mark.parametrize("wrong", [{"max_calls_in_flight": 0}, {"call_timeout_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_calls_in_flight": 0},
+        {"max_requests_in_flight": 511},
+        {"breaker_failures": 0},
+        {"call_timeout_s": 0.0},
+        {"slot_wait_s": 0.0},
+        {"breaker_open_s": 0.0},
+    ],
+)
 def test_options_refuse_a_value_when_nothing_could_work_with_it(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         ExecutorOptions(**wrong)  # type: ignore[arg-type]  # wrong on purpose
