@@ -145,6 +145,17 @@ def is_first_of_attempt(request: GatewayCallRequested) -> bool:
     return request.requested_at_ms == request.first_requested_at_ms and request.kind is not CallKind.INQUIRE
 
 
+def is_refusal(result: GatewayCallCompleted) -> bool:
+    """Return whether the result says that nothing was done, which holds only where no copy was made."""
+    return result.outcome is Outcome.NOT_EXECUTED and result.kind is not CallKind.INQUIRE
+
+
+def weakened_result(result: GatewayCallCompleted) -> GatewayCallCompleted:
+    """Return the result as it counts when another worker may have made the same call: as `weakened_for_resend`."""
+    doubtful = is_refusal(result) and not result.replayed
+    return dataclasses.replace(result, outcome=Outcome.UNKNOWN) if doubtful else result
+
+
 def _turned_away(request: GatewayCallRequested, why: OperationError, *, maybe_sent_before: bool) -> CallResult:
     if is_first_of_attempt(request) and not maybe_sent_before:
         return CallResult(outcome=Outcome.NOT_EXECUTED, error=why)

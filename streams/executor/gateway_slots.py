@@ -84,11 +84,10 @@ class GatewaySlots:
         self._clock_s = clock_s
         self._taken = 0
         self._waiting: OrderedDict[_Waiter, int] = OrderedDict()  # with their partitions; bounded by the worker's room
-        gateway, account = parts_of(route)
-        self._labels: dict[str, str] = {"gateway": gateway, "account": account}
-        metrics.watch("executor_slots_taken", lambda: self._taken, **self._labels)
-        metrics.watch("executor_calls_waiting", lambda: len(self._waiting), **self._labels)
-        metrics.watch("executor_breaker_open", lambda: int(self._breaker.is_open), **self._labels)
+        gateway, account = self._gateway, self._account = parts_of(route)
+        metrics.watch("executor_slots_taken", lambda: self._taken, gateway=gateway, account=account)
+        metrics.watch("executor_calls_waiting", lambda: len(self._waiting), gateway=gateway, account=account)
+        metrics.watch("executor_breaker_open", lambda: int(self._breaker.is_open), gateway=gateway, account=account)
 
     @property
     def waiting(self) -> int:
@@ -152,7 +151,7 @@ class GatewaySlots:
             self._taken -= 1
 
     def _turned_away(self, signal: Signal) -> Entry:
-        metrics.count("executor_calls_turned_away", reason=signal, **self._labels)
+        metrics.count("executor_calls_turned_away", reason=signal, gateway=self._gateway, account=self._account)
         after_ms = round(self._breaker.retry_after_s(self._clock_s()) * 1000)
         return Entry(self, None, turned_away=error_for(signal, retry_after_ms=after_ms or None))
 
@@ -160,12 +159,12 @@ class GatewaySlots:
         """Take in what a call says about the gateway."""
         change = self._breaker.heard(permit, verdict, self._clock_s())
         if change is Change.OPENED:
-            metrics.count("executor_breaker_opened", **self._labels)
-            log.error("gateway_circuit_opened", count=len(self._waiting), **self._labels)
+            metrics.count("executor_breaker_opened", gateway=self._gateway, account=self._account)
+            log.error("gateway_circuit_opened", count=len(self._waiting), gateway=self._gateway, account=self._account)
             for waiter in list(self._waiting):
                 self._wake(waiter, _Woken.CIRCUIT)
         elif change is Change.CLOSED:
-            log.warning("gateway_circuit_closed", **self._labels)
+            log.warning("gateway_circuit_closed", gateway=self._gateway, account=self._account)
 
     def left(self, permit: Permit) -> None:
         """Take back what a call held, once for each."""

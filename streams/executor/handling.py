@@ -5,8 +5,9 @@ the gateways (through `gateway_calls`) and the log writer. Knows nothing of cons
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Collection, Coroutine, Mapping
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiokafka import TopicPartition
@@ -18,18 +19,18 @@ from schemas.event_types import TYPES
 from schemas.identifiers import GatewayRoute, OpId, gateway_route
 from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
-from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
+from schemas.vocabulary import CallKind, DeadLetterReason
 from streams.executor.breaker import Breaker
 from streams.executor.command_reader import ReadCommand, with_details
-from streams.executor.gateway_calls import is_first_of_attempt, perform
+from streams.executor.gateway_calls import is_first_of_attempt, is_refusal, perform, weakened_result
 from streams.executor.gateway_slots import Entry, GatewaySlots
 from streams.executor.options import ExecutorOptions
-from streams.executor.past_results import Memory, PastResult, result_id
+from streams.executor.past_results import Answers, Memory, PastResult, result_id
 from streams.kafka_clients.dead_letters import REDRIVEN_FROM_HEADER
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.log_reader import LogRecord
-from streams.kafka_clients.producer import LogWriter
+from streams.kafka_clients.producer import AppendedRecord, LogWriter
 from streams.log_worker.appending import PatientWriter
 from streams.log_worker.errors import PartitionLostError, RejectedRecordError
 from streams.log_worker.handler import Delivery, RecordHandler
@@ -68,6 +69,7 @@ class RequestHandler(RecordHandler):
         self._memory = memory
         self._read_command = read_command
         self._running: dict[CallKey, asyncio.Task[None]] = {}
+        self._refusing: dict[asyncio.Task[Any], int] = {}  # appends of refusals, with their partitions
         self._slots = {
             route: GatewaySlots(
                 route,
@@ -107,6 +109,9 @@ class RequestHandler(RecordHandler):
         redriven = any(name == REDRIVEN_FROM_HEADER for name, _ in record.headers)
         # An order that asks again after a crash says so itself: its first copy stands at another offset, or nowhere.
         again = delivery.maybe_seen_before or request.repeated or redriven
+        if again and answers.to(request) is None:
+            anywhere = request.repeated or redriven
+            answers = await self._answers_after_hand_over(record, request, delivery, answers, anywhere=anywhere)
         while True:  # ends: what it joins was begun in an earlier assignment, and ends
             # No await from here to the start of the call: what is answered meanwhile would be made again.
             known = answers.to(request)
@@ -119,6 +124,37 @@ class RequestHandler(RecordHandler):
                 work = self._answer_again(request, known)
             if await self._joined(request, work, delivery):
                 return
+
+    async def _answers_after_hand_over(
+        self,
+        record: LogRecord,
+        request: GatewayCallRequested,
+        delivery: Delivery,
+        answers: Answers,
+        *,
+        anywhere: bool,
+    ) -> Answers:
+        """Return what is answered once an earlier owner's call has ended, if it may have this one under way.
+
+        By its key such a call has its effect once; but the gateway may not say what it comes to while it works on it.
+
+        Raises: PartitionLostError: it is the next owner's. LogError: as the memory's.
+        """
+        left_until_ms = 0
+        while _key_of(request) not in self._running:
+            left_until_ms = delivery.left_until_ms(anywhere=anywhere)  # not known at once: it may be less than it was
+            wait_s = (left_until_ms - self._clock.now_ms()) / 1000
+            if wait_s <= 0:
+                break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await delivery.lease.changed()
+            await delivery.until_ours()
+        if left_until_ms == 0:
+            return answers
+        found = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms, not_before_ms=left_until_ms)
+        await delivery.until_ours()
+        return found
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what was answered there: another worker answers from now on, or has answered since."""
@@ -141,7 +177,7 @@ class RequestHandler(RecordHandler):
 
         It is not when that one was an earlier assignment's, and was let go though the partition has come back.
         """
-        key = (request.op_id, request.kind, request.attempt, request.call_number)
+        key = _key_of(request)
         running = self._running.get(key)
         if running is None:
             running = asyncio.get_running_loop().create_task(call)
@@ -150,6 +186,7 @@ class RequestHandler(RecordHandler):
             await asyncio.shield(running)  # one waiter's end must not end the call for the others
             return True
         call.close()
+        delivery.begins()
         metrics.count("executor_calls_joined", gateway=request.gateway, kind=request.kind)
         try:
             await asyncio.shield(running)
@@ -197,11 +234,7 @@ class RequestHandler(RecordHandler):
             ),
         ):
             result = await self._told(request, partition, delivery, entry, again=again, beyond_memory=beyond_memory)
-            appended, message = await self._writer.append(
-                self._options.results_topic,
-                request.order_id.encode(),
-                lambda: self._codec.encode(result, self._result_envelope(request, result, delivery.lease)),
-            )
+            appended, message = await self._said(request, result, partition, delivery)
             # Before this task ends, so that a duplicate finds either the call under way or its answer.
             self._memory.remember(partition, PastResult(timestamp_ms=appended.timestamp_ms, message=message))
         log.debug(  # the record on the log says it all; a line for each call costs more than its append
@@ -214,6 +247,30 @@ class RequestHandler(RecordHandler):
             call_number=request.call_number,
             outcome=result.outcome,
         )
+
+    async def _said(
+        self, request: GatewayCallRequested, result: GatewayCallCompleted, partition: int, delivery: Delivery
+    ) -> tuple[AppendedRecord, EncodedMessage]:
+        """Append the result. A refusal that is not on the log when its partition goes proves nothing any more."""
+
+        def message() -> EncodedMessage:
+            said = result if delivery.is_alone() else weakened_result(result)
+            return self._codec.encode(said, self._result_envelope(request, said, delivery.lease))
+
+        task = asyncio.current_task()
+        assert task is not None
+        if is_refusal(result):
+            self._refusing[task] = partition
+        try:
+            return await self._writer.append(self._options.results_topic, request.order_id.encode(), message)
+        finally:
+            self._refusing.pop(task, None)
+
+    async def settle(self, partitions: Collection[TopicPartition]) -> None:
+        """Return once no refusal of these partitions is being appended that was made when nobody else owned them."""
+        numbers = {each.partition for each in partitions}
+        while saying := [task for task, partition in self._refusing.items() if partition in numbers]:
+            await asyncio.wait(saying)
 
     async def _entered(self, request: GatewayCallRequested, partition: int, *, again: bool) -> Entry:
         """Return once the gateway may be asked, or will not be. Raises: PartitionLostError."""
@@ -238,6 +295,7 @@ class RequestHandler(RecordHandler):
         told = await with_details(request, partition, self._read_command, self._codec) if asked else request
         if not delivery.is_ours():  # a slot, or the command, may have taken a while to come
             await delivery.until_ours()
+        delivery.begins()
         result = await perform(
             self._gateways.get(gateway_route(request.gateway, request.account)),
             request if told is None else told,
@@ -246,7 +304,7 @@ class RequestHandler(RecordHandler):
             timeout_s=self._options.call_timeout_s,
             clock_ms=self._clock.now_ms,
             maybe_answered_before=beyond_memory,
-            still_ours=delivery.lease.holds,
+            still_ours=delivery.is_alone,
             turned_away=entry.turned_away,
             heard=entry.heard,
         )
@@ -257,7 +315,6 @@ class RequestHandler(RecordHandler):
         traceparent, tracestate = spans.current_trace()
         # Until then no other worker can have made the same call. What the log takes later (this worker was cut off, or
         # frozen) may stand before that one's success, and must not pass for proof that nothing was done.
-        refused = result.outcome is Outcome.NOT_EXECUTED and result.kind is not CallKind.INQUIRE
         return Envelope(
             id=result_id(request),
             source=EXECUTOR.event_source,
@@ -268,5 +325,9 @@ class RequestHandler(RecordHandler):
             originid=request.origin_id,
             traceparent=traceparent,
             tracestate=tracestate,
-            expiry_ms=self._clock.now_ms() + round(lease.left_s() * 1000) if refused else None,
+            expiry_ms=self._clock.now_ms() + round(lease.left_s() * 1000) if is_refusal(result) else None,
         )
+
+
+def _key_of(request: GatewayCallRequested) -> CallKey:
+    return request.op_id, request.kind, request.attempt, request.call_number

@@ -1,10 +1,14 @@
 """What an executor may be told; made by `bootstrap` from the settings."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from schemas import topics
 from streams.log_worker.options import LogWorkerOptions, Ordering
 from streams.topology import EXECUTOR
+
+HAND_OVER_MARGIN_S: Final = 10.0
+"""How long after its time-out a call's result is on the log, as a rule."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,7 @@ class ExecutorOptions:
             handle_timeout_s=None,  # a call has its time-out, and its result its limit; neither may be cut off
             longest_handling_s=self.call_timeout_s,  # beside the append of its result, which the worker adds
             drain_timeout_s=self.drain_timeout_s,
+            hand_over_s=self.call_timeout_s + HAND_OVER_MARGIN_S,
             session_timeout_s=self.session_timeout_s,
             commit_interval_s=self.commit_interval_s,
             instance_id=self.instance_id,

@@ -148,20 +148,23 @@ class Memory:
         self._read_past = read_past
         self._clock_ms = clock_ms
         self._loads: dict[int, asyncio.Task[Answers]] = {}
+        self._begun_ms: dict[int, int] = {}
         self._room = asyncio.Semaphore(MAX_LOADS_AT_ONCE)
 
-    async def of(self, partition: int, *, first_at_ms: int) -> Answers:
+    async def of(self, partition: int, *, first_at_ms: int, not_before_ms: int = 0) -> Answers:
         """Return the partition's memory; the first to ask in an assignment has it read from the log.
 
         Args:
             partition: its number.
             first_at_ms: when the first request that is not done was appended, milliseconds since the epoch.
+            not_before_ms: one that was read before then, by this clock, is read again: another may have answered since.
 
         Raises:
             LogError: the log could not be read: without its memory the worker must not go on.
         """
         load = self._loads.get(partition)
-        if load is None:
+        if load is None or self._begun_ms[partition] < not_before_ms:
+            self._begun_ms[partition] = self._clock_ms()
             load = asyncio.get_running_loop().create_task(self._load(partition, first_at_ms))
             self._loads[partition] = load
         return await asyncio.shield(load)  # one request's end must not end the load for the others

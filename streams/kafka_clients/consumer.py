@@ -18,6 +18,7 @@ from streams.kafka_clients.aiokafka_fences.fenced_consumer import (
     FencedConsumer,
     ReadPlace,
     ask_partitions,
+    committed_notes,
     group_of,
     log_ends,
     read_places,
@@ -33,7 +34,9 @@ MAX_PARTITION_FETCH_BYTES = 1_048_576
 FETCH_MAX_WAIT_MS = 500
 """A long poll: it ends as soon as there is one record, so this costs no latency."""
 
-HEARTBEATS_PER_SESSION = 5
+HEARTBEATS_PER_SESSION = 20
+"""Twice a second with a session of ten seconds. A member hears of a rebalance by its heartbeat, and all who have heard
+wait for the last."""
 
 ISOLATION: Final = "read_committed"
 """Of every consumer of ours: a record of an aborted transaction never happened (Kafka's `isolation.level`). Whoever
@@ -73,6 +76,10 @@ class _Member(_Consumer):
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the offset after the last record of each partition, open transactions included. Raises: KafkaError."""
         return await log_ends(self, partitions)
+
+    async def notes(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, str]:
+        """See `GroupConsumer`. Raises: KafkaError."""
+        return await committed_notes(self, partitions)
 
     def watch_membership(self, answered: Callable[[float], None]) -> Callable[[], float | None]:
         """See `GroupConsumer`. Of a started member; by `watch_heartbeats` and `watch_joins`."""
@@ -131,8 +138,12 @@ class GroupConsumer(Protocol):
         """Return the offset after the last record of each partition."""
         ...
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit the offsets to go on from."""
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Commit the offsets to go on from, each with a note for whoever goes on there."""
+        ...
+
+    async def notes(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, str]:
+        """Return the note beside what the group has committed; of partitions of which nothing is, none."""
         ...
 
     async def getmany(
