@@ -229,7 +229,10 @@ class ExecutorSettings(Group):
         default=10.0, description="How long that lasts before one call is let through as a probe, seconds."
     )
     call_timeout_s: Seconds = Field(default=30.0, description="Longest wait for one gateway call, seconds.")
-    drain_timeout_s: Seconds = Field(default=35.0, description="Longest wait for calls under way at a stop, seconds.")
+    drain_timeout_s: Seconds = Field(
+        default=35.0,
+        description="Longest wait for calls under way at a stop, seconds; others have its partitions by then.",
+    )
     instance_id: MemberId | None = Field(default=None, description="Stable id of this worker (static membership).")
     session_timeout_s: Seconds = Field(
         default=10.0, description="A silent worker loses its partitions after this, seconds."

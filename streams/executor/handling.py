@@ -140,10 +140,12 @@ class RequestHandler(RecordHandler):
 
         Raises: PartitionLostError: it is the next owner's. LogError: as the memory's.
         """
+        clock_s = asyncio.get_running_loop().time
+        give_up_s = clock_s() + self._options.hand_over_s  # whatever the clocks that dated it say
         left_until_ms = 0
         while _key_of(request) not in self._running:
-            left_until_ms = delivery.left_until_ms(anywhere=anywhere)  # not known at once: it may be less than it was
-            wait_s = (left_until_ms - self._clock.now_ms()) / 1000
+            left_until_ms = delivery.left_until_ms(anywhere=anywhere)  # less, once it is known what was left
+            wait_s = min((left_until_ms - self._clock.now_ms()) / 1000, give_up_s - clock_s())
             if wait_s <= 0:
                 break
             with contextlib.suppress(TimeoutError):
@@ -152,7 +154,8 @@ class RequestHandler(RecordHandler):
             await delivery.until_ours()
         if left_until_ms == 0:
             return answers
-        found = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms, not_before_ms=left_until_ms)
+        since_ms = min(left_until_ms, self._clock.now_ms())
+        found = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms, not_before_ms=since_ms)
         await delivery.until_ours()
         return found
 

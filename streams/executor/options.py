@@ -45,6 +45,11 @@ class ExecutorOptions:
         if min(self.slot_wait_s, self.breaker_open_s) <= 0:
             raise ValueError("slot_wait_s and breaker_open_s must be above 0")
 
+    @property
+    def hand_over_s(self) -> float:
+        """How long after a partition has gone a call that was under way there may still have no result on the log."""
+        return self.call_timeout_s + HAND_OVER_MARGIN_S
+
     def log_worker(self) -> LogWorkerOptions:
         """Return what the log worker is told: calls need no order among themselves, and end by themselves."""
         return LogWorkerOptions(
@@ -57,7 +62,7 @@ class ExecutorOptions:
             handle_timeout_s=None,  # a call has its time-out, and its result its limit; neither may be cut off
             longest_handling_s=self.call_timeout_s,  # beside the append of its result, which the worker adds
             drain_timeout_s=self.drain_timeout_s,
-            hand_over_s=self.call_timeout_s + HAND_OVER_MARGIN_S,
+            hand_over_s=self.hand_over_s,
             session_timeout_s=self.session_timeout_s,
             commit_interval_s=self.commit_interval_s,
             instance_id=self.instance_id,

@@ -31,17 +31,23 @@ NOTHING_IS_CERTAIN_MS = 2**63 - 1
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0
+FETCH_MAX_WAIT_MS = 10
+"""A fetch at the log's end, begun ahead of need, holds up what is asked for the next partition."""
+
 POLL_TIMEOUT_MS = 200
 POLL_MAX_RECORDS = 1_000
 
 
 class ResultsTail:
-    """Reads from one broker."""
+    """Reads from one broker, one partition at a time, over one connection: payments wait for it at a rebalance."""
 
     def __init__(self, connection: KafkaConnection, *, results_topic: str, requests_topic: str) -> None:
+        """Open nothing before it is needed."""
         self._connection = connection
         self._results_topic = results_topic
         self._requests_topic = requests_topic
+        self._one_read = asyncio.Lock()
+        self._consumer: Any = None
 
     async def read(self, partition: int, since_ms: int, *, max_records: int = MAX_RECORDS) -> PastResults:
         """Return the results of this partition from this time on, up to where the log ends now.
@@ -52,22 +58,23 @@ class ResultsTail:
             MisconfiguredError: the topics of requests and results differ in their number of partitions.
             RetryableError: the broker did not answer in time.
         """
-        consumer = build_reader(self._connection)
         source = TopicPartition(self._results_topic, partition)
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await consumer.start()
-                await self._check_partitions(consumer)
-                consumer.assign([source])
-                # Asked before the readable end, so that an append in between is not taken for a transaction.
-                log_end = (await log_ends(consumer, [source]))[source]
-                begin, end, whole = await _bounds(consumer, source, since_ms, max_records)
-            async with asyncio.timeout(READ_TIMEOUT_S):
-                results, first_ms = await _read(consumer, source, begin, end)
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise classify(error) from error
-        finally:
-            await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
+        async with self._one_read:
+            try:
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    consumer = await self._connected()
+                    consumer.assign([source])
+                    # Asked before the readable end, so that an append in between is not taken for a transaction.
+                    log_end = (await log_ends(consumer, [source]))[source]
+                    begin, end, whole = await _bounds(consumer, source, since_ms, max_records)
+                async with asyncio.timeout(READ_TIMEOUT_S):
+                    results, first_ms = await _read(consumer, source, begin, end)
+                consumer.unsubscribe()  # else it would go on fetching for as long as the worker lives
+            except BaseException as error:  # cancellation too: another read must not find this one's position
+                await self._disconnect()
+                if isinstance(error, KafkaError | TimeoutError | OSError):
+                    raise classify(error) from error
+                raise
         if end < log_end:
             log.warning("memory_behind_open_transaction", partition=partition, offset=end, records=log_end - end)
             return PastResults(since_ms=NOTHING_IS_CERTAIN_MS, results=results)
@@ -76,6 +83,23 @@ class ResultsTail:
         known_from_ms = first_ms + 1  # results of the same millisecond may be missing
         log.warning("memory_incomplete", partition=partition, wanted_from_ms=since_ms, known_from_ms=known_from_ms)
         return PastResults(since_ms=max(since_ms, known_from_ms), results=results)
+
+    async def close(self) -> None:
+        """Let go of the connection. Calling it twice is safe."""
+        async with self._one_read:
+            await self._disconnect()
+
+    async def _connected(self) -> Any:
+        if self._consumer is None:
+            self._consumer = build_reader(self._connection, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
+            await self._consumer.start()
+            await self._check_partitions(self._consumer)
+        return self._consumer
+
+    async def _disconnect(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await asyncio.wait([asyncio.ensure_future(consumer.stop())], timeout=CLOSE_TIMEOUT_S)
 
     async def _check_partitions(self, consumer: Any) -> None:
         results = await partitions_of(consumer, self._results_topic)

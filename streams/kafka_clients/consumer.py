@@ -34,8 +34,8 @@ MAX_PARTITION_FETCH_BYTES = 1_048_576
 FETCH_MAX_WAIT_MS = 500
 """A long poll: it ends as soon as there is one record, so this costs no latency."""
 
-HEARTBEATS_PER_SESSION = 20
-"""Twice a second with a session of ten seconds. A member hears of a rebalance by its heartbeat, and all who have heard
+HEARTBEATS_PER_SESSION = 30
+"""Three a second with a session of ten seconds. A member hears of a rebalance by its heartbeat, and all who have heard
 wait for the last."""
 
 ISOLATION: Final = "read_committed"
@@ -200,15 +200,26 @@ def build_group_consumer(
     )
 
 
-def build_reader(connection: KafkaConnection, *, max_partition_fetch_bytes: int = MAX_PARTITION_FETCH_BYTES) -> Any:
-    """Return an unstarted consumer without a group: it commits nothing and is assigned by hand."""
+def build_reader(
+    connection: KafkaConnection,
+    *,
+    max_partition_fetch_bytes: int = MAX_PARTITION_FETCH_BYTES,
+    fetch_max_wait_ms: int = FETCH_MAX_WAIT_MS,
+) -> Any:
+    """Return an unstarted consumer without a group: it commits nothing and is assigned by hand.
+
+    Args:
+        connection: the broker.
+        max_partition_fetch_bytes: what may be fetched ahead of a partition.
+        fetch_max_wait_ms: how long a fetch that finds nothing waits at the broker; its connection answers nothing else.
+    """
     return _Consumer(
         **connection.aiokafka_options(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=max_partition_fetch_bytes,
-        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        fetch_max_wait_ms=fetch_max_wait_ms,
         isolation_level=ISOLATION,
     )
 

@@ -56,8 +56,8 @@ SHORT_POLL_TIMEOUT_MS = 50
 START_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
 END_OFFSETS_TIMEOUT_S = 5.0
-QUICK_DRAIN_S = 0.25
-"""At a stop, before partitions are handed over as they are: what ends within this leaves nothing to the next owner."""
+QUICK_DRAIN_S = 0.2
+"""Before partitions are handed over as they are: what ends within this leaves nothing to the next owner."""
 
 MAX_END_OFFSETS_TRIES = 10
 """After the first; while they are not known, everything counts as seen before, which is safe."""
@@ -234,7 +234,6 @@ class LogWorker:
         gone = self._owned.all()
         self._leave(gone)
         if self._options.hand_over_s is not None:
-            await self._wait_for(list(self._tasks), QUICK_DRAIN_S)
             await self._hand_over(gone, within_s=self._options.hand_over_s)
             await self._leave_group()  # the others go on with the partitions, while this one ends what is under way
         await self._drain(list(self._tasks))
@@ -385,6 +384,9 @@ class LogWorker:
         if not self._room.records:
             self._tell_in_flight()
 
+    def _tasks_of(self, partitions: Collection[TopicPartition]) -> list[asyncio.Task[None]]:
+        return [task for task, taken in self._tasks.items() if taken.partition in partitions]
+
     async def _wait_for(self, tasks: list[asyncio.Task[None]], limit_s: float) -> set[asyncio.Task[None]]:
         """Wait so long for these; returns what is still under way then."""
         return (await asyncio.wait(tasks, timeout=limit_s))[1] if tasks else set()
@@ -407,7 +409,7 @@ class LogWorker:
         gone = set(partitions)
         self._leave(gone)
         if self._options.hand_over_s is None:
-            await self._drain([task for task, taken in self._tasks.items() if taken.partition in gone])
+            await self._drain(self._tasks_of(gone))
             await self._commit()
         else:
             await self._hand_over(gone, within_s=self._options.hand_over_s)
@@ -416,6 +418,7 @@ class LogWorker:
 
     async def _hand_over(self, partitions: Collection[TopicPartition], *, within_s: float) -> None:
         """Let go of partitions as they are, and tell the next owner what is under way."""
+        await self._wait_for(self._tasks_of(partitions), QUICK_DRAIN_S)
         self._owned.hand_over(partitions, until_ms=self._clock.now_ms() + round(within_s * 1000))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.drain_timeout_s):

@@ -35,7 +35,7 @@ async def test_worker_lets_go_at_once_and_says_what_is_under_way_when_partitions
         assert scene.consumer.committed[FIRST] == 0
         left = hand_over_of(scene.consumer.left_notes[FIRST])
         assert left is not None
-        assert (left.under_way, left.taken_to) == ({0}, 3)  # the others were left to the next owner
+        assert (left.under_way, left.taken_to) == (frozenset({0}), 3)  # the others were left to the next owner
         assert left.until_ms - NOW_MS == pytest.approx(40_000, abs=5_000)
         assert scene.consumer.left_notes.get(SECOND, "") == ""
         gate.open.set()

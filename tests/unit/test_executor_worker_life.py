@@ -142,7 +142,7 @@ async def test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end(
     assert scene.consumer.committed == {FIRST: 0}
     left = hand_over_of(scene.consumer.left_notes[FIRST])
     assert left is not None
-    assert left.under_way == {0}
+    assert left.under_way == frozenset({0})
     assert not scene.results()
 
 
