@@ -111,8 +111,8 @@ def _alarm(request: GatewayCallRequested, result: CallResult) -> None:
     code = None if result.error is None else result.error.code
     if code is None or code not in errors.ALARMS:
         return
-    metrics.count("executor_alarms", gateway=request.gateway, account=request.account, code=code)
     route = gateway_route(request.gateway, request.account)
+    metrics.count("executor_alarms", route=route, code=code)
     log.error("gateway_alarm", error=f"{code} at {route}", op_id=request.op_id, kind=request.kind, repeats=True)
 
 

@@ -22,7 +22,7 @@ import structlog
 
 from gateway_adapters.contract import CallResult
 from gateway_adapters.errors import Signal, error_for
-from schemas.identifiers import GatewayRoute, parts_of
+from schemas.identifiers import GatewayRoute
 from schemas.records.gateway import OperationError
 from streams.executor.breaker import Breaker, Change, Permit, Verdict, verdict_of
 from streams.log_worker.errors import PartitionLostError
@@ -84,10 +84,10 @@ class GatewaySlots:
         self._clock_s = clock_s
         self._taken = 0
         self._waiting: OrderedDict[_Waiter, int] = OrderedDict()  # with their partitions; bounded by the worker's room
-        gateway, account = self._gateway, self._account = parts_of(route)
-        metrics.watch("executor_slots_taken", lambda: self._taken, gateway=gateway, account=account)
-        metrics.watch("executor_calls_waiting", lambda: len(self._waiting), gateway=gateway, account=account)
-        metrics.watch("executor_breaker_open", lambda: int(self._breaker.is_open), gateway=gateway, account=account)
+        self._route = route
+        metrics.watch("executor_slots_taken", lambda: self._taken, route=route)
+        metrics.watch("executor_calls_waiting", lambda: len(self._waiting), route=route)
+        metrics.watch("executor_breaker_open", lambda: int(self._breaker.is_open), route=route)
 
     @property
     def waiting(self) -> int:
@@ -151,7 +151,7 @@ class GatewaySlots:
             self._taken -= 1
 
     def _turned_away(self, signal: Signal) -> Entry:
-        metrics.count("executor_calls_turned_away", reason=signal, gateway=self._gateway, account=self._account)
+        metrics.count("executor_calls_turned_away", reason=signal, route=self._route)
         after_ms = round(self._breaker.retry_after_s(self._clock_s()) * 1000)
         return Entry(self, None, turned_away=error_for(signal, retry_after_ms=after_ms or None))
 
@@ -159,12 +159,12 @@ class GatewaySlots:
         """Take in what a call says about the gateway."""
         change = self._breaker.heard(permit, verdict, self._clock_s())
         if change is Change.OPENED:
-            metrics.count("executor_breaker_opened", gateway=self._gateway, account=self._account)
-            log.error("gateway_circuit_opened", count=len(self._waiting), gateway=self._gateway, account=self._account)
+            metrics.count("executor_breaker_opened", route=self._route)
+            log.error("gateway_circuit_opened", count=len(self._waiting), route=self._route)
             for waiter in list(self._waiting):
                 self._wake(waiter, _Woken.CIRCUIT)
         elif change is Change.CLOSED:
-            log.warning("gateway_circuit_closed", gateway=self._gateway, account=self._account)
+            log.warning("gateway_circuit_closed", route=self._route)
 
     def left(self, permit: Permit) -> None:
         """Take back what a call held, once for each."""

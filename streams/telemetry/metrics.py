@@ -145,33 +145,30 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "counter",
             "{call}",
             "ALARM: calls that failed by our own fault, or by a promise that the gateway broke: see the code.",
-            "gateway",
-            "account",
+            "route",
             "code",
         ),
         "executor_slots_taken": _spec(
-            "gauge", "{call}", "Slots of a gateway account that calls under way hold.", "gateway", "account"
+            "gauge", "{call}", "Slots of a gateway account that calls under way hold.", "route"
         ),
         "executor_calls_waiting": _spec(
-            "gauge", "{call}", "Calls that wait for a slot of their gateway account.", "gateway", "account"
+            "gauge", "{call}", "Calls that wait for a slot of their gateway account.", "route"
         ),
         "executor_calls_turned_away": _spec(
             "counter",
             "{call}",
             "Calls not made, since the gateway's circuit is open or no slot came free in time.",
-            "gateway",
-            "account",
+            "route",
             "reason",
         ),
         "executor_breaker_open": _spec(
             "gauge",
             "{circuit}",
             "ALARM when 1: the gateway account fails, and is not asked but for probes.",
-            "gateway",
-            "account",
+            "route",
         ),
         "executor_breaker_opened": _spec(
-            "counter", "{circuit}", "How often a gateway account's circuit has opened.", "gateway", "account"
+            "counter", "{circuit}", "How often a gateway account's circuit has opened.", "route"
         ),
         "worker_records_in_flight": _spec("gauge", "{record}", "Records taken and not yet done.", "component"),
         "worker_records_let_go": _spec(

@@ -100,7 +100,7 @@ async def test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_
 
 
 async def test_credentials_that_are_refused_are_counted_and_logged_for_someone_to_see_to() -> None:
-    alarms = rise_of("executor_alarms", gateway="mock", account="default", code="gateway_refused_credentials")
+    alarms = rise_of("executor_alarms", route="mock", code="gateway_refused_credentials")
     gateway = TellableGateway(answering(Outcome.NOT_EXECUTED, Signal.UNAUTHORIZED))
     with structlog.testing.capture_logs() as logged:
         for number in range(3):

@@ -53,17 +53,17 @@ async def test_slow_gateway_does_not_hold_up_payments_of_another_not_even_in_its
         await until(lambda: len(scene.results()) == 2)
         await scene.consumer.wait_for_commit(SECOND, 1)
         assert FIRST not in scene.consumer.committed, "nothing is committed past what is under way"
-        assert value_of("executor_calls_waiting", gateway=GATEWAY, account="default") == 96
-        assert value_of("executor_slots_taken", gateway=GATEWAY, account="default") == 4
+        assert value_of("executor_calls_waiting", route=GATEWAY) == 96
+        assert value_of("executor_slots_taken", route=GATEWAY) == 4
         gate.open.set()
         await scene.consumer.wait_for_commit(FIRST, 101)
     assert scene.gateway.most_at_once == 4
-    assert value_of("executor_slots_taken", gateway=GATEWAY, account="default") == 0
+    assert value_of("executor_slots_taken", route=GATEWAY) == 0
 
 
 async def test_first_call_of_a_payment_that_finds_no_slot_in_time_was_not_executed_and_may_go_elsewhere() -> None:
     gate = Gate()
-    turned_away = rise_of("executor_calls_turned_away", gateway=GATEWAY, reason=Signal.NO_SLOT)
+    turned_away = rise_of("executor_calls_turned_away", route=GATEWAY, reason=Signal.NO_SLOT)
     scene = Scene(TellableGateway(gate), max_calls_in_flight=1, slot_wait_s=0.01)
     async with started(scene):
         scene.put(FIRST, 0, message_of(request_of(0)))
@@ -122,12 +122,12 @@ async def test_what_waits_for_a_slot_is_left_to_the_next_owner_when_its_partitio
 
 
 async def test_sick_gateway_is_not_asked_and_first_calls_go_elsewhere_at_once() -> None:
-    opened = rise_of("executor_breaker_opened", gateway=GATEWAY)
+    opened = rise_of("executor_breaker_opened", route=GATEWAY)
     scene = await sick_scene(TellableGateway(breaks))
     try:
         scene.put(FIRST, FAILURES, message_of(request_of(50)))
         await scene.consumer.wait_for_commit(FIRST, FAILURES + 1)
-        assert value_of("executor_breaker_open", gateway=GATEWAY, account="default") == 1
+        assert value_of("executor_breaker_open", route=GATEWAY) == 1
     finally:
         await scene.executor.stop()
     error = scene.results()[-1].error
