@@ -17,7 +17,7 @@ from schemas.misconfigured import MisconfiguredError
 from streams.executor.past_results import PastResult, PastResults
 from streams.kafka_clients.aiokafka_fences.fenced_consumer import log_ends
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import build_reader, partitions_of
+from streams.kafka_clients.consumer import SHORT_FETCH_WAIT_MS, build_reader, partitions_of
 from streams.kafka_clients.errors import classify
 
 log = structlog.get_logger(__name__)
@@ -31,9 +31,6 @@ NOTHING_IS_CERTAIN_MS = 2**63 - 1
 CONNECT_TIMEOUT_S = 15.0
 READ_TIMEOUT_S = 30.0
 CLOSE_TIMEOUT_S = 5.0
-FETCH_MAX_WAIT_MS = 10
-"""A fetch at the log's end, begun ahead of need, holds up what is asked for the next partition."""
-
 POLL_TIMEOUT_MS = 200
 POLL_MAX_RECORDS = 1_000
 
@@ -69,7 +66,7 @@ class ResultsTail:
                     begin, end, whole = await _bounds(consumer, source, since_ms, max_records)
                 async with asyncio.timeout(READ_TIMEOUT_S):
                     results, first_ms = await _read(consumer, source, begin, end)
-                consumer.unsubscribe()  # else it would go on fetching for as long as the worker lives
+                consumer.pause(source)  # else it would go on fetching, and hold up what is asked for next
             except BaseException as error:  # cancellation too: another read must not find this one's position
                 await self._disconnect()
                 if isinstance(error, KafkaError | TimeoutError | OSError):
@@ -91,7 +88,7 @@ class ResultsTail:
 
     async def _connected(self) -> Any:
         if self._consumer is None:
-            self._consumer = build_reader(self._connection, fetch_max_wait_ms=FETCH_MAX_WAIT_MS)
+            self._consumer = build_reader(self._connection, fetch_max_wait_ms=SHORT_FETCH_WAIT_MS)
             await self._consumer.start()
             await self._check_partitions(self._consumer)
         return self._consumer

@@ -34,6 +34,9 @@ MAX_PARTITION_FETCH_BYTES = 1_048_576
 FETCH_MAX_WAIT_MS = 500
 """A long poll: it ends as soon as there is one record, so this costs no latency."""
 
+SHORT_FETCH_WAIT_MS = 10
+"""Of a reader that goes from partition to partition: a broker answers a connection's requests one after the other."""
+
 HEARTBEATS_PER_SESSION = 30
 """Three a second with a session of ten seconds. A member hears of a rebalance by its heartbeat, and all who have heard
 wait for the last."""
