@@ -172,8 +172,7 @@ async def rule(world: World, plan: Plan, *, until: Callable[[], bool]) -> None:
             wanted = len(world.history.rulings) + 1
             if wanted * REQUESTS_A_RULING <= len(world.history.requests):
                 await clerk.one_ruling()
-            else:
-                await asyncio.sleep(LOOK_AGAIN_S)  # the pace of the desk
+            await asyncio.sleep(LOOK_AGAIN_S)  # the pace of the desk; there may have been nothing to decide yet
 
     await asyncio.gather(*(work(clerk) for clerk in clerks))
 
