@@ -52,7 +52,6 @@ def hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
     turn.put(after)
     if not stood and paid_once.stands(turn, turn.payment_of(operation)):
         _ask_review_beside_another(turn, operation)
-    turn.put(operation)
     _tell(turn, after, transition, None if transition is Transition.RESTORED else evidence.error)
     touch_payment(turn, operation)
 
