@@ -41,6 +41,7 @@ QUIET = {
     "PAYMENT_ENGINE_KAFKA_START_WAIT_S": "0",
     "PAYMENT_ENGINE_HTTP_DEV": "true",
     "PAYMENT_ENGINE_HTTP_PORT": "0",
+    "PAYMENT_ENGINE_GATEWAY_MOCK_URL": "http://127.0.0.1:8090",
 }
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
