@@ -42,6 +42,7 @@ QUIET = {
     "PAYMENT_ENGINE_HTTP_DEV": "true",
     "PAYMENT_ENGINE_HTTP_PORT": "0",
     "PAYMENT_ENGINE_GATEWAY_MOCK_URL": "http://127.0.0.1:8090",
+    "PAYMENT_ENGINE_GATEWAY_MOCK_WEBHOOK_SECRET": "own",
 }
 
 COMMANDS: tuple[tuple[str, ...], ...] = (
