@@ -68,9 +68,9 @@ class Answer:
         return parsed
 
     def retry_after_ms(self) -> int | None:
-        """Return how long `Retry-After` asks to wait, milliseconds; None when absent or unfit (RFC 9110, 'Retry-After').
+        """Return how long `Retry-After` asks to wait, milliseconds; None when absent or unfit (RFC 9110).
 
-        A date is taken against the answer's own `Date`, so that the two clocks need not agree. One that has passed is 0.
+        A date is taken against the answer's own `Date`: the clocks need not agree. One that has passed is 0.
         """
         value = self.headers.get("retry-after", "")
         if value.isascii() and value.isdigit():
