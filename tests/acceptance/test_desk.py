@@ -95,8 +95,8 @@ async def test_decision_counts_once_though_its_desk_dies_and_a_later_word_of_the
 
         await until_async(waits, timeout_s=WAIT_S, look_again_s=LOOK_AGAIN_S)
         (reference,) = await counter.references(operation)
-        words = ("decide", payment, "--operation", operation, "--outcome", "succeeded", "--why", "in the report")
-        words += ("--as", "anna", "--idempotency-key", f"k-{counter.order}")
+        words = ["decide", payment, "--operation", operation, "--outcome", "succeeded", "--why", "in the report"]
+        words += ["--as", "anna", "--idempotency-key", f"k-{counter.order}"]
 
         tried = await counter.run(*words, "--dry-run")
         assert tried.exit_code == 0, tried.output
@@ -117,13 +117,15 @@ async def test_decision_counts_once_though_its_desk_dies_and_a_later_word_of_the
         await counter.fail(reference)
 
         async def is_taken_back() -> bool:
-            return (await counter.shown(payment))["capturedAmount"] == 0
+            return bool((await counter.shown(payment))["capturedAmount"] == 0)
 
         await until_async(is_taken_back, timeout_s=WAIT_S, look_again_s=LOOK_AGAIN_S)
         made = [each for each in await counter.records(topics.DECISIONS) if isinstance(each, DecisionMade)]
         assert {each.decided_by for each in made} == {"anna"}
         assert len({each.decision_id for each in made}) == 1
         events = [each for each in await counter.records(topics.EVENTS) if isinstance(each, PaymentEvent)]
-        told = [each for each in events if each.decision is not None]
-        assert [(each.decision.decided_by, each.operation.counted_minor) for each in told] == [("anna", AMOUNT)]
+        told = [
+            (each.decision.decided_by, each.operation.counted_minor) for each in events if each.decision is not None
+        ]
+        assert told == [("anna", AMOUNT)]
         assert not await waits()
