@@ -116,7 +116,7 @@ async def ruled(request: Request, *answers: Answer, seed: int = 1) -> tuple[Hist
 @pytest.mark.parametrize(
     ("request_told", "outcomes"),
     [
-        (told("pending"), {"succeeded", "note"}),
+        (told("pending"), {"succeeded", "not_executed", "note"}),
         (told("succeeded", "review"), {"close_review", "note"}),
         (told("dispatched"), {"note"}),
     ],
