@@ -25,7 +25,7 @@ from streams.executor.command_reader import ReadCommand, with_details
 from streams.executor.gateway_calls import is_first_of_attempt, is_refusal, perform, weakened_result
 from streams.executor.gateway_slots import Entry, GatewaySlots
 from streams.executor.options import ExecutorOptions
-from streams.executor.past_results import Answers, Memory, PastResult, result_id
+from streams.executor.past_results import LOOK_AGAIN_S, Answers, Memory, PastResult, result_id
 from streams.kafka_clients.dead_letters import REDRIVEN_FROM_HEADER
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import LogClock
@@ -69,6 +69,7 @@ class RequestHandler(RecordHandler):
         self._memory = memory
         self._read_command = read_command
         self._running: dict[CallKey, asyncio.Task[None]] = {}
+        self._left: dict[CallKey, Delivery] = {}  # what an earlier owner has under way
         self._refusing: dict[asyncio.Task[Any], int] = {}  # appends of refusals, with their partitions
         self._slots = {
             route: GatewaySlots(
@@ -110,8 +111,7 @@ class RequestHandler(RecordHandler):
         # An order that asks again after a crash says so itself: its first copy stands at another offset, or nowhere.
         again = delivery.maybe_seen_before or request.repeated or redriven
         if again and answers.to(request) is None:
-            anywhere = request.repeated or redriven
-            answers = await self._answers_after_hand_over(record, request, delivery, answers, anywhere=anywhere)
+            answers = await self._answers_after_hand_over(record, request, delivery, answers)
         while True:  # ends: what it joins was begun in an earlier assignment, and ends
             # No await from here to the start of the call: what is answered meanwhile would be made again.
             known = answers.to(request)
@@ -126,38 +126,43 @@ class RequestHandler(RecordHandler):
                 return
 
     async def _answers_after_hand_over(
-        self,
-        record: LogRecord,
-        request: GatewayCallRequested,
-        delivery: Delivery,
-        answers: Answers,
-        *,
-        anywhere: bool,
+        self, record: LogRecord, request: GatewayCallRequested, delivery: Delivery, answers: Answers
     ) -> Answers:
-        """Return what is answered once an earlier owner's call has ended, if it may have this one under way.
+        """Return what is answered once an earlier owner's call has ended, if it has this one under way.
 
         By its key such a call has its effect once; but the gateway may not say what it comes to while it works on it.
+        A copy at another offset waits with the record that was left.
 
         Raises: PartitionLostError: it is the next owner's. LogError: as the memory's.
         """
-        clock_s = asyncio.get_running_loop().time
+        key, clock_s = _key_of(request), asyncio.get_running_loop().time
         give_up_s = clock_s() + self._options.hand_over_s  # whatever the clocks that dated it say
         left_until_ms = 0
-        while _key_of(request) not in self._running:
-            left_until_ms = delivery.left_until_ms(anywhere=anywhere)  # less, once it is known what was left
-            wait_s = min((left_until_ms - self._clock.now_ms()) / 1000, give_up_s - clock_s())
-            if wait_s <= 0:
-                break
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await delivery.lease.changed()
-            await delivery.until_ours()
-        if left_until_ms == 0:
+        try:
+            while key not in self._running and answers.to(request) is None:
+                if delivery.left_until_ms():
+                    self._left.setdefault(key, delivery)
+                left = self._left.get(key)
+                left_until_ms = 0 if left is None else left.left_until_ms()  # less, once it is known what was left
+                wait_s = min((left_until_ms - self._clock.now_ms()) / 1000, give_up_s - clock_s())
+                if wait_s <= 0:
+                    break
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(wait_s, LOOK_AGAIN_S)):
+                        await delivery.lease.changed()
+                await self._memory.look_again(record.partition)
+                answers = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms)
+                await delivery.until_ours()
+            if left_until_ms and answers.to(request) is None:
+                read_ms = min(left_until_ms, self._clock.now_ms())
+                answers = await self._memory.of(
+                    record.partition, first_at_ms=record.timestamp_ms, not_before_ms=read_ms
+                )
+                await delivery.until_ours()
             return answers
-        since_ms = min(left_until_ms, self._clock.now_ms())
-        found = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms, not_before_ms=since_ms)
-        await delivery.until_ours()
-        return found
+        finally:
+            if self._left.get(key) is delivery:
+                del self._left[key]
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what was answered there: another worker answers from now on, or has answered since."""

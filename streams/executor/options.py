@@ -7,7 +7,7 @@ from schemas import topics
 from streams.log_worker.options import LogWorkerOptions, Ordering
 from streams.topology import EXECUTOR
 
-HAND_OVER_MARGIN_S: Final = 10.0
+HAND_OVER_MARGIN_S: Final = 3.0
 """How long after its time-out a call's result is on the log, as a rule."""
 
 

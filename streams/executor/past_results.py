@@ -23,6 +23,7 @@ from schemas import identifiers, rfc3339
 from schemas.cloud_event import EXPIRY_HEADER
 from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from streams.kafka_clients.errors import RetryableError
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,9 @@ RESULT_OVERHEAD_BYTES = 512
 HEADER_OVERHEAD_BYTES = 120
 """What Python adds to the bytes of a result and of each of its headers (tuple, bytes objects, dictionary): more than
 they are themselves, so that a bound on the values alone would be a tenth of what is really held."""
+
+LOOK_AGAIN_S = 1.0
+"""Between two looks for the answers of another worker."""
 
 MAX_LOADS_AT_ONCE = 4
 """Partitions read at once: each is a connection to the broker."""
@@ -148,7 +152,8 @@ class Memory:
         self._read_past = read_past
         self._clock_ms = clock_ms
         self._loads: dict[int, asyncio.Task[Answers]] = {}
-        self._begun_ms: dict[int, int] = {}
+        self._read_ms: dict[int, int] = {}  # when its log was read last
+        self._looked_s: dict[int, float] = {}
         self._room = asyncio.Semaphore(MAX_LOADS_AT_ONCE)
 
     async def of(self, partition: int, *, first_at_ms: int, not_before_ms: int = 0) -> Answers:
@@ -163,11 +168,30 @@ class Memory:
             LogError: the log could not be read: without its memory the worker must not go on.
         """
         load = self._loads.get(partition)
-        if load is None or self._begun_ms[partition] < not_before_ms:
-            self._begun_ms[partition] = self._clock_ms()
+        if load is None or self._read_ms[partition] < not_before_ms:
+            self._read_ms[partition] = self._clock_ms()
             load = asyncio.get_running_loop().create_task(self._load(partition, first_at_ms))
             self._loads[partition] = load
         return await asyncio.shield(load)  # one request's end must not end the load for the others
+
+    async def look_again(self, partition: int) -> None:
+        """Learn what was answered since the last look; at most once in `LOOK_AGAIN_S`, however many ask.
+
+        For whoever waits for an answer that another worker will write. A log that does not answer is asked the next time.
+        """
+        load, now_s = self._loads.get(partition), asyncio.get_running_loop().time()
+        if load is None or not load.done() or now_s - self._looked_s.get(partition, 0.0) < LOOK_AGAIN_S:
+            return
+        since_ms, self._read_ms[partition] = self._read_ms[partition] - CLOCK_SKEW_MS, self._clock_ms()
+        self._looked_s[partition] = now_s
+        try:
+            past = await self._read_past(partition, since_ms)
+        except RetryableError as error:
+            log.warning("look_for_answers_failed", error=type(error).__name__, repeats=True)
+            self._read_ms[partition] = since_ms + CLOCK_SKEW_MS
+            return
+        for result in past.results:
+            _remember(load, result)
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop the memory of partitions that are given away: another worker answers there from now on."""

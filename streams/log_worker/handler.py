@@ -40,13 +40,10 @@ class Delivery:
         """Return whether no other worker can have begun the record, or its like, since this one took it."""
         return self.lease.holds() and not self._owned.is_handed_over
 
-    def left_until_ms(self, *, anywhere: bool = False) -> int:
-        """Return until when an earlier owner may still be at work on this record, in milliseconds; 0: none is.
-
-        `anywhere`: the record may be another's like, at whatever offset that stands.
-        """
+    def left_until_ms(self) -> int:
+        """Return until when an earlier owner may still be at work on this record, in milliseconds; 0: none is."""
         left = self._owned.inherited
-        return 0 if left is None or not (anywhere or left.concerns(self._offset)) else left.until_ms
+        return 0 if left is None or not left.concerns(self._offset) else left.until_ms
 
     def is_ours(self) -> bool:
         """Return whether the record is this worker's now, and cannot be another's."""
