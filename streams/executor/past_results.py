@@ -177,7 +177,7 @@ class Memory:
     async def look_again(self, partition: int) -> None:
         """Learn what was answered since the last look; at most once in `LOOK_AGAIN_S`, however many ask.
 
-        For whoever waits for an answer that another worker will write. A log that does not answer is asked the next time.
+        For whoever waits for an answer that another worker will write. A log that is silent is asked the next time.
         """
         load, now_s = self._loads.get(partition), asyncio.get_running_loop().time()
         if load is None or not load.done() or now_s - self._looked_s.get(partition, 0.0) < LOOK_AGAIN_S:

@@ -216,6 +216,8 @@ class LogWorker:
     async def stop(self) -> None:
         """Stop the intake, wait (bounded) for what is under way, commit, leave. Calling it twice is safe.
 
+        With `hand_over_s` it leaves before it waits.
+
         Raises: what ended the worker, if a failure did.
         """
         self._stopping.set()
@@ -484,7 +486,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._worker = worker
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Partitions go: drain, commit, let go."""
+        """Partitions go: drain or hand over, commit, let go."""
         await self._worker.give_up(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
