@@ -14,8 +14,9 @@ is bounded; what it forgets, it knows: `covers`.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -47,8 +48,8 @@ they are themselves, so that a bound on the values alone would be a tenth of wha
 LOOK_AGAIN_S = 1.0
 """Between two looks for the answers of another worker."""
 
-MAX_LOADS_AT_ONCE = 4
-"""Partitions read at once: each is a connection to the broker."""
+MAX_LOADS_AT_ONCE = 16
+"""Partitions read at once, each with as many results as it may have."""
 
 ID_HEADER = "ce_id"
 
@@ -67,10 +68,19 @@ class PastResults:
 
     since_ms: int
     results: Iterable[PastResult]
+    end: int = 0
+    """Where the log ended when it was read: the offset after the last of them."""
 
 
-ReadPast = Callable[[int, int], Awaitable[PastResults]]
-"""Reads a partition's results from a time on (milliseconds since the epoch) to the log's end now. Raises: LogError."""
+class ReadPast(Protocol):
+    """Reads a partition's results, to the log's end now."""
+
+    async def __call__(self, partition: int, since_ms: int, *, from_offset: int = 0) -> PastResults:
+        """Return those from a time on (milliseconds since the epoch), or from an offset above 0 on.
+
+        Raises: LogError.
+        """
+        ...
 
 
 def result_id(call: GatewayCallRequested | GatewayCallCompleted) -> str:
@@ -153,6 +163,7 @@ class Memory:
         self._clock_ms = clock_ms
         self._loads: dict[int, asyncio.Task[Answers]] = {}
         self._read_ms: dict[int, int] = {}  # when its log was read last
+        self._ends: dict[int, int] = {}  # to which offset
         self._looked_s: dict[int, float] = {}
         self._room = asyncio.Semaphore(MAX_LOADS_AT_ONCE)
 
@@ -182,16 +193,17 @@ class Memory:
         load, now_s = self._loads.get(partition), asyncio.get_running_loop().time()
         if load is None or not load.done() or now_s - self._looked_s.get(partition, 0.0) < LOOK_AGAIN_S:
             return
-        since_ms, self._read_ms[partition] = self._read_ms[partition] - CLOCK_SKEW_MS, self._clock_ms()
+        since_ms = self._read_ms[partition] - CLOCK_SKEW_MS
         self._looked_s[partition] = now_s
         try:
-            past = await self._read_past(partition, since_ms)
+            past = await self._read_past(partition, since_ms, from_offset=self._ends.get(partition, 0))
         except RetryableError as error:
             log.warning("look_for_answers_failed", error=type(error).__name__, repeats=True)
-            self._read_ms[partition] = since_ms + CLOCK_SKEW_MS
             return
         for result in past.results:
             _remember(load, result)
+        if self._loads.get(partition) is load:
+            self._ends[partition] = past.end
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop the memory of partitions that are given away: another worker answers there from now on."""
@@ -213,7 +225,9 @@ class Memory:
     async def _load(self, partition: int, first_at_ms: int) -> Answers:
         since_ms = min(first_at_ms, self._clock_ms() - HORIZON_MS) - MARGIN_MS
         async with self._room:
-            answers = Answers(await self._read_past(partition, since_ms))
+            past = await self._read_past(partition, since_ms)
+            self._ends[partition] = past.end
+            answers = Answers(past)
         log.info("answers_remembered", partition=partition, results=len(answers))
         return answers
 

@@ -92,6 +92,15 @@ async def running(topics: OwnTopics, gateway: TellableGateway, **changes: object
         await executor.stop()
 
 
+@asynccontextmanager
+async def closing(tail: ResultsTail) -> AsyncIterator[ResultsTail]:
+    """The tail, which is closed afterwards."""
+    try:
+        yield tail
+    finally:
+        await tail.close()
+
+
 def orders(count: int) -> set[str]:
     return {f"order-{number}" for number in range(count)}
 
@@ -226,12 +235,19 @@ async def test_results_tail_is_cut_and_says_so_when_there_is_more_than_it_may_re
     await topics.append_requests([request_of(number) for number in range(count)])
     async with running(topics, TellableGateway()):
         await topics.wait_for_orders(orders(count))
-    tail = ResultsTail(topics.connection, results_topic=topics.results, requests_topic=topics.requests)
     partition, size = max((await end_offsets(topics.bootstrap_servers, topics.results)).items(), key=itemgetter(1))
-    whole = await tail.read(partition, 0)
-    cut = await tail.read(partition, 0, max_records=2)
-    future = await tail.read(partition, NOW_MS)
-    assert (whole.since_ms, len(list(whole.results))) == (0, size)
+    tail = ResultsTail(topics.connection, results_topic=topics.results, requests_topic=topics.requests)
+    async with closing(tail):
+        whole, cut, future, rest, others = await asyncio.gather(  # what is asked for together is read together
+            tail.read(partition, 0),
+            tail.read(partition, 0, max_records=2),
+            tail.read(partition, NOW_MS),
+            tail.read(partition, 0, from_offset=size - 1),
+            asyncio.gather(*(tail.read(number, 0) for number in range(4))),
+        )
+    assert (whole.since_ms, len(list(whole.results)), whole.end) == (0, size, size)
+    assert list(rest.results) == list(whole.results)[-1:]
+    assert sum(len(list(each.results)) for each in others) == count
     assert list(cut.results) == list(whole.results)[-2:]
     assert cut.since_ms == next(iter(cut.results)).timestamp_ms + 1
     assert (future.since_ms, list(future.results)) == (NOW_MS, [])
@@ -241,7 +257,8 @@ async def test_results_tail_refuses_when_requests_and_results_differ_in_partitio
     other = unique("results")
     create_topics(topics.bootstrap_servers, [other], partitions=3)
     with pytest.raises(MisconfiguredError):
-        await ResultsTail(topics.connection, results_topic=other, requests_topic=topics.requests).read(0, 0)
+        async with closing(ResultsTail(topics.connection, results_topic=other, requests_topic=topics.requests)) as tail:
+            await tail.read(0, 0)
 
 
 def member_of(topics: OwnTopics) -> Any:

@@ -75,7 +75,7 @@ class _World:
         await asyncio.sleep(self.chance.uniform(0, LONGEST_CALL_S / 2))  # as above
         return result
 
-    async def _past(self, partition: int, _since_ms: int) -> PastResults:
+    async def _past(self, partition: int, since_ms: int, *, from_offset: int = 0) -> PastResults:
         found = [
             PastResult(
                 timestamp_ms=each.timestamp_ms, message=EncodedMessage(value=each.value or b"", headers=each.headers)
