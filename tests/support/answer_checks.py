@@ -13,6 +13,8 @@ from schemas.identifiers import GatewayName, IdempotencyKey, InvalidIdentifierEr
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    CompletionRequested,
+    NamedText,
     Payer,
     PaymentRequested,
     PaymentToken,
@@ -206,6 +208,7 @@ def command_of(request: Request) -> Command | None:
                 for each in body.get("tokens", ())
             ),
             payer=Payer(**body["payer"]) if "payer" in body else None,
+            allow_partial=body.get("allowPartial", False),
         )
     if path == "/refunds":
         payment = PaymentId(body["paymentId"])
@@ -224,7 +227,16 @@ def _follow_up(path: str, origin: OriginId, key: IdempotencyKey, request: Reques
     _, _, rest = path.partition("/payments/")
     named, _, verb = rest.partition("/")
     payment = PaymentId(named)
-    if verb == "void":
+    if verb == "complete":
+        brought = request.body.get("parameters", {})
+        return CompletionRequested(
+            origin_id=origin,
+            order_id=identifiers.order_of(payment),
+            idempotency_key=key,
+            payment_id=payment,
+            parameters=tuple(NamedText(name=name, value=value) for name, value in brought.items()),
+        )
+    if verb in {"void", "cancel"}:
         order = identifiers.order_of(payment)
         return VoidRequested(origin_id=origin, order_id=order, idempotency_key=key, payment_id=payment)
     if verb == "capture":
