@@ -85,5 +85,5 @@ def in_silence(gateways: Gateways, seen: AbstractSet[PaymentId]) -> Iterator[str
             yield f"part kept {payment_id} {each}"
     for order, payments in of_order.items():
         charges = sum(standing[each].charges for each in payments)
-        if charges > 1 and not seen.intersection(payments):
+        if charges > 1 and seen.isdisjoint(payments):
             yield f"charged twice in silence {order} {[standing[each] for each in payments]}"
