@@ -47,7 +47,7 @@ def violations(world: World, *, same_content: bool) -> list[str]:
         *_contradictions(world),
         *_events(world, same_content=same_content),
         *_sums(world),
-        *in_silence(world.gateways, looked_at(world)),
+        *in_silence(world.gateways, looked_at(world) | _overruled(world)),
         *_disputes(world),
         *_lost(world),
         *judged_wrongly(world.orders.orders, world.gateways.effects, looked_at(world)),
@@ -264,6 +264,11 @@ def _told(world: World) -> Sums:
 
 def _decided(world: World) -> frozenset[PaymentId]:
     return frozenset(each.payment_id for each in world.person.decided if each.verdict in ABOUT_MONEY)
+
+
+def _overruled(world: World) -> frozenset[PaymentId]:
+    """Return the payments of which a person has taken something back, rightly or not."""
+    return frozenset(each.payment_id for each in world.person.decided if each.verdict is Verdict.TAKEN_BACK)
 
 
 def _unclear(world: World) -> frozenset[PaymentId]:

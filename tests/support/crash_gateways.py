@@ -22,6 +22,9 @@ MAX_LATER: Final = 4
 MAX_AT_DESK: Final = 3
 """What may be done at the gateways' own desks, in one run."""
 
+AT_ONCE: Final = 0.2
+"""How likely another part is taken back in the same millisecond."""
+
 ODD_MINOR: Final = 1_001
 """What is done there is not of the amount that a client asks for: else it may be taken for the client's
 (`streams.domain.notices`)."""
@@ -124,7 +127,10 @@ class Gateways(Calls):
                     [Told(outcome=Outcome.EXPIRED, amount_minor=effect.object.balance_minor, case=None, at_ms=at_ms)],
                 )
             return
-        self._tell(effect, effect.object.happen(self.chance, at_ms=at_ms, most=MAX_LATER))
+        told = effect.object.happen(self.chance, at_ms=at_ms, most=MAX_LATER)
+        if told and told[0].outcome is Outcome.REVERSED and self.chance.random() < AT_ONCE:
+            told += effect.object.take_back(self.chance, at_ms)
+        self._tell(effect, told)
 
     def _later_than(self, effect: Effect) -> int:
         return max(self.now_ms, *(each[0] + 2 for each in effect.object.statements))
