@@ -25,9 +25,8 @@ MAX_AT_DESK: Final = 3
 AT_ONCE: Final = 0.2
 """How likely another part is taken back in the same millisecond."""
 
-ODD_MINOR: Final = 1_001
-"""What is done there is not of the amount that a client asks for: else it may be taken for the client's
-(`streams.domain.notices`)."""
+AT_DESK_MINOR: Final = (1_001, 3_000, 6_000)
+"""What is done there may be of the very amount that a client asks for."""
 
 
 @dataclass(slots=True)
@@ -157,9 +156,13 @@ class Gateways(Calls):
         draw = self.chance.random()
         if is_held and not self._is_let_go(payment.request) and draw < 0.4:
             kind = CallKind.VOID if draw < 0.15 and captured_minor == 0 else CallKind.CAPTURE
-            self._do_at_desk(payment.request, kind, held_minor if kind is CallKind.VOID else min(held_minor, ODD_MINOR))
-        elif captured_minor - refunded_minor > ODD_MINOR:
-            self._do_at_desk(payment.request, CallKind.REFUND, ODD_MINOR + len(self.at_desk))
+            amount_minor = held_minor if kind is CallKind.VOID else self._at_most(held_minor)
+            self._do_at_desk(payment.request, kind, amount_minor)
+        elif captured_minor > refunded_minor:
+            self._do_at_desk(payment.request, CallKind.REFUND, self._at_most(captured_minor - refunded_minor))
+
+    def _at_most(self, left_minor: int) -> int:
+        return min(left_minor, self.chance.choice(AT_DESK_MINOR))
 
     def _taken_of(self, request: GatewayCallRequested) -> tuple[int, int]:
         """Return what was captured of this payment, and refunded, or may be: what is pending counts too."""
