@@ -97,14 +97,19 @@ def all_settled(evidence: Evidence) -> list[str]:
 
 def every_command_ended_once(evidence: Evidence) -> list[str]:
     """Every command on the log, whoever produced it, has one final state in one row and one last word by event id."""
-    operations, contradicted = evidence.operations(), evidence.contradicted()
+    operations, excused = evidence.operations(), evidence.contradicted()
+    settled = evidence.settled_at_desk()
     ends = _ends_of(evidence)
     full = {row.order_id for row in evidence.rows.values() if is_full(row.operations)}
     faults = []
     for order, ops in evidence.commands.items():
         for op_id in dict.fromkeys(ops):
             if op_id in operations:
-                faults += _wrong_end(operations[op_id][1], ends[op_id], contradicted=op_id in contradicted)
+                operation = operations[op_id][1]
+                if op_id in settled:
+                    faults += _wrong_end_after_a_decision(operation, ends[op_id])
+                else:
+                    faults += _wrong_end(operation, ends[op_id], contradicted=op_id in excused)
             elif order not in full or not _refused_unrecorded(ends[op_id]):
                 faults.append(f"{order}: {op_id} is on the log and in no row")
     asked = {op_id for ops in evidence.commands.values() for op_id in ops}
@@ -144,6 +149,20 @@ def _wrong_end(
     if not faults and state in _REFUSED and not contradicted and _reviewed_after_its_end(facts):
         faults.append(f"{operation.op_id} is {state}, and a gateway says that it did it")
     return faults
+
+
+def _wrong_end_after_a_decision(
+    operation: OperationRow, facts: Mapping[str, tuple[Transition, PaymentEvent]]
+) -> list[str]:
+    """Tell what is wrong with an operation that a person settled: a gateway's later word may be a second last word."""
+    if operation.state not in FINAL:
+        return []  # `all_settled` says so
+    ends = sorted((event.sequence, transition) for transition, event in facts.values() if transition in _ENDS)
+    said = [transition for _, transition in ends]
+    once = len(set(said)) == len(said)
+    if not once or not said or said[-1] not in _LAST_WORDS[operation.state]:
+        return [f"{operation.op_id} was settled by a person, it is {operation.state}, and its last words are {said}"]
+    return []
 
 
 def _reviewed_after_its_end(facts: Mapping[str, tuple[Transition, PaymentEvent]]) -> bool:

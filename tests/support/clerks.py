@@ -11,14 +11,17 @@ from typing import Any
 
 from tests.support.workload import Answer, Client, Habits, History, Request, Ruling
 
-NOTE, CLOSE_REVIEW, SUCCEEDED = "note", "close_review", "succeeded"
+NOTE, CLOSE_REVIEW, SUCCEEDED, NOT_EXECUTED = "note", "close_review", "succeeded", "not_executed"
+VERDICTS = (SUCCEEDED, NOT_EXECUTED)
+"""About money: half of them prove wrong, and the gateway says so."""
+
 NAMING = frozenset({200, 201, 202, 402})
 """Statuses of answers that name an operation of the order, and no other's."""
 
 LATELY = 150
 """Of the last requests a clerk finds what to decide about: some of them still wait."""
 
-SETTLES = 0.5
+SETTLES = 0.8
 """Share of the operations that wait for their gateway which a clerk settles before it speaks."""
 
 SETTLED_KINDS = frozenset({"authorize", "sale", "capture", "refund"})
@@ -66,7 +69,7 @@ class Clerk:
             return None
         waiting = [each for each in told if _waits(each[2]) and not self._is_ruled(each[2])]
         if waiting and self._chance.random() < SETTLES:
-            return self._ruling(*self._chance.choice(waiting), SUCCEEDED)
+            return self._ruling(*self._chance.choice(waiting), self._chance.choice(VERDICTS))
         reviewed = [each for each in told if "review" in _overlays_of(each[1])]
         if reviewed and self._chance.random() < SETTLES:
             return self._ruling(*self._chance.choice(reviewed), CLOSE_REVIEW)

@@ -15,7 +15,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.support.payers import Cashier
+from tests.support.payers import COMPLETED_BY_MERCHANT, Cashier
 
 REQUEST_TIMEOUT_S = 60.0
 MAX_TRIES = 40
@@ -25,7 +25,7 @@ NOT_FINAL = frozenset({0, 202, 429, 500, 502, 503, 504})
 """What stands for "try again": says nothing of the operation."""
 NOT_EXECUTED = "gateway_unavailable"
 """The problem whose 502 is an operation's last word: it was not executed, and its key stays its own."""
-PAYER_TOKENS = ("tok_mock_completion_required", "tok_mock_completion_required", "pm_card_authenticationRequired")
+PAYER_TOKENS = (COMPLETED_BY_MERCHANT, COMPLETED_BY_MERCHANT, "pm_card_authenticationRequired")
 """The merchant has to complete what the first makes, and the bank's word is enough for the last."""
 PARTIAL_TOKEN = "tok_mock_partial_approval"
 DECLINES = ("tok_chargeDeclined", "tok_chargeDeclinedInsufficientFunds", "tok_chargeDeclinedExpiredCard")

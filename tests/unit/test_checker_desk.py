@@ -6,10 +6,12 @@ import pytest
 
 from gateway_adapters.mock import wire
 from schemas.identifiers import DecisionId, OperatorName
+from schemas.records.orders import OperationRow
 from schemas.records.payments import PaymentEvent
 from schemas.vocabulary import DecisionRefusal
 from tests.support.checker import Evidence, violations
 from tests.support.order_desk import ORDER, ORIGIN, PENDING, authorize, refund, sale
+from tests.support.row_history import RowHistory
 from tests.support.staged_life import PAYMENT
 from tests.support.staged_run import StagedRun
 from tests.support.workload import Answer, Ruling
@@ -34,18 +36,23 @@ def refused() -> Evidence:
     return run.evidence()
 
 
-def settled(*said: wire.Status) -> Evidence:
+def settled_run(*said: wire.Status, verdict: str = "succeeded") -> StagedRun:
     """A refund that waits for its gateway is settled by a person; then the gateway says this."""
     run = StagedRun()
     opened = run.send(sale())
     payment = run.evidence().operations()[opened][1].payment_id
     op_id = run.send(refund(payment, REFUND_MINOR, key="back"), PENDING)
-    run.decide(ruling(op_id, "succeeded", payment=payment))
+    run.decide(ruling(op_id, verdict, payment=payment))
+    run.send(refund(payment, REFUND_MINOR, key="back"))
     for each in said:
         run.notice(op_id, each)
     run.send(refund(payment, REFUND_MINOR, key="back"))
     run.history.requests = [each for each in run.history.requests if each.last.status != 202]
-    return run.evidence()
+    return run
+
+
+def settled(*said: wire.Status, verdict: str = "succeeded") -> Evidence:
+    return settled_run(*said, verdict=verdict).evidence()
 
 
 def broken(evidence: Evidence) -> set[str]:
@@ -68,16 +75,46 @@ def test_note_and_refusal_are_no_violation(evidence: Evidence) -> None:
     assert violations(evidence) == []
 
 
-def test_operation_that_a_person_settled_is_no_violation_when_the_gateway_agrees_or_contradicts_it_later() -> None:
-    for said, counts in ((wire.Status.SUCCEEDED, REFUND_MINOR), (wire.Status.FAILED, 0)):
-        evidence = settled(said)
-        assert evidence.settled_at_desk()
-        (op_id,) = evidence.settled_at_desk()
-        assert evidence.operations()[op_id][1].counted_minor == counts
-        assert violations(evidence, patient=False) == []
+@pytest.mark.parametrize("verdict", ["succeeded", "not_executed"])
+@pytest.mark.parametrize(("said", "counts"), [(wire.Status.SUCCEEDED, REFUND_MINOR), (wire.Status.FAILED, 0)])
+def test_operation_that_a_person_settled_is_no_violation_when_the_gateway_agrees_or_contradicts_it_later(
+    verdict: str, said: wire.Status, counts: int
+) -> None:
+    evidence = settled(said, verdict=verdict)
+    (op_id,) = evidence.settled_at_desk()
+    assert evidence.operations()[op_id][1].counted_minor == counts
+    assert violations(evidence, patient=False) == []
+
+
+def test_row_may_go_on_from_not_executed_when_a_person_had_settled_it_so() -> None:
+    """And not otherwise."""
+    records = settled_run(wire.Status.SUCCEEDED, verdict="not_executed").changelog
+    history = RowHistory()
+    for key, stamp, row in records:
+        history.add(key, stamp, row)
+    assert history.faults() == []
+    unheard = RowHistory()
+    for key, stamp, row in records:
+        unheard.add(key, stamp, replace(row, operations=tuple(map(without_desk, row.operations))))
+    assert any("from not_executed to succeeded" in fault for fault in unheard.faults())
+
+
+def without_desk(operation: OperationRow) -> OperationRow:
+    return replace(operation, words=tuple(replace(word, by_desk=False) for word in operation.words))
 
 
 # What is not
+
+
+def test_checker_catches_a_settled_operation_whose_last_word_is_another_than_its_state() -> None:
+    evidence = settled(wire.Status.SUCCEEDED, verdict="not_executed")
+    (op_id,) = evidence.settled_at_desk()
+    kept = [
+        each
+        for each in evidence.events
+        if each[1].operation.op_id != op_id or not each[0].type.endswith("succeeded.v1")
+    ]
+    assert "every_command_ended_once" in broken(replace(evidence, events=kept))
 
 
 def test_checker_catches_a_decision_that_is_never_answered() -> None:

@@ -8,11 +8,12 @@ import aiohttp
 import pytest
 
 from tests.support.clerks import Clerk
-from tests.support.payers import Cashier
+from tests.support.payers import COMPLETED_BY_MERCHANT, Cashier
 from tests.support.workload import Answer, Client, Habits, History, Request
 
 PATIENT = Habits(tries=3, retry_delay_s=0.0)
 PAYMENT = "pay_1"
+BY_THE_BANK = "pm_card_authenticationRequired"
 ACTION_URL = "https://bank.example/act"
 
 
@@ -38,12 +39,12 @@ class _Scripted(Client):
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
-async def seen_through(seed: int) -> tuple[History, list[bool], Sequence[str]]:
+async def seen_through(seed: int, *, token: str = BY_THE_BANK) -> tuple[History, list[bool], Sequence[str]]:
     """Return what was noted, what payers said, and which further requests were sent, in their order."""
     history = History()
     completed, cancelled = answer(200, status="captured"), answer(200, status="voided")
     client = _Scripted(history, {"complete": [completed], "cancel": [cancelled], "/payments?": [WAITS, answer(201)]})
-    paid = client.wish(origin_id="o", order_id="order", key="k", path="/payments?mode=sync", body={})
+    paid = client.wish(origin_id="o", order_id="order", key="k", path="/payments?mode=sync", body={"token": token})
     await client.pursue(paid, to_payer=True)
     said: list[bool] = []
 
@@ -69,6 +70,13 @@ async def test_merchant_cancels_where_the_payer_left_and_nowhere_else(seed: int)
     if said:
         brought = [each.body["parameters"] for each in history.requests if "complete" in each.path]
         assert brought[-1] == {"mock_result": "brought"}
+
+
+async def test_merchant_completes_and_cancels_at_once_where_the_bank_alone_decides_nothing() -> None:
+    lives = [await seen_through(seed, token=COMPLETED_BY_MERCHANT) for seed in range(60)]
+    raced = [paths for _, said, paths in lives if said and any("cancel" in path for path in paths)]
+    assert raced
+    assert all(any("complete" in path for path in paths) for paths in raced)
 
 
 async def test_seeds_play_every_payer() -> None:
@@ -108,7 +116,7 @@ async def ruled(request: Request, *answers: Answer, seed: int = 1) -> tuple[Hist
 @pytest.mark.parametrize(
     ("request_told", "outcomes"),
     [
-        (told("pending"), {"succeeded", "note"}),
+        (told("pending"), {"succeeded", "not_executed", "note"}),
         (told("succeeded", "review"), {"close_review", "note"}),
         (told("dispatched"), {"note"}),
     ],
