@@ -100,6 +100,8 @@ FLAWED = {
     "words without their times, nobody decides": (100, Scenario(whims=MOODY, times_are_ignored=True)),
     "a reversal counts twice": (100, Scenario(whims=MOODY, counts_twice=True)),
     "what names a reference too early is dropped": (100, Scenario(whims=MOODY, index_is_impatient=True)),
+    "more given back than taken, in silence": (200, Scenario(whims=MOODY, deficits_are_silent=True)),
+    "paid twice, in silence": (300, Scenario(crashes=0, whims=MOODY, returns_are_silent=True)),
     "a person is never asked again": (300, replace(JUDGED, desk_is_never_asked_again=True)),
     "success taken back by anyone": (400, replace(CONTRADICTIONS, anyone_takes_back=True)),
     "late success not heard": (100, replace(CONTRADICTIONS, late_success_is_silent=True)),

@@ -274,9 +274,8 @@ def _overruled(world: World) -> frozenset[PaymentId]:
 def _unclear(world: World) -> frozenset[PaymentId]:
     """Return the payments of which nobody but a person can tell the sums, and was asked: see the module's docstring."""
     at_desk = frozenset(each.request.payment_id for each in world.gateways.at_desk)
-    overruled = {each.payment_id for each in world.person.decided if each.verdict is Verdict.TAKEN_BACK}
     in_part = frozenset(each.request.payment_id for each in world.gateways.effects if each.is_part)
-    return ((at_desk | in_part | _decided(world)) & looked_at(world)) | overruled
+    return ((at_desk | in_part | _decided(world)) & looked_at(world)) | _overruled(world)
 
 
 def _disputes(world: World) -> Iterator[str]:

@@ -10,7 +10,7 @@ from schemas.event_types import Transition
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow, WordRow
 from schemas.vocabulary import CallKind, OperationKind, Outcome, PaymentStatus, Verdict
-from streams.domain import paid_once, words
+from streams.domain import later_words, paid_once, words
 from streams.domain.outputs import CallGateway, Output
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
@@ -102,9 +102,15 @@ def put_in_at_the_desk(
 
 
 @contextmanager
-def put_in_words(*, counts_twice: bool) -> Iterator[None]:
-    """Let each word that takes something back count again, whatever was said before."""
+def put_in_words(
+    *, counts_twice: bool, deficits_are_silent: bool = False, returns_are_silent: bool = False
+) -> Iterator[None]:
+    """Let each word that takes something back count again, or nobody be asked where money is short or there twice."""
     with ExitStack() as stack:
+        if deficits_are_silent:
+            stack.enter_context(patch.object(later_words, "ask_review_of_deficit", lambda *_: None))
+        if returns_are_silent:
+            stack.enter_context(patch.object(later_words, "_ask_review_beside_another", lambda *_: None))
         if counts_twice:
             stack.enter_context(patch.multiple(words, with_word=_with_each, counted=_counted_by_sum))
         yield

@@ -47,6 +47,8 @@ class Scenario:
     failed_is_failed: bool = False  # a payment that failed lets another one in, whatever a person should look at
     never_driven_again: bool = False  # no sweep asks for what has waited for long
     counts_twice: bool = False  # each word that takes something back counts, whatever was said before
+    deficits_are_silent: bool = False  # more is given back, or taken, than there is, and nobody is asked
+    returns_are_silent: bool = False  # a payment stands again beside the one that replaced it, and nobody is asked
     index_is_impatient: bool = False  # what names a reference before it is known is dropped
 
 

@@ -278,7 +278,11 @@ def run(scenario: Scenario, seed: int) -> World:
             times_are_ignored=scenario.times_are_ignored,
             is_never_asked_again=scenario.desk_is_never_asked_again,
         ),
-        put_in_words(counts_twice=scenario.counts_twice),
+        put_in_words(
+            counts_twice=scenario.counts_twice,
+            deficits_are_silent=scenario.deficits_are_silent,
+            returns_are_silent=scenario.returns_are_silent,
+        ),
     ):
         world.play()
     return world
