@@ -181,13 +181,8 @@ def _unclaimed(notice: GatewayNotice, kind: CallKind, reference: str, amount_min
 
 def _keep(turn: Turn, payment: PaymentRow, unclaimed: UnclaimedRow) -> bool:
     """Keep the word until it is clear whose it is; return whether there is room. Twice is safe."""
-    succeeded = unclaimed.outcome is Outcome.SUCCEEDED
-    for each in payment.unclaimed:
-        named = (each.kind, each.outcome, each.gateway_reference)
-        if each == unclaimed or (
-            succeeded and named == (unclaimed.kind, unclaimed.outcome, unclaimed.gateway_reference)
-        ):
-            return True
+    if unclaimed in payment.unclaimed:
+        return True
     if len(payment.unclaimed) >= MAX_UNCLAIMED:
         return False
     turn.put_payment(replace(payment, unclaimed=(*payment.unclaimed, unclaimed)))
@@ -218,7 +213,7 @@ def claim_or_record(turn: Turn) -> bool:
 
 def _look_again(turn: Turn, payment: PaymentRow) -> bool:
     heard = False
-    for unclaimed in sorted(payment.unclaimed, key=lambda each: each.outcome is not Outcome.SUCCEEDED):
+    for unclaimed in sorted(payment.unclaimed, key=_successes_first):
         assert payment.gateway is not None
         ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
         known_as = (payment.gateway, payment.account, unclaimed.gateway_reference)
@@ -228,14 +223,18 @@ def _look_again(turn: Turn, payment: PaymentRow) -> bool:
             continue
         payment = turn.payment(payment.payment_id) or payment
         turn.put_payment(replace(payment, unclaimed=tuple(each for each in payment.unclaimed if each != unclaimed)))
-        if unclaimed.outcome is not Outcome.SUCCEEDED:
+        if known or unclaimed.outcome is not Outcome.SUCCEEDED:
             _hear(turn, payment, unclaimed)
             heard = True
-        elif not known and any(each.words for each in nameless):
+        elif any(each.words for each in nameless):
             turn.ask_review(payment)  # one that the gateway never named may be it: counting it twice would be a guess
-        elif not known:
+        else:
             _record(turn, payment, unclaimed, unclaimed.amount_minor or 0)
     return heard
+
+
+def _successes_first(unclaimed: UnclaimedRow) -> tuple[bool, int]:
+    return unclaimed.outcome is not Outcome.SUCCEEDED, unclaimed.occurred_at_ms
 
 
 def _hear(turn: Turn, payment: PaymentRow, kept: UnclaimedRow) -> None:

@@ -78,6 +78,18 @@ def test_refund_of_the_gateways_desk_and_its_reversal_never_speak_for_our_refund
     assert (desk.sums.refunded, desk.payment.unclaimed, desk.payment.review) == (2_300, (), False)
 
 
+def test_refund_at_the_gateways_desk_that_is_taken_back_and_made_again_counts_when_it_is_clear_whose_it_is() -> None:
+    desk, _ = refunding()
+    for outcome, amount_minor, at_ms in (
+        (Outcome.SUCCEEDED, 1_001, 1),
+        (Outcome.REVERSED, 813, 2),
+        (Outcome.SUCCEEDED, 1_001, 3),
+    ):
+        tell(desk, outcome, amount_minor, at_ms=at_ms)
+    desk.call(refusal(RetryAdvice.NEVER))
+    assert (desk.sums.refunded, desk.payment.unclaimed, desk.payment.review) == (1_001, (), False)
+
+
 def test_same_refund_at_the_gateways_desk_never_speaks_for_ours_that_is_in_doubt() -> None:
     desk, op_id = refunding()
     desk.call(UNKNOWN)
