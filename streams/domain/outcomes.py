@@ -194,10 +194,10 @@ def _succeed(
     action_url = operation.action_url if operation.kind is OperationKind.COMPLETE else None  # the payer's next step
     operation = replace(operation, words=(word,), counted_minor=counts, action_url=action_url)
     later_words.ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
+    if operation.kind is OperationKind.VOID:
+        end_what_waited(turn, operation)  # first: the answer to the void shows the payment as it is then
     settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
     later_words.touch_payment(turn, operation)
-    if operation.kind is OperationKind.VOID:
-        end_what_waited(turn, operation)
 
 
 def end_what_waited(turn: Turn, void: OperationRow) -> None:

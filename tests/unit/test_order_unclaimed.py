@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from schemas.identifiers import OpId
+from schemas.records.commands import PaymentRequested
 from schemas.vocabulary import CallKind, OperationState, Outcome, RetryAdvice, Verdict
 from streams.domain.limits import MAX_UNCLAIMED
 from tests.support.order_desk import UNKNOWN, Desk, Said, authorize, refund, refusal, sale
@@ -16,7 +17,9 @@ GONE = Said(outcome=Outcome.REVERSED, reference="ch", confirmed_minor=2_000)
 def under_way(*, allow_partial: bool) -> tuple[Desk, OpId]:
     """A payment whose gateway has not answered yet."""
     desk = Desk()
-    desk.send(replace(sale(), allow_partial=allow_partial))  # type: ignore[type-var]  # a payment's command has it
+    command = sale()
+    assert isinstance(command, PaymentRequested)
+    desk.send(replace(command, allow_partial=allow_partial))
     desk.grant()
     return desk, desk.payment.op_id
 
