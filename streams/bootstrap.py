@@ -174,7 +174,12 @@ class OrdersProgram:
             self._sweeper(worker, topology.PARKED_TABLE, overdue_webhooks(self._codec)),
         ]
         async with _started(self._writer), _started(self._follower), _started(self._retention):
-            await _work(worker, stopping, ready, background=[self._timer_clock.run, *(each.run for each in sweeps)])
+            await _work(
+                worker,
+                stopping,
+                ready,
+                background=[self._timer_clock.run, self._follower.watch, *(each.run for each in sweeps)],
+            )
 
     def _sweeper(self, worker: "Worker", table: str, ask: Ask) -> Sweeper:
         return Sweeper(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from schemas import topics
-from schemas.decode_errors import SchemaAwaitedError
+from schemas.decode_errors import OtherReleaseError, SchemaAwaitedError
 from schemas.messages import DecodeError, Envelope, MessageCodec, Record
 from schemas.quick_init import quick_init
 from schemas.vocabulary import DeadLetterReason
@@ -51,14 +51,20 @@ class Intake:
         Raises:
             RefusedError: It cannot be taken.
             SchemaAwaitedError: A registry is being asked for its schema: try again after the wait.
+            OtherReleaseError: A later release wrote it where nobody else writes: the worker must stop.
         """
+        topic = topics.topic(event.topic)
         try:
-            envelope, record = self._codec.decode(event.value, event.headers)
+            envelope, record = self._codec.decode(event.value, event.headers, ours=not topic.public)
         except SchemaAwaitedError:
             raise
+        except OtherReleaseError as error:
+            if not topic.public:
+                raise
+            raise RefusedError(error.reason, error.detail) from error
         except DecodeError as error:
             raise RefusedError(error.reason, error.detail) from error
-        if type(record) not in topics.topic(event.topic).records:
+        if type(record) not in topic.records:
             # Who may append commands may not thereby forge a verdict or a gateway's result: rights are by topic.
             detail = f"{envelope.type} does not belong on this topic"
             raise RefusedError(DeadLetterReason.UNKNOWN_TYPE, detail)

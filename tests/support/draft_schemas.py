@@ -17,37 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from schemas.record_shapes import RECORD_CLASSES, ROW_CLASSES, FieldShape, fields_of, name_of
-from schemas.vocabulary import (
-    DeadLetterReason,
-    DecisionRefusal,
-    DeclineClass,
-    OperationState,
-    Outcome,
-    Overlay,
-    Rejection,
-    RetryAdvice,
-    WaitingFor,
-)
+from schemas.releases import PACKAGED_IDS, RELEASE, UNRECOGNISED
 
 AVRO_FOLDER = Path(__file__).parents[2] / "schemas" / "avro"
 NAMESPACE = "payments"
-# Ids of the packaged lock start where no registry ever counts to ("PEL" in ASCII), so that a log that began without a
-# registry stays readable after one was configured.
-FIRST_PACKAGED_ID = 0x50454C00
-
-# What an older reader makes of a symbol it does not know. Only where an honest answer exists: the others have no
-# default, so that `schemas check` refuses a new symbol and the author must think.
-SYMBOL_DEFAULTS: Mapping[type[StrEnum], StrEnum] = {
-    Outcome: Outcome.UNKNOWN,
-    OperationState: OperationState.UNKNOWN,
-    RetryAdvice: RetryAdvice.NEVER,
-    DeclineClass: DeclineClass.HARD,
-    Rejection: Rejection.INVALID_STATE,
-    Overlay: Overlay.REVIEW,
-    DecisionRefusal: DecisionRefusal.NOT_OPEN,
-    WaitingFor: WaitingFor.REVIEW,
-    DeadLetterReason: DeadLetterReason.INVALID,
-}
 
 
 def draft(cls: type) -> dict[str, Any]:
@@ -80,7 +53,7 @@ def _field(shape: FieldShape, comment: str | None, named: set[str]) -> dict[str,
     elif shape.nullable:
         field |= {"type": ["null", item], "default": None}
     elif shape.optional:
-        field |= {"type": item, "default": False}
+        field |= {"type": item, "default": shape.default}
     else:
         field |= {"type": item}
     return field if comment is None else field | {"doc": comment}
@@ -91,10 +64,7 @@ def _symbols(cls: type[StrEnum], named: set[str]) -> Any:
         return NAMESPACE + "." + cls.__name__
     named.add(cls.__name__)
     schema: dict[str, Any] = {"type": "enum", "name": cls.__name__, "doc": _summary(cls)}
-    schema["symbols"] = [member.value for member in cls]
-    if cls in SYMBOL_DEFAULTS:
-        schema["default"] = SYMBOL_DEFAULTS[cls].value
-    return schema
+    return schema | {"symbols": [UNRECOGNISED, *(member.value for member in cls)], "default": UNRECOGNISED}
 
 
 def _summary(cls: type) -> str:
@@ -123,7 +93,7 @@ def _write(*, next_version: bool, release: bool) -> None:
     lock_path = AVRO_FOLDER / "ids.json"
     lock: dict[str, dict[str, dict[str, Any]]] = json.loads(lock_path.read_text()) if lock_path.exists() else {}
     used = [entry["id"] for versions in lock.values() for entry in versions.values()]
-    free = max(used, default=FIRST_PACKAGED_ID) + 1
+    free = max(used, default=PACKAGED_IDS.start) + 1
     for cls in (*RECORD_CLASSES, *ROW_CLASSES):
         versions = lock.setdefault(name_of(cls), {})
         newest = len(versions)
@@ -138,7 +108,7 @@ def _write(*, next_version: bool, release: bool) -> None:
             newest += 1
         newest = newest or 1
         if f"v{newest}" not in versions:
-            versions[f"v{newest}"] = {"id": free, "sha256": digest, "released": release}
+            versions[f"v{newest}"] = {"id": free, "sha256": digest, "released": release, "since": RELEASE}
             free += 1
         versions[f"v{newest}"] |= {"sha256": digest, "released": release}
         path = AVRO_FOLDER / name_of(cls) / f"v{newest}.avsc"
