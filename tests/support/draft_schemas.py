@@ -2,7 +2,9 @@
 
 A tool for whoever changes a record before its release (`python -m tests.support.draft_schemas`), and the oracle of the
 test that holds classes and files together. A released file is never touched: a change to its class then needs a v2
-file, drafted with `--next`. `--release` marks every version as released. It is no part of the product.
+file, drafted with `--next`. `--release` marks every version as released, and keeps the newest as the snapshot that
+`schemas check` compares with; `--baseline` keeps that alone, for a change before the first release. It is no part of
+the product.
 """
 
 import argparse
@@ -16,8 +18,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from schemas.baseline import BASELINE_FILE
 from schemas.record_shapes import RECORD_CLASSES, ROW_CLASSES, FieldShape, fields_of, name_of
 from schemas.releases import PACKAGED_IDS, RELEASE, UNRECOGNISED
+from schemas.schema_ids import packaged_schemas
 
 AVRO_FOLDER = Path(__file__).parents[2] / "schemas" / "avro"
 NAMESPACE = "payments"
@@ -89,6 +93,15 @@ def text_of(schema: Mapping[str, Any]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def _keep_baseline() -> None:
+    """Take what stands now for what the last release has."""
+    packaged_schemas.cache_clear()
+    kept = {
+        schema.record: {"version": schema.version, "schema": json.loads(schema.text)} for schema in packaged_schemas()
+    }
+    (AVRO_FOLDER / BASELINE_FILE).write_text(json.dumps(kept, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
 def _write(*, next_version: bool, release: bool) -> None:
     lock_path = AVRO_FOLDER / "ids.json"
     lock: dict[str, dict[str, dict[str, Any]]] = json.loads(lock_path.read_text()) if lock_path.exists() else {}
@@ -122,5 +135,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--next", action="store_true", help="draft a new version where the newest one is released")
     parser.add_argument("--release", action="store_true", help="mark what is written, and what stands, as released")
+    parser.add_argument("--baseline", action="store_true", help="keep what stands now as that of the last release")
     arguments = parser.parse_args()
     _write(next_version=arguments.next, release=arguments.release)
+    if arguments.release or arguments.baseline:
+        _keep_baseline()

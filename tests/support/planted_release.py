@@ -43,5 +43,4 @@ def ids_with_earlier(changes: Mapping[str, Change]) -> SchemaIds:
 def ids_of_earlier(changes: Mapping[str, Change]) -> SchemaIds:
     """Return the ids of a reader that knows release 1 alone. Its classes are of release 2: it can only read."""
     schemas = [schema for schema in schemas_with_earlier(changes) if schema.since == EARLIER]
-    known = SchemaIds.packaged(schemas, release=EARLIER)
-    return known
+    return SchemaIds.packaged(schemas, release=EARLIER)
