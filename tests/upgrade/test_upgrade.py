@@ -1,0 +1,115 @@
+"""Two releases side by side on a real Apache Kafka, under load, there and back: nothing is lost or done twice."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kafka_cluster import KafkaCluster
+from tests.support.checker import MAX_SHOWN, violations
+from tests.support.evidence import EvidenceGatherer
+from tests.upgrade.fleet import WORKERS, Fleet, p99_s, running
+from tests.upgrade.releases import (
+    NoSuchReleaseError,
+    Release,
+    edited_in_place,
+    last_release,
+    planted_next,
+    this_release,
+    versions_in,
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.untraced, pytest.mark.kafka, pytest.mark.timeout(400)]
+
+SLOWEST_P99_S = 2.0
+STOP_LIMIT_S = 60.0
+LOCK = "schemas/avro/ids.json"
+
+
+@pytest.fixture
+def last(tmp_path: Path) -> Release:
+    """The last release, exported from this repository."""
+    folder = tmp_path / "last"
+    folder.mkdir()
+    try:
+        release = last_release(folder)
+    except NoSuchReleaseError as missing:
+        pytest.skip(str(missing))
+    edited = edited_in_place(release, this_release())
+    assert edited == [], "changed since the last release: write new versions, or name a later commit before the first"
+    return release
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where an engine keeps its files."""
+    made = tmp_path / "engine"
+    made.mkdir()
+    return made
+
+
+async def there_and_back(fleet: Fleet, before: Release, after: Release) -> None:
+    """Roll from one release to the other and back, while clients pay; only a little time may be lost."""
+    async with fleet.load(seed=1):
+        await fleet.roll(after)
+        await fleet.roll(before)
+    await judged(fleet)
+    assert p99_s(fleet.client.waited) < SLOWEST_P99_S, sorted(each.seconds for each in fleet.client.waited)[-50:]
+
+
+async def judged(fleet: Fleet) -> None:
+    assert fleet.unanswered() == []
+    evidence = await EvidenceGatherer(fleet.engine, run=fleet.run, alone=True).when_settled(fleet.history)
+    assert violations(evidence)[:MAX_SHOWN] == []
+    assert len(fleet.history.requests) > 300, "a roll without load proves nothing"
+
+
+async def test_last_releases_workers_and_this_ones_run_side_by_side_there_and_back(
+    own_kafka: KafkaCluster, last: Release, folder: Path
+) -> None:
+    async with running(own_kafka.bootstrap_servers, last, folder) as fleet:
+        await there_and_back(fleet, last, this_release())
+
+
+async def test_next_releases_workers_write_as_this_one_until_the_upgrade_is_finished(
+    own_kafka: KafkaCluster, tmp_path: Path, folder: Path
+) -> None:
+    this, following = this_release(), planted_next(tmp_path / "next")
+    async with running(own_kafka.bootstrap_servers, this, folder) as fleet:
+        await there_and_back(fleet, this, following)
+        assert await versions_of_rows(fleet, following) == {f"v{newest(this)}"}
+
+        async with fleet.load(seed=2):
+            await fleet.roll(following)
+            left_over = await fleet.start_one_more("orders", this)
+            assert "can be taken back" in await fleet.command(following, "upgrade", "status")
+            assert "no earlier release can run" in await fleet.command(following, "upgrade", "finish", "--yes")
+            await stops_and_says_so(left_over)
+        assert fleet.unanswered() == []
+        assert f"v{newest(following)}" in await versions_of_rows(fleet, following)
+        for kind in WORKERS:
+            with pytest.raises(ComponentFailedError, match=rf"ended with {int(ExitCode.OUTDATED)}[\s\S]*{UPGRADE_IT}"):
+                await fleet.start_one_more(kind, this)
+
+
+async def stops_and_says_so(left_over: Component) -> None:
+    """A worker of the release before ends by itself, with the reason: it was never asked to."""
+    assert left_over.process is not None
+    assert await asyncio.wait_for(left_over.process.wait(), STOP_LIMIT_S) == ExitCode.OUTDATED
+    assert UPGRADE_IT in left_over.log_tail()
+
+
+def newest(release: Release) -> int:
+    return len(versions_in(release.tree)["order_row"])
+
+
+async def versions_of_rows(fleet: Fleet, newer: Release) -> set[str]:
+    """Return the versions of all rows of orders on the log, as the newer release calls them."""
+    lock = json.loads((newer.tree / LOCK).read_text())
+    ids = {entry["id"]: version for version, entry in lock["order_row"].items()}
+    connection = KafkaConnection(bootstrap_servers=fleet.engine.bootstrap_servers)
+    return {
+        ids[int.from_bytes(record.value[1:5], "big")]
+        async for record in read_log(connection, topics.ORDERS_CHANGELOG)
+        if record.value is not None
+    }
