@@ -1,10 +1,17 @@
 """Two releases side by side on a real Apache Kafka, under load, there and back: nothing is lost or done twice."""
 
-from collections.abc import Iterator
+import asyncio
+import json
 from pathlib import Path
 
 import pytest
 
+from schemas import topics
+from schemas.releases import UPGRADE_IT
+from streams.cli.exits import ExitCode
+from streams.development.local_engine import Component, ComponentFailedError
+from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.log_reader import read_log
 from tests.kafka_cluster import KafkaCluster
 from tests.support.checker import MAX_SHOWN, violations
 from tests.support.evidence import EvidenceGatherer
