@@ -91,7 +91,7 @@ class AvroCodec:
         for cls, name in _NAMES.items():
             check_shape(cls, self._parsed[name])
         self._newest = newest
-        self._earlier_readers = {
+        self._earlier_readers: Mapping[tuple[str, int], _Read] = {
             (schema.record, schema.version): reader_of(_CLASSES[schema.record], parse(schema.text))
             for schema in schema_ids.schemas
             if schema.version < newest[schema.record].version

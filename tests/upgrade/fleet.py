@@ -53,11 +53,11 @@ class TimedClient(Client):
         super().__init__(session, urls, history, HABITS)
         self.waited: list[Waited] = []
 
-    async def pursue(self, request: Request, *, asynchronous_first: bool = False) -> None:
+    async def pursue(self, request: Request, *, asynchronous_first: bool = False, to_payer: bool = False) -> None:
         """Ask until there is a final answer, and note how long that took."""
         loop = asyncio.get_running_loop()
         sent_s = loop.time()
-        await super().pursue(request, asynchronous_first=asynchronous_first)
+        await super().pursue(request, asynchronous_first=asynchronous_first, to_payer=to_payer)
         self.waited.append(Waited(sent_s=sent_s, seconds=loop.time() - sent_s))
 
 
@@ -95,6 +95,12 @@ class Fleet:
         code = await self.engine.components[before].stop()
         assert code == 0, f"{before} ended with {code}\n{self.engine.components[before].log_tail()}"
         del self.engine.components[before]
+
+    async def kill_worker(self, kind: str, place: int, release: Release) -> None:
+        """Kill a worker, and start one of this release in its place."""
+        before = self._workers[kind, place]
+        await self.engine.components.pop(before).kill()
+        await self._start_worker(kind, place, release)
 
     async def replace_ingress(self, name: str, release: Release) -> None:
         """Stop an ingress in order and start it on its port as one of this release."""
