@@ -5,13 +5,17 @@ Faust would acknowledge a record that it cannot decode and crash the stream, so 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from schemas import topics
 from schemas.decode_errors import OtherReleaseError, SchemaAwaitedError
-from schemas.messages import DecodeError, Envelope, MessageCodec, Record
+from schemas.messages import DecodeError, Envelope, MessageCodec, Record, Row
 from schemas.quick_init import quick_init
+from schemas.releases import OutdatedError
 from schemas.vocabulary import DeadLetterReason
-from streams.kafka.step import InputEvent, RowWrite
+from streams.kafka.step import InputEvent, RowWrite, TableRow
+
+R = TypeVar("R", bound=Row)
 
 
 class RefusedError(Exception):
@@ -34,6 +38,14 @@ class Taken:
 
     envelope: Envelope
     record: Record
+
+
+def row_of(codec: MessageCodec, cls: type[R], row: TableRow) -> R:
+    """Return a row of a table as it is gone through. Raises: OutdatedError: a later release has written it."""
+    try:
+        return codec.decode_row(cls, row.value)
+    except OtherReleaseError as newer:
+        raise OutdatedError(f"a row of table {row.table}, partition {row.partition}", newer.detail) from newer
 
 
 class Intake:
