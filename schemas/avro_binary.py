@@ -111,20 +111,27 @@ _READ_SCALARS: Mapping[Scalar, _Read] = {
 }
 
 
-class _Symbols(dict[str, bytes]):
-    """The bytes of each symbol of a field."""
+class _FewerSymbols(dict[str, bytes]):
+    """The bytes of each symbol of a field that has fewer of them than its class: a plain one is quicker."""
 
-    def __init__(self, symbols: Sequence[str], field: str) -> None:
-        super().__init__()
-        self._field = field
-        for index, symbol in enumerate(symbols):
-            out = bytearray()
-            _write_long(out, index)
-            self[symbol] = bytes(out)
-        del self[UNRECOGNISED]
+    field = ""
 
     def __missing__(self, symbol: str) -> bytes:
-        raise NotYetWritableError(f"{self._field}: {symbol} is not among its symbols")
+        raise NotYetWritableError(f"{self.field}: {symbol} is not among its symbols")
+
+
+def _encoded_symbols(field: "_Written") -> Mapping[str, bytes]:
+    encoded: dict[str, bytes] = {}
+    for index, symbol in enumerate(field.symbols):
+        out = bytearray()
+        _write_long(out, index)
+        encoded[symbol] = bytes(out)
+    del encoded[UNRECOGNISED]
+    if set(encoded) >= {member.value for member in field.shape.symbols or ()}:
+        return encoded
+    fewer = _FewerSymbols(encoded)
+    fewer.field = field.path
+    return fewer
 
 
 class _Written(NamedTuple):
@@ -203,7 +210,7 @@ def _write_item(field: _Written, known: dict[str, Any]) -> Sequence[str]:
         known[f"write_{name}"] = _writer(field.nested)
         return (f"write_{name}(out, value)",)
     if field.shape.symbols is not None:
-        known[f"symbols_{name}"] = _Symbols(field.symbols, field.path)
+        known[f"symbols_{name}"] = _encoded_symbols(field)
         return (f"out += symbols_{name}[value]",)
     return _WRITE_CODE[cast("Scalar", field.shape.scalar)]
 
