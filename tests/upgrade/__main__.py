@@ -46,6 +46,7 @@ async def _play(brokers: str, folder: Path, pair: tuple[Release, Release], chose
     async with running(brokers, before, folder) as fleet:
         rolls = 0
         async with fleet.load(seed=chosen.seed):
+            await fleet.command(after, "topics", "apply", "--yes")
             while time.monotonic() < until_s or rolls % 2:  # ends where it began
                 await _roll(fleet, before if rolls % 2 else after, chance if chosen.kill else None)
                 rolls += 1
