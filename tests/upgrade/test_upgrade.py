@@ -28,7 +28,9 @@ from tests.upgrade.releases import (
 
 pytestmark = [pytest.mark.slow, pytest.mark.untraced, pytest.mark.kafka, pytest.mark.timeout(400)]
 
-SLOWEST_P99_S = 2.0
+SLOWEST_P99_S = 5.0
+"""More than the two seconds that `make upgrade` holds: here two cores are shared with anything."""
+
 STOP_LIMIT_S = 60.0
 LOCK = "schemas/avro/ids.json"
 
