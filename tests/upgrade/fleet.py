@@ -17,6 +17,7 @@ from typing import Final
 import aiohttp
 
 from streams.development.local_engine import LOOPBACK, Component, LocalEngine, free_port
+from tests.support.waiting import until
 from tests.support.workload import Client, Habits, History, Request, Shopper
 from tests.upgrade.releases import COMMAND_LIMIT_S, Release
 
@@ -25,6 +26,7 @@ SESSION_TIMEOUT_S: Final = 10.0
 WORKERS: Final = ("claims", "orders", "executor")
 PLACES: Final = (0, 1)
 SHOPPERS: Final = 6
+ANSWERS_LIMIT_S: Final = 60.0
 ORIGINS: Final = ("originA", "originB")
 ENVIRONMENT: Mapping[str, str] = {
     "PAYMENT_ENGINE_KAFKA_PARTITIONS": str(PARTITIONS),
@@ -153,6 +155,11 @@ class Fleet:
         told, errors = await asyncio.wait_for(process.communicate(), COMMAND_LIMIT_S)
         assert process.returncode == 0, errors.decode()
         return told.decode()
+
+    async def answered(self, more: int) -> None:
+        """Return once so many more wishes were answered. Raises: TimeoutError."""
+        enough = len(self.client.waited) + more
+        await until(lambda: len(self.client.waited) >= enough, timeout_s=ANSWERS_LIMIT_S)
 
     def unanswered(self) -> list[str]:
         """Return the wishes whose clients gave up."""

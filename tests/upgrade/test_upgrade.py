@@ -32,6 +32,7 @@ SLOWEST_P99_S = 5.0
 """More than the two seconds that `make upgrade` holds: here two cores are shared with anything."""
 
 STOP_LIMIT_S = 60.0
+ORDERS_AFTER = 40
 LOCK = "schemas/avro/ids.json"
 
 
@@ -47,6 +48,12 @@ def last(tmp_path: Path) -> Release:
     edited = edited_in_place(release, this_release())
     assert edited == [], "changed since the last release: write new versions, or name a later commit before the first"
     return release
+
+
+@pytest.fixture(scope="module")
+def following(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The next release, planted."""
+    return planted_next(tmp_path_factory.mktemp("releases") / "next")
 
 
 @pytest.fixture
@@ -81,20 +88,27 @@ async def test_last_releases_workers_and_this_ones_run_side_by_side_there_and_ba
         await there_and_back(fleet, last, this_release())
 
 
-async def test_next_releases_workers_write_as_this_one_until_the_upgrade_is_finished(
-    own_kafka: KafkaCluster, tmp_path: Path, folder: Path
+async def test_next_releases_workers_run_beside_this_ones_there_and_back(
+    own_kafka: KafkaCluster, following: Release, folder: Path
 ) -> None:
-    this, following = this_release(), planted_next(tmp_path / "next")
+    this = this_release()
     async with running(own_kafka.bootstrap_servers, this, folder) as fleet:
         await there_and_back(fleet, this, following)
         assert await versions_of_rows(fleet, following) == {f"v{newest(this)}"}
 
+
+async def test_worker_of_the_release_before_stops_and_says_so_once_the_upgrade_is_finished(
+    own_kafka: KafkaCluster, following: Release, folder: Path
+) -> None:
+    """The last test here: its broker's log is of the next release from then on."""
+    this = this_release()
+    async with running(own_kafka.bootstrap_servers, following, folder) as fleet:
+        left_over = await fleet.start_one_more("orders", this)
         async with fleet.load(seed=2):
-            await fleet.roll(following)
-            left_over = await fleet.start_one_more("orders", this)
             assert "can be taken back" in await fleet.command(following, "upgrade", "status")
             assert "no earlier release can run" in await fleet.command(following, "upgrade", "finish", "--yes")
             await stops_and_says_so(left_over)
+            await fleet.answered(ORDERS_AFTER)
         assert fleet.unanswered() == []
         assert f"v{newest(following)}" in await versions_of_rows(fleet, following)
         for kind in WORKERS:
