@@ -182,3 +182,4 @@ class OrderRow:
     operations: tuple[OperationRow, ...]  # oldest first
     created_at_ms: int
     updated_at_ms: int
+    rules_version: int = 0  # of the rules that decided it last

@@ -20,7 +20,7 @@ from schemas.records.payments import OperationReplied, ReplyTo
 from schemas.records.timers import OpenTimer
 from schemas.vocabulary import OperationState, TimerKind
 from streams.domain import views
-from streams.domain.limits import Rules
+from streams.domain.limits import RULES_VERSION, Rules
 from streams.domain.outputs import ClearTimer, Output, Publish, Reply, SetTimer
 from streams.domain.sums import UNANSWERED, Books, standing_of
 
@@ -291,5 +291,6 @@ class Turn:
             operations=tuple(self.operations.values()),
             created_at_ms=self.now_ms if self._row is None else self._row.created_at_ms,
             updated_at_ms=self.now_ms,
+            rules_version=RULES_VERSION,
         )
         return Decision(row=row, outputs=tuple(self.outputs))
