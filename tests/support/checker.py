@@ -12,7 +12,7 @@ from schemas.event_types import Transition
 from schemas.records.orders import OperationRow
 from schemas.records.payments import PaymentEvent
 from schemas.vocabulary import Initiator, OperationKind, OperationState, Rejection
-from streams.domain.operations import is_full
+from streams.domain.room import is_full
 from tests.support.answer_checks import (
     acknowledged_is_on_the_log,
     answers_agree_with_rows,
@@ -84,7 +84,7 @@ def every_command_ended_once(evidence: Evidence) -> list[str]:
     """Every command on the log, whoever produced it, has one final state in one row and one last word by event id."""
     operations = evidence.operations()
     ends = _ends_of(evidence)
-    full = {row.order_id for row in evidence.rows.values() if is_full(row.operations)}
+    full = {row.order_id for row in evidence.rows.values() if is_full(row.operations, row.subtotals)}
     faults = []
     for order, ops in evidence.commands.items():
         for op_id in dict.fromkeys(ops):

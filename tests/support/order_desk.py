@@ -34,7 +34,7 @@ from schemas.records.commands import (
 )
 from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError
-from schemas.records.orders import OperationRow, OrderRow, PaymentRow
+from schemas.records.orders import ApartRow, OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import OperationReplied, PaymentView, ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.vocabulary import CallKind, DecisionRefusal, OperationState, Outcome, RetryAdvice, TimerKind, Verdict
@@ -50,7 +50,17 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.domain.order import Decision, decide
-from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
+from streams.domain.outputs import (
+    CallGateway,
+    ClearTimer,
+    KeepApart,
+    Output,
+    Publish,
+    Reply,
+    SayTimer,
+    SendClaim,
+    SetTimer,
+)
 from tests.support.exhibits import Sums, sums_of
 
 ORIGIN = OriginId("origin")
@@ -121,10 +131,12 @@ class Desk:
     said: list[Output] = field(default_factory=list)
     planned: list[Command] = field(default_factory=list)  # what a route plan was asked for
     commands: int = 0
+    apart: dict[str, ApartRow] = field(default_factory=dict)  # what stands beside the row, by its name
+    steps: deque[TimerFired] = field(default_factory=deque)  # what the order has asked itself
 
     def take(self, event: OrderInput) -> Decision:
         """Give the order this input and keep what it says."""
-        decision = decide(self.row, event, self._plan_for, self.rules)
+        decision = decide(self.row, event, self._plan_for, self.rules, self.apart.get)
         self.row = decision.row
         for output in decision.outputs:
             self._keep(output)
@@ -145,6 +157,13 @@ class Desk:
                 self.timers[output.timer.op_id] = output.timer
             case ClearTimer():
                 self.timers.pop(output.op_id, None)
+            case SayTimer():
+                self.steps.append(output.fired)
+            case KeepApart() if output.row is None:
+                self.apart.pop(output.name, None)
+            case KeepApart():
+                assert output.row is not None
+                self.apart[output.name] = output.row
             case Publish() | Reply():
                 pass  # read from `said`
 
@@ -298,6 +317,17 @@ class Desk:
             fired_at_ms=self.now_ms,
         )
         return self.take(TimerReceived(timer=fired, now_ms=self.now_ms, possible_replay=self.replay))
+
+    def leave(self) -> int:
+        """Let the order do what it has asked itself to do; return how many steps that were."""
+        taken = 0
+        while self.steps:
+            taken += 1
+            self.step(self.steps.popleft())
+        return taken
+
+    def step(self, asked: TimerFired) -> Decision:
+        return self.take(TimerReceived(timer=asked, now_ms=self.now_ms, possible_replay=self.replay))
 
     def end(self) -> Decision:
         """Let the sweep of the orders table ask for the end of the row."""
