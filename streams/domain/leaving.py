@@ -104,21 +104,25 @@ def content_of(operation: OperationRow) -> Fingerprint:
 
 def copy(turn: Turn, timer: TimerFired) -> None:
     """Write the operations into rows of their own that are still as they were, and ask for them to be dropped."""
-    copied = []
-    for operation in _meant(turn, timer):
-        for name in names_of(operation, life_ms=_life_of(timer)):
-            turn.say(_kept(turn, name, _leading_to(operation, turn.load(name))))
+    meant, life_ms = _meant(turn, timer), _life_of(timer)
+    leads_to: dict[str, int] = {}
+    for operation in meant:
+        for name in names_of(operation, life_ms=life_ms):
+            leads_to[name] = min(leads_to.get(name, operation.number), _known_number(turn, name, operation))
+    for name, number in leads_to.items():
+        turn.say(_kept(turn, name, ApartRow(number=number, operation=None)))
+    for operation in meant:
         own = ApartRow(number=operation.number, operation=operation)
-        turn.say(_kept(turn, name_of_number(operation.number, life_ms=_life_of(timer)), own))
-        copied.append(LeavingOperation(number=operation.number, content=content_of(operation)))
-    if copied:
-        turn.say(SayTimer(fired=replace(timer, kind=TimerKind.DROP_COPIED, leaving=tuple(copied))))
+        turn.say(_kept(turn, name_of_number(operation.number, life_ms=life_ms), own))
+    if meant:
+        copied = tuple(LeavingOperation(number=each.number, content=content_of(each)) for each in meant)
+        turn.say(SayTimer(fired=replace(timer, kind=TimerKind.DROP_COPIED, leaving=copied)))
 
 
-def _leading_to(operation: OperationRow, known: ApartRow | None) -> ApartRow:
-    """Return what stands under one of the operation's names: it leads to the first operation that has the name."""
-    number = operation.number if known is None else min(operation.number, known.number)
-    return ApartRow(number=number, operation=None)
+def _known_number(turn: Turn, name: str, operation: OperationRow) -> int:
+    """Return what the name leads to: the first operation that has it, as a look at all of them would find."""
+    known = turn.load(name)
+    return operation.number if known is None else min(operation.number, known.number)
 
 
 def drop(turn: Turn, timer: TimerFired) -> None:

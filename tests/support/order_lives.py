@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from schemas.identifiers import OpId
 from schemas.vocabulary import CallKind, OperationState, Outcome, Overlay, Verdict
+from streams.domain.limits import DEFAULT_RULES, Rules
 from tests.support.order_desk import MOCK, Desk, Said, authorize, capture, refund, sale
 
 STEP_MS = 1_000
@@ -177,9 +178,9 @@ class Bank:
 class Life:
     """One seeded life of an order's payment, to its end."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, rules: Rules = DEFAULT_RULES) -> None:
         self.chance = random.Random(seed)
-        self.desk = Desk()
+        self.desk = Desk(rules=rules)
         self.bank = Bank(self.chance)
         self.asked = 0
 
@@ -191,6 +192,7 @@ class Life:
             self.desk.replay = self.chance.random() < 0.2  # the worker has started again: what it takes may be a copy
             happen, tell = (self._happen, self._happen), (self._deliver, self._deliver)
             self.chance.choice((*happen, *tell, self._refund, self._at_desk, self._decide))()
+            self.desk.leave()
         for notice in self.chance.sample(self.bank.notices, len(self.bank.notices)):
             self._give(notice)
         self.desk.settle()
@@ -240,7 +242,7 @@ class Life:
         notice.delivered += 1
         about = notice.about
         knows = any(
-            each.gateway_reference == about.reference for each in (self.desk.row.operations if self.desk.row else ())
+            each.gateway_reference == about.reference for each in (self.desk.operations if self.desk.row else ())
         )
         # The gateway gives our id back, or not; where we do not know its own yet, only ours finds the operation.
         named = about.op_id if about.op_id is not None and (notice.names_operation or not knows) else None
@@ -290,13 +292,11 @@ class Life:
 
 def faults(life: Life) -> Iterator[str]:
     """Yield what the order says otherwise than the bank, and what nobody was asked about though it does not add up."""
-    row = life.desk.row
-    assert row is not None
     captured = sum(each.counts_minor for each in life.taking)
     refunded = sum(each.counts_minor for each in life.bank.objects if each.kind is CallKind.REFUND)
     disputed = any(each.disputes for each in life.taking)
     for each in life.bank.objects:
-        found = [op for op in row.operations if op.gateway_reference == each.reference]
+        found = [op for op in life.desk.operations if op.gateway_reference == each.reference]
         # What the gateway said of its desk's doing before that was known is lost, but never in silence.
         asked_for = each.op_id is None and life.desk.payment.review
         if [op.counted_minor for op in found] != [each.counts_minor] and not asked_for:
@@ -311,6 +311,6 @@ def faults(life: Life) -> Iterator[str]:
             yield f"disputed {disputed} shown {shown.overlays}"
     if refunded > captured and not life.desk.payment.review:
         yield f"silent deficit {refunded} of {captured}"
-    for op in row.operations:
+    for op in life.desk.operations:
         if op.words and (op.state is OperationState.REVERSED) is not (op.counted_minor == 0):
             yield f"state {op.state} counts {op.counted_minor}"
