@@ -72,6 +72,8 @@ def test_late_word_that_names_a_reference_alone_is_about_the_operation_in_a_row_
     assert desk.view.refunded_minor == 200
     assert numbers(desk) == [1, 2, 4], "it is back, at its place"
     assert gone(desk) == 1
+    again = desk.notice(None, Said(outcome=Outcome.REVERSED, reference="ref-1"), kind=kind, payment_reference="sale")
+    assert again.loaded == (), "the row's own is the truth, though another stands beside it"
     refunded(desk, 1, first=30)
     desk.leave()
     assert 2 not in numbers(desk), "and leaves again"
@@ -196,12 +198,14 @@ def test_refund_draws_on_the_capture_that_has_enough_left_after_those_that_have_
     payment = desk.payment.payment_id
     small = desk.do(capture(payment, 1_000, key="c1"), said("cap-1"))
     large = desk.do(capture(payment, 2_000, key="c2"), said("cap-2"))
+    desk.do(refund(PaymentId("pay_nobody"), 700, key="of no payment"))
     drawn = [desk.do(refund(payment, 700, key=f"r{number}"), said(f"ref-{number}")) for number in range(3)]
     desk.leave()
-    assert gone(desk) == 2
+    assert gone(desk) == 3
     assert [desk.operation(each).draws_on for each in drawn] == [small, large, large]
     assert desk.row is not None
-    assert {(each.draws_on, each.refunded_minor) for each in desk.row.subtotals} == {(small, 700), (large, 700)}
+    refunds = {(each.draws_on, each.refunded_minor) for each in desk.row.subtotals}
+    assert refunds == {(small, 700), (large, 700), (None, 0)}
     refused = desk.do(refund(payment, 700, key="too much"))
     assert desk.operation(refused).rejection is Rejection.REFUND_EXCEEDS_ONE_CAPTURE
     assert desk.operation(desk.do(refund(payment, 600, key="fits"), said("fits"))).draws_on == large
