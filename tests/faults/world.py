@@ -91,6 +91,7 @@ HABITS = Habits(
     tells=0.1,
     trusting=0.05,
     direct_only=0.04,
+    returns=0.01,
 )
 
 
