@@ -284,7 +284,7 @@ def summary(verdict: Verdict) -> str:
     lines = [
         f"{verdict.operations} operations, {verdict.faults} faults, {len(verdict.violations)} violations",
         f"{verdict.seconds:.0f} s, {verdict.orders} orders, {verdict.dead_letters} dead letters",
-        f"{verdict.event_copies} events repeated; rows: {verdict.late_rows} late, {verdict.superseded_rows} superseded, "
+        f"{verdict.event_copies} events repeated; rows: {verdict.late_rows} late, {verdict.superseded_rows} superseded",
         f"{verdict.operations_apart} operations in rows of their own",
         f"answers by status: {dict(sorted(verdict.answers.items()))}",
         f"ended unasked: {verdict.restarts or 'nothing'} (session time-out {SESSION_TIMEOUT_S:g} s)",
