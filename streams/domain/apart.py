@@ -6,7 +6,7 @@ operation's id, of its idempotency key, and of each reference that a gateway kno
 orders that have such operations at all, so no other order pays for it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from schemas import identifiers
@@ -62,10 +62,10 @@ def name_of_reference(reference: Reference, *, life_ms: int) -> str:
     return f"{life_ms}|r|{identifiers.short_hash('|'.join(reference))}"
 
 
-def with_loaded(row: OrderRow | None, loaded: Iterable[OperationRow]) -> OrderRow | None:
+def with_loaded(row: OrderRow | None, loaded: Collection[OperationRow]) -> OrderRow | None:
     """Return the row with these operations, which stand in rows of their own, unless it has them itself: to be read."""
-    if row is None:
-        return None
+    if row is None or not loaded:
+        return row
     here = {each.op_id for each in row.operations}
     missing = [each for each in loaded if each.op_id not in here]
     return replace(row, operations=(*row.operations, *missing)) if missing else row

@@ -222,9 +222,10 @@ def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow) -> OpId:
         gateway=payment.gateway,
         account=payment.account,
         gateway_reference=made.gateway_reference,
+        number=turn.next_number,
     )
     stood = paid_once.stands(turn, payment)
-    operation = turn.put(operation)
+    turn.put(operation)
     if turn.books_of(payment).in_deficit or (not stood and paid_once.another_stands(turn, opening)):
         turn.ask_review(payment)
     turn.publish(operation, Transition.RECORDED)

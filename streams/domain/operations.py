@@ -31,8 +31,8 @@ _OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
 """Of what the engine does by itself: it goes where its payment is."""
 
 
-def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
-    """Return the queued operation that this command asks for, its first waiter included."""
+def open_operation(received: CommandReceived, op_id: OpId, *, number: int) -> OperationRow:
+    """Return the queued operation that this command asks for, its first waiter included, with its place in the order."""
     command = received.command
     return OperationRow(
         op_id=op_id,
@@ -80,6 +80,7 @@ def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
         first_requested_at_ms=0,
         requested_at_ms=received.now_ms,
         updated_at_ms=received.now_ms,
+        number=number,
     )
 
 
@@ -138,6 +139,7 @@ def queue_own(turn: Turn, opening: OperationRow, kind: OperationKind, amount_min
         fingerprint=body,
         asked_amount_minor=amount_minor,
         plan=_OWN_PLAN,
+        number=turn.next_number,
     )
     turn.put(own)
     turn.queue.insert(0, op_id)

@@ -196,11 +196,11 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
             _join(turn, known, received.reply_to)
         outbox.drive_again(turn, op_id)
         return op_id
-    operation = operations.open_operation(received, op_id)
+    operation = operations.open_operation(received, op_id, number=turn.next_number)
     if room.is_full(turn.operations.values(), turn.subtotals):
         _refuse_unrecorded(turn, operation)
         return op_id
-    operation = turn.put(operation)
+    turn.put(operation)
     _forget_waiters(turn)
     if operations.key_is_taken(turn, operation):
         settlement.conflict(turn, operation)

@@ -38,7 +38,7 @@ def count(subtotals: Iterable[SubtotalRow]) -> int:
 
 def operations_of(row: OrderRow) -> int:
     """Return how many operations the order has had in its life: their numbers are 1 to that."""
-    return len(row.operations) + count(row.subtotals)
+    return len(row.operations) + count(row.subtotals) if row.subtotals else len(row.operations)
 
 
 def _share(operation: OperationRow) -> SubtotalRow:

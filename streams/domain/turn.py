@@ -110,11 +110,16 @@ class Turn:
         """What stands beside the order's row."""
         return self._apart.load
 
+    @property
+    def next_number(self) -> int:
+        """The number of the operation that is put next and was not there before."""
+        return self._numbered + 1
+
     def put(self, operation: OperationRow) -> OperationRow:
-        """Keep this version of the operation, and return it; a new one is given the next number."""
+        """Keep this version of the operation, and return it; a new one has the next number."""
         if operation.op_id not in self.operations:
             self._numbered += 1
-            operation = replace(operation, number=self._numbered)
+            assert operation.number == self._numbered
         self.operations[operation.op_id] = operation
         self._touched = True
         return operation
