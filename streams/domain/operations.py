@@ -32,7 +32,7 @@ _OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
 
 
 def open_operation(received: CommandReceived, op_id: OpId, *, number: int) -> OperationRow:
-    """Return the queued operation that this command asks for, its first waiter included, with its place in the order."""
+    """Return the queued operation that this command asks for, its first waiter included; `number`: in its order."""
     command = received.command
     return OperationRow(
         op_id=op_id,
