@@ -34,9 +34,9 @@ def nothing_apart(_name: str) -> None:
 def names_of(operation: OperationRow, *, life_ms: int) -> list[str]:
     """Return the names that lead to the operation, in the life of the order that began then."""
     names = [name_of_op(operation.op_id, life_ms=life_ms), name_of_key(operation.idempotency_key, life_ms=life_ms)]
-    attempts = (operation, *operation.earlier_attempts)
-    known = [(each.gateway, each.account, each.gateway_reference) for each in attempts]
-    for gateway, account, reference in known:
+    last = (operation.gateway, operation.account, operation.gateway_reference)
+    earlier = [(each.gateway, each.account, each.gateway_reference) for each in operation.earlier_attempts]
+    for gateway, account, reference in (last, *earlier):
         if gateway is not None and reference is not None:
             names.append(name_of_reference((gateway, account, reference), life_ms=life_ms))
     return list(dict.fromkeys(names))

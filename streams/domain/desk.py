@@ -99,8 +99,8 @@ def _as_it_was_told(turn: Turn, decision: DecisionMade) -> DecisionView | None:
 
 def _refusal_of(turn: Turn, operation: OperationRow | None, decision: DecisionMade) -> DecisionRefusal | None:
     if operation is None or operation.payment_id != decision.payment_id:
-        known = any(each.payment_id == decision.payment_id for each in (*turn.operations.values(), *turn.subtotals))
-        return DecisionRefusal.OPERATION_UNKNOWN if known else DecisionRefusal.PAYMENT_UNKNOWN
+        known = {each.payment_id for each in turn.operations.values()} | {each.payment_id for each in turn.subtotals}
+        return DecisionRefusal.OPERATION_UNKNOWN if decision.payment_id in known else DecisionRefusal.PAYMENT_UNKNOWN
     told = (event.decision for each in turn.operations.values() for event in each.events)
     if len({each.decision_id for each in told if each is not None}) >= MAX_DECISIONS:
         return DecisionRefusal.TOO_MANY_DECISIONS

@@ -14,7 +14,7 @@ import pytest
 
 from schemas.records.orders import OperationRow
 from schemas.records.timers import TimerFired
-from streams.domain import apart, leaving, order, subtotals, turn
+from streams.domain import apart, leaving, order, subtotals
 from streams.domain.limits import DEFAULT_RULES
 from streams.domain.turn import Turn
 from tests.support.order_lives import Life
@@ -71,7 +71,7 @@ FLAWS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     ),
     "found by its id alone": lambda: patch.object(leaving, "names_of", _named_by_id_alone),
     "what comes back is counted twice": lambda: patch.object(
-        turn.subtotals, "without_operation", lambda known, _operation: known
+        subtotals, "without_operation", lambda known, _operation: known
     ),
     "what leaves is forgotten": lambda: patch.object(subtotals, "with_operation", lambda known, _operation: known),
     "what a person has looked at leaves": lambda: patch.object(

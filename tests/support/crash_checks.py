@@ -32,6 +32,7 @@ def violations(world: World, *, same_content: bool) -> list[str]:
         *_contradictions(world),
         *_events(world, same_content=same_content),
         *_sums(world),
+        *world.orders.subtotals_not_of_rows(),
         *judged_wrongly(world.orders.orders, world.gateways.effects),
         *_answered_at_the_desk(world),
     ]

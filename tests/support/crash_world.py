@@ -7,7 +7,7 @@ that the model proves it would notice.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -20,8 +20,9 @@ from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.orders import OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
-from schemas.vocabulary import CallKind, TimerKind
+from schemas.vocabulary import CallKind, OperationKind, TimerKind
 from streams.domain import desk
+from streams.domain.apart import Load
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
     CommandReceived,
@@ -34,10 +35,20 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES
 from streams.domain.order import decide, longest_owed
-from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
+from streams.domain.outputs import (
+    CallGateway,
+    ClearTimer,
+    KeepApart,
+    Output,
+    Publish,
+    Reply,
+    SayTimer,
+    SendClaim,
+    SetTimer,
+)
 from tests.support.crash_commands import client_commands
 from tests.support.crash_desk import DECISIONS, Person
-from tests.support.crash_flaws import knowingly_twice, misheard, put_in, put_in_at_the_desk
+from tests.support.crash_flaws import knowingly_twice, misheard, put_in, put_in_at_the_desk, put_in_leaving
 from tests.support.crash_gateways import (
     HONOURS_KEYS,
     REQUESTS,
@@ -104,6 +115,8 @@ class Scenario:
     desk_is_never_asked_again: bool = False  # what contradicts a person is not heard
     failed_is_failed: bool = False  # a payment that failed lets another one in, whatever a person should look at
     never_driven_again: bool = False  # no sweep asks for what has waited for long
+    leaving: bool = False  # settled operations leave their order's row as soon as they may
+    left_whatever_it_is: bool = False  # they leave it whatever they have become since that was asked for
 
 
 @dataclass(slots=True)
@@ -135,6 +148,8 @@ class Orders(Worker[OrderRow]):
         self._plan_not_pinned = scenario.plan_not_pinned
         self._scenario = scenario
         self._rules = _TRUSTING if scenario.absence_is_proof else _RULES
+        if scenario.leaving:
+            self._rules = replace(self._rules, kept_operations=0, leaving_operations=1)
         self.decisions = 0
         self.paid_knowingly: list[str] = []
         self.dead_decisions: set[str] = set()
@@ -148,10 +163,10 @@ class Orders(Worker[OrderRow]):
             event = replace(event, verdict=replace(event.verdict, plan=self._policy.plan))
         if isinstance(event, NoticeReceived) and before is not None:
             event = self._heard(event, before)
-        if isinstance(event, DecisionReceived) and not desk.knows(before, event.decision):
+        if isinstance(event, DecisionReceived) and not desk.knows(before, event.decision, self._loading(entry.key)):
             self.dead_decisions.add(event.decision.decision_id)
             return []  # a dead letter
-        decision = decide(before, event, self._policy.plan_for, self._rules)
+        decision = decide(before, event, self._policy.plan_for, self._rules, self._loading(entry.key))
         row = decision.row
         if row is None:
             return []
@@ -184,22 +199,53 @@ class Orders(Worker[OrderRow]):
                 return Write(EVENTS, key, output)
             case Reply():
                 return Write(REPLIES, key, output.reply)
+            case SayTimer():
+                return Write(TIMERS, key, output.fired)
+            case _:
+                return self._kept(key, row, output)
+
+    def _kept(self, key: str, row: OrderRow, output: SetTimer | ClearTimer | KeepApart) -> Write:
+        match output:
+            case KeepApart():
+                name, value = f"apart|{key}|{output.name}", output.row
             case SetTimer():
-                name = f"timer|{output.timer.op_id}"
-                self.rows[name] = output.timer
-                return self._table(name, output.timer, row)
+                name, value = f"timer|{output.timer.op_id}", output.timer
             case ClearTimer():
-                name = f"timer|{output.op_id}"
-                self.rows[name] = None
-                return self._table(name, None, row)
+                name, value = f"timer|{output.op_id}", None
+        self.rows[name] = value
+        return self._table(name, value, row)
 
     @property
     def timers(self) -> list[OpenTimer]:
         return [row for row in self.rows.values() if isinstance(row, OpenTimer)]
 
+    def _loading(self, key: str) -> Load:
+        return lambda name: self.rows.get(f"apart|{key}|{name}")
+
     @property
     def orders(self) -> list[OrderRow]:
-        return [row for row in self.rows.values() if isinstance(row, OrderRow)]
+        """Each order with all its operations, wherever they stand: those that its row has are the truth."""
+        return [self._whole(key, row) for key, row in self.rows.items() if isinstance(row, OrderRow)]
+
+    def _whole(self, key: str, row: OrderRow) -> OrderRow:
+        if not row.subtotals:
+            return row
+        beside = [own for name, own in self.rows.items() if name.startswith(f"apart|{key}|") and own is not None]
+        known = {own.number: own.operation for own in beside if own.operation is not None}
+        known |= {each.number: each for each in row.operations}
+        return replace(row, operations=tuple(known[number] for number in sorted(known)))
+
+    def subtotals_not_of_rows(self) -> Iterator[str]:
+        """Yield where an order's row keeps another sum than the operations come to that have left it: added up here."""
+        for key, row in self.rows.items():
+            if isinstance(row, OrderRow):
+                here = {each.number for each in row.operations}
+                gone = [each for each in self._whole(key, row).operations if each.number not in here]
+                refunded = sum(each.counted_minor for each in gone if each.kind is OperationKind.REFUND)
+                kept = sum(each.refunded_minor for each in row.subtotals)
+                count = sum(each.operations for each in row.subtotals)
+                if (kept, count) != (refunded, len(gone)):
+                    yield f"subtotals {key} {kept} of {count}, and {refunded} of {len(gone)} beside it"
 
 
 def _input(entry: Entry, *, possible_replay: bool) -> OrderInput:
@@ -449,6 +495,7 @@ def run(scenario: Scenario, seed: int) -> World:
             times_are_ignored=scenario.times_are_ignored,
             is_never_asked_again=scenario.desk_is_never_asked_again,
         ),
+        put_in_leaving(whatever_it_is=scenario.left_whatever_it_is),
     ):
         world.play()
     return world

@@ -7,7 +7,7 @@ both have the same operations and the same sums, and answer the same to whoever 
 
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -227,12 +227,12 @@ class TwinLife:
         self._settle()
         return self.twins.differences()
 
-    def _happenings(self) -> Sequence[object]:
+    def _happenings(self) -> Sequence[Callable[[], None]]:
         often = (self._refund, self._refund, self._refund, self._settle, self._settle, self._settle)
         late = (self._notice, self._notice, self._result_again, self._command_again, self._key_again, self._decide)
         rest = (self._other, self._at_desk, self._fire)
         own = (self.twins.let_leave,) * 12 + (self.twins.replay_a_step,)
-        return (*often, *late, *rest, *own)  # type: ignore[return-value]
+        return (*often, *late, *rest, *own)
 
     @property
     def _payment(self) -> PaymentId:

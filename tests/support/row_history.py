@@ -144,7 +144,8 @@ class RowHistory:
 
     def _faults_of(self, key: bytes, life: dict[Stamp, Digest | None]) -> Iterator[str]:
         name, newest = key.decode(), self._newest[key][1]
-        beside = {} if newest is None else {each.op_id: each.state for each in self._beside(key, newest).values()}
+        own = [] if newest is None else list(self._beside(key, newest).values())
+        beside: dict[str, OperationState] = {each.op_id: each.state for each in own}
         if newest is not None:
             yield from (f"row {name}: {fault}" for fault in self._faults_of_subtotals(key, newest))
         chain = chain_of(life)

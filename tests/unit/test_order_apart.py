@@ -21,6 +21,10 @@ from tests.unit.test_order_leaving import gone, numbers, own_rows, paid, refunde
 LATE = 900_000
 
 
+def is_reviewed(desk: Desk) -> bool:
+    return desk.payment.review
+
+
 def test_retry_is_answered_from_the_row_of_its_own() -> None:
     desk, one, *_ = with_two_gone()
     row = desk.row
@@ -115,10 +119,10 @@ def test_review_is_asked_for_when_a_refund_counts_again_that_others_in_rows_of_t
     refunded(desk, 4, first=2)
     desk.leave()
     assert gone(desk) == 4
-    assert not desk.payment.review
+    assert not is_reviewed(desk)
     desk.now_ms += LATE
     desk.notice(None, Said(reference="ref-1", confirmed_minor=100), kind=CallKind.REFUND)
-    assert desk.payment.review
+    assert is_reviewed(desk)
     assert desk.sums.refunded == 500
     assert numbers(desk) == [1, 2, 6], "those that were only looked at are where they were"
 

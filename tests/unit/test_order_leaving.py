@@ -317,8 +317,7 @@ def ended(desk: Desk) -> Desk:
     """The desk, its order's life over, and its row gone."""
     assert desk.row is not None
     desk.now_ms = order_ends_at_ms(desk.row, desk.rules) or 0
-    desk.end()
-    assert desk.row is None
+    assert desk.end().row is None
     return desk
 
 

@@ -16,8 +16,8 @@ from streams.agents.sweep import overdue_orders
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import InputEvent, TableRow
 from streams.topology import OPERATIONS_TABLE, ORDERS_TABLE
-from tests.support.order_desk import ORIGIN, Said, refund, sale
-from tests.support.post_office import CODEC, MOCK, PARTITIONS, TRACE, PostOffice
+from tests.support.order_desk import MOCK, ORIGIN, Said, refund, sale
+from tests.support.post_office import CODEC, PARTITIONS, TRACE, PostOffice
 
 ORDER = OrderId("order-1")
 INDEXED = replace(SPEC.capabilities, references_indexed=frozenset({CallKind.SALE, CallKind.REFUND}))
