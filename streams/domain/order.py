@@ -101,7 +101,8 @@ def decide(
         row, origin_id=origin_id, order_id=order_id, now_ms=event.now_ms, plan_for=plan_for, rules=rules, load=load
     )
     op_id = _take(turn, event)
-    notices.claim_or_record(turn)
+    if notices.claim_or_record(turn):
+        admission.resume(turn)
     _start_next(turn)
     if event.possible_replay and (op_id is not None or isinstance(event, CommandReceived)):
         outbox.say_again(turn, op_id)

@@ -17,7 +17,7 @@ from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow, Route
 from schemas.records.commands import Command
 from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.vocabulary import CallKind, OperationKind, TimerKind
@@ -205,6 +205,7 @@ class Orders(Worker[OrderRow]):
                 return self._kept(key, row, output)
 
     def _kept(self, key: str, row: OrderRow, output: SetTimer | ClearTimer | KeepApart) -> Write:
+        value: OpenTimer | ApartRow | None
         match output:
             case KeepApart():
                 name, value = f"apart|{key}|{output.name}", output.row
