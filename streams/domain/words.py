@@ -230,11 +230,15 @@ def in_time(words: Iterable[WordRow]) -> list[WordRow]:
     """Return the words in the order of the gateway's times; how they came does not matter.
 
     Of one time: what was carried out, that it ran out, disputes that began, what was taken back, and disputes that were
-    won. Of these alike: a person's word after the gateway's, and the greater amount last.
+    won. Of these alike: a person's word after the gateway's, and the greater amount last. Answers that name no time
+    stand as they came: a later one corrects an earlier.
     """
-    return sorted(
-        words, key=lambda each: (each.occurred_at_ms, _OF_ONE_TIME[each.outcome], each.by_desk, each.amount_minor)
-    )
+    return sorted(words, key=_place)
+
+
+def _place(word: WordRow) -> tuple[int, int, bool, int]:
+    amount_minor = word.amount_minor if word.occurred_at_ms else 0
+    return word.occurred_at_ms, _OF_ONE_TIME[word.outcome], word.by_desk, amount_minor
 
 
 def counted(words: Iterable[WordRow]) -> int:
