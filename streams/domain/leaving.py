@@ -62,7 +62,9 @@ def ask_to_copy(
 
 
 def may_leave(row: OrderRow, rules: Rules) -> list[OperationRow]:
-    """Return the operations that may leave the row, oldest first."""
+    """Return the operations that may leave the row, oldest first; none of a row from before they had numbers."""
+    if any(each.number == 0 for each in row.operations):
+        return []
     newest = subtotals.operations_of(row) - rules.kept_operations
     waited_for = {each.doubted_op_id for each in row.operations}
     unclear = {each.payment_id for each in row.payments if each.unclaimed}
@@ -98,7 +100,10 @@ def _is_told_with_others(operation: OperationRow) -> bool:
 
 
 def content_of(operation: OperationRow) -> Fingerprint:
-    """Return what tells this operation, as it is now, from what it is at any other time."""
+    """Return what tells this operation, as it is now, from what it is at any other time.
+
+    Another version of the code may tell it otherwise: then the operation stays, and is asked to leave once more.
+    """
     return identifiers.fingerprint("apart", repr(operation))
 
 
