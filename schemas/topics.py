@@ -26,6 +26,7 @@ from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQuer
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
 from schemas.records.timers import OpenTimer, TimerFired
+from schemas.records.upgrades import UpgradeFinished
 
 COMMANDS: Final = "payments.commands.v1"
 QUERIES: Final = "payments.queries.v1"
@@ -40,6 +41,7 @@ TIMERS: Final = "payments.timers.v1"
 REPLIES: Final = "payments.replies.v1"
 DLQ: Final = "payments.dlq.v1"
 POLICIES: Final = "policies.v1"
+UPGRADES: Final = "upgrades.v1"
 DECISIONS: Final = "decisions.v1"
 WAITING: Final = "payments.waiting.v1"
 
@@ -212,6 +214,14 @@ CATALOGUE: tuple[Topic, ...] = (
         name=POLICIES,
         key="originId or *",
         records=(OriginPolicy,),
+        cleanup=Cleanup.COMPACT,
+        retention_ms=None,
+        partition_rule=PartitionRule.SINGLE,
+    ),
+    Topic(
+        name=UPGRADES,
+        key="release",
+        records=(UpgradeFinished,),
         cleanup=Cleanup.COMPACT,
         retention_ms=None,
         partition_rule=PartitionRule.SINGLE,

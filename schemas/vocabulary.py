@@ -104,6 +104,7 @@ class DeclineClass(StrEnum):
     DATA = "data"
     AUTH_REQUIRED = "auth_required"
     FRAUD = "fraud"
+    UNKNOWN = "unknown"  # the gateway's code is not among those that are known of it
 
 
 class RetryAdvice(StrEnum):

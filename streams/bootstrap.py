@@ -26,6 +26,7 @@ from schemas.topics import topic
 from streams import topology
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
+from streams.agents.intake import row_of
 from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
 from streams.agents.sweep import Ask, Sweeper, old_claims, overdue_orders, overdue_webhooks
@@ -174,7 +175,12 @@ class OrdersProgram:
             self._sweeper(worker, topology.PARKED_TABLE, overdue_webhooks(self._codec)),
         ]
         async with _started(self._writer), _started(self._follower), _started(self._retention):
-            await _work(worker, stopping, ready, background=[self._timer_clock.run, *(each.run for each in sweeps)])
+            await _work(
+                worker,
+                stopping,
+                ready,
+                background=[self._timer_clock.run, self._follower.watch, *(each.run for each in sweeps)],
+            )
 
     def _sweeper(self, worker: "Worker", table: str, ask: Ask) -> Sweeper:
         return Sweeper(
@@ -212,9 +218,9 @@ class OrdersProgram:
         assert self._worker is not None, "partitions come to a worker that runs"
         # The small tables alone: to go through every order of the table would take seconds before the first input.
         for row in self._worker.live_rows(topology.TIMERS_TABLE):
-            found[row.partition].append(self._codec.decode_row(OpenTimer, row.value))
+            found[row.partition].append(row_of(self._codec, OpenTimer, row))
         for row in self._worker.live_rows(topology.PARKED_TABLE):
-            waiting = self._codec.decode_row(ParkedRow, row.value)
+            waiting = row_of(self._codec, ParkedRow, row)
             parked[row.partition].append((row.key, size_of(waiting.webhooks)))
         for number, timers in found.items():
             self._timers.replace(number, timers)

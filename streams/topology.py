@@ -96,7 +96,7 @@ ORDERS: Final = Component(
         topics.TIMERS,
         topics.QUERIES,
     ),
-    follows=(topics.POLICIES,),
+    follows=(topics.POLICIES, topics.UPGRADES),
     tables=(ORDERS_TABLE, OPERATIONS_TABLE, TIMERS_TABLE, REFERENCES_TABLE, PARKED_TABLE),
     writes=(
         topics.CLAIMS,
@@ -117,6 +117,7 @@ CLAIMS: Final = Component(
     name="claims",
     does="keeps idempotency keys unique",
     source_topics=(topics.CLAIMS,),
+    follows=(topics.UPGRADES,),
     tables=(CLAIMS_TABLE,),
     writes=(topics.VERDICTS, topics.CLAIMS, topics.DLQ),  # its sweep asks on its own source topic for old claims to go
     health_port=9466,
@@ -128,7 +129,7 @@ EXECUTOR: Final = Component(
     does="calls the gateways",
     source_topics=(topics.GATEWAY_REQUESTS,),
     # Its memory of what was answered, read at each assignment; and what a command alone holds, read for its call.
-    follows=(topics.GATEWAY_RESULTS, topics.COMMANDS),
+    follows=(topics.GATEWAY_RESULTS, topics.COMMANDS, topics.UPGRADES),
     writes=(topics.GATEWAY_RESULTS, topics.DLQ),
     health_port=9467,
     settings_groups=("kafka", "executor", "gateway", "health", "registry", "telemetry"),
@@ -137,7 +138,7 @@ EXECUTOR: Final = Component(
 INGRESS: Final = Component(
     name="ingress",
     does="takes requests and webhooks over HTTP",
-    follows=(topics.REPLIES,),
+    follows=(topics.REPLIES, topics.UPGRADES),
     writes=(topics.COMMANDS, topics.QUERIES, topics.WEBHOOKS),
     http_port=MERCHANTS_PORT,
     health_port=9464,  # OpenTelemetry's own default for a Prometheus exporter; the others count on from it
@@ -147,7 +148,8 @@ INGRESS: Final = Component(
 OPERATORS: Final = Component(
     name="operators",
     does="takes what a person decides",
-    follows=(topics.REPLIES, topics.DECISIONS),  # decisions: what waits for a second person, read when somebody asks
+    # Decisions: what waits for a second person, read when somebody asks.
+    follows=(topics.REPLIES, topics.DECISIONS, topics.UPGRADES),
     writes=(topics.DECISIONS, topics.QUERIES),
     http_port=OPERATORS_PORT,
     health_port=9468,

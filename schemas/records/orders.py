@@ -201,6 +201,7 @@ class OrderRow:
     operations: tuple[OperationRow, ...]  # oldest first; without those that stand in rows of their own
     created_at_ms: int  # also tells this life of the order from a later one
     updated_at_ms: int
+    rules_version: int = 0  # of the rules that decided it last
     subtotals: tuple[SubtotalRow, ...] = ()  # of the operations that stand in rows of their own
 
 

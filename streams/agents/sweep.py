@@ -22,6 +22,7 @@ from schemas.records.orders import OrderRow
 from schemas.records.references import ParkedRow
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import TimerKind
+from streams.agents.intake import row_of
 from streams.agents.references import append_again
 from streams.agents.timers import append_timer
 from streams.domain.claims import claim_expires_at_ms
@@ -127,7 +128,7 @@ def old_claims(codec: MessageCodec, rules: Rules) -> Ask:
     """Return the question for the claims table: is this claim older than its life?"""
 
     def ask(row: TableRow, now_ms: int) -> tuple[ClaimExpiryRequested, ...]:
-        claim = codec.decode_row(ClaimRow, row.value)
+        claim = row_of(codec, ClaimRow, row)
         if now_ms < claim_expires_at_ms(claim, rules):
             return ()
         origin, _, key = row.key.decode().partition("|")
@@ -149,7 +150,7 @@ def overdue_orders(codec: MessageCodec, rules: Rules, indexed: Indexed) -> Ask:
     """
 
     def ask(row: TableRow, now_ms: int) -> tuple[TimerFired, ...]:
-        order = codec.decode_row(OrderRow, row.value)
+        order = row_of(codec, OrderRow, row)
         owed = longest_owed(order)
         if owed is not None:  # such an order has not ended
             op_id, since_ms = owed
@@ -191,7 +192,7 @@ def overdue_webhooks(codec: MessageCodec) -> Ask:
     """Return the question for the table of what is parked: has any of it waited for its reference for too long?"""
 
     def ask(row: TableRow, now_ms: int) -> tuple[Outgoing, ...]:
-        waiting = codec.decode_row(ParkedRow, row.value)
+        waiting = row_of(codec, ParkedRow, row)
         return tuple(append_again(codec, waiting, each) for each in overdue(waiting.webhooks, now_ms=now_ms))
 
     return ask

@@ -62,9 +62,7 @@ def ask_to_copy(
 
 
 def may_leave(row: OrderRow, rules: Rules) -> list[OperationRow]:
-    """Return the operations that may leave the row, oldest first; none of a row from before they had numbers."""
-    if any(each.number == 0 for each in row.operations):
-        return []
+    """Return the operations that may leave the row, oldest first."""
     newest = subtotals.operations_of(row) - rules.kept_operations
     waited_for = {each.doubted_op_id for each in row.operations}
     unclear = {each.payment_id for each in row.payments if each.unclaimed}

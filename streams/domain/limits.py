@@ -13,6 +13,10 @@ from gateway_adapters.contract import Capabilities
 from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.vocabulary import CallKind
 
+RULES_VERSION: Final = 1
+"""Of what the state machines decide. It rises with each change by which the same inputs come to another row. Each row
+says which rules decided it last, for whoever looks at it later; no worker refuses one for that alone."""
+
 _SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60 * _SECOND_MS
 _HOUR_MS: Final = 60 * _MINUTE_MS

@@ -22,7 +22,7 @@ from schemas.vocabulary import OperationState, TimerKind
 from streams.domain import subtotals, views
 from streams.domain.apart import Apart, Load, Reference
 from streams.domain.errors import InvariantViolatedError
-from streams.domain.limits import Rules
+from streams.domain.limits import RULES_VERSION, Rules
 from streams.domain.outputs import ClearTimer, Output, Publish, Reply, SetTimer
 from streams.domain.sums import UNANSWERED, Books, standing_of
 
@@ -358,6 +358,7 @@ class Turn:
             operations=tuple(self.operations.values()),
             created_at_ms=self.now_ms if self._row is None else self._row.created_at_ms,
             updated_at_ms=self.now_ms,
+            rules_version=RULES_VERSION,
             subtotals=self.subtotals,
         )
         return Decision(row=row, outputs=tuple(self.outputs), loaded=loaded)

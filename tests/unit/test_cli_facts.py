@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
-from schemas.records.claims import ClaimDecided
+from schemas.records.claims import ClaimDecided, ClaimRequested
 from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
@@ -24,6 +24,7 @@ from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQuer
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import TimerFired
+from schemas.records.upgrades import UpgradeFinished
 from streams.operator_tools.facts import REDACTED, shown
 from tests.support.golden_messages import example
 
@@ -35,6 +36,7 @@ HIDDEN = (
     PaymentWaiting,
     ReferenceKept,  # in another partition than its order's; the result says the reference
     ReferenceDropped,
+    UpgradeFinished,  # about no payment
 )
 
 
@@ -115,7 +117,9 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     VoidRequested: {"payment_id"},
     CompletionRequested: {"payment_id", "parameters.name", "parameters.value"},
     RefundRequested: {"payment_id"},
-    ClaimDecided: {"plan.refusal", "plan.action_life_ms"},  # the claim before it says so
+    ClaimRequested: {"plan.fallback_classes"},  # planned: no policy has any
+    # The claim before it says so.
+    ClaimDecided: {"plan.refusal", "plan.action_life_ms", "plan.fallback_classes"},
     GatewayCallRequested: {
         *(
             "token",

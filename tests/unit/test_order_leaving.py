@@ -214,15 +214,6 @@ def test_nothing_of_a_payment_leaves_when_it_is_unclear_whose_a_success_is() -> 
     assert gone(desk) == 0
 
 
-def test_nothing_leaves_a_row_that_was_written_before_operations_had_numbers() -> None:
-    desk = paid()
-    assert desk.row is not None
-    desk.row = replace(desk.row, operations=tuple(replace(each, number=0) for each in desk.row.operations))
-    refunded(desk, 5)
-    assert not desk.steps
-    assert numbers(desk) == [0, 2, 3, 4, 5, 6]
-
-
 def test_at_most_so_many_leave_at_once() -> None:
     desk = Desk(rules=replace(DEFAULT_RULES, kept_operations=0, leaving_operations=MAX_LEAVING + 20))
     desk.do(sale(10_000))
