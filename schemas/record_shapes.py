@@ -24,7 +24,7 @@ from schemas.records.commands import (
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
@@ -60,7 +60,7 @@ Record: TypeAlias = (
 )
 """What may stand on a topic as a message with an envelope."""
 
-Row: TypeAlias = OrderRow | ClaimRow | OpenTimer | ReferenceRow | ParkedRow
+Row: TypeAlias = OrderRow | ApartRow | ClaimRow | OpenTimer | ReferenceRow | ParkedRow
 """What the tables keep, without an envelope."""
 
 RECORD_CLASSES: tuple[type[Record], ...] = typing.get_args(Record)

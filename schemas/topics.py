@@ -21,7 +21,7 @@ from schemas.records.commands import (
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
@@ -52,6 +52,7 @@ def changelog_topic(app_id: str, table: str) -> str:
 
 
 ORDERS_CHANGELOG: Final = changelog_topic("orders", "orders")
+OPERATIONS_CHANGELOG: Final = changelog_topic("orders", "operations")
 TIMERS_CHANGELOG: Final = changelog_topic("orders", "timers")
 REFERENCES_CHANGELOG: Final = changelog_topic("orders", "references")
 PARKED_CHANGELOG: Final = changelog_topic("orders", "parked")
@@ -226,6 +227,7 @@ CATALOGUE: tuple[Topic, ...] = (
         partition_rule=PartitionRule.SINGLE,
     ),
     _changelog(ORDERS_CHANGELOG, "originId|orderId", OrderRow),
+    _changelog(OPERATIONS_CHANGELOG, "originId|orderId|life|name", ApartRow),
     _changelog(TIMERS_CHANGELOG, "originId|orderId|opId", OpenTimer),
     _changelog(REFERENCES_CHANGELOG, "gateway|account|reference", ReferenceRow),
     _changelog(PARKED_CHANGELOG, "gateway|account|reference", ParkedRow),

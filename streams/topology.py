@@ -16,6 +16,7 @@ from typing import Final
 from schemas import topics
 
 ORDERS_TABLE: Final = "orders"
+OPERATIONS_TABLE: Final = "operations"
 TIMERS_TABLE: Final = "timers"
 REFERENCES_TABLE: Final = "references"
 PARKED_TABLE: Final = "parked"
@@ -96,7 +97,7 @@ ORDERS: Final = Component(
         topics.QUERIES,
     ),
     follows=(topics.POLICIES, topics.UPGRADES),
-    tables=(ORDERS_TABLE, TIMERS_TABLE, REFERENCES_TABLE, PARKED_TABLE),
+    tables=(ORDERS_TABLE, OPERATIONS_TABLE, TIMERS_TABLE, REFERENCES_TABLE, PARKED_TABLE),
     writes=(
         topics.CLAIMS,
         topics.GATEWAY_REQUESTS,

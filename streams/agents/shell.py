@@ -17,7 +17,7 @@ from schemas.messages import MessageCodec
 from schemas.releases import OutdatedError, place_of
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import RefusedError
-from streams.domain.turn import InvariantViolatedError
+from streams.domain.errors import InvariantViolatedError
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.pipeline import oversize
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step

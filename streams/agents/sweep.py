@@ -29,6 +29,7 @@ from streams.domain.claims import claim_expires_at_ms
 from streams.domain.limits import Rules
 from streams.domain.order import longest_owed, order_ends_at_ms
 from streams.domain.references import Indexed, known_by, overdue
+from streams.domain.subtotals import operations_of
 from streams.kafka.step import Outgoing, TableRow
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import LogWriter
@@ -167,6 +168,8 @@ def overdue_orders(codec: MessageCodec, rules: Rules, indexed: Indexed) -> Ask:
             due_at_ms=ends_at_ms,
             fired_at_ms=now_ms,
             references=tuple(known_by(order, indexed)),
+            life_ms=order.created_at_ms,
+            operations=operations_of(order),
         )
         return (request,)
 

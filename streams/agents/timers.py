@@ -18,6 +18,7 @@ from schemas import identifiers, topics
 from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.timers import OpenTimer, TimerFired
+from streams.kafka.step import Outgoing
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
@@ -168,8 +169,8 @@ class TimerClock:
         self._heap.look_again(timer, now_ms + (early_ms if early_ms > 0 else self._refire_ms))
 
 
-async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerFired) -> AppendedRecord:
-    """Append the due timer under its order's key; returns where, and when by the broker. Raises: RetryableError."""
+def timer_message(codec: MessageCodec, fired: TimerFired) -> Outgoing:
+    """Return the timer as a message, under its order's key."""
     message = codec.encode(
         fired,
         Envelope(
@@ -181,9 +182,15 @@ async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerF
             originid=fired.origin_id,
         ),
     )
+    return Outgoing(topic=topics.TIMERS, key=fired.order_id.encode(), value=message.value, headers=message.headers)
+
+
+async def append_timer(log_writer: LogWriter, codec: MessageCodec, fired: TimerFired) -> AppendedRecord:
+    """Append the due timer under its order's key; returns where, and when by the broker. Raises: RetryableError."""
+    message = timer_message(codec, fired)
     appended = await log_writer.append(
-        topics.TIMERS,
-        key=fired.order_id.encode(),
+        message.topic,
+        key=message.key,
         value=message.value,
         headers=message.headers,
         timeout_s=APPEND_TIMEOUT_S,

@@ -40,7 +40,7 @@ from schemas.records.commands import (
 )
 from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.schema_ids import SchemaIds
@@ -50,11 +50,11 @@ from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
 from streams.agents.references import Parking
 from streams.agents.timers import TimerHeap
-from streams.domain.limits import DEFAULT_RULES
+from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import Step
 from streams.kafka_clients.log_reader import LogRecord
-from streams.topology import ORDERS_TABLE, TIMERS_TABLE
+from streams.topology import OPERATIONS_TABLE, ORDERS_TABLE, TIMERS_TABLE
 from tests.support.evidence import decisions_in, plans_in
 from tests.support.exhibits import Evidence, GatewayStand, LedgerEntry
 from tests.support.order_desk import SUCCESS, Said, completed
@@ -71,7 +71,7 @@ MOCK = GatewayName("mock")
 class StagedRun:
     """One partition, one generation, no faults. `send` a command, and look at the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = DEFAULT_RULES) -> None:
         self.codec = MessageCodec(SchemaIds.packaged())
         self._orders = OrdersAgent(
             self.codec,
@@ -81,7 +81,7 @@ class StagedRun:
             capabilities={GatewayRoute(MOCK): SPEC.capabilities},
             timers=TimerHeap(),
             parking=Parking(),
-            rules=replace(DEFAULT_RULES, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),
+            rules=replace(rules, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),
         )
         self._claims = ClaimsAgent(self.codec, partitions=1, rules=DEFAULT_RULES)
         self._tables: dict[tuple[str, bytes], bytes | None] = {}
@@ -91,6 +91,7 @@ class StagedRun:
         self._commands: dict[str, Command] = {}
         self.log: dict[str, list[LogRecord]] = defaultdict(list)
         self.changelog: list[tuple[bytes, Stamp, OrderRow]] = []
+        self.apart: list[tuple[bytes, Stamp, ApartRow]] = []  # the changelog of the rows beside orders'
         self.timers: dict[OpId, OpenTimer] = {}
         self.ledger: list[LedgerEntry] = []
         self.calls: dict[str, GatewayCallRequested] = {}  # the last call of each operation that was to have an effect
@@ -304,6 +305,9 @@ class StagedRun:
             if write.table == ORDERS_TABLE and write.value is not None:
                 version = 1 + sum(1 for key, _, _ in self.changelog if key == write.key)
                 self.changelog.append((write.key, Stamp(1, version), self.codec.decode_row(OrderRow, write.value)))
+            if write.table == OPERATIONS_TABLE and write.value is not None:
+                row = self.codec.decode_row(ApartRow, write.value)
+                self.apart.append((write.key, Stamp(1, 1 + len(self.apart)), row))
             if write.table == TIMERS_TABLE and write.value is not None:
                 timer = self.codec.decode_row(OpenTimer, write.value)
                 assert timer.op_id is not None
@@ -391,6 +395,8 @@ class StagedRun:
         history = RowHistory()
         for key, stamp, row in self.changelog:
             history.add(key, stamp, row)
+        for key, stamp, own in self.apart:
+            history.add_apart(key, stamp, own)
         commands: dict[str, list[str]] = defaultdict(list)
         for command in self._commands.values():
             commands[command.order_id].append(op_id_of(command))

@@ -137,8 +137,17 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     # What a gateway wrote, and a page on which the payer is asked for card data.
     GatewayCallCompleted: {"raw", "error.advice", "action_url"},
     WebhookReceived: {"headers.name", "headers.value", "body"},
-    # What leaves the references index when the order ends; its results have said it.
-    TimerFired: {"references.gateway", "references.account", "references.reference"},
+    # What leaves the references index when the order ends, its results have said. Which rows hold an operation is no
+    # part of what became of it.
+    TimerFired: {
+        "references.gateway",
+        "references.account",
+        "references.reference",
+        "life_ms",
+        "operations",
+        "leaving.number",
+        "leaving.content",
+    },
     PaymentEvent: {
         "payment_id",  # the view of the payment says so
         "command_id",
