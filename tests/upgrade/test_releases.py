@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.schema_ids import packaged_schemas
 from tests.upgrade import releases
 from tests.upgrade.releases import (
     NoSuchReleaseError,
@@ -36,7 +37,8 @@ def test_next_release_adds_versions_and_edits_none(tmp_path: Path) -> None:
     now = releases.versions_in(following.tree)
     before = releases.versions_in(this_release().tree)
     added = {record for record, versions in now.items() if len(versions) == len(before[record]) + 1}
-    assert added == {"order_row", "payment_event", "operation_replied"}
+    holding = {schema.record for schema in packaged_schemas() if '"name": "Initiator"' in schema.text}
+    assert added == {"order_row"} | holding
 
 
 def test_version_that_was_edited_in_place_is_found(tmp_path: Path) -> None:
