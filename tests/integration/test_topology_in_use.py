@@ -34,6 +34,7 @@ from streams.development.embedded_broker.faults import ArmedFault, Faults, group
 from streams.development.embedded_broker.wire import Request
 from streams.development.local_engine import Component as Process
 from streams.development.local_engine import LocalEngine
+from streams.domain.limits import KEPT_OPERATIONS, LEAVING_OPERATIONS
 from streams.kafka_clients.admin import TopicAdmin, sizes_of
 from streams.kafka_clients.connection import connection_of
 from streams.operator_tools.rights import OPERATOR, PRODUCER, all_rights
@@ -101,6 +102,16 @@ async def pay(engine: LocalEngine, token: str, **more: str) -> str:
                         return payment
 
 
+async def give_back_often(engine: LocalEngine, payment: str) -> None:
+    """So many refunds that the oldest leave their order's row."""
+    async with aiohttp.ClientSession(engine.url) as http:
+        for number in range(KEPT_OPERATIONS + LEAVING_OPERATIONS + 1):
+            headers = {"Idempotency-Key": f"{payment}-{number}", "X-Origin-Id": "originA"}
+            body = {"paymentId": payment, "amount": 1}
+            async with http.post("/refunds?mode=sync", json=body, headers=headers) as answer:
+                assert answer.status in {201, 202}, await answer.text()
+
+
 async def decide(engine: LocalEngine, payment: str) -> None:
     """An operator notes something about a payment, and looks at what waits for a second person."""
     async with (
@@ -145,7 +156,9 @@ async def test_components_read_write_and_commit_what_the_page_says_and_nothing_e
 ) -> None:
     engine, watch = watched_engine
     await write_what_means_nothing(engine)
-    await pay(engine, "tok_visa")
+    await give_back_often(engine, await pay(engine, "tok_visa"))
+    await engine.components["executor-0"].stop()
+    await engine.restart("executor-0")  # its answers are read again by whoever takes the partitions over
     await pay(
         engine, "tok_visa", statementDescriptor="SHOES"
     )  # what stands in the command alone: the executor reads it
