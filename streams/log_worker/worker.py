@@ -59,6 +59,9 @@ END_OFFSETS_TIMEOUT_S = 5.0
 QUICK_DRAIN_S = 0.2
 """Before partitions are handed over as they are: what ends within this leaves nothing to the next owner."""
 
+QUICK_DRAIN_STEP_S = 0.05
+"""When nothing at all has ended for so long, the rest is not about to."""
+
 MAX_END_OFFSETS_TRIES = 10
 """After the first; while they are not known, everything counts as seen before, which is safe."""
 
@@ -386,6 +389,15 @@ class LogWorker:
         if not self._room.records:
             self._tell_in_flight()
 
+    async def _drain_quickly(self, tasks: Collection[asyncio.Task[None]]) -> None:
+        clock, left = asyncio.get_running_loop().time, set(tasks)
+        until_s = clock() + QUICK_DRAIN_S
+        while left and (left_s := until_s - clock()) > 0:
+            step_s = min(left_s, QUICK_DRAIN_STEP_S)
+            done, left = await asyncio.wait(left, timeout=step_s, return_when=asyncio.FIRST_COMPLETED)
+            if not done:
+                return
+
     def _tasks_of(self, partitions: Collection[TopicPartition]) -> list[asyncio.Task[None]]:
         return [task for task, taken in self._tasks.items() if taken.partition in partitions]
 
@@ -420,7 +432,7 @@ class LogWorker:
 
     async def _hand_over(self, partitions: Collection[TopicPartition], *, within_s: float) -> None:
         """Let go of partitions as they are, and tell the next owner what is under way."""
-        await self._wait_for(self._tasks_of(partitions), QUICK_DRAIN_S)
+        await self._drain_quickly(self._tasks_of(partitions))
         self._owned.hand_over(partitions, until_ms=self._clock.now_ms() + round(within_s * 1000))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._options.drain_timeout_s):

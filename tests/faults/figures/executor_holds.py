@@ -144,8 +144,9 @@ async def measure_starvation(
     scene = _Scene(OwnTopics(bootstrap_servers=bootstrap_servers).create(partitions=partitions), MANY)
     executor = scene.executor()
     await executor.start()
-    began_s = time.monotonic()
     async with scene.load(per_second):
+        await until(lambda: len(scene.called_s) >= per_second, timeout_s=LAST_CALL_TIMEOUT_S)  # it has begun
+        began_s = time.monotonic()
         await asyncio.sleep(seconds)  # the load, no condition
     ended_s = time.monotonic()
     scene.over.set()
