@@ -102,10 +102,10 @@ async def pay(engine: LocalEngine, token: str, **more: str) -> str:
                         return payment
 
 
-async def give_back_often(engine: LocalEngine, payment: str) -> None:
-    """So many refunds that the oldest leave their order's row."""
+async def give_back(engine: LocalEngine, payment: str, numbers: range) -> None:
+    """A refund for each number."""
     async with aiohttp.ClientSession(engine.url) as http:
-        for number in range(KEPT_OPERATIONS + LEAVING_OPERATIONS + 1):
+        for number in numbers:
             headers = {"Idempotency-Key": f"{payment}-{number}", "X-Origin-Id": "originA"}
             body = {"paymentId": payment, "amount": 1}
             async with http.post("/refunds?mode=sync", json=body, headers=headers) as answer:
@@ -156,9 +156,12 @@ async def test_components_read_write_and_commit_what_the_page_says_and_nothing_e
 ) -> None:
     engine, watch = watched_engine
     await write_what_means_nothing(engine)
-    await give_back_often(engine, await pay(engine, "tok_visa"))
+    hot = await pay(engine, "tok_visa")
+    often = KEPT_OPERATIONS + LEAVING_OPERATIONS + 1
+    await give_back(engine, hot, range(often))  # so that the oldest leave their order's row
     await engine.components["executor-0"].stop()
-    await engine.restart("executor-0")  # its answers are read again by whoever takes the partitions over
+    await engine.restart("executor-0")
+    await give_back(engine, hot, range(often, often + 1))  # whoever takes the partition over reads its answers again
     await pay(
         engine, "tok_visa", statementDescriptor="SHOES"
     )  # what stands in the command alone: the executor reads it
