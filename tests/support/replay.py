@@ -25,8 +25,9 @@ from streams.kafka_clients.log_reader import LogRecord
 from tests.support.replay_course import INPUT_TOPICS, Course, Published, Said, agent_of, apply, input_of, said_of
 from tests.support.replay_search import Search
 
-MAX_SEARCHES = 500
-"""Orders of a run for which another interleaving is sought. Of more than that, something is wrong with all of them."""
+MAX_SEARCHES = 5_000
+"""Orders of a run for which another interleaving is sought: a tenth of a long run's. Of more than that, something is wrong
+with all of them. Each takes some milliseconds. It was 500, which a loaded machine and decisions by persons used up."""
 
 _ANY_EVENT = (
     ("ce_specversion", b"1.0"),
