@@ -26,8 +26,8 @@ from tests.support.replay_course import INPUT_TOPICS, Course, Published, Said, a
 from tests.support.replay_search import Search
 
 MAX_SEARCHES = 5_000
-"""Orders of a run for which another interleaving is sought: a tenth of a long run's. Of more than that, something is wrong
-with all of them. Each takes some milliseconds. It was 500, which a loaded machine and decisions by persons used up."""
+"""Orders of a run for which another interleaving is sought. Of more than that, something is wrong with all of them.
+A long run on a loaded machine needs some hundreds; each takes milliseconds."""
 
 _ANY_EVENT = (
     ("ce_specversion", b"1.0"),
