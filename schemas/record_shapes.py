@@ -28,7 +28,7 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
-from schemas.records.timers import OpenTimer, TimerFired
+from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
 
 Record: TypeAlias = (
     PaymentRequested
@@ -48,6 +48,7 @@ Record: TypeAlias = (
     | PaymentEvent
     | OperationReplied
     | TimerFired
+    | OrderExpiryRequested
     | DeadLetter
     | DeadLetterHandled
     | OriginPolicy

@@ -27,8 +27,9 @@ from schemas.records.references import (
     ReferenceKept,
     ReferenceRow,
 )
-from schemas.records.timers import TimerFired
+from schemas.records.timers import ExpiringOrder
 from schemas.vocabulary import DeadLetterReason
+from streams.agents.dues import due_of_parked
 from streams.agents.intake import Intake, RefusedError
 from streams.domain import references
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
@@ -122,14 +123,19 @@ class References:
 
     # In the order's partition
 
+    @property
+    def indexed(self) -> references.Indexed:
+        """What is indexed, by gateway."""
+        return self._indexed
+
     def said_by(self, before: OrderRow | None, row: OrderRow | None, *, again: bool, now_ms: int) -> Sequence[Outgoing]:
         """Return what the order has to say of its references after a decision; `again`: it may be a replay."""
         kept = references.to_register(before, row, self._indexed, named_anyway=self._named_anyway, again=again)
         return [self._message(each, name=f"kept-{each.op_id}", now_ms=now_ms) for each in kept]
 
-    def left_by(self, timer: TimerFired, row: OrderRow | None, *, now_ms: int) -> Sequence[Outgoing]:
+    def left_by(self, asked: ExpiringOrder, row: OrderRow | None, *, now_ms: int) -> Sequence[Outgoing]:
         """Return what leaves the index after the order was asked to end; `row`: as it is then."""
-        dropped = references.to_drop(timer.references, timer.origin_id, timer.order_id, row, self._indexed)
+        dropped = references.to_drop(asked.references, asked.origin_id, asked.order_id, row, self._indexed)
         return [self._message(each, name=f"dropped-{each.order_id}", now_ms=now_ms) for each in dropped]
 
     def _message(self, record: ReferenceKept | ReferenceDropped, *, name: str, now_ms: int) -> Outgoing:
@@ -221,7 +227,7 @@ class References:
         if not parked:
             return RowWrite(table=PARKED_TABLE, key=key, value=None)
         row = ParkedRow(gateway=where.gateway, account=where.account, reference=where.reference, webhooks=parked)
-        return RowWrite(table=PARKED_TABLE, key=key, value=self._codec.encode_row(row))
+        return RowWrite(table=PARKED_TABLE, key=key, value=self._codec.encode_row(row), due=due_of_parked(parked))
 
     def _forwarded(self, envelope: Envelope, webhook: WebhookReceived, known: ReferenceRow) -> Outgoing:
         address = identifiers.row_key(known.origin_id, known.order_id).decode()
