@@ -49,8 +49,14 @@ def due_of_order(row: OrderRow, rules: Rules, indexed: Indexed) -> Due:
     if owed is not None:
         op_id, since_ms = owed
         return Due(_whole(since_ms + rules.drive_again_ms), _OWES + op_id.encode())
+    ends_at_ms = end_of_order(row, rules)
+    return NEVER if ends_at_ms is None else Due(ends_at_ms, _listed(known_by(row, indexed)))
+
+
+def end_of_order(row: OrderRow, rules: Rules) -> int | None:
+    """Return when an order that has ended is due; None: something of it is open."""
     ends_at_ms = order_ends_at_ms(row, rules)
-    return NEVER if ends_at_ms is None else Due(_whole(ends_at_ms), _listed(known_by(row, indexed)))
+    return None if ends_at_ms is None else _whole(ends_at_ms)
 
 
 def due_of_claim(row: ClaimRow, rules: Rules) -> Due:

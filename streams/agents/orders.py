@@ -34,7 +34,7 @@ from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import ExpiringOrder, OpenTimer, OrderExpiryRequested, TimerFired
 from schemas.vocabulary import DeadLetterReason, Outcome, TimerKind
 from streams.agents import decisions
-from streams.agents.dues import due_of_order, due_of_timer
+from streams.agents.dues import due_of_order, due_of_timer, end_of_order
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.references import Parking, References
 from streams.agents.speech import Speech
@@ -168,7 +168,7 @@ class OrdersAgent:
             before = self._row(read(ORDERS_TABLE, key))
             # One that says another time by now is not the one that was meant: other references may leave with it. It is
             # written again, with its time.
-            meant = before is not None and self._due(before).at_ms == asked.due_at_ms
+            meant = before is not None and end_of_order(before, self._rules) == asked.due_at_ms
             after = self._after_end(event, asked, before) if meant else before
             if after != before or (before is not None and (not meant or event.possible_replay)):
                 rows.append(self._written(key, after))
