@@ -20,17 +20,7 @@ class TimerFired:
     number: int
     due_at_ms: int
     fired_at_ms: int
-
-
-@quick_init
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExpiringOrder:
-    """An order that is past its life, as far as the sweep knows."""
-
-    origin_id: OriginId
-    order_id: OrderId
-    due_at_ms: int  # as its row said it: a row that says another time by now is not the one that was meant
-    references: tuple[KnownReference, ...]  # what the order is known by, and leaves the index
+    references: tuple[KnownReference, ...] = ()  # of EXPIRE_ROW: what the order is known by, and leaves the index
 
 
 @quick_init
@@ -38,7 +28,7 @@ class ExpiringOrder:
 class OrderExpiryRequested:
     """Ask the orders agent to let orders go that are past their life; sent by its own sweep, of one partition."""
 
-    orders: tuple[ExpiringOrder, ...]
+    orders: tuple[TimerFired, ...]  # each of EXPIRE_ROW; one whose row says another time by now is not the one meant
     asked_at_ms: int
 
 

@@ -31,8 +31,8 @@ from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentQueried, ReplyTo
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
-from schemas.records.timers import ExpiringOrder, OpenTimer, OrderExpiryRequested, TimerFired
-from schemas.vocabulary import DeadLetterReason, Outcome, TimerKind
+from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
+from schemas.vocabulary import DeadLetterReason, Outcome
 from streams.agents import decisions
 from streams.agents.dues import due_of_order, due_of_timer, end_of_order
 from streams.agents.intake import Intake, RefusedError, Taken
@@ -156,37 +156,30 @@ class OrdersAgent:
         # A command alone sends nothing to a gateway, and learns no reference: its replay has none to say again.
         again = event.possible_replay and event.topic != topics.COMMANDS
         about = self._references.said_by(before, row, again=again, now_ms=event.timestamp_ms)
+        for each in inputs:
+            if isinstance(each, TimerReceived) and each.timer.references:
+                about = [*about, *self._references.left_by(each.timer, row, now_ms=event.timestamp_ms)]
         return Step(rows=step.rows, speak=[*step.speak, *about]) if about else step
 
     def _expired(self, event: InputEvent, request: OrderExpiryRequested, read: RowReader) -> Step:
-        """Let each order go whose life is over, and say what leaves the references index with it."""
+        """Let each order go whose life is over. A row that says another time is written again, with its time.
+
+        It is not the one that was meant: with it, other references may leave than those that are named.
+        """
         rows: list[RowWrite] = []
         speak: list[Outgoing] = []
-        for asked in request.orders:
-            self._intake.require_here(event, asked.order_id.encode())
-            key = identifiers.row_key(asked.origin_id, asked.order_id)
-            before = self._row(read(ORDERS_TABLE, key))
-            # One that says another time by now is not the one that was meant: other references may leave with it. It is
-            # written again, with its time.
-            meant = before is not None and end_of_order(before, self._rules) == asked.due_at_ms
-            after = self._after_end(event, asked, before) if meant else before
-            if after != before or (before is not None and (not meant or event.possible_replay)):
-                rows.append(self._written(key, after))
-            speak += self._references.left_by(asked, after, now_ms=event.timestamp_ms)
+        for timer in request.orders:
+            self._intake.require_here(event, timer.order_id.encode())
+            key = identifiers.row_key(timer.origin_id, timer.order_id)
+            row = self._row(read(ORDERS_TABLE, key))
+            if row is not None and end_of_order(row, self._rules) != timer.due_at_ms:
+                rows.append(self._written(key, row))
+                continue
+            asked = TimerReceived(timer=timer, now_ms=event.timestamp_ms, possible_replay=event.possible_replay)
+            step = self._decided(event, key, (asked,), read)
+            rows += step.rows
+            speak += step.speak
         return Step(rows=rows, speak=speak)
-
-    def _after_end(self, event: InputEvent, asked: ExpiringOrder, row: OrderRow | None) -> OrderRow | None:
-        timer = TimerFired(
-            origin_id=asked.origin_id,
-            order_id=asked.order_id,
-            op_id=None,
-            kind=TimerKind.EXPIRE_ROW,
-            number=0,
-            due_at_ms=asked.due_at_ms,
-            fired_at_ms=event.timestamp_ms,
-        )
-        received = TimerReceived(timer=timer, now_ms=event.timestamp_ms, possible_replay=event.possible_replay)
-        return decide(row, received, self._plan, self._rules).row
 
     def _due(self, row: OrderRow) -> Due:
         return due_of_order(row, self._rules, self._references.indexed)

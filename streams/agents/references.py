@@ -27,7 +27,7 @@ from schemas.records.references import (
     ReferenceKept,
     ReferenceRow,
 )
-from schemas.records.timers import ExpiringOrder
+from schemas.records.timers import TimerFired
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.dues import due_of_parked
 from streams.agents.intake import Intake, RefusedError
@@ -133,9 +133,9 @@ class References:
         kept = references.to_register(before, row, self._indexed, named_anyway=self._named_anyway, again=again)
         return [self._message(each, name=f"kept-{each.op_id}", now_ms=now_ms) for each in kept]
 
-    def left_by(self, asked: ExpiringOrder, row: OrderRow | None, *, now_ms: int) -> Sequence[Outgoing]:
+    def left_by(self, timer: TimerFired, row: OrderRow | None, *, now_ms: int) -> Sequence[Outgoing]:
         """Return what leaves the index after the order was asked to end; `row`: as it is then."""
-        dropped = references.to_drop(asked.references, asked.origin_id, asked.order_id, row, self._indexed)
+        dropped = references.to_drop(timer.references, timer.origin_id, timer.order_id, row, self._indexed)
         return [self._message(each, name=f"dropped-{each.order_id}", now_ms=now_ms) for each in dropped]
 
     def _message(self, record: ReferenceKept | ReferenceDropped, *, name: str, now_ms: int) -> Outgoing:

@@ -23,7 +23,7 @@ from schemas.records.gateway import CallDetails, GatewayCallCompleted, GatewayCa
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
-from schemas.records.timers import OrderExpiryRequested
+from schemas.records.timers import OrderExpiryRequested, TimerFired
 from streams.operator_tools.facts import REDACTED, shown
 from tests.support.golden_messages import example
 
@@ -135,6 +135,8 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     # What a gateway wrote, and a page on which the payer is asked for card data.
     GatewayCallCompleted: {"raw", "error.advice", "action_url"},
     WebhookReceived: {"headers.name", "headers.value", "body"},
+    # What leaves the references index when the order ends; its results have said it.
+    TimerFired: {"references.gateway", "references.account", "references.reference"},
     PaymentEvent: {
         "payment_id",  # the view of the payment says so
         "command_id",
