@@ -17,7 +17,7 @@ from streams.kafka.dues import from_place, place_of
 from streams.kafka.stamps import UNSTAMPED, Stamp
 from streams.kafka.step import NEVER, NEVER_MS, Due
 
-TOMBSTONE_KEPT_MS: Final = 7 * 24 * 3600 * 1000
+TOMBSTONE_KEPT_MS = 7 * 24 * 3600 * 1000
 """How long a deleted row is remembered locally, against a late write of an owner frozen for less than this."""
 
 NOTHING_KNOWN: Final[Mapping[bytes, "StoredRow | None"]] = {}
@@ -53,6 +53,11 @@ def due_place(key: bytes, row: StoredRow) -> bytes | None:
     if row.value is None:
         return place_of(row.written_ms + TOMBSTONE_KEPT_MS, key)
     return None if row.due.at_ms >= NEVER_MS else place_of(row.due.at_ms, key)
+
+
+def may_be_forgotten(row: StoredRow, newest_ms: int) -> bool:
+    """Whether a row was deleted so long before the newest one was written."""
+    return row.value is None and row.written_ms < newest_ms - TOMBSTONE_KEPT_MS
 
 
 def live_rows_of(row: StoredRow | None) -> int:

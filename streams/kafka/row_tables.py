@@ -13,13 +13,13 @@ import structlog
 
 from streams.kafka.due_rows import DueWalk
 from streams.kafka.partition_rows import (
-    TOMBSTONE_KEPT_MS,
     ChangelogRecord,
     DueEntry,
     MemoryRows,
     PartitionRows,
     StoredRow,
     due_place,
+    may_be_forgotten,
     merge_changelog,
 )
 from streams.kafka.rocks_rows import RocksRows
@@ -153,7 +153,7 @@ class RowTable:
                 nowhere.append(entry)
             elif row.value is not None:
                 live.append(DueRow(number, entry.key, row.due))
-            elif row.written_ms < rows.newest_ms - TOMBSTONE_KEPT_MS:
+            elif may_be_forgotten(row, rows.newest_ms):
                 deleted.append((entry.key, row))
         if nowhere:
             log.error("due_places_without_rows", table=self.name, partition=number, places=len(nowhere))

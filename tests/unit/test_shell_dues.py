@@ -71,7 +71,7 @@ async def bench() -> AsyncIterator[_Bench]:
 
     async def send(
         topic: str,
-        _value: bytes | None,
+        value: bytes | None,
         *,
         key: bytes | None,
         partition: int | None,

@@ -10,9 +10,9 @@ from schemas.decode_errors import SchemaAwaitedError
 from streams.kafka import stamps
 from streams.kafka.errors import DeliveryGapError, StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
-from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, StoredRow, merge_changelog
+from streams.kafka.partition_rows import TOMBSTONE_KEPT_MS, ChangelogRecord, MemoryRows, StoredRow, merge_changelog
 from streams.kafka.pipeline import Acknowledged, Pipeline
-from streams.kafka.row_tables import TOMBSTONE_KEPT_MS, RowTable
+from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, MAX_ROW_BYTES

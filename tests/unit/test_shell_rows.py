@@ -13,7 +13,15 @@ from rocksdict import Cache, Rdict, WriteBufferManager
 
 from streams.kafka import rocks_rows
 from streams.kafka.errors import LocalRowsLockedError
-from streams.kafka.partition_rows import ChangelogRecord, MemoryRows, PartitionRows, StoredRow, merge_changelog, put_own
+from streams.kafka.partition_rows import (
+    TOMBSTONE_KEPT_MS,
+    ChangelogRecord,
+    MemoryRows,
+    PartitionRows,
+    StoredRow,
+    merge_changelog,
+    put_own,
+)
 from streams.kafka.rocks_rows import (
     CLOCKS_DIFFER_MS,
     READ_MEMORY_BYTES,
@@ -24,7 +32,7 @@ from streams.kafka.rocks_rows import (
     read_memory_bytes,
     write_memory_bytes,
 )
-from streams.kafka.row_tables import TOMBSTONE_KEPT_MS, RowTable
+from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import (
     GENERATION_MAX,
     UNSTAMPED,

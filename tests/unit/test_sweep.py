@@ -269,7 +269,7 @@ async def test_sweep_rests_as_its_rate_and_its_share_of_the_cpu_ask(monkeypatch:
 
     monkeypatch.setattr(sweep, "ROWS_A_SECOND", 100)
     monkeypatch.setattr(sweep, "CPU_SHARE", 0.02)
-    monkeypatch.setattr(sweep.asyncio, "sleep", rest)
+    monkeypatch.setattr("streams.agents.sweep.asyncio.sleep", rest)
     run = StagedRun()
     _many(run, 10)
     run.now_ms += CLAIM_LIFE_MS + LOOK_MS

@@ -56,11 +56,18 @@ async def play_orders_gone(chosen: argparse.Namespace, report: Report) -> None:
 
 
 async def play_soak(chosen: argparse.Namespace, report: Report) -> None:
-    """Half of the saturated load for a long time: does memory grow?"""
+    """Half of the saturated load for a long time: does memory grow, or a table?"""
     with a_cluster() as kafka:
-        environment = {"PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING"}
+        environment = soak.environment_of(chosen.key_life)
         async with engine_on(kafka, session_timeout_s=chosen.session, environment=environment) as stage:
-            await soak.measure(stage, report, minutes=chosen.minutes, warm_up_min=chosen.warm_up, rate=chosen.rate)
+            await soak.measure(
+                stage,
+                report,
+                minutes=chosen.minutes,
+                warm_up_min=chosen.warm_up,
+                rate=chosen.rate,
+                key_life_min=chosen.key_life,
+            )
 
 
 async def play_cold_recovery(chosen: argparse.Namespace, report: Report) -> None:
@@ -101,6 +108,9 @@ def main() -> int:
     long = add("soak", play_soak)
     long.add_argument("--minutes", type=float, default=30.0, help="(default: %(default)s)")
     long.add_argument("--warm-up", type=float, default=15.0, help="minutes that are not judged (default: %(default)s)")
+    long.add_argument(
+        "--key-life", type=float, default=None, help="minutes that a key lives, half of an order's (default: days)"
+    )
     _rate(long, None)
     ends = add("expiry", play_expiry)
     ends.add_argument("--rows", type=int, default=10_000_000, help="rows of the table (default: %(default)s)")

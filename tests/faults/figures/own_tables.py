@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -102,7 +102,7 @@ class KeptRequests(LogWriter):
         *,
         key: bytes | None,
         value: bytes | None,
-        headers: Headers = (),
+        headers: Sequence[tuple[str, bytes]] = (),
         partition: int | None = None,
         timeout_s: float = 0.0,
     ) -> AppendedRecord:
@@ -123,7 +123,9 @@ class KeptRequests(LogWriter):
 
 
 @asynccontextmanager
-async def pipeline_of(tables: OwnTables, app: str, handler: Handler) -> AsyncIterator[Callable[[InputEvent], object]]:
+async def pipeline_of(
+    tables: OwnTables, app: str, handler: Handler
+) -> AsyncIterator[Callable[[InputEvent], Awaitable[None]]]:
     """Yields what takes an input and returns when it is done."""
     offsets: dict[tuple[str, int], int] = {}
     loop = asyncio.get_running_loop()
@@ -132,7 +134,7 @@ async def pipeline_of(tables: OwnTables, app: str, handler: Handler) -> AsyncIte
 
     async def send(
         topic: str,
-        _value: bytes | None,
+        value: bytes | None,
         *,
         key: bytes | None,
         partition: int | None,

@@ -6,6 +6,7 @@ partitions go away again. All is production's but the log: nothing is sent.
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -54,9 +55,9 @@ async def measure(report: Report, folder: Path, *, timers: int, partitions: int,
     codec, coming, looking, going = MessageCodec(SchemaIds.packaged()), _Blocks(), _Blocks(), _Blocks()
     table = tables.tables[TIMERS_TABLE]
     for number in range(partitions):
-        coming.timed(lambda number=number: table.partition(number))
+        coming.timed(partial(table.partition, number))
         for batch in _batches(codec, number, timers // partitions, now_ms):
-            coming.timed(lambda number=number, batch=batch: table.merge(number, batch))
+            coming.timed(partial(table.merge, number, batch))
     clock = TimerClock(tables, codec=codec, log_writer=KeptRequests(lambda: now_ms), clock=LogClock())
     began_s, cpu_s = time.perf_counter(), time.thread_time()
     await clock.fire_due()
@@ -65,7 +66,7 @@ async def measure(report: Report, folder: Path, *, timers: int, partitions: int,
     await clock.fire_due()
     again_s = time.thread_time() - began_s
     for number in range(partitions):
-        going.timed(lambda number=number: table.keep_only(range(number + 1, partitions)))
+        going.timed(partial(table.keep_only, range(number + 1, partitions)))
     report.say(f"{timers:,} open timers in {partitions} partitions")
     for what, blocks in (("recovered", coming), ("looked through for the first time", looking), ("let go", going)):
         report.figure(
