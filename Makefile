@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-halves test-quick lint format bench faults figures lock clean
+.PHONY: help run demo test test-quick lint format bench faults figures lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,11 +32,7 @@ run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (
 demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a timeline
 	@exec $(BIN)/payment-engine demo
 
-test: $(VENV)/.dev ## the whole suite, real Apache Kafka included
-	$(BIN)/pytest --cov --cov-report=term:skip-covered
-	$(BIN)/coverage report --skip-covered --include='streams/domain/*' --fail-under=100
-
-test-halves: $(VENV)/.dev ## the same, in two halves side by side: what an idle machine of two cores does sooner
+test: $(VENV)/.dev ## the whole suite, real Apache Kafka included, in two halves side by side
 	$(BIN)/python -m tests.side_by_side
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --skip-covered --include='streams/domain/*' --fail-under=100

@@ -12,6 +12,8 @@ one cannot see whether the gateway closed the connection before or after it read
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from types import MappingProxyType
 from typing import Final, Literal
@@ -66,15 +68,30 @@ class Answer:
         return parsed
 
     def retry_after_ms(self) -> int | None:
-        """Return the `Retry-After` header in milliseconds; None when absent or a date (RFC 9110, 'Retry-After')."""
+        """Return how long `Retry-After` asks to wait, milliseconds; None when absent or unfit (RFC 9110).
+
+        A date is taken against the answer's own `Date`: the clocks need not agree. One that has passed is 0.
+        """
         value = self.headers.get("retry-after", "")
-        return (
-            int(value) * 1000 if value.isascii() and value.isdigit() and len(value) <= MAX_RETRY_AFTER_DIGITS else None
-        )
+        if value.isascii() and value.isdigit():
+            return int(value) * 1000 if len(value) <= MAX_RETRY_AFTER_DIGITS else None
+        until_s, sent_s = _http_date_s(value), _http_date_s(self.headers.get("date", ""))
+        if until_s is None or sent_s is None:
+            return None
+        wait_s = max(0, until_s - sent_s)
+        return wait_s * 1000 if wait_s < 10**MAX_RETRY_AFTER_DIGITS else None
 
 
 MAX_RETRY_AFTER_DIGITS: Final = 6
 """A `Retry-After` of more digits (above 11 days) is not taken at its word."""
+
+
+def _http_date_s(value: str) -> int | None:
+    """Return the seconds since the epoch of a date in a header; None when it is none."""
+    try:
+        return int(parsedate_to_datetime(value).replace(tzinfo=UTC).timestamp())  # HTTP's dates are all in GMT
+    except (ValueError, OverflowError):
+        return None
 
 
 class _Verdict(Enum):

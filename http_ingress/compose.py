@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from gateway_adapters.contract import CertificateFetcher
-from http_ingress.access.api_keys import FileKeyStore, KeyRing
+from http_ingress.access.door_keys import open_keys
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.app import build_app
 from http_ingress.command_log import KafkaCommandLog
@@ -18,7 +18,6 @@ from http_ingress.server import HttpServer
 from http_ingress.settings import IngressSettings, reply_partition_of
 from schemas.identifiers import GatewayRoute
 from schemas.messages import MessageCodec
-from schemas.misconfigured import MisconfiguredError
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.kafka_clients.producer import LogWriter
@@ -99,7 +98,8 @@ def compose(
     writer = LogWriter(connection, waits_through_silence=False)  # clients can come again, with their key
     feed = KafkaReplyFeed(connection=connection, partition=own.reply_partition)
     pump = ReplyPump(feed=feed, waiters=waiters, codec=codec)
-    store = _key_store(http)
+    keys = open_keys(http, prefix="PAYMENT_ENGINE_HTTP")
+    store, ring = keys or (None, None)
 
     def faults() -> tuple[str, ...]:
         # Whether the log takes records is not asked: all instances share the broker, so taking them out of the balancer
@@ -117,7 +117,7 @@ def compose(
         log=KafkaCommandLog(writer=writer, codec=codec),
         waiters=waiters,
         limiter=RateLimiter(requests_per_second=own.requests_per_second),
-        keys=_key_ring(store, http) if store is not None else None,
+        keys=ring,
         webhooks=webhooks,
         certificates=certificates,
         now_ms=wall_clock_ms,
@@ -125,25 +125,3 @@ def compose(
         faults=faults,
     )
     return IngressProgram(http=http, ingress=ingress, writer=writer, pump=pump, notes=notes)
-
-
-def _key_store(http: HttpSettings) -> FileKeyStore | None:
-    refusal = http.why_dev_is_refused()
-    if refusal is not None:
-        raise MisconfiguredError(refusal)
-    if http.dev:
-        return None
-    if http.keys_file is None:
-        raise MisconfiguredError(
-            "PAYMENT_ENGINE_HTTP_KEYS_FILE: needed, unless PAYMENT_ENGINE_HTTP_DEV says that this is development"
-        )
-    try:
-        return FileKeyStore(http.keys_file, monotonic=time.monotonic, now_ms=wall_clock_ms)
-    except MisconfiguredError as error:
-        raise MisconfiguredError(f"PAYMENT_ENGINE_HTTP_KEYS_FILE: {error}") from error
-
-
-def _key_ring(store: FileKeyStore, http: HttpSettings) -> KeyRing:
-    if http.keys_pepper is None:
-        raise MisconfiguredError("PAYMENT_ENGINE_HTTP_KEYS_PEPPER: needed with API keys")
-    return KeyRing(store, pepper=http.keys_pepper.get_secret_value().encode())

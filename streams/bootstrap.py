@@ -274,6 +274,11 @@ class ExecutorProgram:
     def __init__(self, settings: Settings, codec: MessageCodec) -> None:
         """Put it together. Raises: MisconfiguredError."""
         options = settings.executor
+        if not any(settings.accounts.values()):
+            raise MisconfiguredError(
+                "no gateway is set up, so that no payment could be made: set one's variables "
+                "(PAYMENT_ENGINE_GATEWAY_…), or name a file of accounts; `payment-engine accounts example` prints one"
+            )
         self._gateways = gateways_of(
             settings, settings.accounts
         )  # it verifies no webhooks: it needs no secret of theirs

@@ -1,4 +1,4 @@
-"""The whole suite in two halves that run side by side (`make test-halves`).
+"""The whole suite in two halves that run side by side (`make test`).
 
 Much of it waits: for brokers, groups and leases. So two halves fill two cores, and take little more than half of the
 time. Each is a pytest of its own: the broker of `tests.conftest.kafka` belongs to the half that asks for it.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Final
 
 TESTS: Final = Path(__file__).parent
-FIRST: Final = frozenset({"faults", "property", "unit"})
+FIRST: Final = frozenset({"contract", "faults", "property", "unit"})
 """Folders of one half; all others are the other, so that none can be forgotten."""
 
 HALVES: Final[Mapping[str, tuple[Path, ...]]] = {

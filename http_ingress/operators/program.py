@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from http_ingress.access.api_keys import FileKeyStore, KeyRing
+from http_ingress.access.door_keys import open_keys
 from http_ingress.access.rate_limit import RateLimiter
 from http_ingress.operators.app import build_desk
 from http_ingress.operators.decision_log import KafkaDecisionLog, reading_from
@@ -20,8 +20,6 @@ from http_ingress.replies.waiters import ReplyPump, Waiters
 from http_ingress.server import HttpServer, reserve_address
 from http_ingress.settings import reply_partition_of
 from schemas.messages import MessageCodec
-from schemas.misconfigured import MisconfiguredError
-from streams.desk_settings import OperatorsSettings
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.log_clock import wall_clock_ms
 from streams.kafka_clients.producer import LogWriter
@@ -46,7 +44,12 @@ class OperatorsRun:
     def __init__(self, settings: Settings, codec: MessageCodec) -> None:
         """Put it together. Raises: MisconfiguredError: keys, pepper or address are wrong."""
         self._settings = own = settings.operators
-        self._store = _key_store(own)
+        keys = open_keys(
+            own,
+            prefix="PAYMENT_ENGINE_OPERATORS",
+            advice="; `payment-engine keys create --operator NAME` makes one",
+        )
+        self._store = None if keys is None else keys[0]
         reserve_address(own.host, own.port, group=GROUP).close()  # now, since a broker may be minutes away
         connection = connection_of(settings.kafka, client_id=OPERATORS.client_id)
         self._writer = LogWriter(connection, waits_through_silence=False)
@@ -65,7 +68,7 @@ class OperatorsRun:
             log=KafkaDecisionLog(writer=self._writer, codec=codec, read_since=reading_from(connection)),
             waiters=waiters,
             limiter=RateLimiter(requests_per_second=REQUESTS_PER_SECOND),
-            keys=None if self._store is None else _key_ring(self._store, own),
+            keys=None if keys is None else keys[1],
             now_ms=wall_clock_ms,
             monotonic_s=time.monotonic,
             faults=lambda: () if self._pump.live else ("replies are not read",),
@@ -97,26 +100,3 @@ class OperatorsRun:
             await self._server.stop()
             await self._pump.stop()
             await self._writer.stop()
-
-
-def _key_store(own: OperatorsSettings) -> FileKeyStore | None:
-    refusal = own.why_dev_is_refused()
-    if refusal is not None:
-        raise MisconfiguredError(refusal)
-    if own.dev:
-        return None
-    if own.keys_file is None:
-        raise MisconfiguredError(
-            "PAYMENT_ENGINE_OPERATORS_KEYS_FILE: needed, unless PAYMENT_ENGINE_OPERATORS_DEV says that this is "
-            "development; `payment-engine keys create --operator NAME` makes one"
-        )
-    try:
-        return FileKeyStore(own.keys_file, monotonic=time.monotonic, now_ms=wall_clock_ms)
-    except MisconfiguredError as error:
-        raise MisconfiguredError(f"PAYMENT_ENGINE_OPERATORS_KEYS_FILE: {error}") from error
-
-
-def _key_ring(store: FileKeyStore, own: OperatorsSettings) -> KeyRing:
-    if own.keys_pepper is None:
-        raise MisconfiguredError("PAYMENT_ENGINE_OPERATORS_KEYS_PEPPER: needed with operators' keys")
-    return KeyRing(store, pepper=own.keys_pepper.get_secret_value().encode())

@@ -65,7 +65,9 @@ class Operation(View):
     attempts: int
     error: ErrorView | None
     rejection: Rejection | None
-    action_url: str | None = Field(description="Where the payer goes, while the state is `requires_action`.")
+    action_url: str | None = Field(
+        description="Where the payer goes, while the state is `requires_action`; of a completion, where they go next."
+    )
     requested_at: datetime
     updated_at: datetime
 

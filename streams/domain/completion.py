@@ -13,6 +13,7 @@ operation that opened the payment does, and what the gateway answers is about th
 from typing import Final
 
 from schemas.event_types import Transition
+from schemas.identifiers import OpId
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import OperationState, Outcome
@@ -33,7 +34,7 @@ def judge_completion(turn: Turn, operation: OperationRow, evidence: Evidence) ->
         outcome = Outcome.NOT_EXECUTED
     if outcome not in _OWN:
         outcomes.judge(turn, opening, replace(evidence, attempt=None, call_number=None, inquiry=False))
-        _send_payer_on(turn, turn.operations[opening.op_id], evidence)
+        _send_payer_on(turn, turn.operations[opening.op_id], evidence, step_id=operation.op_id)
         outcome = Outcome.DECLINED if outcome is Outcome.DECLINED else Outcome.SUCCEEDED
     step = replace(
         evidence, outcome=outcome, gateway_reference=None, confirmed_amount_minor=None, confirmed_currency=None
@@ -41,10 +42,11 @@ def judge_completion(turn: Turn, operation: OperationRow, evidence: Evidence) ->
     outcomes.judge(turn, turn.operations[operation.op_id], step)
 
 
-def _send_payer_on(turn: Turn, opening: OperationRow, evidence: Evidence) -> None:
+def _send_payer_on(turn: Turn, opening: OperationRow, evidence: Evidence, *, step_id: OpId) -> None:
     """Tell where the payer has to go next, if the payment waits for one more act."""
     waits = opening.state is OperationState.REQUIRES_ACTION and evidence.outcome is Outcome.REQUIRES_ACTION
     if not waits or evidence.action_url in {None, opening.action_url} or len(opening.events) >= MAX_EVENTS:
         return
     opening = replace(opening, action_url=evidence.action_url, updated_at_ms=turn.now_ms)
     turn.publish(turn.put(opening), Transition.ACTION_REQUIRED)
+    turn.put(replace(turn.operations[step_id], action_url=evidence.action_url))  # whoever asked for it is answered so

@@ -47,12 +47,11 @@ def hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
         return
     ask_review_of_deficit(turn, after)
     stood = paid_once.stands(turn, turn.payment_of(operation))
-    if after.counted_minor > operation.counted_minor and _was_made_good(turn, operation):
+    if after.counted_minor > operation.counted_minor and _was_made_good(turn, after):
         turn.ask_review(turn.payment_of(operation))
     turn.put(after)
     if not stood and paid_once.stands(turn, turn.payment_of(operation)):
         _ask_review_beside_another(turn, operation)
-    turn.put(operation)
     _tell(turn, after, transition, None if transition is Transition.RESTORED else evidence.error)
     touch_payment(turn, operation)
 
@@ -141,15 +140,26 @@ def _ask_review_beside_another(turn: Turn, operation: OperationRow) -> None:
 
 
 def _was_made_good(turn: Turn, operation: OperationRow) -> bool:
-    """Return whether, since the operation was taken back, another has taken its place: now both may stand."""
+    """Return whether, while the operation counted for less than now, another has taken its place: both may stand."""
     opens = operation.kind in OPENING
+    missing_since_ms = _counted_less_since_ms(operation)
     return any(
         each.op_id != operation.op_id
         and (each.kind in OPENING if opens else each.kind is operation.kind and each.payment_id == operation.payment_id)
-        and each.requested_at_ms >= operation.updated_at_ms
+        and each.requested_at_ms >= missing_since_ms
         and (each.counted_minor > 0 or each.state in OPEN)
         for each in turn.operations.values()
     )
+
+
+def _counted_less_since_ms(operation: OperationRow) -> int:
+    """Return since when the world has been told that the operation counts for less than now."""
+    since_ms = operation.updated_at_ms  # where the row had no room for the fact
+    for event in reversed(operation.events):
+        if event.counted_minor >= operation.counted_minor:
+            break
+        since_ms = event.occurred_at_ms
+    return since_ms
 
 
 def _tell(turn: Turn, operation: OperationRow, transition: Transition, error: OperationError | None) -> None:

@@ -127,15 +127,12 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
     Twice is safe: the operation's id follows from the gateway's.
     """
     payment = _payment_named(turn, notice, account)
-    if payment is not None and notice.op_id is None and notice.outcome in words.DISPUTES:
-        turn.ask_review(payment)  # which of its captures is meant, is not known
+    if payment is None or notice.op_id is not None:
         return None
-    succeeded = notice.outcome is Outcome.SUCCEEDED and notice.kind in _AT_THE_DESK and notice.op_id is None
-    if payment is None or notice.gateway_reference is None or notice.kind is None:
+    if notice.outcome in words.DISPUTES | words.TAKEN:
+        turn.ask_review(payment)  # money of this payment is gone, and whose it is cannot be told
         return None
-    if not succeeded:
-        if notice.op_id is None and notice.outcome in words.TAKEN and not _nameless(turn, notice, account):
-            turn.ask_review(payment)  # of what was made at the desk and is not known yet: it is told out of order
+    if notice.outcome is not Outcome.SUCCEEDED or notice.kind not in _AT_THE_DESK or notice.gateway_reference is None:
         return None
     unclaimed = UnclaimedRow(
         kind=OperationKind(notice.kind.value),

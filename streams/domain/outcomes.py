@@ -177,7 +177,8 @@ def _succeed(
     counts = amount_counted(operation, confirmed_minor, currency, room_minor=room_minor)
     at_ms = 0 if said is None else said.occurred_at_ms or 0
     word = WordRow(outcome=Outcome.SUCCEEDED, amount_minor=counts, case=None, occurred_at_ms=at_ms)
-    operation = replace(operation, words=(word,), counted_minor=counts, action_url=None)
+    action_url = operation.action_url if operation.kind is OperationKind.COMPLETE else None  # the payer's next step
+    operation = replace(operation, words=(word,), counted_minor=counts, action_url=action_url)
     later_words.ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
     settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
     later_words.touch_payment(turn, operation)

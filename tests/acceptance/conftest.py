@@ -27,6 +27,6 @@ async def engine(kafka: FoundKafka) -> AsyncIterator[LocalEngine]:
     """An engine that serves. Tests may kill and start its components, and must leave all of them running."""
     with tempfile.TemporaryDirectory(prefix="payment-engine-test-") as folder:
         async with LocalEngine(
-            folder=Path(folder), bootstrap_servers=kafka.bootstrap_servers, environment=ENVIRONMENT
+            folder=Path(folder), bootstrap_servers=kafka.bootstrap_servers, environment=ENVIRONMENT, desk=True
         ) as started:
             yield started

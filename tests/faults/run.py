@@ -7,25 +7,41 @@ import asyncio
 import contextlib
 import itertools
 import json
+import random
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from http_ingress.representation.problems import SUCCESS_STATUS
+from schemas.identifiers import DEFAULT_ACCOUNT
 from schemas.vocabulary import OperationState
 from tests.faults.fault import Fault
 from tests.faults.kinds.brokers import SETTINGS
 from tests.faults.nemesis import Nemesis, Struck
-from tests.faults.world import HABITS, LATE_CALL_S, SESSION_TIMEOUT_S, Poisoned, World, kept_or_temporary, opened
+from tests.faults.world import (
+    HABITS,
+    LATE_CALL_S,
+    ROUTES,
+    SECOND,
+    SESSION_TIMEOUT_S,
+    Poisoned,
+    World,
+    kept_or_temporary,
+    opened,
+)
 from tests.kafka_cluster import KafkaCluster
-from tests.support.checker import Evidence, violations
+from tests.support.checker import Evidence, LedgerEntry, violations
+from tests.support.clerks import Clerk
 from tests.support.evidence import EvidenceGatherer
 from tests.support.foreign_client import Graveyard, Origin
 from tests.support.local_rows import copies_in, missing_rows
 from tests.support.workload import Client, History, Shopper
 
 CLIENTS = 80
+OPERATORS = ("anna", "ben", "chris")
+REQUESTS_A_RULING = 20
+LOOK_AGAIN_S = 0.1
 ORIGINS = ("originA", "originB", "originC")
 OPERATIONS_AN_ORDER = 2.6
 """About: what the pace of orders is computed with."""
@@ -112,7 +128,8 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
     nemesis = Nemesis(world, plan.kinds, seed=plan.seed, count=plan.faults, overlap=plan.overlap, tell=tell_struck)
     workload = Workload(world, plan)
     striking = asyncio.create_task(nemesis.run())
-    tasks = [striking, asyncio.create_task(workload.run(until=striking.done))]
+    shopping = asyncio.create_task(workload.run(until=striking.done))
+    tasks = [striking, shopping, asyncio.create_task(rule(world, plan, until=shopping.done))]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -142,6 +159,24 @@ async def come_back(client: Client, history: History, *, timeout_s: float) -> No
                 left = [each for each in left if not each.done]
 
 
+async def rule(world: World, plan: Plan, *, until: Callable[[], bool]) -> None:
+    """Let operators decide, one thing after the other, until `until` says so: a decision for so many requests."""
+    seeds = random.Random(plan.seed)
+    clerks = [
+        Clerk(world.desk, world.history, seed=seeds.getrandbits(64), name=name, run=world.run, habits=HABITS)
+        for name in OPERATORS
+    ]
+
+    async def work(clerk: Clerk) -> None:
+        while not until():
+            wanted = len(world.history.rulings) + 1
+            if wanted * REQUESTS_A_RULING <= len(world.history.requests):
+                await clerk.one_ruling()
+            await asyncio.sleep(LOOK_AGAIN_S)  # the pace of the desk; there may have been nothing to decide yet
+
+    await asyncio.gather(*(work(clerk) for clerk in clerks))
+
+
 async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_limit_s: float) -> Verdict:
     gatherer = EvidenceGatherer(world.engine, run=world.run, late_call_ms=LATE_CALL_S * 1000, alone=True)
     evidence = await gatherer.when_settled(world.history, timeout_s=SETTLE_TIMEOUT_S)
@@ -150,6 +185,7 @@ async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_lim
         *violations(evidence),
         *given_up(evidence),
         *too_few_successes(world.history),
+        *unused_accounts(evidence.ledger),
         *unburied(world.poison, letters),
         *slow_recoveries(nemesis.struck, recovery_limit_s),
     ]
@@ -206,6 +242,16 @@ def too_few_successes(history: History) -> list[str]:
     return []
 
 
+def unused_accounts(ledger: Sequence[LedgerEntry]) -> list[str]:
+    """Both accounts were used, each by whom its policy allows: an engine that knows one alone mixes nothing up."""
+    used: dict[str, set[str]] = {}
+    for entry in ledger:
+        used.setdefault(entry.account, set()).add(entry.origin_id)
+    faults = [f"nothing happened at the account {name}" for name in (DEFAULT_ACCOUNT, SECOND) if name not in used]
+    strangers = used.get(SECOND, set()) - ROUTES.keys()
+    return faults + [f"{origin} has no policy and payments at the account {SECOND}" for origin in sorted(strangers)]
+
+
 def slow_recoveries(struck: Sequence[Struck], limit_s: float) -> list[str]:
     """Every fault was played as it should, and the engine served again in time."""
     found = [f"{' + '.join(each.names)} could not be played: {each.said}" for each in struck if each.failed]
@@ -239,6 +285,7 @@ class Workload:
                 origins=ORIGINS,
                 habits=HABITS,
                 append=self._world.append_directly,
+                visit=self._world.visit_bank,
             )
             for number in range(CLIENTS)
         ]
@@ -267,10 +314,11 @@ class _Pace:
 
 
 def _record(world: World, folder: Path) -> None:
-    """Keep every request and its answers, a line each."""
-    with (folder / "history.jsonl").open("w") as file:
-        for request in world.history.requests:
-            file.write(json.dumps(asdict(request)) + "\n")
+    """Keep every request and its answers, a line each, and what operators asked for."""
+    for name, listed in (("history.jsonl", world.history.requests), ("rulings.jsonl", world.history.rulings)):
+        with (folder / name).open("w") as file:
+            for each in listed:
+                file.write(json.dumps(asdict(each)) + "\n")
 
 
 def summary(verdict: Verdict) -> str:

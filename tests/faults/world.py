@@ -7,7 +7,11 @@ proxies; the harness itself asks them directly. A component that ends is started
 import asyncio
 import contextlib
 import itertools
+import json
+import os
+import secrets
 import signal
+import sys
 import tempfile
 import time
 import uuid
@@ -32,6 +36,7 @@ from tests.faults.supervisor import Supervisor
 from tests.kafka_cluster import KafkaCluster, KafkaNode
 from tests.kafka_cluster.cluster import free_ports
 from tests.support.answer_checks import command_of
+from tests.support.exhibits import REFUSED_THEN_SUCCEEDED
 from tests.support.foreign_client import CODEC, HeaderList, Origin, Sent, append_all
 from tests.support.group_lag import GroupLag
 from tests.support.workload import Client, Habits, History, Request
@@ -49,7 +54,17 @@ once. How soon the engine serves again is measured elsewhere."""
 
 CREATED = 201
 PROBER = "originP"
+SECOND = "second"
+"""The Mock's other account, in an accounts file: the default one is set by variables."""
+
+ROUTES = {"originB": f"mock,mock/{SECOND}", "originC": f"mock/{SECOND}"}
+"""Policies: of who goes on to the second account when the first did not execute a call, and of who uses it alone."""
+
+SECOND_SECRET_VARIABLE = "FAULTS_SECOND_WEBHOOK_SECRET"
 CONTROL_TIMEOUT_S = 10.0
+VISIT_TRIES = 6
+"""Of a payer at the Mock's page: one that is slow on a busy machine must not end a long run."""
+
 ENVIRONMENT = {
     "PAYMENT_ENGINE_KAFKA_PARTITIONS": str(PARTITIONS),
     "PAYMENT_ENGINE_KAFKA_REPLICATION_FACTOR": "3",
@@ -82,6 +97,8 @@ HABITS = Habits(
         "tok_mock_amount_mismatch",
         "tok_mock_capture_amount_mismatch",
         "tok_mock_refund_amount_mismatch",
+        "tok_mock_partial_approval",
+        REFUSED_THEN_SUCCEEDED,
     ),
     awkward=0.05,
     asynchronous=0.2,
@@ -91,6 +108,8 @@ HABITS = Habits(
     tells=0.1,
     trusting=0.05,
     direct_only=0.04,
+    payers=0.06,
+    partial=0.04,
 )
 
 
@@ -119,6 +138,8 @@ class World:
         self.run = run
         self.history = History()
         self.client = Client(session, [engine.url], self.history, HABITS)
+        self.desk = self.client
+        """Of operators, once the world is started."""
         self._probers: list[Client] = []  # one for each ingress
         self._lag = GroupLag(KafkaConnection(bootstrap_servers=cluster.bootstrap_servers))
         self.session = session
@@ -138,7 +159,7 @@ class World:
         return f"http://127.0.0.1:{self.engine.components['mock-gateway'].port}"
 
     def workers(self, kind: str) -> list[str]:
-        """Return the names of the running set of a kind: `orders`, `claims`, `executor` or `ingress`."""
+        """Return the names of the running set of a kind: `orders`, `claims`, `executor`, `ingress` or `operators`."""
         return sorted(name for name in self.engine.components if name.split("-")[0] == kind)
 
     async def start(self) -> None:
@@ -146,10 +167,28 @@ class World:
         for proxy in (*self.broker_proxies, self.gateway_proxy):
             await proxy.start()
         await self.engine.start()
+        await self._set_policies()
+        assert self.engine.desk_url is not None
+        self.desk = Client(self.session, self.engine.desk_url, self.history, HABITS)
         urls = [self.engine.url, await self._start_second_ingress()]
         self.client = Client(self.session, urls, self.history, HABITS)
         self._probers = [Client(self.session, [url], self.history, HABITS) for url in urls]
         await self._watching.enter_async_context(self.supervisor.watching())
+
+    async def _set_policies(self) -> None:
+        """Send some origins' payments to the second account, as an operator does. Raises: ComponentFailedError."""
+        for origin, gateways in ROUTES.items():
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-m", "streams.cli", "policy", "set", origin, "--gateways", gateways),
+                env={**os.environ, **self.engine.environment()},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            printed, _ = await asyncio.wait_for(process.communicate(), RUNS_LIMIT_S)
+            if process.returncode != 0:
+                raise ComponentFailedError(f"policy set ended with {process.returncode}\n{printed.decode()}")
 
     async def _start_second_ingress(self) -> str:
         """Start an instance that waits on another partition of replies; return its URL."""
@@ -273,6 +312,23 @@ class World:
         async with self.session.request(method, self.mock_url + path, json=body, timeout=timeout) as answer:
             answer.raise_for_status()
 
+    async def visit_bank(self, action_url: str, agrees: bool) -> dict[str, str]:
+        """Let a payer say yes or no on the Mock's page; return what is brought back. Raises: aiohttp.ClientError.
+
+        Said again, it changes nothing: the first word counts.
+        """
+        said = "succeeded" if agrees else "failed"
+        timeout = aiohttp.ClientTimeout(total=CONTROL_TIMEOUT_S)
+        for tries_left in reversed(range(VISIT_TRIES)):
+            try:
+                async with self.session.post(f"{action_url}/complete?result={said}", timeout=timeout) as answer:
+                    brought: dict[str, str] = (await answer.json()).get("return_parameters", {})
+                    return brought
+            except (aiohttp.ClientError, TimeoutError):
+                if not tries_left:
+                    raise
+        raise AssertionError("the last try returns or raises")
+
     async def append(self, records: Sequence[Sent]) -> Mapping[Origin, Sent]:
         """Append past the engine and the proxies, with another client; returns each by where it stands."""
         return await asyncio.to_thread(append_all, self.cluster.bootstrap_servers, records)
@@ -324,15 +380,18 @@ async def opened(cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterabl
     """Yield a world that serves; its cluster is started and proxied already."""
     run = f"t{uuid.uuid4().hex[:8]}"
     http_port, gateway_port = free_ports(2)  # no ephemeral ones, which others may take while the ingress is down
+    gateway_url = f"http://{LOOPBACK}:{gateway_port}"
+    second = _second_account(folder, gateway_url, f"http://{LOOPBACK}:{http_port}/webhooks/mock/{SECOND}")
     engine = LocalEngine(
         folder=folder,
         bootstrap_servers=cluster.proxied_bootstrap_servers,
         http_port=http_port,
-        environment={**ENVIRONMENT, "PAYMENT_ENGINE_GATEWAY_MOCK_URL": f"http://127.0.0.1:{gateway_port}"},
+        environment={**ENVIRONMENT, "PAYMENT_ENGINE_GATEWAY_MOCK_URL": gateway_url, **second.environment},
         orders_workers=WORKERS_EACH,
         claims_workers=WORKERS_EACH,
         executors=WORKERS_EACH,
-        mock_arguments=("--delay-ms", "1500", *mock_arguments),
+        desk=True,
+        mock_arguments=("--delay-ms", "1500", "--accounts", str(second.served), *mock_arguments),
     )
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
         world = World(cluster=cluster, engine=engine, gateway_port=gateway_port, session=session, run=run)
@@ -341,6 +400,32 @@ async def opened(cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterabl
             yield world
         finally:
             await world.stop()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SecondAccount:
+    """What the two sides know of the second account."""
+
+    environment: dict[str, str]  # of every component
+    served: Path  # the Mock's own file
+
+
+def _second_account(folder: Path, gateway_url: str, webhook_url: str) -> _SecondAccount:
+    """Write the accounts file of the engine, what it refers to, and the Mock's side of it."""
+    api_key, webhook_secret = secrets.token_hex(16), secrets.token_hex(16)
+    (folder / "second-api-key").write_text(api_key)
+    accounts = folder / "accounts.toml"
+    accounts.write_text(
+        f"[mock.{SECOND}]\n"
+        f'url = "{gateway_url}"\n'
+        'api_key = { file = "second-api-key" }\n'
+        f'webhook_secret = {{ env = "{SECOND_SECRET_VARIABLE}" }}\n'
+    )
+    served = folder / "mock-accounts.json"
+    described = {"name": SECOND, "api_key": api_key, "webhook_url": webhook_url, "webhook_secret": webhook_secret}
+    served.write_text(json.dumps([described]))
+    environment = {"PAYMENT_ENGINE_GATEWAY_ACCOUNTS_FILE": str(accounts), SECOND_SECRET_VARIABLE: webhook_secret}
+    return _SecondAccount(environment=environment, served=served)
 
 
 @contextlib.contextmanager

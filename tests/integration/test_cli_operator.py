@@ -297,7 +297,11 @@ def test_worker_refuses_to_start_and_says_what_to_do_when_there_are_no_topics(co
     with embedded_broker_process() as address:
         done = subprocess.run(
             [sys.executable, "-m", "streams.cli", component],
-            env={**os.environ, "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": address},
+            env={
+                **os.environ,
+                "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": address,
+                "PAYMENT_ENGINE_GATEWAY_MOCK_URL": "http://127.0.0.1:8090",
+            },
             capture_output=True,
             text=True,
             timeout=WAIT_S,

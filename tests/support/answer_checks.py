@@ -13,6 +13,8 @@ from schemas.identifiers import GatewayName, IdempotencyKey, InvalidIdentifierEr
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    CompletionRequested,
+    NamedText,
     Payer,
     PaymentRequested,
     PaymentToken,
@@ -102,11 +104,14 @@ def reads_show_what_was_told(evidence: Evidence) -> list[str]:
 def answers_agree_with_rows(evidence: Evidence) -> list[str]:
     """Every answer about an operation says what its row says."""
     operations = {op_id: operation for op_id, (_, operation) in evidence.operations().items()}
+    settled = evidence.settled_at_desk()
     faults: list[str] = []
     for request in evidence.history.requests:
         op_id = op_of(request)
         if op_id is not None:
             for answer in request.answers:
+                if op_id in settled and _code(answer) == ProblemCode.GATEWAY_UNAVAILABLE:
+                    continue  # as a person had settled it, until the gateway said otherwise: `later_word_holds`
                 found = _disagreement(request, answer, op_id, operations.get(op_id))
                 faults += [f"request {request.number} on {request.order_id}: {fault}" for fault in found]
     return list(dict.fromkeys(faults))
@@ -206,6 +211,7 @@ def command_of(request: Request) -> Command | None:
                 for each in body.get("tokens", ())
             ),
             payer=Payer(**body["payer"]) if "payer" in body else None,
+            allow_partial=body.get("allowPartial", False),
         )
     if path == "/refunds":
         payment = PaymentId(body["paymentId"])
@@ -224,7 +230,16 @@ def _follow_up(path: str, origin: OriginId, key: IdempotencyKey, request: Reques
     _, _, rest = path.partition("/payments/")
     named, _, verb = rest.partition("/")
     payment = PaymentId(named)
-    if verb == "void":
+    if verb == "complete":
+        brought = request.body.get("parameters", {})
+        return CompletionRequested(
+            origin_id=origin,
+            order_id=identifiers.order_of(payment),
+            idempotency_key=key,
+            payment_id=payment,
+            parameters=tuple(NamedText(name=name, value=value) for name, value in brought.items()),
+        )
+    if verb in {"void", "cancel"}:
         order = identifiers.order_of(payment)
         return VoidRequested(origin_id=origin, order_id=order, idempotency_key=key, payment_id=payment)
     if verb == "capture":

@@ -1,7 +1,7 @@
 """Decides whether a history was right: reads what clients were told, the Mock's own ledger, the events and the rows.
 
 Each check returns sentences, one a violation; an empty list is a pass. `tests/unit/test_checker.py` plants each
-violation and sees it caught. `CHECKS` names them; the eight points are those of `make faults` (see its report).
+violation and sees it caught. `CHECKS` names them; the points are those of `make faults` (see its report).
 """
 
 from collections import Counter, defaultdict
@@ -13,6 +13,7 @@ from schemas.records.orders import OperationRow
 from schemas.records.payments import PaymentEvent
 from schemas.vocabulary import Initiator, OperationKind, OperationState, Rejection
 from streams.domain.operations import is_full
+from tests.support.account_checks import effects_are_at_their_accounts
 from tests.support.answer_checks import (
     acknowledged_is_on_the_log,
     answers_agree_with_rows,
@@ -20,8 +21,16 @@ from tests.support.answer_checks import (
     one_answer_a_wish,
     reads_show_what_was_told,
 )
+from tests.support.desk_checks import (
+    acknowledged_decisions_are_on_the_log,
+    decisions_are_told_once,
+    every_ruling_answered,
+    later_word_holds,
+    quiet_decisions_move_nothing,
+)
 from tests.support.exhibits import FINAL, Evidence, LedgerEntry, Sums, read_ledger
 from tests.support.money_checks import (
+    contradictions_are_reviewed,
     effects_are_what_was_asked,
     events_equal_rows,
     ledger_equals_events,
@@ -29,6 +38,12 @@ from tests.support.money_checks import (
     one_effect_an_operation,
     transition_of,
     voids_release,
+)
+from tests.support.payer_checks import (
+    completions_take_nothing,
+    nobody_pays_unasked,
+    payers_know_where_to_act,
+    unwanted_parts_are_let_go,
 )
 
 __all__ = ["CHECKS", "FINAL", "MAX_SHOWN", "Evidence", "LedgerEntry", "Sums", "read_ledger", "violations"]
@@ -82,14 +97,19 @@ def all_settled(evidence: Evidence) -> list[str]:
 
 def every_command_ended_once(evidence: Evidence) -> list[str]:
     """Every command on the log, whoever produced it, has one final state in one row and one last word by event id."""
-    operations = evidence.operations()
+    operations, excused = evidence.operations(), evidence.contradicted()
+    settled = evidence.settled_at_desk()
     ends = _ends_of(evidence)
     full = {row.order_id for row in evidence.rows.values() if is_full(row.operations)}
     faults = []
     for order, ops in evidence.commands.items():
         for op_id in dict.fromkeys(ops):
             if op_id in operations:
-                faults += _wrong_end(operations[op_id][1], ends[op_id])
+                operation = operations[op_id][1]
+                if op_id in settled:
+                    faults += _wrong_end_after_a_decision(operation, ends[op_id])
+                else:
+                    faults += _wrong_end(operation, ends[op_id], contradicted=op_id in excused)
             elif order not in full or not _refused_unrecorded(ends[op_id]):
                 faults.append(f"{order}: {op_id} is on the log and in no row")
     asked = {op_id for ops in evidence.commands.values() for op_id in ops}
@@ -112,7 +132,9 @@ def _refused_unrecorded(facts: Mapping[str, tuple[Transition, PaymentEvent]]) ->
     return said == [Rejection.TOO_MANY_OPERATIONS]
 
 
-def _wrong_end(operation: OperationRow, facts: Mapping[str, tuple[Transition, PaymentEvent]]) -> list[str]:
+def _wrong_end(
+    operation: OperationRow, facts: Mapping[str, tuple[Transition, PaymentEvent]], *, contradicted: bool
+) -> list[str]:
     if operation.state not in FINAL:
         return []  # `all_settled` says so
     state = operation.state
@@ -124,9 +146,23 @@ def _wrong_end(operation: OperationRow, facts: Mapping[str, tuple[Transition, Pa
     for needing, needed in _ALSO.items():
         if state is needing and needed.isdisjoint(transitions):
             faults.append(f"{operation.op_id} is {state}, and no event says {' or '.join(sorted(needed))}")
-    if not faults and state in _REFUSED and _reviewed_after_its_end(facts):
+    if not faults and state in _REFUSED and not contradicted and _reviewed_after_its_end(facts):
         faults.append(f"{operation.op_id} is {state}, and a gateway says that it did it")
     return faults
+
+
+def _wrong_end_after_a_decision(
+    operation: OperationRow, facts: Mapping[str, tuple[Transition, PaymentEvent]]
+) -> list[str]:
+    """Tell what is wrong with an operation that a person settled: a gateway's later word may be a second last word."""
+    if operation.state not in FINAL:
+        return []  # `all_settled` says so
+    ends = sorted((event.sequence, transition) for transition, event in facts.values() if transition in _ENDS)
+    said = [transition for _, transition in ends]
+    once = len(set(said)) == len(said)
+    if not once or not said or said[-1] not in _LAST_WORDS[operation.state]:
+        return [f"{operation.op_id} was settled by a person, it is {operation.state}, and its last words are {said}"]
+    return []
 
 
 def _reviewed_after_its_end(facts: Mapping[str, tuple[Transition, PaymentEvent]]) -> bool:
@@ -265,7 +301,13 @@ CHECKS: Mapping[str, Callable[[Evidence], list[str]]] = MappingProxyType(
         "ledger_equals_events": ledger_equals_events,
         "events_equal_rows": events_equal_rows,
         "effects_are_what_was_asked": effects_are_what_was_asked,
+        "contradictions_are_reviewed": contradictions_are_reviewed,
         "voids_release": voids_release,
+        "effects_are_at_their_accounts": effects_are_at_their_accounts,
+        "nobody_pays_unasked": nobody_pays_unasked,
+        "payers_know_where_to_act": payers_know_where_to_act,
+        "completions_take_nothing": completions_take_nothing,
+        "unwanted_parts_are_let_go": unwanted_parts_are_let_go,
         # 4. Per-order order.
         "order_kept": order_kept,
         # 5. One order per idempotency key and origin.
@@ -279,6 +321,12 @@ CHECKS: Mapping[str, Callable[[Evidence], list[str]]] = MappingProxyType(
         "envelopes_agree": envelopes_agree,
         "sequences_are_unique": sequences_are_unique,
         "events_equal_replay": events_equal_replay,
+        # 10. What operators decide holds once, and never against a gateway's later word.
+        "every_ruling_answered": every_ruling_answered,
+        "acknowledged_decisions_are_on_the_log": acknowledged_decisions_are_on_the_log,
+        "decisions_are_told_once": decisions_are_told_once,
+        "quiet_decisions_move_nothing": quiet_decisions_move_nothing,
+        "later_word_holds": later_word_holds,
     }
 )
 """Every check by its name, under the point of the fault harness that it serves."""

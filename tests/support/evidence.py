@@ -6,15 +6,16 @@ be decoded, or stands under another key, is nobody's order (the fault runs put g
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from schemas import identifiers, topics
 from schemas.card_disguises import hides_card_number
 from schemas.commands_validation import InvalidCommandError, validate
-from schemas.identifiers import InvalidIdentifierError
+from schemas.identifiers import DEFAULT_ACCOUNT, InvalidIdentifierError
 from schemas.messages import DecodeError, Envelope, MessageCodec
+from schemas.records.claims import ClaimDecided
 from schemas.records.commands import (
     CaptureRequested,
     CompletionRequested,
@@ -23,6 +24,7 @@ from schemas.records.commands import (
     VoidRequested,
     op_id_of,
 )
+from schemas.records.decisions import DecisionMade
 from schemas.records.orders import OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
@@ -32,7 +34,16 @@ from streams.domain.limits import LATE_CALL_MS
 from streams.kafka.stamps import UNSTAMPED, from_headers
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import LogRecord, ReadFrom, end_offsets, read_log
-from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, owed_by_gateway, read_ledger
+from tests.support.exhibits import (
+    Decided,
+    Evidence,
+    GatewayStand,
+    LedgerEntry,
+    OrderKey,
+    owed_by_gateway,
+    read_ledger,
+    read_stands,
+)
 from tests.support.group_lag import GroupLag
 from tests.support.replay import Replay
 from tests.support.replay_course import INPUT_TOPICS, input_of
@@ -57,6 +68,8 @@ class _Found:
     event_copies: int = 0
     commands: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     command_ids: set[str] = field(default_factory=set)
+    plans: dict[str, frozenset[str]] = field(default_factory=dict)
+    decisions: list[Decided] = field(default_factory=list)
     replay_faults: list[str] = field(default_factory=list)
 
 
@@ -130,6 +143,9 @@ class EvidenceGatherer:
             rows=rows,
             commands=found.commands,
             command_ids=frozenset(found.command_ids),
+            plans=found.plans,
+            decisions=found.decisions,
+            stands=self._stands(found.decisions),
             row_faults=[*self._history.faults(), *await self._forgotten_claims()],
             replay_faults=found.replay_faults,
             lag=lag,
@@ -175,6 +191,12 @@ class EvidenceGatherer:
         entries = read_ledger(self._ledger_path)
         return entries if self._alone else [each for each in entries if self._ours(each.order_id.encode())]
 
+    def _stands(self, decisions: Sequence[Decided]) -> dict[str, GatewayStand]:
+        """Return how those operations stand at the gateway that somebody has decided about."""
+        named = {each.decision.op_id for each in decisions}
+        stands = read_stands(self._ledger_path) if named else {}
+        return {op_id: each for op_id, each in stands.items() if op_id in named}
+
     def _ours(self, key: bytes | None) -> bool:
         return key is not None and key.startswith(self._run)
 
@@ -191,6 +213,8 @@ class EvidenceGatherer:
             if command is not None:
                 found.commands[command[0]].append(command[1])
         self._keep_events(by_topic[topics.EVENTS], found)
+        found.plans |= plans_in(self._codec, by_topic[topics.VERDICTS])
+        found.decisions += decisions_in(self._codec, by_topic[topics.DECISIONS])
         inputs = [record for topic in INPUT_TOPICS for record in by_topic[topic]]
         found.replay_faults += await asyncio.to_thread(replay.compare, inputs, by_topic[topics.EVENTS])
 
@@ -213,6 +237,34 @@ class EvidenceGatherer:
                 found.events.append((envelope, event))
             else:
                 found.replay_faults.append(f"the event at {record.partition}:{record.offset} stands under another key")
+
+
+def plans_in(codec: MessageCodec, verdicts: Iterable[LogRecord]) -> dict[str, frozenset[str]]:
+    """Return the accounts of each operation's plan, by the verdict that granted its key."""
+    plans: dict[str, frozenset[str]] = {}
+    alike: dict[frozenset[str], frozenset[str]] = {}  # a long run has 100,000 plans, and a few different ones
+    for record in verdicts:
+        try:
+            _, verdict = codec.decode(record.value, record.headers)
+        except DecodeError:
+            continue  # poison
+        if isinstance(verdict, ClaimDecided) and verdict.granted:
+            accounts = frozenset(route.partition("/")[2] or DEFAULT_ACCOUNT for route in verdict.plan.gateways)
+            plans[verdict.op_id] = alike.setdefault(accounts, accounts)
+    return plans
+
+
+def decisions_in(codec: MessageCodec, records: Iterable[LogRecord]) -> list[Decided]:
+    """Return the decisions that were made, each as often as it stands there."""
+    found = []
+    for record in records:
+        try:
+            _, decision = codec.decode(record.value, record.headers)
+        except DecodeError:
+            continue  # poison
+        if isinstance(decision, DecisionMade):
+            found.append(Decided(at_ms=record.timestamp_ms, decision=decision))
+    return found
 
 
 def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | None:

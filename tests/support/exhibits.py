@@ -5,15 +5,17 @@ Made by `evidence` (from a running engine) or by a test (by hand); judged by `ch
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from schemas.identifiers import PaymentId
 from schemas.messages import Envelope
+from schemas.records.decisions import DecisionMade
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import PaymentEvent
-from schemas.vocabulary import Initiator, OperationKind, OperationState
+from schemas.vocabulary import Initiator, OperationKind, OperationState, Verdict
 from tests.support.workload import History
 
 FINAL = frozenset(
@@ -28,6 +30,9 @@ FINAL = frozenset(
     }
 )
 """An operation's last word. Manual review is one: the engine has done all that it may, a person decides."""
+
+REFUSED_THEN_SUCCEEDED = "tok_mock_refused_then_succeeded"
+"""The token by which the gateway contradicts itself."""
 
 OrderKey = tuple[str, str]
 """Origin and order."""
@@ -58,6 +63,22 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayStand:
+    """How an operation stands at the gateway by its own books."""
+
+    counted_minor: int
+    said_at_ms: int  # when it last said something about it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decided:
+    """A record of the decisions topic."""
+
+    at_ms: int  # of the log
+    decision: DecisionMade
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
     """What an order's money came to."""
 
@@ -66,12 +87,17 @@ class Sums:
     refunded: int = 0
 
 
-def sums_of(row: OrderRow, payment_id: PaymentId | None = None) -> Sums:
-    """Return what the row's operations count for, of one payment or of all: added up here, not by the engine."""
+def sums_of(row: OrderRow, payment_id: PaymentId | None = None, *, without: AbstractSet[str] = frozenset()) -> Sums:
+    """Return what the row's operations count for, of one payment or of all: added up here, not by the engine.
+
+    `without`: operations that are left out.
+    """
     ours = [
         each
         for each in row.operations
-        if payment_id in {None, each.payment_id} and each.initiator is not Initiator.ENGINE
+        if payment_id in {None, each.payment_id}
+        and each.initiator is not Initiator.ENGINE
+        and each.op_id not in without
     ]
 
     def total(*kinds: OperationKind) -> int:
@@ -97,6 +123,9 @@ class Evidence:
     rows: Mapping[OrderKey, OrderRow]
     commands: Mapping[str, Sequence[str]]  # order id -> op ids in the order of the commands topic
     command_ids: frozenset[str]  # of every record of the commands topic, read or not
+    plans: Mapping[str, frozenset[str]] = field(default_factory=dict)  # op id -> accounts that its pinned plan names
+    decisions: Sequence[Decided] = ()  # in log order of their partitions
+    stands: Mapping[str, GatewayStand] = field(default_factory=dict)  # op id -> at the gateway
     row_faults: Sequence[str] = ()  # of `row_history`
     replay_faults: Sequence[str] = ()  # of `replay`
     lag: Mapping[str, int] = field(default_factory=dict)  # consumer group -> records not yet committed
@@ -113,6 +142,45 @@ class Evidence:
             each.payment_id for _, each in self.operations().values() if each.initiator is Initiator.ENGINE
         )
 
+    def contradicted(self) -> frozenset[str]:
+        """Return the payments' operations that the gateway refused and carried out later, as their token asked it to.
+
+        Nobody can tell which word is true, so the engine counts nothing: `money_checks` says what it owes instead. No
+        other operation is excused by it.
+        """
+        operations = self.operations()
+        return frozenset(
+            entry.op_id
+            for entry in self.ledger
+            if entry.kind in {"authorize", "sale"}
+            and entry.token == REFUSED_THEN_SUCCEEDED
+            and entry.op_id in operations
+            and operations[entry.op_id][1].state is OperationState.DECLINED
+        )
+
+    def settled_at_desk(self) -> frozenset[str]:
+        """Return the operations that a person settled, by the events: `desk_checks` says what they may count for."""
+        return frozenset(
+            event.operation.op_id
+            for _, event in self.events
+            if event.decision is not None
+            and event.decision.refusal is None
+            and event.decision.verdict not in {Verdict.NOTE, Verdict.CLOSE_REVIEW}
+        )
+
+    def reviewed(self) -> frozenset[str]:
+        """Return the payments that wait for a person to look at them, or did until one closed the review."""
+        waiting = {each.payment_id for row in self.rows.values() for each in row.payments if each.review}
+        closed = {
+            event.payment_id
+            for _, event in self.events
+            if event.payment_id is not None
+            and event.decision is not None
+            and event.decision.refusal is None
+            and event.decision.verdict is Verdict.CLOSE_REVIEW
+        }
+        return frozenset(waiting | closed)
+
     def operations(self) -> dict[str, tuple[OrderRow, OperationRow]]:
         """Return every operation of every row, by its id."""
         return {each.op_id: (row, each) for row in self.rows.values() for each in row.operations}
@@ -126,6 +194,14 @@ def read_ledger(path: Path) -> list[LedgerEntry]:
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         found = database.execute(query).fetchall()
     return [LedgerEntry(**dict(zip(names, row, strict=True))) for row in found]
+
+
+def read_stands(path: Path) -> dict[str, GatewayStand]:
+    """Return how each operation stands in the Mock's books, by what it said last of any attempt."""
+    query = "SELECT op_id, counted, last_ms FROM operations WHERE op_id IS NOT NULL ORDER BY last_ms"
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        found = database.execute(query).fetchall()
+    return {op_id: GatewayStand(counted_minor=counted, said_at_ms=last_ms) for op_id, counted, last_ms in found}
 
 
 def owed_by_gateway(path: Path) -> int:

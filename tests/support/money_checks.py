@@ -5,6 +5,7 @@ Checks of `checker`; each returns sentences, one a violation.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 
 from gateway_adapters.errors import Code
 from schemas.event_types import Transition, event_type
@@ -30,13 +31,17 @@ def one_effect_an_operation(evidence: Evidence) -> list[str]:
 
 
 def ledger_equals_rows(evidence: Evidence) -> list[str]:
-    """The gateway's account and the engine's rows agree to the cent, in both directions."""
+    """The gateway's account and the engine's rows agree to the cent, in both directions.
+
+    But for what a person has settled: whose word holds there, `desk_checks` says.
+    """
     paid = _summed(_moves_of_ledger(_known_of_ledger(evidence)))
+    settled = evidence.settled_at_desk()
     faults = []
     for order in paid.keys() | evidence.rows.keys():
         theirs = paid.get(order, Sums())
         row = evidence.rows.get(order)
-        ours = Sums() if row is None else sums_of(row)
+        ours = Sums() if row is None else sums_of(row, without=settled)
         if ours != theirs:
             faults.append(f"{order}: the row says {ours}, the ledger {theirs}")
     return faults
@@ -53,11 +58,13 @@ def ledger_equals_events(evidence: Evidence) -> list[str]:
     counted = _counted_of_ledger(known)
     published: dict[str, set[str]] = defaultdict(set)
     last: dict[str, tuple[int, int]] = {}
-    let_go, operations = evidence.let_go(), evidence.operations()
+    let_go, operations, settled = evidence.let_go(), evidence.operations(), evidence.settled_at_desk()
     faults = []
     for envelope, event in evidence.events:
-        if event.payment_id in let_go:
+        if event.payment_id in let_go or event.operation.op_id in settled:
             continue
+        if event.operation.kind is OperationKind.COMPLETE:
+            continue  # the step takes nothing by itself: `payer_checks`
         op_id, said = _known_as(event.operation), event.operation
         if transition_of(envelope) in _SUCCESSES:
             published[op_id].add(envelope.id)
@@ -92,18 +99,20 @@ def effects_are_what_was_asked(evidence: Evidence) -> list[str]:
     """Each effect is of the amount, in the currency and by the token that the client named.
 
     Row, event and answer are all made of what the executor says that the gateway confirmed; so they would agree on a
-    wrong amount. One minor unit may differ where the gateway said so (the Mock's scenario) and the payment is reviewed;
-    and of a part that was approved and not wanted.
+    wrong amount. One minor unit may differ where the gateway said so (the Mock's scenario) and the payment is reviewed.
+    A part may be approved, where the client allows it or the part is let go.
     """
     asked = {op_of(request): command_of(request) for request in evidence.history.requests if op_of(request) is not None}
-    operations = evidence.operations()
+    operations, reviewed = evidence.operations(), evidence.reviewed()
     faults = []
     for entry in evidence.ledger:
         command = asked.get(entry.op_id)
         if command is None or not entry.is_effect or isinstance(command, VoidRequested | CompletionRequested):
             continue  # that somebody asked for it at all, `order_kept` says
         wanted, has = command.amount_minor, entry.amount_minor
-        if wanted not in {None, has} and not _said_so(operations.get(entry.op_id), wanted, has):
+        found = operations.get(entry.op_id)
+        part = isinstance(command, PaymentRequested) and command.allow_partial and _is_approved_part(found, wanted, has)
+        if wanted not in {None, has} and not part and not _said_so(found, wanted, has, reviewed):
             faults.append(f"{entry.op_id} was asked for {wanted}, its effect is {has}")
         if isinstance(command, PaymentRequested) and entry.token not in _tokens_of(command):
             faults.append(f"{entry.op_id} was asked for by {_tokens_of(command)}, its effect is by {entry.token}")
@@ -116,14 +125,37 @@ def _tokens_of(command: PaymentRequested) -> tuple[str | None, ...]:
     return (command.token,) if command.token is not None else tuple(token.value for token in command.tokens)
 
 
-def _said_so(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, has: int) -> bool:
+def _is_approved_part(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, has: int) -> bool:
+    """Say whether less was approved of a payment that allows it, and the engine heard exactly that."""
+    return found is not None and has < (wanted or 0) and any(word.amount_minor == has for word in found[1].words)
+
+
+def _said_so(
+    found: tuple[OrderRow, OperationRow] | None, wanted: int | None, has: int, reviewed: AbstractSet[str]
+) -> bool:
     if found is None or wanted is None:
         return False
-    row, operation = found
+    operation = found[1]
     if operation.error is not None and operation.error.code == Code.PARTIALLY_APPROVED:
         return has < wanted  # and it was let go
-    reviewed = any(each.review for each in row.payments if each.payment_id == operation.payment_id)
-    return abs(wanted - has) == 1 and reviewed and any(word.amount_minor == has for word in operation.words)
+    heard = any(word.amount_minor == has for word in operation.words)
+    return abs(wanted - has) == 1 and operation.payment_id in reviewed and heard
+
+
+def contradictions_are_reviewed(evidence: Evidence) -> list[str]:
+    """Where a gateway carries out what it had refused, as it was asked to, a person is asked, and told so by an event.
+
+    Of any other refusal that a gateway contradicts `every_command_ended_once` says that it is a violation.
+    """
+    operations, reviewed = evidence.operations(), evidence.reviewed()
+    told = {
+        event.operation.op_id for envelope, event in evidence.events if transition_of(envelope) is Transition.REVIEWED
+    }
+    return [
+        f"{op_id} was refused and carried out, and nobody is asked to look at it"
+        for op_id in evidence.contradicted()
+        if op_id not in told or operations[op_id][1].payment_id not in reviewed
+    ]
 
 
 def voids_release(evidence: Evidence) -> list[str]:
@@ -176,10 +208,12 @@ def _sums_shown(payment: PaymentView) -> Sums:
 def _known_of_ledger(evidence: Evidence) -> list[LedgerEntry]:
     """Return the ledger without operations given to a person: the engine says of them that it does not know.
 
-    And without what was approved in part and let go again: to the merchant that is a decline, and no money.
+    And without what was approved in part and let go again: to the merchant that is a decline, and no money. And without
+    what a person has settled, or has to.
     """
     let_go = evidence.let_go()
-    unknown = {
+    unknown = evidence.settled_at_desk() | evidence.contradicted()
+    unknown |= {
         each.op_id
         for _, each in evidence.operations().values()
         if each.state is OperationState.MANUAL_REVIEW or each.payment_id in let_go

@@ -8,7 +8,7 @@ record beside it was written by an owner that had been replaced; it is counted, 
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.records.orders import OrderRow
 from schemas.vocabulary import OperationKind, OperationState
@@ -18,6 +18,7 @@ from tests.support.exhibits import FINAL, sums_of
 _AUTHORIZING = frozenset({OperationKind.AUTHORIZE, OperationKind.SALE})
 _CAPTURING = frozenset({OperationKind.CAPTURE, OperationKind.SALE})
 _REFUNDING = frozenset({OperationKind.REFUND})
+_CARRIED_OUT = frozenset({OperationState.SUCCEEDED, OperationState.REVERSED})
 _SUMS = (("authorized", _AUTHORIZING), ("captured", _CAPTURING), ("refunded", _REFUNDING))
 """Each sum of a payment, in the order of a digest, and the kinds of operations of which a later word may lower it."""
 
@@ -32,6 +33,7 @@ class Digest:
     states: tuple[OperationState, ...]
     sums: tuple[tuple[str, int, int, int], ...]  # payment id, authorized, captured, refunded
     words: tuple[int, ...]  # how many each operation was judged by
+    decided: frozenset[str]  # operations that a person has settled; of most rows nothing
 
 
 def digest_of(row: OrderRow) -> Digest:
@@ -47,6 +49,7 @@ def digest_of(row: OrderRow) -> Digest:
             for sums in (sums_of(row, each.payment_id),)
         ),
         tuple(len(each.words) for each in row.operations),
+        frozenset(each.op_id for each in row.operations if any(word.by_desk for word in each.words)),
     )
 
 
@@ -82,7 +85,7 @@ class RowHistory:
         before = next(reversed(life.values()), None)
         if before is None or before.operations != digest.operations:
             return digest
-        return Digest(digest.version, digest.sequence, before.operations, digest.states, digest.sums, digest.words)
+        return replace(digest, operations=before.operations)
 
     @property
     def open_rows(self) -> int:
@@ -149,7 +152,7 @@ def _contradiction(earlier: Digest | None, later: Digest | None) -> Iterator[str
     for (op_id, _), state in zip(earlier.operations, earlier.states, strict=True):
         if op_id not in states:
             yield f"lost {op_id} ({state})"
-        elif not _leads_to(state, states[op_id]):
+        elif not _leads_to(state, states[op_id], decided=op_id in earlier.decided):
             yield f"took {op_id} from {state} to {states[op_id]}"
 
 
@@ -157,9 +160,11 @@ def _states(digest: Digest) -> dict[str, OperationState]:
     return {op_id: state for (op_id, _), state in zip(digest.operations, digest.states, strict=True)}
 
 
-def _leads_to(earlier: OperationState, later: OperationState) -> bool:
-    if earlier in {OperationState.SUCCEEDED, OperationState.REVERSED}:  # what was taken back may be there again
-        return later in {OperationState.SUCCEEDED, OperationState.REVERSED}
+def _leads_to(earlier: OperationState, later: OperationState, *, decided: bool) -> bool:
+    if decided and earlier is OperationState.NOT_EXECUTED and later in _CARRIED_OUT:
+        return True  # a person had settled it so, and the gateway has spoken later
+    if earlier in _CARRIED_OUT:  # what was taken back may be there again
+        return later in _CARRIED_OUT
     # A review is the engine's last word, and the gateway may still say what became of it.
     return earlier not in FINAL or earlier is later or earlier is OperationState.MANUAL_REVIEW
 

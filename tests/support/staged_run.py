@@ -17,7 +17,17 @@ from http_ingress.command_log import command_envelope
 from http_ingress.representation import answers
 from schemas import topics
 from schemas.event_types import TYPES
-from schemas.identifiers import CommandId, GatewayName, GatewayRoute, OpId
+from schemas.identifiers import (
+    CommandId,
+    DecisionId,
+    GatewayName,
+    GatewayRoute,
+    OperatorName,
+    OpId,
+    OrderId,
+    OriginId,
+    PaymentId,
+)
 from schemas.messages import Envelope, MessageCodec, Record
 from schemas.records.commands import (
     Command,
@@ -28,12 +38,13 @@ from schemas.records.commands import (
     kind_of,
     op_id_of,
 )
+from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.schema_ids import SchemaIds
-from schemas.vocabulary import CallKind, OperationState, Outcome
+from schemas.vocabulary import CallKind, OperationState, Outcome, Verdict
 from streams.agents.claims import ClaimsAgent
 from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
@@ -43,13 +54,14 @@ from streams.kafka.stamps import Stamp
 from streams.kafka.step import Step
 from streams.kafka_clients.log_reader import LogRecord
 from streams.topology import CLAIMS, ORDERS, ORDERS_TABLE, TIMERS_TABLE
-from tests.support.exhibits import Evidence, LedgerEntry
+from tests.support.evidence import decisions_in, plans_in
+from tests.support.exhibits import Evidence, GatewayStand, LedgerEntry
 from tests.support.kept_tables import KeptTables
 from tests.support.order_desk import SUCCESS, Said, completed
 from tests.support.replay import Replay
 from tests.support.replay_course import INPUT_TOPICS, input_of
 from tests.support.row_history import RowHistory
-from tests.support.workload import Answer, History, Request
+from tests.support.workload import Answer, History, Request, Ruling
 
 MAX_RECORDS = 10_000
 STEP_MS = 3
@@ -74,6 +86,7 @@ class StagedRun:
         self.ledger: list[LedgerEntry] = []
         self.calls: dict[str, GatewayCallRequested] = {}  # the last call of each operation that was to have an effect
         self.history = History()
+        self.stands: dict[str, GatewayStand] = {}  # what the gateway said last, by notice
         self._tokens: dict[tuple[str, str], str] = {}  # of the payments at the gateway
         self.dies_once: str | None = None  # the topic whose next record nobody takes
         self.now_ms = 1_000_000
@@ -129,7 +142,35 @@ class StagedRun:
         if status is wire.Status.REVERSED:
             self._effect(call, kind="reversal", reversed_kind=call.kind.value)
         counted = call.amount_minor if status is wire.Status.SUCCEEDED else 0
+        self.stands[op_id] = GatewayStand(counted_minor=counted, said_at_ms=self.now_ms)
         self._tell(call, self._operation(call, status=status, counted=counted), wire.EventType.UPDATED)
+
+    def decide(self, ruling: Ruling) -> None:
+        """Let an operator decide: appended, taken, and answered as the desk does."""
+        body = ruling.body
+        decision = DecisionMade(
+            decision_id=DecisionId(f"dec_{len(self.history.rulings)}"),
+            origin_id=OriginId(body["originId"]),
+            order_id=OrderId(ruling.order_id),
+            payment_id=PaymentId(body["paymentId"]),
+            op_id=OpId(body["operation"]),
+            verdict=Verdict(body["outcome"]),
+            amount_minor=body.get("amount"),
+            why=ruling.why,
+            decided_by=OperatorName(ruling.operator),
+            approved_by=None,
+            decided_at_ms=self.now_ms,
+        )
+        self.history.rulings.append(ruling)
+        envelope = Envelope(id=f"d{self.now_ms}", source="test", type=TYPES[DecisionMade], time_ms=self.now_ms)
+        self._say(topics.DECISIONS, decision.order_id.encode(), decision, envelope)
+        self.settle()
+        refused = any(
+            event.decision is not None and event.decision.why == ruling.why and event.decision.refusal is not None
+            for _, event in self.events()
+        )
+        status, told = (409, {"code": "decision_refused"}) if refused else (200, {"state": "decided"})
+        ruling.answers.append(Answer(status=status, body=told, replayed=False, seconds=0.0))
 
     def case(self, op_id: str, event: wire.EventType, amount_minor: int, *, effect: str | None = None) -> None:
         """Let a webhook say this of a reversal or dispute; `effect`: what it does to the ledger now, if anything."""
@@ -284,9 +325,17 @@ class StagedRun:
             self.calls[request.op_id] = request
         done_before = any(request.repeated and each.gateway_key == request.gateway_key for each in self.ledger)
         if said.outcome is Outcome.SUCCEEDED and not done_before:
-            self._effect(self.calls[request.op_id], kind=self.calls[request.op_id].kind.value, reversed_kind=None)
+            call = self._call_with_effect(self.calls[request.op_id])
+            self._effect(call, kind=call.kind.value, reversed_kind=None, amount_minor=said.confirmed_minor)
         envelope = Envelope(id=f"r{self.now_ms}", source="test", type=TYPES[GatewayCallCompleted], time_ms=self.now_ms)
         self._say(topics.GATEWAY_RESULTS, request.order_id.encode(), result, envelope)
+
+    def _call_with_effect(self, call: GatewayCallRequested) -> GatewayCallRequested:
+        """Return the call whose effect the success of this one is: of a completion, what opened its payment."""
+        if call.kind is not CallKind.COMPLETE:
+            return call
+        opening = {CallKind.AUTHORIZE, CallKind.SALE}
+        return next(each for each in self.calls.values() if each.payment_id == call.payment_id and each.kind in opening)
 
     def _effect(
         self,
@@ -308,6 +357,7 @@ class StagedRun:
                 origin_id=call.origin_id,
                 gateway_key=call.gateway_key,
                 currency=call.currency,
+                account=call.account,
                 at_desk=at_desk,
                 token=self._tokens.setdefault((call.origin_id, call.order_id), call.token or ""),
             )
@@ -355,6 +405,9 @@ class StagedRun:
             rows={(row.origin_id, row.order_id): row for row in history.rows()},
             commands=dict(commands),
             command_ids=frozenset(self._commands),
+            plans=plans_in(self.codec, self.log[topics.VERDICTS]),
+            decisions=decisions_in(self.codec, self.log[topics.DECISIONS]),
+            stands=dict(self.stands),
             row_faults=history.faults(),
         )
 
@@ -404,6 +457,7 @@ def _body_of(command: Command) -> dict[str, object]:
                 "currency": command.currency,
                 "token": command.token,
                 "capture": command.capture,
+                "allowPartial": command.allow_partial or None,
             }
         case VoidRequested():
             body = {}

@@ -1,5 +1,7 @@
 """A seeded workload of mixed operations over HTTP, and the record of every request and answer.
 
+What a shopper does when the payer has to act stands in `tests/support/payers.py`.
+
 Used by the acceptance tests and the fault tests; `tests/support/checker.py` decides whether the history was right.
 """
 
@@ -13,6 +15,8 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.payers import COMPLETED_BY_MERCHANT, Cashier
+
 REQUEST_TIMEOUT_S = 60.0
 MAX_TRIES = 40
 RETRY_DELAY_S = 0.25
@@ -21,6 +25,9 @@ NOT_FINAL = frozenset({0, 202, 429, 500, 502, 503, 504})
 """What stands for "try again": says nothing of the operation."""
 NOT_EXECUTED = "gateway_unavailable"
 """The problem whose 502 is an operation's last word: it was not executed, and its key stays its own."""
+PAYER_TOKENS = (COMPLETED_BY_MERCHANT, COMPLETED_BY_MERCHANT, "pm_card_authenticationRequired")
+"""The merchant has to complete what the first makes, and the bank's word is enough for the last."""
+PARTIAL_TOKEN = "tok_mock_partial_approval"
 DECLINES = ("tok_chargeDeclined", "tok_chargeDeclinedInsufficientFunds", "tok_chargeDeclinedExpiredCard")
 
 
@@ -40,12 +47,18 @@ class Habits:
     trusting: float = 0.0  # believes a 202 and never asks again: nothing but the engine can carry the command out
     tells: float = 0.0  # says who pays, and brings a token for each gateway: read from the command when it is called
     direct_only: float = 0.0  # the command is appended to Kafka by another producer, and never sent over HTTP
+    payers: float = 0.0  # the payer has to act: does, refuses, or leaves, and the merchant completes or cancels
+    partial: float = 0.0  # takes an approval of less than the amount, and the issuer approves less
 
 
 PATIENT = Habits()
 
 AppendDirectly = Callable[["Request"], Awaitable[None]]
 """Appends the command of a payment request past the ingress; returns when it is acknowledged, its id noted."""
+
+
+VisitBank = Callable[[str, bool], Awaitable[dict[str, str]]]
+"""Lets a payer agree, or not, at an action's URL; returns what the payer brings back from there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +76,11 @@ class Answer:
     def final(self) -> bool:
         """Whether it says what became of the operation."""
         return self.status not in NOT_FINAL or self.body.get("code") == NOT_EXECUTED
+
+    @property
+    def waits_for_payer(self) -> bool:
+        """Whether it says that the payer has to act."""
+        return self.status == ACCEPTED and self.body.get("state") == "requires_action"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,12 +121,38 @@ class Look:
     body: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What a payer said at the bank's page of a payment, noted before it was said."""
+
+    payment_id: str
+    agreed: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Ruling:
+    """One decision that an operator asks the desk for, with one key until it is answered."""
+
+    operator: str
+    key: str
+    order_id: str
+    body: dict[str, Any]
+    answers: list[Answer] = field(default_factory=list)
+
+    @property
+    def why(self) -> str:
+        """By which the decision is known wherever it stands: no two rulings have the same."""
+        return str(self.body["why"])
+
+
 class History:
     """Everything that clients asked and were told, in the order of asking."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
         self.looks: list[Look] = []
+        self.acts: list[Act] = []
+        self.rulings: list[Ruling] = []
 
     def new(self, *, origin_id: str, order_id: str, key: str, path: str, body: dict[str, Any]) -> Request:
         request = Request(
@@ -139,22 +183,29 @@ class Client:
         await self.pursue(request)
         return request
 
-    async def pursue(self, request: Request, *, asynchronous_first: bool = False) -> None:
-        """Send the request until it has a final answer, or the client's patience ends."""
+    async def pursue(self, request: Request, *, asynchronous_first: bool = False, to_payer: bool = False) -> None:
+        """Send the request until it has a final answer, or the client's patience ends.
+
+        `to_payer`: an answer that says that the payer has to act will do.
+        """
         path = request.path.replace("mode=sync", "mode=async") if asynchronous_first else request.path
         for _ in range(self._habits.tries):
             answer = await self._once(request, path)
             request.answers.append(answer)
-            if request.done:
+            if request.done or (to_payer and answer.waits_for_payer):
                 break
             if answer.status == ACCEPTED:
                 path = request.path  # taken: from now on it asks what became of it
             await asyncio.sleep(self._habits.retry_delay_s)  # a client's back-off, not a test's wait
 
+    def note_act(self, payment_id: str, *, agreed: bool) -> None:
+        """Note what a payer is about to say."""
+        self._history.acts.append(Act(payment_id=payment_id, agreed=agreed))
+
     async def look(self, payment_id: str, *, origin_id: str, told: frozenset[str]) -> None:
         """Read the payment until there is an answer, or the client's patience ends."""
         for _ in range(self._habits.tries):
-            answer = await self._sent("GET", f"/payments/{payment_id}", {"X-Origin-Id": origin_id}, None)
+            answer = await self.send("GET", f"/payments/{payment_id}", {"X-Origin-Id": origin_id}, None)
             if answer.final:
                 break
             await asyncio.sleep(self._habits.retry_delay_s)  # a client's back-off, not a test's wait
@@ -162,9 +213,10 @@ class Client:
 
     async def _once(self, request: Request, path: str) -> Answer:
         headers = {"Idempotency-Key": request.key, "X-Origin-Id": request.origin_id}
-        return await self._sent("POST", path, headers, request.body)
+        return await self.send("POST", path, headers, request.body)
 
-    async def _sent(self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None) -> Answer:
+    async def send(self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None) -> Answer:
+        """Send one request once; return its answer, or that the connection broke."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -200,8 +252,11 @@ class Shopper:
         origins: Sequence[str],
         habits: Habits = PATIENT,
         append: AppendDirectly | None = None,
+        visit: VisitBank | None = None,
     ) -> None:
+        """`append` and `visit`: as the habits `direct` and `payers` need them; None: they are not followed."""
         self._client = client
+        self._visit = visit
         self._habits = habits
         self._append = append
         self._random = random.Random(seed)
@@ -241,7 +296,15 @@ class Shopper:
             ]
             body |= {"tokens": tokens, "payer": {"reference": order, "ip": "203.0.113.9"}}
         key = self._key()
-        paid = await self._pay(origin, order, key, body)
+        if self._visit is not None and self._random.random() < self._habits.payers:
+            body |= {"token": self._random.choice(PAYER_TOKENS)}
+            body.pop("tokens", None)
+            paid = await self._pay_at_bank(origin, order, key, body)
+        else:
+            if self._random.random() < self._habits.partial:
+                body |= {"token": PARTIAL_TOKEN, "allowPartial": True}
+                body.pop("tokens", None)
+            paid = await self._pay(origin, order, key, body)
         if paid.trusting:
             return  # to ask once more would bring back a command that was lost
         if self._random.random() < 0.15:
@@ -252,7 +315,8 @@ class Shopper:
             await self._ask(origin, order + "-x", key, "/payments?mode=sync", {**body, "orderId": order + "-x"})
         if paid.last.status == 201:
             payment = str(paid.last.body["id"])
-            await self._after(origin, order, payment, amount, captured=capture)
+            approved = int(paid.last.body["authorizedAmount"]) or amount  # as it is now: it may be taken back
+            await self._after(origin, order, payment, approved, captured=capture)
             if self._random.random() < self._habits.looks:
                 told = frozenset({str(paid.last.body["operation"]["id"])}) | self._captures
                 await self._client.look(payment, origin_id=origin, told=told)
@@ -274,6 +338,17 @@ class Shopper:
         if direct and self._append is not None:
             await self._append(request)
         await asyncio.gather(self._client.pursue(request, asynchronous_first=asynchronous), *rivals)
+        return request
+
+    async def _pay_at_bank(self, origin: str, order: str, key: str, body: dict[str, Any]) -> Request:
+        """Open a payment whose payer has to act, and see it through."""
+        assert self._visit is not None
+        request = self._client.wish(origin_id=origin, order_id=order, key=key, path="/payments?mode=sync", body=body)
+        self.sent += 1
+        await self._client.pursue(request, to_payer=True)
+        if not request.done:
+            cashier = Cashier(self._client, request, visit=self._visit, chance=self._random, new_key=self._key)
+            self.sent += await cashier.see_through()
         return request
 
     async def _trusted(self, request: Request) -> bool:

@@ -432,8 +432,21 @@ def test_checker_catches_a_violation_by_its_own_check_when_one_is_planted(
 
 
 def test_every_check_has_a_violation_planted() -> None:
-    elsewhere = {"rows_never_regress", "events_equal_replay"}  # below: found while the log is read
-    assert {check for _, check in PLANTS} | elsewhere == set(CHECKS)
+    reading = {"rows_never_regress", "events_equal_replay"}  # found while the log is read
+    beside = {  # in tests/unit/test_checker_payers.py, test_checker_accounts.py and test_checker_desk.py
+        "nobody_pays_unasked",
+        "payers_know_where_to_act",
+        "completions_take_nothing",
+        "unwanted_parts_are_let_go",
+        "contradictions_are_reviewed",
+        "effects_are_at_their_accounts",
+        "every_ruling_answered",
+        "acknowledged_decisions_are_on_the_log",
+        "decisions_are_told_once",
+        "quiet_decisions_move_nothing",
+        "later_word_holds",
+    }
+    assert {check for _, check in PLANTS} | reading | beside == set(CHECKS)
 
 
 def test_checker_lets_a_client_give_up_when_told_so(valid: Evidence) -> None:

@@ -22,8 +22,12 @@ from tests.support.command_line import run_command
 HELP_LIMIT_S = 0.5
 HELP_TRIES = 3
 NOBODY = "127.0.0.1:1"
-DEV = {"PAYMENT_ENGINE_HTTP_DEV": "true", "PAYMENT_ENGINE_HTTP_PORT": "0"}
-"""Without keys the ingress refuses to start, before it looks for a broker."""
+DEV = {
+    "PAYMENT_ENGINE_HTTP_DEV": "true",
+    "PAYMENT_ENGINE_HTTP_PORT": "0",
+    "PAYMENT_ENGINE_GATEWAY_MOCK_URL": "http://127.0.0.1:8090",
+}
+"""Without keys the ingress refuses to start, without a gateway the executor; both before they look for a broker."""
 
 HEAVY = ("faust", "aiokafka", "confluent_kafka", "aiohttp", "pydantic", "fastavro", "schemas", "http_ingress")
 
@@ -182,6 +186,13 @@ def test_program_refuses_to_start_without_waiting_when_a_gateway_is_set_up_wrong
     assert result.exit_code == ExitCode.MISCONFIGURED
     assert result.stderr.startswith(f"error: refusing to start: {told}")
     assert "hunter2" not in result.output
+
+
+def test_executor_refuses_to_start_and_says_what_to_set_when_it_has_no_gateway_to_call() -> None:
+    result = _run("executor", environment={"PAYMENT_ENGINE_KAFKA_START_WAIT_S": "300"})
+    assert result.exit_code == ExitCode.MISCONFIGURED
+    assert result.stderr.startswith("error: refusing to start: no gateway is set up")
+    assert "payment-engine accounts example" in result.stderr
 
 
 @pytest.mark.parametrize("secret", [{}, {WEBHOOK_SECRET: "whsec_mock"}])

@@ -14,9 +14,10 @@ from tests.faults.fault import Fault, Site, cause_is_gone
 from tests.faults.kinds import FAULTS
 from tests.faults.nemesis import Nemesis, Struck
 from tests.faults.proxy import FaultyProxy
-from tests.faults.run import come_back, slow_recoveries, too_few_successes, unburied
-from tests.faults.world import PARTITIONS, PROBER, Poisoned, World, _one_a_partition
+from tests.faults.run import come_back, slow_recoveries, too_few_successes, unburied, unused_accounts
+from tests.faults.world import PARTITIONS, PROBER, SECOND, Poisoned, World, _one_a_partition
 from tests.kafka_cluster.cluster import free_ports
+from tests.support.exhibits import LedgerEntry
 from tests.support.workload import Answer, Client, History, Request
 
 LIMIT_S = 5.0
@@ -177,6 +178,30 @@ def test_an_engine_that_refuses_nearly_everything_is_a_violation() -> None:
     assert len(too_few_successes(history)) == 1
     history.requests.pop()
     assert too_few_successes(history) == []
+
+
+def _effect(account: str, origin: str) -> LedgerEntry:
+    return LedgerEntry(
+        seq=1,
+        kind="sale",
+        reversed_kind=None,
+        amount_minor=1,
+        op_id="op",
+        order_id="order",
+        origin_id=origin,
+        gateway_key="op-1",
+        currency="USD",
+        token="tok",
+        account=account,
+    )
+
+
+def test_run_that_leaves_an_account_out_or_uses_it_for_a_stranger_is_a_violation() -> None:
+    first, second = _effect("default", "originA"), _effect(SECOND, "originC")
+    assert unused_accounts([first, second]) == []
+    assert unused_accounts([first]) == [f"nothing happened at the account {SECOND}"]
+    assert unused_accounts([second]) == ["nothing happened at the account default"]
+    assert len(unused_accounts([first, second, _effect(SECOND, "originA")])) == 1
 
 
 def test_probes_reach_every_partition_of_orders_and_of_claims() -> None:

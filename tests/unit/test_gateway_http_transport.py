@@ -235,6 +235,30 @@ def test_retry_after_is_taken_in_whole_seconds_only(value: str, expected_ms: int
     assert Answer(status=429, headers={"retry-after": value}, body=b"").retry_after_ms() == expected_ms
 
 
+SENT = "Tue, 01 Dec 2026 11:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "date", "expected_ms"),
+    [
+        ("Tue, 01 Dec 2026 11:00:07 GMT", SENT, 7_000),
+        ("Tuesday, 01-Dec-26 11:00:07 GMT", SENT, 7_000),  # the obsolete forms that a recipient must take
+        ("Tue Dec  1 11:00:07 2026", SENT, 7_000),
+        ("Tue, 01 Dec 2026 10:59:00 GMT", SENT, 0),
+        ("Tue, 01 Dec 2026 11:00:07 GMT", "", None),
+        ("Tue, 01 Dec 2026 11:00:07 GMT", "soon", None),
+        ("Mon, 01 Feb 2027 11:00:00 GMT", SENT, None),
+        ("Tue, 99 Dec 2026 11:00:07 GMT", SENT, None),
+        ("Tue, 01 Dec 99999999999 11:00:07 GMT", SENT, None),
+    ],
+)
+def test_dated_retry_after_is_taken_against_the_gateways_own_clock(
+    retry_after: str, date: str, expected_ms: int | None
+) -> None:
+    answer = Answer(status=429, headers={"retry-after": retry_after, "date": date}, body=b"")
+    assert answer.retry_after_ms() == expected_ms
+
+
 def test_limits_refuse_a_total_timeout_that_could_strike_while_connecting() -> None:
     with pytest.raises(ValueError, match="total_timeout_s"):
         TransportLimits(connect_timeout_s=5.0, total_timeout_s=5.0)

@@ -112,6 +112,9 @@ def test_payer_is_sent_on_when_there_is_one_more_thing_to_do() -> None:
     assert "action_required" in desk.transitions[-2:]
     told = [each.event.operation for each in desk.events if each.transition.value == "action_required"]
     assert [each.action_url for each in told] == [ACTION.action_url, NEXT_PAGE.action_url]
+    answered = desk.replies[-1].operation
+    assert answered is not None
+    assert (answered.op_id, answered.action_url) == (step, NEXT_PAGE.action_url)
     last = desk.do(complete(desk.payment.payment_id, key="second"), SUCCESS)
     assert (desk.state(opening), desk.state(last)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
 

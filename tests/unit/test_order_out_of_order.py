@@ -4,7 +4,7 @@ import pytest
 
 from schemas.identifiers import OpId
 from schemas.vocabulary import CallKind, Outcome, Overlay, Verdict
-from tests.support.order_desk import Desk, Said, refund, sale
+from tests.support.order_desk import Desk, Said, authorize, capture, refund, sale
 
 TAKEN = Said(outcome=Outcome.REVERSED, reference="re_desk", confirmed_minor=500)
 
@@ -26,8 +26,6 @@ def test_person_is_asked_when_a_refund_of_the_gateways_desk_is_taken_back_before
     "fields",
     [
         {"payment_reference": "another"},
-        {"payment_reference": "ch", "gateway_reference": None},
-        {"payment_reference": "ch", "kind": None},
         {"payment_reference": "ch", "outcome": Outcome.PENDING},
     ],
 )
@@ -35,6 +33,46 @@ def test_nobody_is_asked_when_the_word_is_about_nothing_that_was_made(fields: di
     desk, _ = paid()
     desk.notice(None, TAKEN, **{"kind": CallKind.REFUND, **fields})
     assert not desk.payment.review
+
+
+@pytest.mark.parametrize("fields", [{"gateway_reference": None}, {"kind": None}])
+def test_person_is_asked_when_money_of_the_payment_is_taken_back_and_of_what_is_not_said(
+    fields: dict[str, object],
+) -> None:
+    desk, _ = paid()
+    desk.notice(None, TAKEN, **{"kind": CallKind.REFUND, "payment_reference": "ch", **fields})
+    assert desk.payment.review
+
+
+@pytest.mark.parametrize("outcome", [Outcome.REVERSED, Outcome.DISPUTE_LOST])
+def test_person_is_asked_when_a_word_may_be_about_either_of_two_operations(outcome: Outcome) -> None:
+    desk, _ = paid()
+    for amount_minor in (500, 600):
+        desk.do(refund(desk.payment.payment_id, amount_minor, key=str(amount_minor)), Said(reference=None))
+    said = Said(outcome=outcome, reference="re", confirmed_minor=100)
+    desk.notice(None, said, kind=CallKind.REFUND, payment_reference="ch")
+    assert desk.payment.review
+    assert desk.sums.refunded == 1_100
+
+
+def test_person_is_asked_when_a_capture_stands_again_that_was_made_good_before_another_dispute_was_told() -> None:
+    desk = Desk()
+    desk.do(authorize(), Said(reference="auth"))
+    first = desk.do(capture(desk.payment.payment_id, 3_000), Said(reference="c1"))
+    for outcome, case, then in (
+        (Outcome.DISPUTE_LOST, "d1", "again"),
+        (Outcome.DISPUTE_OPENED, "d2", None),
+        (Outcome.DISPUTE_WON, "d1", None),
+    ):
+        assert not desk.payment.review
+        desk.now_ms += 10
+        said = Said(outcome=outcome, reference="c1", confirmed_minor=3_000)
+        desk.notice(first, said, occurred_at_ms=desk.now_ms, case_reference=case)
+        if then is not None:
+            desk.now_ms += 10
+            desk.do(capture(desk.payment.payment_id, 3_000, key=then), Said(reference="c2"))
+    assert desk.sums.captured == 6_000
+    assert desk.payment.review
 
 
 def test_nobody_is_asked_while_the_word_may_be_about_an_operation_whose_reference_is_not_known_yet() -> None:

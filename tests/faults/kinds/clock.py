@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.faults.fault import Fault, FaultNotPlayedError, Site, cause_is_gone
 from tests.faults.world import World
 
-KINDS = ("ingress", "orders", "claims", "executor")
+KINDS = ("ingress", "orders", "claims", "executor", "operators")
 OFFSETS = ("+2h", "+200d", "-2h")
 WRONG_FOR_S = (3.0, 6.0)
 LIBRARY_FOLDERS = ("/usr/lib", "/usr/lib64", "/usr/local/lib")

@@ -20,7 +20,7 @@ UNKNOWN_SCHEMA_IDS = (1_000_000, 2**31 - 1)
 
 BURIED = (
     topics.COMMANDS, topics.QUERIES, topics.CLAIMS, topics.VERDICTS, topics.GATEWAY_REQUESTS, topics.GATEWAY_RESULTS,
-    topics.WEBHOOKS, topics.REFERENCES, topics.TIMERS,
+    topics.WEBHOOKS, topics.REFERENCES, topics.DECISIONS, topics.TIMERS,
 )  # fmt: skip
 """Where each becomes a dead letter."""
 
@@ -31,6 +31,7 @@ BY_ORDER = frozenset(
         topics.GATEWAY_REQUESTS,
         topics.GATEWAY_RESULTS,
         topics.WEBHOOKS,
+        topics.DECISIONS,
         topics.TIMERS,
     }
 )

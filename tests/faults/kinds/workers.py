@@ -6,7 +6,8 @@ from functools import partial
 from tests.faults.fault import Fault, FaultNotPlayedError, Site, cause_is_gone
 from tests.faults.world import SESSION_TIMEOUT_S, WORKERS_EACH, World
 
-KINDS = ("ingress", "orders", "claims", "executor")
+KINDS = ("ingress", "orders", "claims", "executor", "operators")
+WITHOUT_SESSION = frozenset({"ingress", "operators"})
 SCALED = ("orders", "claims", "executor")
 MOST_WORKERS = 3
 KILLS_MAX = 3
@@ -34,7 +35,7 @@ async def kill(world: World, chance: random.Random, *, kind: str) -> str:
 async def freeze(world: World, chance: random.Random, *, kind: str) -> str:
     """Freeze a process past its session, so that another takes over and the old owner wakes up as a zombie."""
     name = chance.choice(world.workers(kind))
-    past_session = kind != "ingress"
+    past_session = kind not in WITHOUT_SESSION
     seconds = chance.uniform(*BRIEF_FREEZE_S)
     if past_session:
         seconds = SESSION_TIMEOUT_S + chance.uniform(*PAST_SESSION_S)
