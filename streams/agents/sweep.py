@@ -49,6 +49,10 @@ ROWS_A_SECOND: Final = 1_000
 """Asked for at most, of all tables of a worker. More than it takes in, so that it catches up; its agent is busy with
 them for a fifth of a core at most."""
 
+REQUESTS_A_SECOND: Final = 50
+"""Appended at most. Orders that wait for an answer, and parked webhooks, have one each: while no executor runs, each
+order that waits is asked time and again, and each time says its call once more."""
+
 CPU_SHARE: Final = 0.015
 """Of one core, at most, for finding what is due and for making requests of it. With their appends it is below 2 %."""
 
@@ -180,13 +184,13 @@ class Sweeper:
             if appended is not None and each.due.at_ms > appended.timestamp_ms:
                 break  # by a clock that is ahead of the log's: the row will say that it is too soon
             self._tables.pass_over_due(table, each)
-        await self._rest(rows=len(due))
-        metrics.count("rows_due", len(due), table=table)
+            metrics.count("rows_due", table=table)
+        await self._rest(rows=len(due), requests=len(requests))
         return len(due)
 
-    async def _rest(self, *, rows: int) -> None:
-        """Keep to the rate and to the share of the CPU."""
-        self._owed_s = max(self._owed_s, rows / ROWS_A_SECOND)
+    async def _rest(self, *, rows: int, requests: int) -> None:
+        """Keep to the rates and to the share of the CPU."""
+        self._owed_s = max(self._owed_s, rows / ROWS_A_SECOND, requests / REQUESTS_A_SECOND)
         if self._owed_s >= REST_MIN_S:
             await asyncio.sleep(self._owed_s)
             self._owed_s = 0.0

@@ -177,6 +177,7 @@ class Worker:
             log.warning("stop_timed_out", app=self.app.conf.id, timeout_s=timeout_s)
         finally:
             self.pipeline.close_lanes()
+            self._owned = frozenset()  # so that nobody who asks for what is due opens them again
             for table in self._tables.values():
                 table.keep_only(())
             self._ended.set()

@@ -33,6 +33,7 @@ HOUR_MS = 3_600_000
 def _unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """These tests are about what is asked, not how fast."""
     monkeypatch.setattr(sweep, "ROWS_A_SECOND", 1_000_000)
+    monkeypatch.setattr(sweep, "REQUESTS_A_SECOND", 1_000_000)
     monkeypatch.setattr(sweep, "CPU_SHARE", 1_000.0)
 
 
