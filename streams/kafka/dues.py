@@ -10,7 +10,7 @@ of the table, which takes ten times as long as to read them.
 import struct
 from collections.abc import Iterable
 
-from streams.kafka.step import NEVER, NEVER_MS, Due
+from streams.kafka.step import MAX_NOTE_BYTES, NEVER, NEVER_MS, Due
 
 HEADER = "row-due"
 """Name of the header of a changelog record whose row has a due time."""
@@ -29,7 +29,7 @@ def to_header(due: Due) -> tuple[str, bytes]:
 def from_headers(headers: Iterable[tuple[str, bytes | None]]) -> Due:
     """The due time of a changelog record; `AT_ONCE` when it has none that can be read."""
     for name, value in headers:
-        if name == HEADER and value is not None and len(value) >= _TIME.size:
+        if name == HEADER and value is not None and _TIME.size <= len(value) <= _TIME.size + MAX_NOTE_BYTES:
             at_ms = _TIME.unpack_from(value)[0]
             return Due(at_ms, value[_TIME.size :]) if at_ms < NEVER_MS else NEVER
     return AT_ONCE

@@ -21,7 +21,7 @@ from streams.kafka.partition_rows import (
 from streams.kafka.rocks_rows import RocksRows
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
-from streams.kafka.step import NEVER, NEVER_MS, Due, DueRow
+from streams.kafka.step import MAX_NOTE_BYTES, NEVER, NEVER_MS, Due, DueRow
 
 NOW_MS = 1_800_000_000_000
 ALL = 1_000
@@ -150,6 +150,11 @@ def test_row_whose_record_says_nothing_is_due_at_once_in_a_table_with_dues_and_n
 def test_header_carries_a_due_time(due: Due) -> None:
     name, value = dues.to_header(due)
     assert dues.from_headers([("row-stamp", b"x"), (name, None), (name, b"short"), (name, value)]) == due
+
+
+def test_note_that_no_agent_writes_says_nothing() -> None:
+    """A stranger's: rows with it could not be kept."""
+    assert dues.from_headers([(dues.HEADER, b"\0" * (9 + MAX_NOTE_BYTES))]) == dues.AT_ONCE
 
 
 def test_time_past_the_last_one_is_never() -> None:

@@ -132,7 +132,7 @@ def _rows(table: Table, number: int, now_ms: int, *, rows: int, due: int) -> Ite
     """The rows of one partition: those that are due first, then the others, by the slots of their times."""
     life_ms = DEFAULT_RULES.paid_life_ms if table == "orders" else DEFAULT_RULES.claim_life_ms
     slots = _slots(table, now_ms, [slot * life_ms // SLOTS for slot in range(SLOTS + 1)])
-    for count, text in enumerate(_texts_of(table, number, rows)):
+    for count, text in enumerate(_texts_of(table, number, rows, here=due)):
         template = slots[0] if count < due else slots[1 + count % SLOTS]
         yield template._replace(
             key=template.key.replace(PLACEHOLDER.encode(), text),
@@ -140,14 +140,14 @@ def _rows(table: Table, number: int, now_ms: int, *, rows: int, due: int) -> Ite
         )
 
 
-def _texts_of(table: Table, number: int, rows: int) -> Iterator[bytes]:
-    """Order ids, or keys, that belong in this partition; scattered, as merchants' are."""
+def _texts_of(table: Table, number: int, rows: int, *, here: int) -> Iterator[bytes]:
+    """Order ids, or keys, scattered as merchants' are; so many belong in this partition: those are looked at."""
     found, tried = 0, 0
     prefix = b"" if table == "orders" else f"{ORIGIN}|".encode()
     while found < rows:
         text = b"order-" + blake2b(b"%d-%d" % (number, tried), digest_size=8).hexdigest().encode()
         tried += 1
-        if partition_of(prefix + text, PARTITIONS) == number:
+        if found >= here or partition_of(prefix + text, PARTITIONS) == number:
             found += 1
             yield text
 
