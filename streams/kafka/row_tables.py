@@ -159,7 +159,7 @@ class RowTable:
             elif may_be_forgotten(row, rows.newest_ms):
                 deleted.append((entry.key, row))
         if nowhere:
-            log.error("due_places_without_rows", table=self.name, partition=number, places=len(nowhere))
+            log.error("due_places_without_rows", table=self.name, partition=number, rows=len(nowhere))
             rows.forget_due(nowhere)
         self._forget(number, rows, deleted)
         return live
