@@ -1,5 +1,6 @@
 """Rows past their life: the sweep asks, the agents decide by the log's time, and the key is free again afterwards."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -242,6 +243,25 @@ async def test_many_rows_share_a_request_and_the_next_waits_until_it_is_done(mon
     assert await swept.sweep() == 5
     assert run.rows(CLAIMS) == {}
     assert [len(each.claims) for each in swept.asked() if isinstance(each, ClaimExpiryRequested)] == [4, 4, 1]
+
+
+async def test_sweep_looks_again_soon_while_its_requests_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 32 rows of a partition a second a worker of a few partitions would not keep up."""
+    monkeypatch.setattr(sweep, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(sweep, "LOOK_S", 0.0)
+    run = StagedRun()
+    _many(run, 9)
+    run.now_ms += CLAIM_LIFE_MS + LOOK_MS
+    swept = Swept(run)
+    run.due_tables.is_done = False
+    swept.writer.broker_ms = run.now_ms
+    task = asyncio.create_task(swept.sweeper.run())
+    await swept.writer.wait_for(1)
+    monkeypatch.setattr(sweep, "LOOK_S", 1e9)
+    run.due_tables.is_done = True
+    await swept.writer.wait_for(3)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_request_that_is_never_done_holds_up_its_partition_for_a_while_and_is_asked_again(
