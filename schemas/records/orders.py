@@ -138,11 +138,13 @@ class OperationRow:
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnclaimedRow:
-    """A success at the gateway of which nobody can tell yet whose it is: an operation's, or made at its own desk."""
+    """A gateway's word of which nobody can tell yet whose it is: an operation's, or of what its own desk made."""
 
     kind: OperationKind
+    outcome: Outcome  # SUCCEEDED, or a later word
     gateway_reference: str
-    amount_minor: int
+    amount_minor: int | None  # None: of a later word that does not say how much; it is all of it
+    case: str | None
     occurred_at_ms: int
 
 

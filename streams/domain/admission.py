@@ -13,7 +13,7 @@ from schemas.identifiers import GatewayRoute
 from schemas.quick_init import replace
 from schemas.records.claims import ClaimRequested, RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
-from schemas.vocabulary import OperationKind, OperationState, Rejection
+from schemas.vocabulary import OperationKind, OperationState, Outcome, Rejection
 from streams.domain import abilities, attempts, doubt, paid_once, settlement
 from streams.domain.outputs import SendClaim
 from streams.domain.sums import IN_DOUBT, OPENING, Books
@@ -177,7 +177,7 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     books = turn.books_of(payment)
     if operation.kind is OperationKind.COMPLETE:
         return _judge_completion(payment, books)
-    waiting_minor = sum(each.amount_minor for each in payment.unclaimed if each.kind is operation.kind)
+    waiting_minor = _unclaimed_minor(payment, operation.kind)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
         return _judge_refund(operation, books, waiting_minor)
     if operation.kind is OperationKind.VOID:
@@ -187,6 +187,12 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
     room = books.room_to_capture - waiting_minor
     amount = room if operation.asked_amount_minor is None else operation.asked_amount_minor
     return amount if 0 < amount <= room else Rejection.AMOUNT_EXCEEDS_AUTHORIZED
+
+
+def _unclaimed_minor(payment: PaymentRow, kind: OperationKind) -> int:
+    """Return what succeeded of this kind at the gateway without anybody's being able to tell whose it is."""
+    made = (each for each in payment.unclaimed if each.kind is kind and each.outcome is Outcome.SUCCEEDED)
+    return sum(each.amount_minor or 0 for each in made)
 
 
 def _judge_completion(payment: PaymentRow, books: Books) -> Rejection | int:

@@ -155,9 +155,9 @@ def _carry_out(turn: Turn, operation: OperationRow, told: DecisionView) -> None:
             _close_review(turn, operation)
         case Verdict.SUCCEEDED:
             amount_minor = operation.amount_minor if told.amount_minor is None else told.amount_minor
-            _count(turn, operation, amount_minor, OperationState.SUCCEEDED, Transition.SUCCEEDED)
             if operation.kind is OperationKind.VOID:
                 outcomes.end_what_waited(turn, operation)
+            _count(turn, operation, amount_minor, OperationState.SUCCEEDED, Transition.SUCCEEDED)
         case Verdict.NOT_EXECUTED:
             if operation.initiator is Initiator.ENGINE:  # what was approved in part is still held
                 turn.ask_review(turn.payment_of(operation))

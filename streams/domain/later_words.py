@@ -14,7 +14,7 @@ from schemas.records.orders import OperationRow, PaymentRow, WordRow
 from schemas.vocabulary import Initiator, OperationKind, OperationState, Outcome
 from streams.domain import paid_once, settlement, words
 from streams.domain.limits import MAX_EVENTS
-from streams.domain.sums import OPEN, OPENING, Books, amount_counted
+from streams.domain.sums import OPEN, OPENING, Books, amount_counted, is_part_of_payment
 from streams.domain.turn import Turn
 from streams.domain.words import LATER_WORDS, Evidence
 
@@ -64,6 +64,12 @@ def _is_past_counting(operation: OperationRow, evidence: Evidence, said: tuple[W
     if evidence.confirmed_currency not in {None, operation.asked_currency} or words.are_folded(said):
         return True
     told_minor = evidence.confirmed_amount_minor
+    if (
+        evidence.outcome is Outcome.SUCCEEDED
+        and not operation.allow_partial
+        and is_part_of_payment(operation, told_minor, None)
+    ):
+        return True
     if told_minor is not None and (
         told_minor > word.amount_minor or (word.outcome in words.TAKEN and words.left(said) < 0)
     ):
@@ -85,7 +91,7 @@ def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
     """Return whether the word may change what the operation counts for; an answer to a call was counted with it."""
     decided = words.are_decided(operation.words)
     if evidence.outcome is Outcome.SUCCEEDED:
-        return decided or evidence.attempt is None
+        return decided or evidence.attempt is None or _corrects_what_was_assumed(operation, evidence)
     if decided and evidence.outcome in SETTLING:
         # An inquiry that finds nothing proves nothing.
         return evidence.outcome is Outcome.DECLINED or evidence.attempt is None
@@ -94,6 +100,13 @@ def _says_something(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
     if operation.kind is OperationKind.AUTHORIZE and evidence.outcome in {Outcome.REVERSED, Outcome.EXPIRED}:
         return not _is_let_go(turn, operation)
     return evidence.outcome is not Outcome.EXPIRED
+
+
+def _corrects_what_was_assumed(operation: OperationRow, evidence: Evidence) -> bool:
+    """Return whether a call's answer says how much was carried out, after a later word left that open."""
+    told_minor = evidence.confirmed_amount_minor
+    whole = WordRow(outcome=Outcome.SUCCEEDED, amount_minor=operation.amount_minor, case=None, occurred_at_ms=0)
+    return told_minor not in {None, operation.amount_minor} and len(operation.words) > 1 and whole in operation.words
 
 
 def _is_let_go(turn: Turn, operation: OperationRow) -> bool:
@@ -118,14 +131,14 @@ def _word(turn: Turn, operation: OperationRow, evidence: Evidence) -> WordRow:
 
 def _transition(before: OperationRow, after: OperationRow, outcome: Outcome) -> Transition | None:
     """Return what the world is told; None when the word came too late to change anything."""
+    if before.state is OperationState.NOT_EXECUTED:
+        return Transition.SUCCEEDED if after.counted_minor > 0 else None
     if outcome is Outcome.EXPIRED:
         return Transition.EXPIRED if words.ran_out(after.words) and not words.ran_out(before.words) else None
     if outcome is Outcome.DISPUTE_OPENED:
         return Transition.DISPUTED if words.disputed(after.words) > words.disputed(before.words) else None
     if outcome in words.DISPUTES:
         return Transition.DISPUTE_WON if outcome is Outcome.DISPUTE_WON else Transition.DISPUTE_LOST
-    if before.state is OperationState.NOT_EXECUTED:
-        return Transition.SUCCEEDED if after.counted_minor > 0 else None
     stands_again = words.ran_out(before.words) and not words.ran_out(after.words)
     if after.counted_minor == before.counted_minor and not stands_again:
         return None

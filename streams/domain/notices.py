@@ -15,9 +15,9 @@ from schemas.identifiers import AccountName, GatewayName, IdempotencyKey, OpId
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow, PaymentRow, UnclaimedRow, WordRow
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
-from streams.domain import operations, paid_once, words
+from streams.domain import operations, outcomes, paid_once, words
 from streams.domain.limits import MAX_UNCLAIMED
-from streams.domain.sums import OPEN, Books
+from streams.domain.sums import IN_DOUBT, OPEN, Books
 from streams.domain.turn import Turn
 
 _AT_THE_DESK: Final = frozenset({CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND})
@@ -46,16 +46,22 @@ def find_operation(turn: Turn, notice: GatewayNotice, account: AccountName) -> O
     for each in turn.operations.values():
         if notice.kind in {None, each.kind.value} and _is_known_as(each, known_as):
             return _drawn_from(turn, each, notice)
+    if any(
+        each.gateway_reference == notice.gateway_reference for payment in turn.payments for each in payment.unclaimed
+    ):
+        return None  # it was told of before, and nobody could tell whose it is
     candidates = [each for each in _nameless(turn, notice, account) if _fits(notice, each)]
     return candidates[0] if len(candidates) == 1 else None
 
 
 def _fits(notice: GatewayNotice, operation: OperationRow) -> bool:
-    """Return whether the notice's amount can be about the operation: of a part that is taken back, or of all of it."""
-    amount_minor = notice.confirmed_amount_minor
-    if notice.outcome in words.LATER_WORDS:
-        return amount_minor is None or amount_minor <= operation.amount_minor
-    return amount_minor in {None, operation.amount_minor}
+    """Return whether the notice can be about all of the operation: a part may be one of anything.
+
+    Not while nobody knows whether the gateway made it: a person may have done the same at the gateway's own desk, just
+    because it hung. An inquiry tells which of them is ours.
+    """
+    by_hand = operation.kind.value in _AT_THE_DESK and operation.state in IN_DOUBT | {OperationState.DISPATCHED}
+    return not by_hand and notice.confirmed_amount_minor in {None, operation.amount_minor}
 
 
 def _is_known_as(operation: OperationRow, name: _Name) -> bool:
@@ -130,29 +136,57 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
     if payment is None or notice.op_id is not None:
         return None
     if notice.outcome in words.DISPUTES | words.TAKEN:
-        turn.ask_review(payment)  # money of this payment is gone, and whose it is cannot be told
+        if not _keep_taken(turn, payment, notice, account):
+            turn.ask_review(payment)  # money of this payment is gone, and whose it is cannot be told
         return None
     if notice.outcome is not Outcome.SUCCEEDED or notice.kind not in _AT_THE_DESK or notice.gateway_reference is None:
         return None
-    unclaimed = UnclaimedRow(
-        kind=OperationKind(notice.kind.value),
-        gateway_reference=notice.gateway_reference,
-        amount_minor=_amount(turn, payment, notice),
+    amount_minor = _amount(turn, payment, notice)
+    unclaimed = _unclaimed(notice, notice.kind, notice.gateway_reference, amount_minor)
+    if not _is_ours(payment, notice) or amount_minor <= 0 or operations.is_full(turn.operations.values()):
+        turn.ask_review(payment)  # it cannot be counted
+    elif not _nameless(turn, notice, account):
+        return _record(turn, payment, unclaimed, amount_minor)
+    elif not _keep(turn, payment, unclaimed):
+        turn.ask_review(payment)
+    return None
+
+
+def _keep_taken(turn: Turn, payment: PaymentRow, notice: GatewayNotice, account: AccountName) -> bool:
+    """Keep a word that takes money back until it is clear whose it is; return whether that can become so."""
+    if notice.kind is None or notice.gateway_reference is None or not _is_ours(payment, notice):
+        return False
+    told = any(each.gateway_reference == notice.gateway_reference for each in payment.unclaimed)
+    if not told and not any(each.state in OPEN for each in _nameless(turn, notice, account)):
+        return False
+    amount_minor = notice.confirmed_amount_minor
+    return _keep(turn, payment, _unclaimed(notice, notice.kind, notice.gateway_reference, amount_minor))
+
+
+def _is_ours(payment: PaymentRow, notice: GatewayNotice) -> bool:
+    """Return whether the word is about money of the payment's currency."""
+    return notice.confirmed_currency in {None, payment.currency}
+
+
+def _unclaimed(notice: GatewayNotice, kind: CallKind, reference: str, amount_minor: int | None) -> UnclaimedRow:
+    return UnclaimedRow(
+        kind=OperationKind(kind.value),
+        outcome=notice.outcome,
+        gateway_reference=reference,
+        amount_minor=amount_minor,
+        case=words.case_of(notice),
         occurred_at_ms=notice.occurred_at_ms,
     )
-    foreign_money = notice.confirmed_currency not in {None, payment.currency}
-    if foreign_money or unclaimed.amount_minor <= 0 or operations.is_full(turn.operations.values()):
-        turn.ask_review(payment)  # it cannot be counted
-        return None
-    if not _nameless(turn, notice, account):
-        return _record(turn, payment, unclaimed)
-    known = {(each.kind, each.gateway_reference) for each in payment.unclaimed}
-    if (unclaimed.kind, unclaimed.gateway_reference) not in known:
-        if len(payment.unclaimed) >= MAX_UNCLAIMED:
-            turn.ask_review(payment)
-        else:
-            turn.put_payment(replace(payment, unclaimed=(*payment.unclaimed, unclaimed)))
-    return None
+
+
+def _keep(turn: Turn, payment: PaymentRow, unclaimed: UnclaimedRow) -> bool:
+    """Keep the word until it is clear whose it is; return whether there is room. Twice is safe."""
+    if unclaimed in payment.unclaimed:
+        return True
+    if len(payment.unclaimed) >= MAX_UNCLAIMED:
+        return False
+    turn.put_payment(replace(payment, unclaimed=(*payment.unclaimed, unclaimed)))
+    return True
 
 
 def _amount(turn: Turn, payment: PaymentRow, notice: GatewayNotice) -> int:
@@ -168,17 +202,20 @@ def _amount(turn: Turn, payment: PaymentRow, notice: GatewayNotice) -> int:
     return left if notice.confirmed_amount_minor is None else notice.confirmed_amount_minor
 
 
-def claim_or_record(turn: Turn) -> None:
-    """Look again at what nobody could tell whose it is: drop what an operation is known by now, record the rest."""
-    for payment in turn.payments:
-        if payment.unclaimed:
-            _look_again(turn, payment)
+def claim_or_record(turn: Turn) -> bool:
+    """Look again at what nobody could tell whose it is: hear what can be told by now, and record the rest.
+
+    Returns whether anything was heard: what waited for it may go on.
+    """
+    heard = [_look_again(turn, payment) for payment in turn.payments if payment.unclaimed]
+    return any(heard)
 
 
-def _look_again(turn: Turn, payment: PaymentRow) -> None:
-    ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
-    for unclaimed in payment.unclaimed:
+def _look_again(turn: Turn, payment: PaymentRow) -> bool:
+    heard = False
+    for unclaimed in sorted(payment.unclaimed, key=_successes_first):
         assert payment.gateway is not None
+        ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
         known_as = (payment.gateway, payment.account, unclaimed.gateway_reference)
         known = any(_is_known_as(each, known_as) for each in ours)
         nameless = [each for each in ours if each.kind is unclaimed.kind and each.gateway_reference is None]
@@ -186,23 +223,54 @@ def _look_again(turn: Turn, payment: PaymentRow) -> None:
             continue
         payment = turn.payment(payment.payment_id) or payment
         turn.put_payment(replace(payment, unclaimed=tuple(each for each in payment.unclaimed if each != unclaimed)))
-        if known:
-            continue
-        if any(each.words for each in nameless):
+        if known or unclaimed.outcome is not Outcome.SUCCEEDED:
+            _hear(turn, payment, unclaimed)
+            heard = True
+        elif any(each.words for each in nameless):
             turn.ask_review(payment)  # one that the gateway never named may be it: counting it twice would be a guess
         else:
-            _record(turn, payment, unclaimed)
+            _record(turn, payment, unclaimed, unclaimed.amount_minor or 0)
+    return heard
 
 
-def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow) -> OpId:
+def _successes_first(unclaimed: UnclaimedRow) -> tuple[bool, int]:
+    return unclaimed.outcome is not Outcome.SUCCEEDED, unclaimed.occurred_at_ms
+
+
+def _hear(turn: Turn, payment: PaymentRow, kept: UnclaimedRow) -> None:
+    """Hear a word that was kept, now that it is clear whose it is; a person is asked when it is nobody's."""
+    assert payment.gateway is not None
+    notice = GatewayNotice(
+        gateway=payment.gateway,
+        notice_id=kept.case or kept.gateway_reference,
+        origin_id=turn.origin_id,
+        order_id=turn.order_id,
+        op_id=None,
+        kind=CallKind(kept.kind.value),
+        outcome=kept.outcome,
+        gateway_reference=kept.gateway_reference,
+        payment_reference=None,
+        confirmed_amount_minor=kept.amount_minor,
+        confirmed_currency=None,
+        error=None,
+        occurred_at_ms=kept.occurred_at_ms,
+        case_reference=kept.case,
+    )
+    operation = find_operation(turn, notice, payment.account)
+    if operation is None:
+        turn.ask_review(payment)
+        return
+    said = words.of_notice(notice, payment.account)
+    outcomes.judge(turn, operation, replace(said, gateway_reference=operation.gateway_reference))
+
+
+def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow, amount_minor: int) -> OpId:
     """Give what was made at the gateway's desk an operation, and tell the world of it."""
     assert payment.gateway is not None
     opening = turn.operations[payment.op_id]
     key = IdempotencyKey(f"{payment.gateway}:{identifiers.short_hash(made.gateway_reference)}")
     body = identifiers.fingerprint("recorded", made.kind.value, payment.payment_id, made.gateway_reference)
-    word = WordRow(
-        outcome=Outcome.SUCCEEDED, amount_minor=made.amount_minor, case=None, occurred_at_ms=made.occurred_at_ms
-    )
+    word = WordRow(outcome=Outcome.SUCCEEDED, amount_minor=amount_minor, case=None, occurred_at_ms=made.occurred_at_ms)
     operation = replace(
         operations.without_command(opening, now_ms=turn.now_ms),
         op_id=identifiers.op_id(turn.origin_id, key, turn.order_id, body),
@@ -211,9 +279,9 @@ def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow) -> OpId:
         state=OperationState.SUCCEEDED,
         idempotency_key=key,
         fingerprint=body,
-        asked_amount_minor=made.amount_minor,
-        amount_minor=made.amount_minor,
-        counted_minor=made.amount_minor,
+        asked_amount_minor=amount_minor,
+        amount_minor=amount_minor,
+        counted_minor=amount_minor,
         words=(word,),
         gateway=payment.gateway,
         account=payment.account,

@@ -87,7 +87,8 @@ def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Ru
         ended = row is not None and event.now_ms >= (order_ends_at_ms(row, rules) or event.now_ms + 1)
         return Decision(row=None if ended else row, outputs=())
     op_id = _take(turn, event)
-    notices.claim_or_record(turn)
+    if notices.claim_or_record(turn):
+        admission.resume(turn)
     _start_next(turn)
     if event.possible_replay and (op_id is not None or isinstance(event, CommandReceived)):
         outbox.say_again(turn, op_id)

@@ -23,7 +23,7 @@ from schemas.records.orders import OperationRow, WordRow
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
 from streams.domain import attempts, doubt, later_words, operations, settlement, words
 from streams.domain.limits import ACTION_LIFE_MS
-from streams.domain.sums import OPEN, OPENING, amount_counted, is_mismatched
+from streams.domain.sums import OPEN, OPENING, amount_counted, is_mismatched, is_part_of_payment
 from streams.domain.turn import Turn
 from streams.domain.words import LATER_WORDS, Evidence
 
@@ -47,7 +47,7 @@ def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     if called and concerned:
         _judge_open(turn, operation, evidence)
     elif concerned and _is_carried_out(operation, evidence) and not evidence.names_another(operation):
-        later_words.hear_later_word(turn, _with_reference(turn, operation, evidence), evidence)
+        _hear_later_word(turn, operation, evidence)
     elif _tells_of_success(operation, evidence) and not (concerned and _is_about_a_part_let_go(operation, evidence)):
         later_words.contradict(turn, operation)
 
@@ -67,10 +67,22 @@ def _is_about_a_part_let_go(operation: OperationRow, evidence: Evidence) -> bool
 
 
 def _is_carried_out(operation: OperationRow, evidence: Evidence) -> bool:
-    """Return whether the evidence is a later word about an operation that was carried out, or that a person settled."""
+    """Return whether the evidence is a later word about an operation that was carried out, or that a person settled.
+
+    Of the latter every word is kept: its sum does not depend on the order in which they come.
+    """
     if operation.state in _SUCCESSFUL:
         return True
-    return words.are_decided(operation.words) and evidence.outcome in later_words.SETTLING
+    return words.are_decided(operation.words) and evidence.outcome in later_words.SETTLING | LATER_WORDS
+
+
+def _hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
+    later_words.hear_later_word(turn, _with_reference(turn, operation, evidence), evidence)
+    heard = turn.operations[operation.op_id]
+    # What a person held for not executed must have been: the success itself, which counts, may come later.
+    unexecuted = heard.state is OperationState.NOT_EXECUTED
+    if unexecuted and evidence.outcome in LATER_WORDS and _tells_of_success(heard, evidence):
+        later_words.contradict(turn, heard)
 
 
 def _with_reference(turn: Turn, operation: OperationRow, evidence: Evidence) -> OperationRow:
@@ -135,6 +147,8 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
             Outcome.REVERSED | Outcome.EXPIRED | Outcome.DISPUTE_OPENED | Outcome.DISPUTE_WON | Outcome.DISPUTE_LOST
         ):  # then it had succeeded: both facts are told, whichever came first
             _succeed(turn, operation, None, None, None)
+            if operation.allow_partial:
+                turn.ask_review(turn.payment_of(operation))  # how much of it was approved may never be told
             later_words.hear_later_word(turn, turn.operations[operation.op_id], evidence)
         case _:
             assert_never(evidence.outcome)
@@ -166,7 +180,7 @@ def _succeed(
     turn: Turn, operation: OperationRow, confirmed_minor: int | None, currency: str | None, said: Evidence | None
 ) -> None:
     """End the operation as carried out. `said`: the word itself; None when only a later one tells that it was."""
-    part = _is_part(operation, confirmed_minor, currency)
+    part = is_part_of_payment(operation, confirmed_minor, currency)
     if part and not operation.allow_partial:
         _let_go(turn, operation, confirmed_minor)
         return
@@ -180,10 +194,10 @@ def _succeed(
     action_url = operation.action_url if operation.kind is OperationKind.COMPLETE else None  # the payer's next step
     operation = replace(operation, words=(word,), counted_minor=counts, action_url=action_url)
     later_words.ask_review_of_deficit(turn, replace(operation, state=OperationState.SUCCEEDED))
+    if operation.kind is OperationKind.VOID:
+        end_what_waited(turn, operation)  # first: the answer to the void shows the payment as it is then
     settlement.settle(turn, operation, OperationState.SUCCEEDED, Transition.SUCCEEDED, None)
     later_words.touch_payment(turn, operation)
-    if operation.kind is OperationKind.VOID:
-        end_what_waited(turn, operation)
 
 
 def end_what_waited(turn: Turn, void: OperationRow) -> None:
@@ -194,12 +208,6 @@ def end_what_waited(turn: Turn, void: OperationRow) -> None:
     if opening.state is OperationState.REQUIRES_ACTION:
         by_engine = void.initiator is Initiator.ENGINE
         settlement.end_unacted(turn, opening, settlement.ACTION_EXPIRED if by_engine else settlement.CANCELLED)
-
-
-def _is_part(operation: OperationRow, confirmed_minor: int | None, currency: str | None) -> bool:
-    """Return whether the gateway approved a part of what was to be paid."""
-    told = confirmed_minor is not None and 0 < confirmed_minor < operation.amount_minor
-    return operation.kind in OPENING and told and currency in {None, operation.asked_currency}
 
 
 def _let_go(turn: Turn, operation: OperationRow, approved_minor: int | None) -> None:

@@ -188,3 +188,9 @@ def is_mismatched(operation: OperationRow, confirmed_minor: int | None, currency
         return False  # gateways confirm anything from 0 to the whole amount
     wrong_amount = confirmed_minor is not None and confirmed_minor != operation.amount_minor
     return wrong_amount or currency not in {None, operation.asked_currency}
+
+
+def is_part_of_payment(operation: OperationRow, confirmed_minor: int | None, currency: str | None) -> bool:
+    """Return whether the gateway approved a part of what was to be paid."""
+    told = confirmed_minor is not None and 0 < confirmed_minor < operation.amount_minor
+    return operation.kind in OPENING and told and currency in {None, operation.asked_currency}

@@ -9,6 +9,7 @@ import pytest
 from schemas.records.orders import WordRow
 from schemas.vocabulary import Outcome
 from streams.domain import words
+from tests.support.crash_flaws import put_in_words
 from tests.support.order_lives import Life
 
 pytestmark = pytest.mark.untraced
@@ -26,15 +27,6 @@ def test_order_agrees_with_the_bank_when_its_words_come_late_twice_and_in_any_or
     assert broken == {}
 
 
-def _twice(said: tuple[WordRow, ...], word: WordRow) -> tuple[WordRow, ...]:
-    return (*said, word)
-
-
-def _counted_by_sum(said: tuple[WordRow, ...]) -> int:
-    base = max((each.amount_minor for each in said if each.outcome is Outcome.SUCCEEDED), default=0)
-    return max(0, base - sum(each.amount_minor for each in said if each.outcome in words.TAKEN))
-
-
 def _as_they_came(said: tuple[WordRow, ...]) -> list[WordRow]:
     return list(said)
 
@@ -44,7 +36,7 @@ def _the_desk_last(said: tuple[WordRow, ...]) -> list[WordRow]:
 
 
 FLAWS: dict[str, Callable[[], AbstractContextManager[object]]] = {
-    "a reversal counts twice": lambda: patch.multiple(words, with_word=_twice, counted=_counted_by_sum),
+    "a reversal counts twice": lambda: put_in_words(counts_twice=True),
     "the gateway's times are ignored": lambda: patch.object(words, "in_time", _as_they_came),
     "a person's word beats a later one of the gateway": lambda: patch.object(words, "in_time", _the_desk_last),
 }

@@ -6,7 +6,6 @@ says is sent, and everything that is not acknowledged dies with a worker.
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -19,10 +18,10 @@ from schemas.records.references import ParkedWebhook, ReferenceDropped, Referenc
 from schemas.vocabulary import OperationKind
 from streams.domain import references
 from streams.domain.references import PARKED_FOR_MS
-from tests.support.crash_log import Entry, Faults, Logs, Worker, Write, handed_back, paused
+from tests.support.crash_log import Faults, Logs, handed_back, paused
+from tests.support.crash_references import INBOX, KEPT, LETTERS, REFERRING, Index
 from tests.support.order_desk import MOCK, ORIGIN
 
-NOTICES, KEPT, INBOX, LETTERS = "webhooks", "references", "inbox", "letters"
 NAMES = ("ref-a", "ref-b", "ref-c")
 MAX_STEPS = 5_000
 ZOMBIE_TURNS = 40
@@ -62,68 +61,6 @@ def what(said: ParkedWebhook) -> str:
     return said.body.decode()
 
 
-class Index(Worker[Any]):
-    """What the orders agent does with the index, without codec."""
-
-    name = "orders"
-    inputs = (NOTICES, KEPT)
-    hasty = False  # what is parked is forwarded at once, and leaves the row with that
-    forgetful = False  # a replay writes no row that is as it was
-    orderly = False  # each step writes a row, so that none overtakes an earlier one: the lanes of the real worker
-
-    def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
-        del topic
-        self._version += 1
-        match entry.value:
-            case ReferenceKept():
-                return self._registered(entry, possible_replay=possible_replay)
-            case ReferenceDropped():
-                return [self._row(f"ref|{entry.key}", references.drop(self.rows.get(f"ref|{entry.key}"), entry.value))]
-            case ParkedWebhook():
-                return self._arrived(entry, possible_replay=possible_replay)
-        raise AssertionError(entry.value)
-
-    def start(self) -> None:
-        self._version = 0
-        super().start()
-        self._version = self._applied + len(self.logs.topics[f"changelog:{self.name}"]) + 1
-
-    def _row(self, key: str, value: object) -> Write:
-        self.rows[key] = value
-        return Write(f"changelog:{self.name}", key, value, table=True, version=self._version)
-
-    def _parked(self, key: str) -> tuple[ParkedWebhook, ...]:
-        return self.rows.get(f"parked|{key}") or ()
-
-    def _registered(self, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
-        known = self.rows.get(f"ref|{entry.key}")
-        came = references.register(known, entry.value, possible_replay=possible_replay)
-        yield self._row(f"ref|{entry.key}", came.row)
-        waiting = self._parked(entry.key)
-        if self.hasty:
-            yield self._row(f"parked|{entry.key}", ())
-            yield from (self._forwarded(came.row, each) for each in waiting)
-        elif came.release:
-            yield from (Write(NOTICES, entry.key, each) for each in waiting)
-
-    def _arrived(self, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
-        known, before = self.rows.get(f"ref|{entry.key}"), self._parked(entry.key)
-        came = references.arrive(known, before, entry.value, now_ms=entry.at_ms, room=True)
-        # Written again on a replay: a zombie may have handled it too, and its row must not be the last one.
-        if came.parked != before or self.orderly or (possible_replay and came.parked and not self.forgetful):
-            yield self._row(f"parked|{entry.key}", came.parked)
-        if came.forward:
-            assert known is not None
-            yield self._forwarded(known, entry.value)
-        if came.again:
-            yield Write(NOTICES, entry.key, entry.value)
-        if came.unknown is not None:
-            yield Write(LETTERS, entry.key, entry.value)
-
-    def _forwarded(self, known: ReferenceRow, said: ParkedWebhook) -> Write:
-        return Write(INBOX, known.order_id, said)
-
-
 class HastyIndex(Index):
     hasty = True
 
@@ -159,7 +96,7 @@ class World:
             name = self.chance.choice(NAMES)
             self.sent[f"w{number}"] = name
             deliveries = range(self.chance.choice((1, 1, 2)))
-            script += [(NOTICES, name, webhook(number, self.logs.now_ms, delivery=each)) for each in deliveries]
+            script += [(REFERRING, name, webhook(number, self.logs.now_ms, delivery=each)) for each in deliveries]
         for name in NAMES[: self.chance.randint(0, len(NAMES))]:
             orders = self.chance.choice((("x",), ("x", "x"), ("x", "y")))
             script += [(KEPT, name, kept(name, f"{name}-{order}")) for order in orders]
@@ -275,7 +212,7 @@ def test_notices_of_one_reference_keep_their_order_when_nothing_crashes(seed: in
     world = World(seed, index=OrderlyIndex, misfortunes=0)
     world.play()
     for name in world.owners():
-        said = [what(entry.value) for entry in world.logs.topics[NOTICES] if entry.key == name]
+        said = [what(entry.value) for entry in world.logs.topics[REFERRING] if entry.key == name]
         heard = [what(each.value) for each in world.logs.topics[INBOX] if world.sent[what(each.value)] == name]
         assert list(dict.fromkeys(heard)) == list(dict.fromkeys(said))
 
@@ -294,7 +231,7 @@ def test_what_nobody_is_known_by_becomes_a_letter_in_its_time_and_leaves_the_row
         for key, row in list(world.worker.rows.items()):
             if key.startswith("parked|") and row:
                 for each in references.overdue(row, now_ms=world.logs.now_ms):
-                    world.logs.append(NOTICES, key.partition("|")[2], each)
+                    world.logs.append(REFERRING, key.partition("|")[2], each)
         world.play()
     assert world.parked() == {}
     letters = {what(entry.value) for entry in world.logs.topics[LETTERS]}

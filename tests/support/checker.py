@@ -40,6 +40,7 @@ from tests.support.money_checks import (
     voids_release,
 )
 from tests.support.payer_checks import (
+    cancellations_end_the_wait,
     completions_take_nothing,
     nobody_pays_unasked,
     payers_know_where_to_act,
@@ -306,6 +307,7 @@ CHECKS: Mapping[str, Callable[[Evidence], list[str]]] = MappingProxyType(
         "effects_are_at_their_accounts": effects_are_at_their_accounts,
         "nobody_pays_unasked": nobody_pays_unasked,
         "payers_know_where_to_act": payers_know_where_to_act,
+        "cancellations_end_the_wait": cancellations_end_the_wait,
         "completions_take_nothing": completions_take_nothing,
         "unwanted_parts_are_let_go": unwanted_parts_are_let_go,
         # 4. Per-order order.

@@ -1,4 +1,4 @@
-"""What the clients of the crash model ask for: payments, captures, voids and refunds, with retries and reused keys."""
+"""What the clients of the crash model ask for: payments and what follows on them, with retries and reused keys."""
 
 import random
 from typing import Final
@@ -8,6 +8,7 @@ from schemas.identifiers import IdempotencyKey, OrderId, OriginId, PaymentId
 from schemas.records.commands import (
     CaptureRequested,
     Command,
+    CompletionRequested,
     PaymentRequested,
     RefundRequested,
     VoidRequested,
@@ -49,13 +50,16 @@ def _payment(chance: random.Random, order: OrderId, key: IdempotencyKey) -> Comm
         currency="USD",
         token="tok_1",  # a gateway's token, no secret
         capture=chance.random() < 0.5,
+        allow_partial=chance.random() < 0.5,
     )
 
 
 def _follow_up(chance: random.Random, order: OrderId, key: IdempotencyKey, payment: PaymentId) -> Command:
     amount = chance.choice((3_000, 6_000, None))
     draw = chance.random()
-    if draw < 0.4:
+    if draw < 0.1:  # the payer is back, or so the merchant says
+        return CompletionRequested(origin_id=ORIGIN, order_id=order, idempotency_key=key, payment_id=payment)
+    if draw < 0.45:
         return CaptureRequested(
             origin_id=ORIGIN,
             order_id=order,

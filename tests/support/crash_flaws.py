@@ -8,9 +8,9 @@ from unittest.mock import patch
 from gateway_adapters.contract import GatewayNotice
 from schemas.event_types import Transition
 from schemas.records.gateway import GatewayCallRequested
-from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
+from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow, WordRow
 from schemas.vocabulary import CallKind, OperationKind, Outcome, PaymentStatus, Verdict
-from streams.domain import paid_once, words
+from streams.domain import later_words, paid_once, words
 from streams.domain.outputs import CallGateway, Output
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
@@ -99,6 +99,31 @@ def put_in_at_the_desk(
         if is_never_asked_again:
             stack.enter_context(patch.object(words, "contradicts_desk", lambda *_: False))
         yield
+
+
+@contextmanager
+def put_in_words(
+    *, counts_twice: bool, deficits_are_silent: bool = False, returns_are_silent: bool = False
+) -> Iterator[None]:
+    """Let each word that takes something back count again, or nobody be asked where money is short or there twice."""
+    with ExitStack() as stack:
+        if deficits_are_silent:
+            stack.enter_context(patch.object(later_words, "ask_review_of_deficit", lambda *_: None))
+        if returns_are_silent:
+            stack.enter_context(patch.object(later_words, "_ask_review_beside_another", lambda *_: None))
+        if counts_twice:
+            stack.enter_context(patch.multiple(words, with_word=_with_each, counted=_counted_by_sum))
+        yield
+
+
+def _with_each(said: tuple[WordRow, ...], word: WordRow) -> tuple[WordRow, ...]:
+    return (*said, word)
+
+
+def _counted_by_sum(said: Iterable[WordRow]) -> int:
+    known = tuple(said)
+    base = max((each.amount_minor for each in known if each.outcome is Outcome.SUCCEEDED), default=0)
+    return max(0, base - sum(each.amount_minor for each in known if each.outcome in words.TAKEN))
 
 
 def _has_not_failed(turn: Turn, payment: PaymentRow) -> bool:

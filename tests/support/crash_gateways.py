@@ -1,354 +1,212 @@
-"""The executor and the gateways of the crash model.
+"""The gateways of the crash model: what becomes of what they did, and what they tell of it by webhooks.
 
-A gateway keeps what it did under each idempotency key, for ever, as real ones do inside their window, or it does not
-honour keys at all (`HONOURS_KEYS`). Its whims: it may be unreachable, break off before or after it did what it was
-asked (and do it when nobody waits any more), decline, let the final word wait for a webhook or for the payer, take back
-what it did, or contradict itself: do late what it said that it had not done, and tell of it by a webhook.
+What was pending finds its end. What was done may be taken back, whole or in parts, be done again by itself, be disputed
+or run out; and somebody may refund, capture or void at a gateway's own desk. Calls are answered in `crash_calls`.
 """
 
-import random
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from gateway_adapters.contract import GatewayNotice
-from schemas.identifiers import GatewayName, OpId
+from schemas.identifiers import OpId
 from schemas.records.decisions import DecisionMade
-from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
-from schemas.vocabulary import CallKind, Outcome, RetryAdvice
-from streams.executor.past_results import CLOCK_SKEW_MS, HORIZON_MS, MARGIN_MS
-from tests.support.crash_log import Entry, Faults, Logs, Worker, Write
-from tests.support.order_desk import Said, completed, error
+from schemas.records.gateway import GatewayCallRequested
+from schemas.vocabulary import CallKind, Outcome
+from tests.support.bank_objects import Told
+from tests.support.crash_calls import DECLINED, Calls, Effect
+from tests.support.crash_telling import OPENING, Telling, Webhook
 
-REQUESTS: Final = "gateway.requests"
-RESULTS: Final = "gateway.results"
-WEBHOOKS: Final = "gateway.webhooks"
+MAX_LATER: Final = 4
+"""What may happen to one object after its success."""
 
-ON_THE_WIRE: Final = 0.5
-"""How likely a call that was under way at a crash reaches its gateway later."""
+MAX_AT_DESK: Final = 3
+"""What may be done at the gateways' own desks, in one run."""
 
-HONOURS_KEYS: Final = frozenset({"alpha"})
-"""The others do again what they are asked again: they may only be inquired."""
+AT_ONCE: Final = 0.2
+"""How likely another part is taken back in the same millisecond."""
 
-LONGEST_ON_THE_WAY_MS: Final = 15 * 60_000
-"""How long a call may be held by the network; `streams.domain.limits.LATE_CALL_MS` must be more."""
-
-HELD: Final = 0.5
-"""How likely a call that broke off before it arrived is only held on its way, and arrives after all."""
-
-MAX_UNDER_WAY: Final = 4
-
-UNREACHABLE = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.OTHER_GATEWAY), reference=None)
-REFUSED = Said(outcome=Outcome.NOT_EXECUTED, error=error(RetryAdvice.NEVER, code="invalid_request"), reference=None)
-BROKE_OFF = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW), reference=None)
-BUSY = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.SAME_KEY_NOW, retry_after_ms=2_000), reference=None)
-THROTTLED = Said(
-    outcome=Outcome.NOT_EXECUTED,
-    error=error(RetryAdvice.NEW_KEY_LATER, retry_after_ms=1_000, code="rate_limited"),
-    reference=None,
-)
-HAS_TO_ACT = "https://bank.example/3ds"
-DECLINED = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"), reference=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whims:
-    """How the gateways behave, in percent of calls.
-
-    Each copy of a call may find its gateway unreachable, or not. A second copy may be refused, which the gateway does
-    not remember: it does what an earlier copy asks that arrives later still.
-    """
-
-    unreachable: int = 0
-    refused: int = 0
-    broken_off: int = 0
-    declined: int = 0
-    pending: int = 0
-    action: int = 0  # the payer has to act first
-    taken_back: int = 0
-    contradicted: int = 0  # of the calls that found it unreachable
+AT_DESK_MINOR: Final = (1_001, 3_000, 6_000)
+"""What is done there may be of the very amount that a client asks for."""
 
 
 @dataclass(slots=True)
-class Effect:
-    """What a gateway did: the witness that the engine's own view is held against."""
+class Gateways(Calls):
+    """All gateways."""
 
-    request: GatewayCallRequested
-    outcome: Outcome  # SUCCEEDED, PENDING or REVERSED
-    at_ms: int  # since when
+    telling: Telling = field(init=False)
 
+    def __post_init__(self) -> None:
+        self.telling = Telling(self.chance, unnamed=self.whims.unnamed, batched=self.whims.batched)
 
-@dataclass(frozen=True, slots=True)
-class InFlight:
-    """A call that its sender has given up and that still may arrive."""
-
-    request: GatewayCallRequested
-    arrives_at_ms: int
-
-
-@dataclass(slots=True)
-class Gateways:
-    """All gateways: their memory by name and key, and what they did in the order they did it."""
-
-    chance: random.Random
-    whims: Whims
-    answers: dict[tuple[str, str], Said] = field(default_factory=dict)
-    effects: list[Effect] = field(default_factory=list)
-    by_key: dict[str, Effect] = field(default_factory=dict)
-    on_the_wire: list[InFlight] = field(default_factory=list)
-    asked: set[tuple[str, str]] = field(default_factory=set)
-    strays: set[str] = field(default_factory=set)  # gateway keys of calls that were refused and may be done after all
-    cancelling: set[str] = field(default_factory=set)  # keys of voids by which a payment that waited came to nothing
-    untold: list[Effect] = field(default_factory=list)  # strays that were done, of which nobody has heard
-    calls: int = 0
-    now_ms: int = 0
-
-    def _is(self, percent: int, salt: str, key: str) -> bool:
-        """Return whether a fate that follows from the key strikes."""
-        return zlib.crc32(f"{salt}{key}".encode()) % 100 < percent
-
-    def call(self, request: GatewayCallRequested, *, now_ms: int) -> Said:
-        self.calls += 1
-        self.now_ms = now_ms
-        if request.kind is CallKind.INQUIRE:
-            return self._found(request)
-        if self.chance.randrange(100) < self.whims.unreachable:
-            self._perhaps_contradict(request, now_ms=now_ms)
-            return UNREACHABLE
-        breaks = self.chance.randrange(100) < self.whims.broken_off
-        if breaks and self.chance.random() < 0.5:
-            self.asked.add((request.gateway, request.gateway_key))
-            if self.chance.random() < HELD:
-                self.hold(request, now_ms=now_ms)
-            return self._broke_off(request)
-        if self._refuses(request):
-            throttles = self._is(50, "t", request.gateway_key)
-            return self._broke_off(request) if breaks else THROTTLED if throttles else REFUSED
-        if request.gateway not in HONOURS_KEYS:
-            self.answers.pop((request.gateway, request.gateway_key), None)  # one more call is one more effect
-        said = self._answer(request)
-        return self._broke_off(request) if breaks else said
-
-    def _broke_off(self, request: GatewayCallRequested) -> Said:
-        return BUSY if self._is(50, "b", request.gateway_key) else BROKE_OFF
-
-    def _perhaps_contradict(self, request: GatewayCallRequested, *, now_ms: int) -> None:
-        """Perhaps do the call after all, some time, though its sender is told that it never arrived."""
-        if self.whims.contradicted and self.chance.randrange(100) < self.whims.contradicted:
-            self.strays.add(request.gateway_key)
-            self.hold(request, now_ms=now_ms)
-
-    def _refuses(self, request: GatewayCallRequested) -> bool:
-        place = (request.gateway, request.gateway_key)
-        is_second = place in self.asked and place not in self.answers
-        self.asked.add(place)
-        return is_second and self.chance.randrange(100) < self.whims.refused
-
-    def _answer(self, request: GatewayCallRequested) -> Said:
-        key = f"{request.gateway}{request.gateway_key}"
-        place = (request.gateway, request.gateway_key)
-        if place in self.answers:
-            return self.answers[place]
-        if self._is(self.whims.declined, "d", request.op_id) or self._holds_nothing(request):
-            said = DECLINED
-        else:
-            said = self._done(request, key)
-        self.answers[place] = said
-        return said
-
-    def _done(self, request: GatewayCallRequested, key: str) -> Said:
-        acts = self._is(self.whims.action, "a", key)
-        outcome = Outcome.PENDING if acts or self._is(self.whims.pending, "p", key) else Outcome.SUCCEEDED
-        effect = Effect(request, outcome, self.now_ms)
-        self.effects.append(effect)
-        self.by_key[request.gateway_key] = effect
-        if request.kind is CallKind.VOID and outcome is Outcome.SUCCEEDED:
-            self._cancel_what_waits(request)
-        if request.gateway_key in self.strays and outcome is Outcome.SUCCEEDED:
-            self.untold.append(effect)
-        reference = f"{request.gateway}-{request.gateway_key}"
-        if acts:
-            return Said(outcome=Outcome.REQUIRES_ACTION, reference=reference, action_url=HAS_TO_ACT)
-        return Said(outcome=outcome, reference=reference)
-
-    def _cancel_what_waits(self, void: GatewayCallRequested) -> None:
-        """Let the payment's waiting effect come to nothing; what let go of it stays so."""
-        for each in self._of_payment(void):
-            if each.outcome is Outcome.PENDING and each.request.kind in {CallKind.AUTHORIZE, CallKind.SALE}:
-                self.effects.remove(each)
-                self.answers[each.request.gateway, each.request.gateway_key] = DECLINED
-                self.cancelling.add(void.gateway_key)
-
-    def _holds_nothing(self, request: GatewayCallRequested) -> bool:
-        """Return whether a capture or void comes when its authorization was taken back already."""
-        return request.kind in {CallKind.CAPTURE, CallKind.VOID} and any(
-            each.request.kind is CallKind.AUTHORIZE and each.outcome is Outcome.REVERSED
-            for each in self._of_payment(request)
-        )
-
-    def _of_payment(self, request: GatewayCallRequested) -> list[Effect]:
-        return [each for each in self.effects if each.request.payment_id == request.payment_id]
-
-    def _found(self, request: GatewayCallRequested) -> Said:
-        said = self.answers.get((request.gateway, request.gateway_key))
-        return said or UNREACHABLE  # said with certainty, about now: a call may still be on its way
-
-    def hold(self, request: GatewayCallRequested, *, now_ms: int) -> None:
-        """Keep the call on its way: it arrives later, when nobody waits for its answer any more."""
-        held_ms = self.chance.choice((50, 3_000, 20_000, 100_000, LONGEST_ON_THE_WAY_MS))
-        self.on_the_wire.append(InFlight(request, now_ms + held_ms))
-        self.on_the_wire.sort(key=lambda each: each.arrives_at_ms)
-
-    def land(self, *, now_ms: int) -> None:
-        """Let all calls arrive that are due. Each does what it asks, unless that was done already."""
-        self.now_ms = now_ms
-        while self.on_the_wire and self.on_the_wire[0].arrives_at_ms <= now_ms:
-            self._answer(self.on_the_wire.pop(0).request)
-
-    def notice(self) -> GatewayNotice | None:
-        """Let one pending effect find its end, or take one success back; return the webhook about it.
+    def webhook(self, *, now_ms: int) -> Webhook | None:
+        """Let one pending effect find its end, or something happen to a success; return a webhook, if one is owed.
 
         A stray is told of first: that it was taken back would mean nothing to who never heard of it.
         """
+        self.now_ms = now_ms
         if self.untold:
-            return _notice(self.untold.pop(0), number=len(self.effects))
+            effect = self.untold.pop(0)
+            self._owe(
+                effect,
+                Told(outcome=Outcome.SUCCEEDED, amount_minor=effect.object.gross_minor, case=None, at_ms=effect.at_ms),
+            )
         pending = [effect for effect in self.effects if effect.outcome is Outcome.PENDING]
-        done = [
-            effect
-            for effect in self.effects
-            if effect.outcome is Outcome.SUCCEEDED and effect.request.gateway_key not in self.cancelling
-        ]
         if pending:
-            effect = self.chance.choice(pending)
-            effect.outcome, effect.at_ms = Outcome.SUCCEEDED, self.now_ms
-        elif done and self.chance.randrange(100) < self.whims.taken_back:
-            effect = self.chance.choice(done)
-            if effect.request.kind is CallKind.AUTHORIZE and self._is_let_go(effect.request):
-                return None  # nothing is held any more that could be taken back
-            effect.outcome, effect.at_ms = Outcome.REVERSED, self.now_ms
-        else:
-            return None
-        place = (effect.request.gateway, effect.request.gateway_key)
-        self.answers[place] = replace(self.answers[place], outcome=effect.outcome)
-        return _notice(effect, number=len(self.effects))
+            self._end_pending(self.chance.choice(pending))
+        elif self.chance.randrange(100) < self.whims.taken_back:
+            self._take_back_whole()
+        elif self.chance.randrange(100) < self.whims.moves:
+            self._move()
+        elif len(self.at_desk) < MAX_AT_DESK and self.chance.randrange(100) < self.whims.at_desk:
+            self._work_at_desk()
+        return self.telling.next()
 
-    def tell_truth(self, decision: DecisionMade, gateway: GatewayName) -> list[GatewayNotice]:
-        """Return the webhooks that say what became of an operation which a person judged, dated by when it became so.
+    def _end_pending(self, effect: Effect) -> None:
+        if self.strikes(self.whims.fails_late, "fl", effect.request.gateway_key):
+            self.come_to_nothing(effect)
+            self._owe(effect, Told(outcome=Outcome.DECLINED, amount_minor=0, case=None, at_ms=self.now_ms))
+            return
+        told = self.succeed(effect)
+        self.restate(effect)
+        if effect in self.untold:
+            self.untold.remove(effect)
+        self._owe(effect, told)
 
-        Of one that was taken back there is nothing more to say. Only when no call of it is on its way any more.
+    def _owe(self, effect: Effect, told: Told) -> None:
+        opening = self.opening_of(effect.request)
+        at_desk = effect in self.at_desk
+        stray = any(each.request.gateway_key in self.strays for each in [effect, *opening])
+        self.telling.owe(
+            effect.request,
+            told,
+            reference=effect.object.reference,
+            payment_reference=opening[0].object.reference if opening else None,
+            always_named=stray or not opening or not self.whims.unowned,
+            at_desk=at_desk,
+            error=DECLINED.error if told.outcome is Outcome.DECLINED else None,
+        )
+
+    @property
+    def _done_so_far(self) -> list[Effect]:
+        """What was done and may change: not what was let go again since only a part of it was approved."""
+        return [
+            each
+            for each in [*self.effects, *self.at_desk]
+            if each.outcome is not Outcome.PENDING
+            and each.request.gateway_key not in self.cancelling
+            and each not in self.untold
+            and not self._is_of_a_part_let_go(each.request)
+        ]
+
+    def _is_of_a_part_let_go(self, request: GatewayCallRequested) -> bool:
+        opening = [each for each in self.of_payment(request) if each.request.kind in OPENING]
+        return any(each.is_part and each.request.op_id not in self.part_will_do for each in opening)
+
+    def _take_back_whole(self) -> None:
+        done = [each for each in self._done_so_far if each.object.balance_minor > 0 and not each.object.disputes]
+        if not done:
+            return
+        effect = self.chance.choice(done)
+        if effect.request.kind is CallKind.AUTHORIZE and (effect.expired or self._is_let_go(effect.request)):
+            return  # nothing is held any more that could be taken back
+        told = effect.object.take_back(self.chance, self._later_than(effect), whole=True)
+        self._tell(effect, told)
+
+    def _move(self) -> None:
+        done = [each for each in self._done_so_far if each.request.kind is not CallKind.VOID]
+        if not done:
+            return
+        effect = self.chance.choice(done)
+        at_ms = self._later_than(effect)
+        if effect.request.kind is CallKind.AUTHORIZE:
+            if effect.counts_minor > 0 and not effect.expired and not self._is_let_go(effect.request):
+                effect.expired = True
+                self._tell(
+                    effect,
+                    [Told(outcome=Outcome.EXPIRED, amount_minor=effect.object.balance_minor, case=None, at_ms=at_ms)],
+                )
+            return
+        told = effect.object.happen(self.chance, at_ms=at_ms, most=MAX_LATER)
+        if told and told[0].outcome is Outcome.REVERSED and self.chance.random() < AT_ONCE:
+            told += effect.object.take_back(self.chance, at_ms)
+        self._tell(effect, told)
+
+    def _later_than(self, effect: Effect) -> int:
+        return max(self.now_ms, *(each[0] + 2 for each in effect.object.statements))
+
+    def _tell(self, effect: Effect, told: Iterable[Told]) -> None:
+        for each in told:
+            effect.at_ms = each.at_ms
+            self._owe(effect, each)
+        self.restate(effect)
+
+    def _work_at_desk(self) -> None:
+        """Let somebody refund, capture or void at the gateway's own desk what a payment of ours has there."""
+        opening = [
+            each
+            for each in self._done_so_far
+            if each.request.kind in OPENING and each.request.gateway_key not in self.strays and each in self.effects
+        ]
+        if not opening:
+            return
+        payment = self.chance.choice(opening)
+        captured_minor, refunded_minor = self._taken_of(payment.request)
+        held_minor = payment.counts_minor - captured_minor
+        is_held = payment.request.kind is CallKind.AUTHORIZE and not payment.expired and held_minor > 0
+        draw = self.chance.random()
+        if is_held and not self._is_let_go(payment.request) and draw < 0.4:
+            kind = CallKind.VOID if draw < 0.15 and captured_minor == 0 else CallKind.CAPTURE
+            amount_minor = held_minor if kind is CallKind.VOID else self._at_most(held_minor)
+            self._do_at_desk(payment.request, kind, amount_minor)
+        elif captured_minor > refunded_minor:
+            self._do_at_desk(payment.request, CallKind.REFUND, self._at_most(captured_minor - refunded_minor))
+
+    def _at_most(self, left_minor: int) -> int:
+        return min(left_minor, self.chance.choice(AT_DESK_MINOR))
+
+    def _taken_of(self, request: GatewayCallRequested) -> tuple[int, int]:
+        """Return what was captured of this payment, and refunded, or may be: what is pending counts too."""
+        ours = [*self.of_payment(request), *self.at_desk_of(request)]
+        taking, giving = {CallKind.SALE, CallKind.CAPTURE}, {CallKind.REFUND}
+        captured_minor = sum(each.object.balance_minor for each in ours if each.request.kind in taking)
+        return captured_minor, sum(each.object.balance_minor for each in ours if each.request.kind in giving)
+
+    def _do_at_desk(self, payment: GatewayCallRequested, kind: CallKind, amount_minor: int) -> None:
+        name = f"desk-{len(self.at_desk)}"
+        request = replace(
+            payment, kind=kind, op_id=OpId(name), gateway_key=name, amount_minor=amount_minor, final=False
+        )
+        effect = Effect(request, Outcome.PENDING, self.now_ms, self.new_object(request, amount_minor))
+        self.at_desk.append(effect)
+        self._owe(effect, self.succeed(effect))
+
+    def tell_truth(self, decision: DecisionMade) -> None:
+        """Owe what became of an operation which a person judged, dated by when it became so.
+
+        Only when no call of it is on its way any more.
         """
         own = [each for each in self.effects if each.request.op_id == decision.op_id]
-        if own:
-            done = [each for each in own if each.outcome is Outcome.SUCCEEDED]
-            return [_notice(each, number=len(self.effects)) for each in done]
-        refusal = GatewayNotice(
-            gateway=gateway,
-            notice_id=f"truth-{decision.op_id}",
-            origin_id=decision.origin_id,
-            order_id=decision.order_id,
-            op_id=decision.op_id,
-            kind=None,
-            outcome=Outcome.DECLINED,
-            gateway_reference=None,
-            payment_reference=None,
-            confirmed_amount_minor=None,
-            confirmed_currency=None,
-            error=DECLINED.error,
-            occurred_at_ms=self.now_ms,
-        )
-        return [refusal]
+        for each in own:
+            at_ms = min((said[0] for said in each.object.statements), default=None)
+            if at_ms is not None:
+                self._owe(
+                    each, Told(outcome=Outcome.SUCCEEDED, amount_minor=each.object.gross_minor, case=None, at_ms=at_ms)
+                )
+        if not own and decision.op_id in self.requests:
+            told = Told(outcome=Outcome.DECLINED, amount_minor=0, case=None, at_ms=self.now_ms)
+            self.telling.owe(
+                self.requests[decision.op_id],
+                told,
+                reference=None,
+                payment_reference=None,
+                always_named=True,
+                error=DECLINED.error,
+            )
 
     def _is_let_go(self, authorized: GatewayCallRequested) -> bool:
         """Return whether the authorization was voided, or what was left of it released by a final capture."""
+        ours = [*self.of_payment(authorized), *self.at_desk_of(authorized)]
         return any(
             each.request.final or (each.request.kind is CallKind.VOID and each.outcome is not Outcome.REVERSED)
-            for each in self._of_payment(authorized)
+            for each in ours
         )
-
-
-def _notice(effect: Effect, *, number: int) -> GatewayNotice:
-    request = effect.request
-    return GatewayNotice(
-        gateway=request.gateway,
-        notice_id=f"n{number}-{request.gateway_key}-{effect.outcome}",
-        origin_id=request.origin_id,
-        order_id=request.order_id,
-        op_id=request.op_id,
-        kind=request.kind,
-        outcome=effect.outcome,
-        gateway_reference=f"{request.gateway}-{request.gateway_key}",
-        payment_reference=None,
-        confirmed_amount_minor=request.amount_minor,
-        confirmed_currency=request.currency,
-        error=None,
-        occurred_at_ms=effect.at_ms,
-    )
-
-
-Call = tuple[OpId, CallKind, int, int]
-"""Operation, kind, attempt and call number: what makes two requests the same call."""
-
-
-class Executor(Worker[None]):
-    """Plays the rules of `streams.executor`: the results topic is its memory.
-
-    A request whose answer is on that topic, as far back as it remembers, or was given in this life, gets it once more
-    and is not made. Any other is made, with the same gateway key each time; that a possible second sending was refused
-    counts as UNKNOWN. Where the gateway keeps no keys, where the memory does not reach back to the request, or when an
-    operator has brought it back, an inquiry is made instead, and proves nothing by finding nothing. What was under way
-    when it crashed may reach the gateway later still, and nobody hears the answer.
-    """
-
-    name = "executor"
-    inputs = (REQUESTS,)
-    mortal = frozenset({REQUESTS})
-
-    def __init__(self, logs: Logs, chance: random.Random, faults: Faults, gateways: Gateways, *, forgets: bool) -> None:
-        self._gateways = gateways
-        self._forgets = forgets
-        self._under_way: list[GatewayCallRequested] = []
-        super().__init__(logs, chance, faults)
-
-    def start(self) -> None:
-        super().start()
-        on_the_log: dict[Call, GatewayCallCompleted] = {}
-        ahead = self.logs.topics[REQUESTS][self.committed[REQUESTS] :]
-        first_ms = min([each.at_ms for each in ahead], default=self.logs.now_ms)
-        self._since_ms = min(first_ms, self.logs.now_ms - HORIZON_MS) - MARGIN_MS
-        for entry in self.logs.topics[RESULTS]:
-            if entry.at_ms >= self._since_ms:
-                on_the_log.setdefault(call_of(entry.value), entry.value)
-        self._answers = {} if self._forgets else on_the_log
-        heard = {call_of(entry.value) for entry in self.logs.topics[RESULTS]}
-        unheard = [each for each in self._under_way if call_of(each) not in heard]
-        for each in unheard:
-            if self.chance.random() < ON_THE_WIRE:
-                self._gateways.hold(each, now_ms=self.logs.now_ms)
-        self._under_way = []
-
-    def handle(self, topic: str, entry: Entry, *, possible_replay: bool) -> Iterable[Write]:
-        request: GatewayCallRequested = entry.value
-        result = self._answers.get(call_of(request))
-        if result is None:
-            again = possible_replay or request.repeated or entry.redriven
-            beyond = entry.redriven or (again and request.requested_at_ms - CLOCK_SKEW_MS < self._since_ms)
-            said = self._made(request, again=again, beyond_memory=beyond)
-            result = completed(request, said, now_ms=entry.at_ms)
-            if request.kind is not CallKind.INQUIRE:
-                self._under_way = [*self._under_way, request][-MAX_UNDER_WAY:]
-            if not self._forgets:
-                self._answers[call_of(request)] = result
-        yield Write(RESULTS, request.order_id, result)
-
-    def _made(self, request: GatewayCallRequested, *, again: bool, beyond_memory: bool) -> Said:
-        inquired = again and (beyond_memory or request.gateway not in HONOURS_KEYS) and not self._forgets
-        asked = replace(request, kind=CallKind.INQUIRE) if inquired else request
-        said = self._gateways.call(asked, now_ms=self.logs.now_ms)
-        weakened = again and request.kind is not CallKind.INQUIRE and said.outcome is Outcome.NOT_EXECUTED
-        return replace(said, outcome=Outcome.UNKNOWN) if weakened else said
-
-
-def call_of(record: GatewayCallRequested | GatewayCallCompleted) -> Call:
-    """Return which call a request asks for, or a result answers."""
-    return record.op_id, record.kind, record.attempt, record.call_number

@@ -1,58 +1,34 @@
 """Lives of a payment after its success, with a gateway that keeps its own books and tells of them in any order.
 
 `Bank` moves money as things happen, by plain addition, and writes a word of each. The words reach the order late,
-twice, by the gateway's own references alone, and before the answer to the call. Merchants refund meanwhile, workers
-start again, and a person may say that a success was taken back. What the order makes of it all is held against the
+twice, several at once, by the gateway's own references alone, and before the answer to the call. A payment may be
+approved in part, or wait for its payer first. Merchants refund meanwhile, holds run out, workers start again, and a
+person may say that a success was taken back. What the order makes of it all is held against the
 bank's books at the end (`faults`). Nothing of `streams.domain` is asked what is right.
 """
 
 import random
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
-from schemas.identifiers import OpId
+from schemas.event_types import Transition
+from schemas.identifiers import IdempotencyKey, OpId
+from schemas.records.commands import Command, CompletionRequested, PaymentRequested
 from schemas.vocabulary import CallKind, OperationState, Outcome, Overlay, Verdict
-from tests.support.order_desk import MOCK, Desk, Said, authorize, capture, refund, sale
+from tests.support.bank_objects import BankObject, Told, by_definition
+from tests.support.order_desk import ACTION, MOCK, ORDER, ORIGIN, Desk, Said, authorize, capture, refund, sale
 
 STEP_MS = 1_000
-MAX_HAPPENINGS = 8
-"""Of one object; a row keeps `limits.MAX_WORDS` words."""
-
 PAID_MINOR = 10_000
 
 
-Statement = tuple[int, Outcome, int, str | None]
-"""When it was so, what was said, minor units, and of which case."""
-
-
-def by_definition(statements: Iterable[Statement]) -> int:
-    """The last success or verdict, less each case whose last word since then is that it took something."""
-    in_time = sorted(statements, key=lambda each: each[0])
-    last = max(index for index, each in enumerate(in_time) if each[1] is Outcome.SUCCEEDED)
-    taken: dict[str | None, int] = {}
-    for _, outcome, amount_minor, case in in_time[last + 1 :]:
-        if outcome is Outcome.DISPUTE_WON:
-            taken[case] = 0
-        elif outcome is not Outcome.DISPUTE_OPENED:
-            taken[case] = amount_minor
-    return max(0, in_time[last][2] - sum(taken.values()))
-
-
 @dataclass(slots=True, kw_only=True)
-class Object:
-    """One thing at the gateway: a sale, a capture or a refund."""
+class Object(BankObject):
+    """One thing at the gateway, by whom it was asked for, and whether a person has judged it."""
 
-    reference: str
-    kind: CallKind
-    gross_minor: int
     op_id: OpId | None  # None: made at the gateway's own desk
-    balance_minor: int
-    disputes: dict[str, int] = field(default_factory=dict)  # open ones
-    taken: dict[str, int] = field(default_factory=dict)  # by case, while it can come back
-    happenings: int = 0
-    cases: int = 0
-    statements: list[Statement] = field(default_factory=list)
     decided: bool = False
+    expired: bool = False  # of a hold: it ran out
 
     @property
     def counts_minor(self) -> int:
@@ -82,92 +58,43 @@ class Bank:
         self.objects: list[Object] = []
         self.notices: list[Notice] = []
 
+    def next_reference(self, kind: CallKind) -> str:
+        """Return what the object that is made next will be known by."""
+        return f"{kind.value}-{len(self.objects)}"
+
     def make(self, kind: CallKind, amount_minor: int, op_id: OpId | None, *, at_ms: int, tells: bool) -> Object:
         """Do what is asked, or what somebody does at the gateway's own desk; perhaps tell of it unasked."""
         made = Object(
-            reference=f"{kind.value}-{len(self.objects)}",
+            reference=self.next_reference(kind),
             kind=kind,
             gross_minor=amount_minor,
             op_id=op_id,
             balance_minor=amount_minor,
         )
-        made.statements.append((at_ms, Outcome.SUCCEEDED, amount_minor, None))
+        told = made.say(Outcome.SUCCEEDED, amount_minor, None, at_ms=at_ms)
         self.objects.append(made)
         if tells:
-            self._tell(Outcome.SUCCEEDED, made, amount_minor, None, at_ms=at_ms)
+            self._owe(made, told)
         return made
 
     def happen(self, about: Object, *, at_ms: int) -> None:
-        """Let something happen to the object that it allows, move the money, and owe a word of it."""
-        if about.happenings >= MAX_HAPPENINGS:
+        """Let something happen to the object that it allows, and owe a word of it. A hold can only run out, once."""
+        if about.kind is CallKind.AUTHORIZE:
+            if not about.expired:
+                about.expired = True
+                self._owe(about, Told(outcome=Outcome.EXPIRED, amount_minor=about.gross_minor, case=None, at_ms=at_ms))
             return
-        about.happenings += 1
-        moves = [self._take_back, self._take_back, self._open_dispute]
-        if about.disputes:
-            moves += [self._lose, self._win]
-        if any(case.startswith("dispute") for case in about.taken):
-            moves += [self._win_back]
-        if about.balance_minor < about.gross_minor and not about.disputes:
-            moves += [self._make_again, self._make_again]
-        self._chance.choice(moves)(about, at_ms)
+        for told in about.happen(self._chance, at_ms=at_ms):
+            self._owe(about, told)
 
-    def _amount(self, most_minor: int) -> int:
-        return most_minor if self._chance.random() < 0.3 else self._chance.randint(1, most_minor)
-
-    def _take_back(self, about: Object, at_ms: int) -> None:
-        left_minor = about.balance_minor - sum(about.disputes.values())
-        if left_minor <= 0:
-            return
-        amount_minor = self._amount(left_minor)
-        about.cases += 1
-        case = f"reversal-{about.reference}-{about.cases}"
-        about.balance_minor -= amount_minor
-        about.taken[case] = amount_minor
-        self._tell(Outcome.REVERSED, about, amount_minor, case, at_ms=at_ms)
-
-    def _open_dispute(self, about: Object, at_ms: int) -> None:
-        left_minor = about.balance_minor - sum(about.disputes.values())
-        if left_minor <= 0 or about.kind is CallKind.REFUND:
-            return
-        about.cases += 1
-        case = f"dispute-{about.reference}-{about.cases}"
-        about.disputes[case] = self._amount(left_minor)
-        self._tell(Outcome.DISPUTE_OPENED, about, about.disputes[case], case, at_ms=at_ms)
-
-    def _lose(self, about: Object, at_ms: int) -> None:
-        case = self._chance.choice(sorted(about.disputes))
-        amount_minor = about.disputes.pop(case)
-        about.balance_minor -= amount_minor
-        about.taken[case] = amount_minor
-        self._tell(Outcome.DISPUTE_LOST, about, amount_minor, case, at_ms=at_ms)
-        if self._chance.random() < 0.4:  # the same loss as a reversal of its own: it counts once
-            self._tell(Outcome.REVERSED, about, amount_minor, case, at_ms=at_ms + 1)
-
-    def _win(self, about: Object, at_ms: int) -> None:
-        case = self._chance.choice(sorted(about.disputes))
-        self._tell(Outcome.DISPUTE_WON, about, about.disputes.pop(case), case, at_ms=at_ms)
-
-    def _win_back(self, about: Object, at_ms: int) -> None:
-        case = self._chance.choice(sorted(each for each in about.taken if each.startswith("dispute")))
-        amount_minor = about.taken.pop(case)
-        about.balance_minor += amount_minor
-        self._tell(Outcome.DISPUTE_WON, about, amount_minor, case, at_ms=at_ms)
-
-    def _make_again(self, about: Object, at_ms: int) -> None:
-        """Carry it out once more by itself: all of it counts again, and what was taken before cannot come back."""
-        about.balance_minor = about.gross_minor
-        about.taken.clear()
-        self._tell(Outcome.SUCCEEDED, about, about.gross_minor, None, at_ms=at_ms)
-
-    def _tell(self, outcome: Outcome, about: Object, amount_minor: int | None, case: str | None, *, at_ms: int) -> None:
-        about.statements.append((at_ms, outcome, amount_minor or 0, case))
+    def _owe(self, about: Object, told: Told) -> None:
         self.notices.append(
             Notice(
-                outcome=outcome,
+                outcome=told.outcome,
                 about=about,
-                amount_minor=amount_minor,
-                case=case,
-                at_ms=at_ms,
+                amount_minor=told.amount_minor,
+                case=told.case,
+                at_ms=told.at_ms,
                 number=len(self.notices),
                 names_operation=self._chance.random() < 0.5,
             )
@@ -197,44 +124,76 @@ class Life:
         return list(faults(self))
 
     @property
+    def opening(self) -> list[Object]:
+        """What opened the payment."""
+        return [each for each in self.bank.objects if each.kind in {CallKind.SALE, CallKind.AUTHORIZE}]
+
+    @property
     def taking(self) -> list[Object]:
         """What took the payer's money, oldest first."""
         return [each for each in self.bank.objects if each.kind in {CallKind.SALE, CallKind.CAPTURE}]
 
     def _pay(self) -> None:
+        """Pay: all of it or a part, at once or after the payer has acted; then capture once or twice."""
+        approved_minor = PAID_MINOR if self.chance.random() < 0.7 else self.chance.randint(2, PAID_MINOR)
+        acts = self.chance.random() < 0.2
         if self.chance.random() < 0.5:
-            self._make(CallKind.SALE, sale(PAID_MINOR), PAID_MINOR)
+            self._make(CallKind.SALE, _allowing_a_part(sale(PAID_MINOR)), approved_minor, acts=acts)
             return
-        self._make(CallKind.AUTHORIZE, authorize(PAID_MINOR), PAID_MINOR)
+        self._make(CallKind.AUTHORIZE, _allowing_a_part(authorize(PAID_MINOR)), approved_minor, acts=acts)
         for number in range(self.chance.randint(1, 2)):
-            amount_minor = self.chance.randint(1, PAID_MINOR // 2)
+            amount_minor = self.chance.randint(1, approved_minor // 2)
             command = capture(self.desk.payment.payment_id, amount_minor, key=f"capture-{number}")
             self._make(CallKind.CAPTURE, command, amount_minor)
 
-    def _make(self, kind: CallKind, command: object, amount_minor: int) -> None:
-        """Let the order ask for it. The gateway may do more with it, and tell of that, before its answer comes."""
-        op_id = self.desk.send(command)  # type: ignore[arg-type]  # a command of `order_desk`
+    def _make(self, kind: CallKind, command: Command, amount_minor: int, *, acts: bool = False) -> None:
+        """Let the order ask for it, and the gateway approve so much.
+
+        The gateway may do more with it, and tell of that, before its answer comes. `acts`: the payer acts first.
+        """
+        op_id = self.desk.send(command)
         while self.desk.claims:
             self.desk.grant()
         if not self.desk.requests:
             return  # it was not let through
         self.desk.now_ms += STEP_MS
-        asked_minor = self.desk.requests[0].amount_minor
-        made = self.bank.make(kind, asked_minor, op_id, at_ms=self.desk.now_ms, tells=self.chance.random() < 0.7)
+        reference = self.bank.next_reference(kind)
+        if acts:
+            self.desk.call(replace(ACTION, reference=reference))
+            self._send_payer_back()
+        made = self.bank.make(kind, amount_minor, op_id, at_ms=self.desk.now_ms, tells=self.chance.random() < 0.7)
         early = kind in {CallKind.SALE, CallKind.CAPTURE} and self.chance.random() < 0.25
         if early:
             self.desk.now_ms += STEP_MS
             self.bank.happen(made, at_ms=self.desk.now_ms)
             self._deliver()
-        self.desk.call(Said(reference=made.reference))
+        if self.desk.requests:
+            self.desk.call(Said(reference=made.reference, confirmed_minor=amount_minor))
+
+    def _send_payer_back(self) -> None:
+        """The payer has acted: the merchant goes on with the payment."""
+        self.desk.now_ms += STEP_MS
+        self.desk.send(
+            CompletionRequested(
+                origin_id=ORIGIN,
+                order_id=ORDER,
+                idempotency_key=IdempotencyKey("complete"),
+                payment_id=self.desk.payment.payment_id,
+            )
+        )
+        while self.desk.claims:
+            self.desk.grant()
+        self.desk.now_ms += STEP_MS
 
     def _happen(self) -> None:
-        about = self.chance.choice([each for each in self.bank.objects if each.kind is not CallKind.AUTHORIZE])
+        about = self.chance.choice(self.bank.objects)
         self.bank.happen(about, at_ms=self.desk.now_ms)
 
     def _deliver(self) -> None:
-        if self.bank.notices:
-            self._give(self.chance.choice(self.bank.notices))
+        """Deliver a webhook with one word, or with several of any age."""
+        size = min(len(self.bank.notices), self.chance.choice((1, 1, 2, 3)))
+        for notice in self.chance.sample(self.bank.notices, size):
+            self._give(notice)
 
     def _give(self, notice: Notice) -> None:
         notice.delivered += 1
@@ -288,6 +247,11 @@ class Life:
             )
 
 
+def _allowing_a_part(command: Command) -> Command:
+    assert isinstance(command, PaymentRequested)
+    return replace(command, allow_partial=True)
+
+
 def faults(life: Life) -> Iterator[str]:
     """Yield what the order says otherwise than the bank, and what nobody was asked about though it does not add up."""
     row = life.desk.row
@@ -307,8 +271,13 @@ def faults(life: Life) -> Iterator[str]:
         lost = any(each.op_id is None for each in life.bank.objects) and life.desk.payment.review
         if (shown.captured_minor, shown.refunded_minor) != (captured, refunded) and not lost:
             yield f"event {(shown.captured_minor, shown.refunded_minor)} bank {(captured, refunded)}"
+        if shown.authorized_minor != sum(each.counts_minor for each in life.opening) and not lost:
+            yield f"event authorized {shown.authorized_minor}"
         if (Overlay.DISPUTED in shown.overlays) is not disputed:
             yield f"disputed {disputed} shown {shown.overlays}"
+    ran_out = any(each.expired for each in life.bank.objects)
+    if ran_out is not (Transition.EXPIRED in life.desk.transitions):
+        yield f"expired {ran_out} told {life.desk.transitions}"
     if refunded > captured and not life.desk.payment.review:
         yield f"silent deficit {refunded} of {captured}"
     for op in row.operations:

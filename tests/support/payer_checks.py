@@ -49,6 +49,17 @@ def payers_know_where_to_act(evidence: Evidence) -> list[str]:
     ]
 
 
+def cancellations_end_the_wait(evidence: Evidence) -> list[str]:
+    """Who is told that a void or a cancellation succeeded is shown a payment that waits for its payer no more."""
+    return [
+        f"request {request.number} on {request.order_id}: the payment is cancelled, and told to wait for its payer"
+        for request in evidence.history.requests
+        if request.path.partition("?")[0].endswith(("/void", "/cancel"))
+        for answer in request.answers
+        if answer.status == 200 and answer.body.get("status") == PaymentStatus.REQUIRES_ACTION
+    ]
+
+
 def completions_take_nothing(evidence: Evidence) -> list[str]:
     """A completion has no effect of its own; what it comes to is its payment's, and its answers say so."""
     operations = evidence.operations()

@@ -436,6 +436,7 @@ def test_every_check_has_a_violation_planted() -> None:
     beside = {  # in tests/unit/test_checker_payers.py, test_checker_accounts.py and test_checker_desk.py
         "nobody_pays_unasked",
         "payers_know_where_to_act",
+        "cancellations_end_the_wait",
         "completions_take_nothing",
         "unwanted_parts_are_let_go",
         "contradictions_are_reviewed",

@@ -147,6 +147,14 @@ def test_checker_catches_a_payer_who_is_not_told_where_to_act() -> None:
     assert "payers_know_where_to_act" in broken(run.evidence())
 
 
+def test_checker_catches_a_cancellation_that_is_told_to_leave_the_payment_waiting() -> None:
+    run = waiting()
+    run.send(void(PAYMENT))
+    request = run.history.requests[-1]
+    request.answers = [replace(request.last, body={**request.last.body, "status": "requires_action"})]
+    assert broken(run.evidence()) & {"cancellations_end_the_wait"}
+
+
 def test_checker_catches_a_completion_that_takes_money_itself() -> None:
     evidence = completed_by(SUCCESS, agreed=True)
     step = next(op_id for op_id in evidence.operations() if op_id != evidence.ledger[0].op_id)

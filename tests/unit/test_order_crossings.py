@@ -228,11 +228,11 @@ def test_refund_made_at_the_desk_is_recorded_once_though_it_was_told_twice_while
     assert desk.sums.refunded == 6_000
 
 
-def test_review_stays_though_something_else_that_waited_is_dropped_after_it() -> None:
+def test_review_stays_though_something_else_that_waited_is_heard_after_it() -> None:
     desk = Desk()
     desk.do(sale(), Said(reference="sale"))
     ours = desk.do(refund(desk.payment.payment_id, 4_000), UNKNOWN)
-    desk_refund(desk, "desk", 7_000)
+    desk_refund(desk, "desk", 8_000)
     desk_refund(desk, "ours", 3_000)
     desk.fire(ours)
     desk.call(Said(reference="ours"))

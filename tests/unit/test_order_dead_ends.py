@@ -66,6 +66,15 @@ def test_payment_that_waits_for_its_payer_can_be_cancelled_and_the_order_paid_ot
     assert desk.state(desk.do(sale(key="other-card"))) is OperationState.SUCCEEDED
 
 
+def test_answer_to_a_cancellation_shows_that_the_payment_waits_no_more() -> None:
+    desk, _ = waiting()
+    desk.do(void(desk.payment.payment_id))
+    answer = desk.replies[-1]
+    assert answer.operation is not None
+    assert answer.payment is not None
+    assert (answer.operation.kind, answer.payment.status) == (OperationKind.VOID, "voided")
+
+
 def test_payment_of_which_the_gateway_named_nothing_is_cancelled_without_a_call() -> None:
     desk, op_id = waiting(NAMELESS_ACTION)
     desk.send(void(desk.payment.payment_id))
