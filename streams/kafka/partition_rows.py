@@ -8,11 +8,11 @@ Beside the rows stands their index by due time, and in the same write: what is d
 finds both or neither. A deleted row is due when it may be forgotten.
 """
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
+from streams.kafka.due_places import DuePlaces
 from streams.kafka.dues import from_place, place_of
 from streams.kafka.stamps import UNSTAMPED, Stamp
 from streams.kafka.step import NEVER, NEVER_MS, Due
@@ -132,7 +132,7 @@ class MemoryRows:
         self._live_count = 0
         self._soonest_ms = NEVER_MS
         self._notes: dict[bytes, bytes | None] = {}
-        self._places: list[bytes] = []  # of the notes, in order
+        self._places = DuePlaces()  # of the notes
         self._is_closed = False
 
     @property
@@ -173,7 +173,7 @@ class MemoryRows:
             if known is not None and (place := due_place(key, known)) is not None:
                 self._displace(place)
             if (place := due_place(key, row)) is not None:
-                insort(self._places, place)
+                self._places.add(place)
                 self._notes[place] = None if row.value is None else row.due.note
                 self._soonest_ms = min(self._soonest_ms, from_place(place)[0])
         self._rows.update(rows)
@@ -184,12 +184,12 @@ class MemoryRows:
 
     def _displace(self, place: bytes) -> None:
         if self._notes.pop(place, place) is not place:
-            del self._places[bisect_left(self._places, place)]
+            self._places.remove(place)
 
     def due(self, after: bytes, limit: int) -> list[DueEntry]:
         """See `PartitionRows`."""
-        first = bisect_right(self._places, after)
-        return [DueEntry(*from_place(each), self._notes[each]) for each in islice(self._places, first, first + limit)]
+        found = islice(self._places.behind(after), limit)
+        return [DueEntry(*from_place(each), self._notes[each]) for each in found]
 
     def soonest_put_ms(self) -> int:
         """See `PartitionRows`."""

@@ -71,6 +71,17 @@ def test_deleted_row_is_due_when_it_may_be_forgotten_and_leaves_nothing_then(row
     assert rows.get(b"k") is None
 
 
+def test_rows_far_apart_are_due_in_their_order_and_from_any_place_on(rows: PartitionRows) -> None:
+    times = [1, 59_999, 60_000, 60_001, 119_999, 180_000, 10**9, NEVER_MS - 1]
+    for number, at_ms in enumerate(reversed(times)):
+        rows.put({b"%d" % number: _row(1, Due(at_ms))}, number)
+    wanted = [DueEntry(at_ms, b"%d" % (len(times) - 1 - index), b"") for index, at_ms in enumerate(times)]
+    for first in range(len(times)):
+        assert rows.due(wanted[first].place, ALL) == wanted[first + 1 :]
+        assert rows.due(dues.place_of(wanted[first].at_ms, b""), ALL) == wanted[first:]
+    assert rows.due(b"", 3) == wanted[:3]
+
+
 def test_soonest_time_of_what_was_put_is_told_once(rows: PartitionRows) -> None:
     rows.put({b"a": _row(1, Due(7)), b"b": _row(1, Due(3)), b"c": _row(1)}, 0)
     assert rows.soonest_put_ms() == 3
