@@ -34,18 +34,23 @@ T = TypeVar("T")
 
 
 class _Blocks:
-    """How long the event loop would have been held by each step."""
+    """How long the event loop would have been held by each step: of this thread's CPU, and by the clock."""
 
     def __init__(self) -> None:
+        self.longest_cpu_s = 0.0
         self.longest_s = 0.0
         self.cpu_s = 0.0
 
     def timed(self, step: Callable[[], T]) -> T:
         began_s, cpu_s = time.perf_counter(), time.thread_time()
         result = step()
-        self.longest_s = max(self.longest_s, time.perf_counter() - began_s)
-        self.cpu_s += time.thread_time() - cpu_s
+        self.add(time.perf_counter() - began_s, time.thread_time() - cpu_s)
         return result
+
+    def add(self, seconds: float, cpu_s: float) -> None:
+        self.longest_s = max(self.longest_s, seconds)
+        self.longest_cpu_s = max(self.longest_cpu_s, cpu_s)
+        self.cpu_s += cpu_s
 
 
 async def measure(report: Report, folder: Path, *, timers: int, partitions: int, strict: bool = True) -> None:
@@ -61,7 +66,7 @@ async def measure(report: Report, folder: Path, *, timers: int, partitions: int,
     clock = TimerClock(tables, codec=codec, log_writer=KeptRequests(lambda: now_ms), clock=LogClock())
     began_s, cpu_s = time.perf_counter(), time.thread_time()
     await clock.fire_due()
-    looking.longest_s, looking.cpu_s = time.perf_counter() - began_s, time.thread_time() - cpu_s
+    looking.add(time.perf_counter() - began_s, time.thread_time() - cpu_s)
     began_s = time.thread_time()
     await clock.fire_due()
     again_s = time.thread_time() - began_s
@@ -70,11 +75,12 @@ async def measure(report: Report, folder: Path, *, timers: int, partitions: int,
     report.say(f"{timers:,} open timers in {partitions} partitions")
     for what, blocks in (("recovered", coming), ("looked through for the first time", looking), ("let go", going)):
         report.figure(
-            f"{what}: {blocks.cpu_s:.2f} s of CPU; event loop held in one piece",
-            1000 * blocks.longest_s,
+            f"{what}: {blocks.cpu_s:.2f} s of CPU, of which in one piece",
+            1000 * blocks.longest_cpu_s,
             "ms",
             below=AIM_MS if strict else None,
         )
+        report.figure("    by the clock, others on the machine and the disk included", 1000 * blocks.longest_s, "ms")
     report.figure("each later look, five a second: CPU", 1000 * again_s, "ms")
 
 
