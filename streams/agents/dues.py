@@ -19,7 +19,7 @@ from streams.domain.order import longest_owed, order_ends_at_ms
 from streams.domain.references import PARKED_FOR_MS, Indexed, known_by
 from streams.kafka.step import MAX_NOTE_BYTES, NEVER, Due
 
-LOOK_MS: Final = 60_000
+LOOK_MS = 60_000
 """Orders and claims are looked at by whole minutes: while a payment is under way its due time stays the same then, and
 each of its writes need not move it."""
 

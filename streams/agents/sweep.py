@@ -135,6 +135,7 @@ class Sweeper:
         self._cpu_s = cpu_s
         self._ahead_ms = 0
         self._owed_s = 0.0
+        self._owned: frozenset[int] = frozenset()
         self._asked: dict[tuple[str, int], _Asked] = {}
 
     async def run(self) -> None:
@@ -156,8 +157,13 @@ class Sweeper:
     async def _pass(self) -> int:
         """Ask once for each partition of each table; returns how many rows were asked about."""
         asked = 0
+        if (
+            self._tables.owned is not self._owned
+        ):  # another assignment: nobody knows here what is done of the last one's
+            self._owned = self._tables.owned
+            self._asked.clear()
         for table, ask in self._asks.items():
-            for number in sorted(self._tables.owned):
+            for number in sorted(self._owned):
                 if self._may_ask(table, number):
                     asked += await self._look(table, ask, number)
         return asked

@@ -30,6 +30,9 @@ SOURCE: Final = "payment-engine/timers"
 LOOK_S: Final = 0.2
 """Between two looks: so much later than it asked for is a timer fired. The shortest is half a second."""
 
+PARTITIONS_A_TURN: Final = 64
+"""Looked at before everybody else on the event loop gets a turn: the first look at one takes a tenth of a millisecond."""
+
 FIRED_AT_ONCE: Final = 64
 """Timers of a partition that are appended together."""
 
@@ -86,7 +89,9 @@ class TimerClock:
 
     async def fire_due(self) -> bool:
         """Fire all that is due now; returns False when some could not be appended, and are due still."""
-        for number in sorted(self._tables.owned):
+        for looked, number in enumerate(sorted(self._tables.owned), start=1):
+            if looked % PARTITIONS_A_TURN == 0:
+                await asyncio.sleep(0)
             # Ends: what is fired is passed over, and what is not yet due by the broker is not taken again before it is.
             while due := self._tables.due_rows(TIMERS_TABLE, number, self._now_ms(), FIRED_AT_ONCE):
                 dated_ms = await asyncio.gather(*(self._fire(each) for each in due))

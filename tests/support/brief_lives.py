@@ -1,7 +1,8 @@
 """A worker of the orders or claims app to which a day is half a second: its rows end while a test looks on.
 
 Run as a process, `python -m tests.support.brief_lives orders`, or with the milliseconds of a day behind it: then what
-is remembered of deleted rows for a week goes after seven of those days, too. Nothing else differs from production's.
+is remembered of deleted rows for a week goes after seven of those days, too. Rows are due by such days, not by minutes.
+Nothing else differs from production's.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Mapping
 
 from streams import bootstrap
+from streams.agents import dues
 from streams.cli.program import run_program
 from streams.cli.programs import COMPONENTS
 from streams.development.local_engine import LocalEngine
@@ -40,5 +42,6 @@ if __name__ == "__main__":
     if len(sys.argv) > 2:
         bootstrap.DAY_MS = int(sys.argv[2])
         partition_rows.TOMBSTONE_KEPT_MS = 7 * bootstrap.DAY_MS
+    dues.LOOK_MS = bootstrap.DAY_MS
     component = sys.argv[1]
     run_program(component, getattr(bootstrap, COMPONENTS[component][1]))

@@ -245,6 +245,22 @@ async def test_many_rows_share_a_request_and_the_next_waits_until_it_is_done(mon
     assert [len(each.claims) for each in swept.asked() if isinstance(each, ClaimExpiryRequested)] == [4, 4, 1]
 
 
+async def test_what_was_asked_in_another_assignment_holds_up_nothing() -> None:
+    """The partition went away and came back: what was done of it meanwhile is known to nobody here."""
+    run = StagedRun()
+    run.send(sale(5_000))
+    run.now_ms += CLAIM_LIFE_MS + LOOK_MS
+    swept = Swept(run)
+    run.due_tables.is_done = False
+    assert await swept.sweep() == 1
+    run.send(replace(sale(5_000), order_id=OrderId("order-9"), idempotency_key=IdempotencyKey("key-9")))
+    run.now_ms += CLAIM_LIFE_MS + LOOK_MS
+    assert await swept.sweep() == 0
+    run.due_tables.owned = frozenset({0, 1}) - {1}
+    assert await swept.sweep() == 1
+    assert run.rows(CLAIMS) == {}
+
+
 async def test_sweep_looks_again_soon_while_its_requests_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """With 32 rows of a partition a second a worker of a few partitions would not keep up."""
     monkeypatch.setattr(sweep, "ROWS_AT_ONCE", 4)
