@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-quick lint format bench faults figures lock clean
+.PHONY: help run demo test test-quick lint format bench faults figures upgrade lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -56,6 +56,9 @@ bench: $(VENV)/.dev ## throughput, latency, CPU and memory on real Apache Kafka
 
 faults: $(VENV)/.dev ## the long fault run: 100,000 operations, 300 faults, three brokers (FAULTS='--faults 20 --seed 7')
 	$(BIN)/python -m tests.faults $(FAULTS)
+
+upgrade: $(VENV)/.dev ## two releases side by side under load, there and back (UPGRADE='--minutes 60 --kill')
+	$(BIN)/python -m tests.upgrade $(UPGRADE)
 
 figures: $(VENV)/.dev ## one measured scenario (FIGURE=failover; `make figures` lists them)
 	$(BIN)/python -m tests.faults.figures $(FIGURE)

@@ -100,6 +100,12 @@ class Code(StrEnum):
     FRAUDULENT = "fraudulent"
     AUTHENTICATION_REQUIRED = "authentication_required"
     PROCESSING_ERROR = "processing_error"
+    ISSUER_UNAVAILABLE = "issuer_unavailable"
+    NOT_SUPPORTED = "not_supported"
+    REVOKED = "revoked"
+    PIN_REQUIRED = "pin_required"
+    DUPLICATE = "duplicate"
+    UNKNOWN = "unknown"
     FAILED_LATE = "failed_late"
     AUTHORIZATION_EXPIRED = "authorization_expired"
     PARTIALLY_APPROVED = "partially_approved"
@@ -319,6 +325,37 @@ DECLINES: Mapping[Code, DeclineRow] = MappingProxyType(
             decline_class=DeclineClass.SOFT,
             retry=RetryAdvice.NEW_KEY_LATER,
             message="The network could not process the card.",
+        ),
+        Code.ISSUER_UNAVAILABLE: DeclineRow(
+            decline_class=DeclineClass.SOFT,
+            retry=RetryAdvice.NEW_KEY_LATER,
+            message="The issuer could not be reached.",
+        ),
+        Code.NOT_SUPPORTED: DeclineRow(
+            decline_class=DeclineClass.HARD,
+            retry=RetryAdvice.OTHER_GATEWAY,
+            message="The card does not allow this kind of payment.",
+        ),
+        Code.REVOKED: DeclineRow(
+            decline_class=DeclineClass.HARD,
+            retry=RetryAdvice.NEVER,
+            message="The payer has taken back the consent to such payments.",
+        ),
+        Code.PIN_REQUIRED: DeclineRow(
+            decline_class=DeclineClass.AUTH_REQUIRED,
+            retry=RetryAdvice.AFTER_SCA,
+            message="The issuer wants the card's PIN, which nobody can give here.",
+        ),
+        Code.DUPLICATE: DeclineRow(
+            decline_class=DeclineClass.HARD,
+            retry=RetryAdvice.NEVER,
+            message="The issuer takes it for a payment that was made already.",
+        ),
+        # Kept as it came, and never taken for a decline that means something.
+        Code.UNKNOWN: DeclineRow(
+            decline_class=DeclineClass.UNKNOWN,
+            retry=RetryAdvice.NEVER,
+            message="The gateway declined for a reason that is not known of it.",
         ),
         Code.FAILED_LATE: DeclineRow(
             decline_class=DeclineClass.HARD,

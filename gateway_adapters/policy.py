@@ -160,6 +160,8 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = Non
     _require(len(policy.limits) <= MAX_LIMITS, f"limits must be at most {MAX_LIMITS}")
     currencies = [limit.currency for limit in policy.limits]
     _require(len(set(currencies)) == len(currencies), "limits must not repeat a currency")
+    for name in ("rules", "fallback_classes", "dry_run"):
+        _require(not getattr(policy, name), f"{name} is for a later release: this one routes by gateways alone")
     for limit in policy.limits:
         _require(_CURRENCY.fullmatch(limit.currency) is not None, "limits must name ISO 4217 currencies, upper case")
         _require(limit.max_amount_minor > 0, "limits must be positive")

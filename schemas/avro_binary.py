@@ -6,6 +6,10 @@ times as much for an order row, the record that is written most. fastavro resolv
 this module: property tests hold their bytes equal. This one is stricter where fastavro guesses (negative lengths and
 indexes, booleans other than 0 and 1, integers beyond 64 bits).
 
+A release writes as the one before it did until its upgrade is finished (`schemas.releases`). So each function can also
+be made for an earlier version of a schema. What that lacks has its default when it is read, and must have it when it is
+written: a value that the earlier release could not read is refused, and never dropped.
+
 Why code, and not a function a field that calls the next one: an order row has hundreds of values, and the calls cost
 more than what was done in them.
 Source: Avro 1.12, binary encoding.
@@ -13,14 +17,21 @@ Source: Avro 1.12, binary encoding.
 
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any, Final, TypeAlias, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
 
+from schemas.decode_errors import OtherReleaseError
 from schemas.record_shapes import FieldShape, Scalar, fields_of
+from schemas.releases import UNRECOGNISED
 from schemas.source_code import compiled, indented
 
 T = TypeVar("T")
 # What a record is made of is as untyped as its fields are different; `writer_of` and `reader_of` are typed.
 _Read: TypeAlias = Callable[[bytes, int], tuple[Any, int]]
+
+
+class NotYetWritableError(Exception):
+    """A record holds what the release as which it is to be written cannot read. A defect: nobody may say it yet."""
+
 
 MIN_LONG: Final = -(2**63)
 MAX_LONG: Final = 2**63 - 1
@@ -100,13 +111,75 @@ _READ_SCALARS: Mapping[Scalar, _Read] = {
 }
 
 
-def _encoded_symbols(symbols: type[StrEnum]) -> Mapping[str, bytes]:
+class _FewerSymbols(dict[str, bytes]):
+    """The bytes of each symbol of a field that has fewer of them than its class: a plain one is quicker."""
+
+    field = ""
+
+    def __missing__(self, symbol: str) -> bytes:
+        raise NotYetWritableError(f"{self.field}: {symbol} is not among its symbols")
+
+
+def _encoded_symbols(field: "_Written") -> Mapping[str, bytes]:
     encoded: dict[str, bytes] = {}
-    for index, member in enumerate(symbols):
+    for index, symbol in enumerate(field.symbols):
         out = bytearray()
         _write_long(out, index)
-        encoded[member.value] = bytes(out)
-    return encoded
+        encoded[symbol] = bytes(out)
+    del encoded[UNRECOGNISED]
+    if set(encoded) >= {member.value for member in field.shape.symbols or ()}:
+        return encoded
+    fewer = _FewerSymbols(encoded)
+    fewer.field = field.path
+    return fewer
+
+
+class _Written(NamedTuple):
+    """A field of a class as some version of its schema has it."""
+
+    shape: FieldShape
+    path: str
+    symbols: Sequence[str]
+    nested: "_Schema | None"
+
+
+class _Schema:
+    """A version of a record's schema, with the named types that it holds. None: the version that the class is of."""
+
+    def __init__(self, cls: type, parsed: Any = None, named: dict[str, Any] | None = None) -> None:
+        self.cls = cls
+        self._named = {} if named is None else named
+        if isinstance(parsed, str):
+            parsed = self._named[parsed]
+        if parsed is not None:
+            self._named[parsed["name"]] = parsed
+        self._parsed = parsed
+        shapes = {shape.name: shape for shape in fields_of(cls)}
+        if parsed is None:
+            self.fields = [self._written(shape, None) for shape in shapes.values()]
+        else:
+            self.fields = [self._written(shapes[field["name"]], field["type"]) for field in parsed["fields"]]
+        told = {each.shape.name for each in self.fields}
+        self.later = [shape for shape in shapes.values() if shape.name not in told]
+
+    def _written(self, shape: FieldShape, kind: Any) -> _Written:
+        if isinstance(kind, list):
+            kind = kind[1]
+        if isinstance(kind, dict) and kind["type"] == "array":
+            kind = kind["items"]
+        nested = None if shape.nested is None else _Schema(shape.nested, kind, self._named)
+        return _Written(shape, f"{self.cls.__name__}.{shape.name}", self._symbols(shape, kind), nested)
+
+    def _symbols(self, shape: FieldShape, kind: Any) -> Sequence[str]:
+        if shape.symbols is None:
+            return ()
+        if kind is None:
+            return (UNRECOGNISED, *(member.value for member in shape.symbols))
+        if isinstance(kind, str):
+            kind = self._named[kind]
+        self._named[kind["name"]] = kind
+        symbols: Sequence[str] = kind["symbols"]
+        return symbols
 
 
 _WRITE_CODE: Mapping[Scalar, tuple[str, ...]] = {
@@ -130,19 +203,20 @@ _WRITE_CODE: Mapping[Scalar, tuple[str, ...]] = {
 }
 
 
-def _write_item(shape: FieldShape, known: dict[str, Any]) -> Sequence[str]:
+def _write_item(field: _Written, known: dict[str, Any]) -> Sequence[str]:
     """Return the lines that write one `value` of the field; what they call goes to `known`."""
-    if shape.nested is not None:
-        known[f"write_{shape.name}"] = writer_of(shape.nested)
-        return (f"write_{shape.name}(out, value)",)
-    if shape.symbols is not None:
-        known[f"symbols_{shape.name}"] = _encoded_symbols(shape.symbols)
-        return (f"out += symbols_{shape.name}[value]",)
-    return _WRITE_CODE[cast("Scalar", shape.scalar)]
+    name = field.shape.name
+    if field.nested is not None:
+        known[f"write_{name}"] = _writer(field.nested)
+        return (f"write_{name}(out, value)",)
+    if field.shape.symbols is not None:
+        known[f"symbols_{name}"] = _encoded_symbols(field)
+        return (f"out += symbols_{name}[value]",)
+    return _WRITE_CODE[cast("Scalar", field.shape.scalar)]
 
 
-def _write_field(shape: FieldShape, known: dict[str, Any]) -> list[str]:
-    item = _write_item(shape, known)
+def _write_field(field: _Written, known: dict[str, Any]) -> list[str]:
+    item, shape = _write_item(field, known), field.shape
     if shape.repeated:
         each = ["    write_long(out, len(values))", "    for value in values:", *indented(indented(item))]
         return [f"values = record.{shape.name}", "if values:", *each, "append(0)"]
@@ -152,28 +226,46 @@ def _write_field(shape: FieldShape, known: dict[str, Any]) -> list[str]:
     return [f"value = record.{shape.name}", *item]
 
 
-def _symbol_reader(symbols: type[StrEnum]) -> _Read:
-    members = tuple(symbols)
+def _refuse_later(cls: type, shape: FieldShape, known: dict[str, Any]) -> list[str]:
+    known[f"default_{shape.name}"] = shape.default
+    known["NotYetWritableError"] = NotYetWritableError
+    raised = f"    raise NotYetWritableError('{cls.__name__}.{shape.name} has a value, and no place yet')"
+    return [f"if record.{shape.name} != default_{shape.name}:", raised]
+
+
+def _symbol_reader(field: _Written) -> _Read:
+    names = {} if field.shape.symbols is None else {member.value: member for member in field.shape.symbols}
+    members = tuple(names.get(symbol) for symbol in field.symbols)
+    path = field.path
 
     def read(raw: bytes, at: int) -> tuple[StrEnum, int]:
         index, at = _read_long(raw, at)
-        if index < 0:
-            raise ValueError("an index is negative")
-        return members[index], at
+        if index <= 0:  # the first one is nobody's
+            raise _no_symbol(index, path)
+        member = members[index]
+        if member is None:
+            raise OtherReleaseError(f"{path} has a symbol that is not known here")
+        return member, at
 
     return read
 
 
-def _item_reader(shape: FieldShape) -> _Read:
-    if shape.nested is not None:
-        return reader_of(shape.nested)
-    if shape.symbols is not None:
-        return _symbol_reader(shape.symbols)
-    return _READ_SCALARS[cast("Scalar", shape.scalar)]
+def _no_symbol(index: int, path: str) -> Exception:
+    if index < 0:
+        return ValueError("an index is negative")
+    return OtherReleaseError(f"{path} is {UNRECOGNISED}")
 
 
-def _list_reader(shape: FieldShape) -> _Read:
-    item = _item_reader(shape)
+def _item_reader(field: _Written) -> _Read:
+    if field.nested is not None:
+        return _reader(field.nested)
+    if field.shape.symbols is not None:
+        return _symbol_reader(field)
+    return _READ_SCALARS[cast("Scalar", field.shape.scalar)]
+
+
+def _list_reader(field: _Written) -> _Read:
+    item = _item_reader(field)
 
     def read_list(raw: bytes, at: int) -> tuple[tuple[object, ...], int]:
         values: list[object] = []
@@ -210,10 +302,11 @@ _READ_CODE: Mapping[Scalar, tuple[str, ...]] = {
 """What nearly every value is, without a call; `{0}` is the field. A value that is more is left to the function."""
 
 
-def _read_field(shape: FieldShape, known: dict[str, Any]) -> list[str]:
+def _read_field(written: _Written, known: dict[str, Any]) -> list[str]:
     """Return the lines that read the field into a variable of its name; what they call goes to `known`."""
+    shape = written.shape
     field = f"field_{shape.name}"
-    known[f"read_{field}"] = _list_reader(shape) if shape.repeated else _item_reader(shape)
+    known[f"read_{field}"] = _list_reader(written) if shape.repeated else _item_reader(written)
     code = None if shape.repeated or shape.scalar is None else _READ_CODE.get(shape.scalar)
     item = [line.format(field) for line in code or ("{0}, at = read_{0}(raw, at)",)]
     if shape.repeated or not shape.nullable:
@@ -229,28 +322,47 @@ def _read_field(shape: FieldShape, known: dict[str, Any]) -> list[str]:
     ]
 
 
-def writer_of(cls: type[T]) -> Callable[[bytearray, T], None]:
+def writer_of(cls: type[T], written: Mapping[str, Any] | None = None) -> Callable[[bytearray, T], None]:
     """Return what appends a record's Avro encoding to a buffer.
 
+    Args:
+        cls: its class.
+        written: an earlier version of its schema, parsed; None: the one that the class is of.
+
     The returned function raises TypeError, AttributeError, KeyError, ValueError or OverflowError for a record whose
-    values are not of its declared types.
+    values are not of its declared types, and NotYetWritableError for one that an earlier version has no place for.
     """
+    return _writer(_Schema(cls, written))
+
+
+def _writer(schema: _Schema) -> Callable[[bytearray, Any], None]:
     known: dict[str, Any] = {"write_long": _write_long}
-    lines = [line for shape in fields_of(cls) for line in _write_field(shape, known)]
+    lines = [line for field in schema.fields for line in _write_field(field, known)]
+    lines += [line for shape in schema.later for line in _refuse_later(schema.cls, shape, known)]
     source = "\n".join(["def write(out, record):", *indented(["append = out.append", *lines])])
-    write: Callable[[bytearray, T], None] = compiled(source, "write", known)
+    write: Callable[[bytearray, Any], None] = compiled(source, "write", known)
     return write
 
 
-def reader_of(cls: type[T]) -> Callable[[bytes, int], tuple[T, int]]:
+def reader_of(cls: type[T], written: Mapping[str, Any] | None = None) -> Callable[[bytes, int], tuple[T, int]]:
     """Return what reads a record at a position and tells the position behind it.
 
-    The returned function raises IndexError or ValueError, and nothing else, for bytes that hold no such record.
+    Args:
+        cls: its class.
+        written: the earlier version of its schema, parsed, that it was written with; None: the one of the class.
+
+    The returned function raises IndexError or ValueError for bytes that hold no such record, OtherReleaseError for a
+    symbol that this release does not know, and nothing else.
     """
-    known: dict[str, Any] = {"cls": cls}
-    shapes = fields_of(cls)
-    lines = [line for shape in shapes for line in _read_field(shape, known)]
-    fields = ", ".join(f"{shape.name}=field_{shape.name}" for shape in shapes)
-    source = "\n".join(["def read(raw, at):", *indented([*lines, f"return cls({fields}), at"])])
-    read: Callable[[bytes, int], tuple[T, int]] = compiled(source, "read", known)
+    return _reader(_Schema(cls, written))
+
+
+def _reader(schema: _Schema) -> Callable[[bytes, int], tuple[Any, int]]:
+    known: dict[str, Any] = {"cls": schema.cls}
+    lines = [line for field in schema.fields for line in _read_field(field, known)]
+    known |= {f"default_{shape.name}": shape.default for shape in schema.later}
+    given = [f"{each.shape.name}=field_{each.shape.name}" for each in schema.fields]
+    given += [f"{shape.name}=default_{shape.name}" for shape in schema.later]
+    source = "\n".join(["def read(raw, at):", *indented([*lines, f"return cls({', '.join(given)}), at"])])
+    read: Callable[[bytes, int], tuple[Any, int]] = compiled(source, "read", known)
     return read

@@ -24,6 +24,7 @@ from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQuer
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import OrderExpiryRequested, TimerFired
+from schemas.records.upgrades import UpgradeFinished
 from schemas.vocabulary import OperationKind
 
 TYPES: Mapping[type[Record], str] = MappingProxyType(
@@ -52,6 +53,7 @@ TYPES: Mapping[type[Record], str] = MappingProxyType(
         DecisionMade: "payments.decision.made.v1",
         DecisionTried: "payments.decision.tried.v1",
         PaymentWaiting: "payments.waiting.recorded.v1",
+        UpgradeFinished: "payments.upgrade.finished.v1",
     }
 )
 """The type of each record that has only one; a PaymentEvent's type depends on its transition."""

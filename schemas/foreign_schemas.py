@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from fastavro.schema import SchemaParseException, to_parsing_canonical_form
 
 from schemas.compatibility import problems
-from schemas.schema_ids import AvroSchema, WriterSchema, newest_schemas, parse, reader_schema
+from schemas.schema_ids import AvroSchema, WriterSchema, newest_schemas, packaged_schemas, parse, reader_schema
 
 MAX_SCHEMA_CHARS: Final = 65_536
 """Of one schema's text; our longest has some 10,000."""
@@ -52,8 +52,17 @@ def writer_of(text: str) -> WriterSchema:
     found = problems(reader, parsed)
     if found:
         raise UnreadableSchemaError(found[0])
-    current = to_parsing_canonical_form(parsed) == to_parsing_canonical_form(reader)
-    return WriterSchema(record=record, parsed=parsed, current=current)
+    version = _packaged_version(record, parsed)
+    current = version == newest_schemas()[record].version
+    return WriterSchema(record=record, parsed=parsed, current=current, version=version)
+
+
+def _packaged_version(record: str, parsed: AvroSchema) -> int | None:
+    """Return the packaged version of the record that the schema is, by its canonical form; None: it is none."""
+    form = to_parsing_canonical_form(parsed)
+    versions = (schema for schema in reversed(packaged_schemas()) if schema.record == record)
+    same = (each.version for each in versions if to_parsing_canonical_form(parse(each.text)) == form)
+    return next(same, None)
 
 
 def _record_of(schema: _Schema) -> str:

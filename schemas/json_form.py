@@ -101,7 +101,7 @@ def _field_reader(shape: FieldShape) -> _Read:
 def _record_reader(cls: type) -> _Read:
     readers = {shape.name: _field_reader(shape) for shape in fields_of(cls)}
     # What the Avro file gives as the field's default: JSON may leave it out.
-    defaults = {shape.name: shape.absent for shape in fields_of(cls) if shape.may_be_absent}
+    defaults = {shape.name: shape.default for shape in fields_of(cls) if shape.may_be_absent}
 
     def read(value: object, path: str) -> object:
         if not isinstance(value, dict):

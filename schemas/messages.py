@@ -5,7 +5,7 @@ and `structured_event` (the attributes), `json_form` (JSON data) and `event_type
 Why one door: a record that came through it is complete, of a known type, and does not contradict its own envelope.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -23,7 +23,7 @@ from schemas.cloud_event import (
     media_type_of,
     to_headers,
 )
-from schemas.decode_errors import DecodeError
+from schemas.decode_errors import DecodeError, OtherReleaseError
 from schemas.event_types import CLASSES
 from schemas.json_form import read_record
 from schemas.quick_init import quick_init
@@ -37,11 +37,21 @@ from schemas.records.commands import (
     VoidRequested,
 )
 from schemas.row_cache import RowCache
-from schemas.schema_ids import SchemaIds, newest_schemas
+from schemas.schema_ids import PackagedSchema, SchemaIds, versions_of
 from schemas.structured_event import read_event
 from schemas.vocabulary import DeadLetterReason
 
-__all__ = ["DecodeError", "EncodedMessage", "Envelope", "Headers", "MessageCodec", "Record", "Row", "SchemaIds"]
+__all__ = [
+    "DecodeError",
+    "EncodedMessage",
+    "Envelope",
+    "Headers",
+    "MessageCodec",
+    "OtherReleaseError",
+    "Record",
+    "Row",
+    "SchemaIds",
+]
 
 R = TypeVar("R", bound=Row)
 
@@ -57,10 +67,9 @@ class EncodedMessage:
     headers: Headers
 
 
-def _fixed_headers(cls: type[Record]) -> Headers:
-    name = name_of(cls)
+def _fixed_headers(written: PackagedSchema) -> Headers:
     # An absolute URI, as the attribute asks; it names the version, and the id in the value names its schema.
-    schema = f"urn:payment-engine:schema:{name}:v{newest_schemas()[name].version}"
+    schema = f"urn:payment-engine:schema:{written.record}:v{written.version}"
     return (
         ("ce_specversion", SPEC_VERSION.encode()),
         (CONTENT_TYPE_HEADER, AVRO_CONTENT_TYPE.encode()),
@@ -92,9 +101,25 @@ class MessageCodec:
     """Encodes and decodes every message and every table row. Share one: all it remembers is the last rows."""
 
     def __init__(self, schema_ids: SchemaIds) -> None:
+        """Write as this very release, until `write_as` says otherwise."""
+        self._schema_ids = schema_ids
         self._avro = AvroCodec(schema_ids)
         self._rows = RowCache()
-        self._fixed = {cls: _fixed_headers(cls) for cls in RECORD_CLASSES}
+        self._fixed = self._fixed_of(schema_ids.release)
+        self.own_release = schema_ids.release
+        """Which one this program is of."""
+        self.release = schema_ids.release
+        """As which release it writes."""
+
+    def _fixed_of(self, release: int) -> Mapping[type[Record], Headers]:
+        written = versions_of(release, self._schema_ids.schemas)
+        return {cls: _fixed_headers(written[name_of(cls)]) for cls in RECORD_CLASSES if name_of(cls) in written}
+
+    def write_as(self, release: int) -> None:
+        """Write from now on as this release wrote. What is read stays. Twice is safe. Raises: ValueError."""
+        self._avro.write_as(release)
+        self._fixed = self._fixed_of(release)
+        self.release = release
 
     def encode(self, record: Record, envelope: Envelope) -> EncodedMessage:
         """Return the message in binary mode; equal input gives equal bytes and headers.
@@ -103,45 +128,52 @@ class MessageCodec:
         """
         return EncodedMessage(value=self._avro.encode(record), headers=to_headers(envelope, self._fixed[type(record)]))
 
-    def decode(self, value: bytes | None, headers: RawHeaders) -> tuple[Envelope, Record]:
+    def decode(self, value: bytes | None, headers: RawHeaders, *, ours: bool = False) -> tuple[Envelope, Record]:
         """Return what a message in binary or structured mode says, written with any schema version known.
 
-        Raises: DecodeError, and nothing else, whatever the bytes are.
+        Args:
+            value: of the message.
+            headers: of the message.
+            ours: the engine alone writes there, so that a schema which is not packaged here is of a later release.
+
+        Raises: DecodeError, and nothing else, whatever the bytes are. An OtherReleaseError of what is ours stops its
+        reader: nobody may guess.
         """
         media_type = media_type_of(headers)
         if media_type not in {AVRO_CONTENT_TYPE, STRUCTURED_CONTENT_TYPE}:
             raise DecodeError(DeadLetterReason.UNKNOWN_CONTENT_TYPE, "neither application/avro nor a JSON event")
         if value is None:
             raise DecodeError(DeadLetterReason.UNDECODABLE, "the message has no value")
-        read: Callable[[bytes, RawHeaders], tuple[Envelope, Record]]
-        read = self._decode_binary if media_type == AVRO_CONTENT_TYPE else self._decode_structured
-        envelope, record = read(value, headers)
+        if media_type == AVRO_CONTENT_TYPE:
+            envelope = from_headers(headers)
+            record: Record = self._avro.decode(_class_of(envelope), value, ours=ours)
+        else:
+            envelope, record = self._decode_structured(value, ours=ours)
         _check_agreement(envelope, record)
         return envelope, record
 
-    def _decode_binary(self, value: bytes, headers: RawHeaders) -> tuple[Envelope, Record]:
-        envelope = from_headers(headers)
-        return envelope, self._avro.decode(_class_of(envelope), value)
-
-    def _decode_structured(self, value: bytes, _headers: RawHeaders) -> tuple[Envelope, Record]:
+    def _decode_structured(self, value: bytes, *, ours: bool) -> tuple[Envelope, Record]:
         event = read_event(value)
         cls = _class_of(event.envelope)
         if event.framed_avro is not None:
-            return event.envelope, self._avro.decode(cls, event.framed_avro)
+            return event.envelope, self._avro.decode(cls, event.framed_avro, ours=ours)
         return event.envelope, read_record(cls, event.parsed_json)
 
     def encode_row(self, row: Row) -> bytes:
-        """Return the framed Avro of a table row; equal rows give equal bytes."""
+        """Return the framed Avro of a table row; equal rows give equal bytes. Raises: as `AvroCodec.encode`."""
         value = self._avro.encode(row)
         self._rows.put(value, row)
         return value
 
     def decode_row(self, cls: type[R], value: bytes) -> R:
-        """Return the row of that class, written with any schema version known. Raises: DecodeError."""
+        """Return the row of that class, written with any schema version of this release or one before it.
+
+        Raises: DecodeError; an OtherReleaseError when a later release has written it, which stops its reader.
+        """
         known = self._rows.get(value)
         if isinstance(known, cls):
             return known
-        row = self._avro.decode(cls, value)
+        row = self._avro.decode(cls, value, ours=True)
         self._rows.put(value, row)
         return row
 

@@ -24,11 +24,12 @@ from schemas.records.commands import (
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
 from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
+from schemas.records.upgrades import UpgradeFinished
 
 Record: TypeAlias = (
     PaymentRequested
@@ -56,10 +57,11 @@ Record: TypeAlias = (
     | DecisionProposed
     | DecisionTried
     | PaymentWaiting
+    | UpgradeFinished
 )
 """What may stand on a topic as a message with an envelope."""
 
-Row: TypeAlias = OrderRow | ClaimRow | OpenTimer | ReferenceRow | ParkedRow
+Row: TypeAlias = OrderRow | ApartRow | ClaimRow | OpenTimer | ReferenceRow | ParkedRow
 """What the tables keep, without an envelope."""
 
 RECORD_CLASSES: tuple[type[Record], ...] = typing.get_args(Record)
@@ -80,17 +82,13 @@ class FieldShape:
     nested: type | None
     nullable: bool
     repeated: bool
-    optional: bool = False  # false where it is not said: a flag that was added later
+    optional: bool = False  # its class gives it a default, as each field that was added later has one
+    default: object = None  # what it is where it is left out
 
     @property
     def may_be_absent(self) -> bool:
         """Whether its Avro file gives it a default, so that JSON may leave it out."""
         return self.nullable or self.repeated or self.optional
-
-    @property
-    def absent(self) -> object:
-        """What it is where it is left out."""
-        return () if self.repeated else False if self.optional else None
 
 
 def name_of(cls: type) -> str:
@@ -103,12 +101,11 @@ def fields_of(cls: type) -> tuple[FieldShape, ...]:
     if not dataclasses.is_dataclass(cls):
         raise TypeError(f"{cls.__name__} is not a dataclass")
     hints = typing.get_type_hints(cls)
-    return tuple(
-        _shape(field.name, hints[field.name], optional=field.default is False) for field in dataclasses.fields(cls)
-    )
+    return tuple(_shape(field, hints[field.name]) for field in dataclasses.fields(cls))
 
 
-def _shape(name: str, hint: object, *, optional: bool) -> FieldShape:
+def _shape(field: "dataclasses.Field[object]", hint: object) -> FieldShape:
+    name, optional = field.name, field.default is not dataclasses.MISSING
     item, nullable, repeated = hint, False, False
     if typing.get_origin(hint) in {types.UnionType, typing.Union}:  # NewType | None is the latter
         members = [member for member in typing.get_args(hint) if member is not types.NoneType]
@@ -135,4 +132,5 @@ def _shape(name: str, hint: object, *, optional: bool) -> FieldShape:
         nullable=nullable,
         repeated=repeated,
         optional=optional,
+        default=field.default if optional else () if repeated else None,
     )

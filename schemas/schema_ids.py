@@ -8,13 +8,15 @@ Avro codec, by `schemas check` and `schemas register`.
 
 import functools
 import json
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 import fastavro
+
+from schemas.releases import RELEASE
 
 AvroSchema: TypeAlias = dict[str, Any]
 """A schema as parsed from its JSON; its inside is Avro's business, not ours."""
@@ -32,6 +34,7 @@ class PackagedSchema:
     sha256: str  # of the file's bytes, as released
     released: bool
     text: str
+    since: int = 1  # the release that brought it
 
     @property
     def full_name(self) -> str:
@@ -47,6 +50,7 @@ class WriterSchema:
     record: str
     parsed: AvroSchema
     current: bool  # the same schema as the newest packaged version: no resolution is needed
+    version: int | None = None  # the packaged version that it is the same as; None: a stranger's, or a newer release's
 
 
 @functools.cache
@@ -61,6 +65,7 @@ def packaged_schemas() -> tuple[PackagedSchema, ...]:
             schema_id=entry["id"],
             sha256=entry["sha256"],
             released=entry["released"],
+            since=entry["since"],
             text=(folder / record / f"{version}.avsc").read_text(encoding="utf-8"),
         )
         for record, versions in sorted(lock.items())
@@ -72,6 +77,12 @@ def packaged_schemas() -> tuple[PackagedSchema, ...]:
 def newest_schemas() -> Mapping[str, PackagedSchema]:
     """Return the newest packaged schema of each record: what this program writes, and reads into."""
     return MappingProxyType({schema.record: schema for schema in packaged_schemas()})
+
+
+def versions_of(release: int, schemas: Iterable[PackagedSchema]) -> Mapping[str, PackagedSchema]:
+    """Return the version of each record that this release writes. A record that a later one brought has none."""
+    ordered = sorted(schemas, key=lambda each: each.version)
+    return MappingProxyType({schema.record: schema for schema in ordered if schema.since <= release})
 
 
 @functools.cache
@@ -98,31 +109,54 @@ class SchemaIds:
     """A two-way table of schema ids. What it knows never changes; it may learn more ids to read."""
 
     def __init__(
-        self, *, own_ids: Mapping[str, int], writers: Mapping[int, WriterSchema], ask: Ask = lambda _schema_id: None
+        self,
+        *,
+        own_ids: Mapping[str, int],
+        writers: Mapping[int, WriterSchema],
+        ask: Ask = lambda _schema_id: None,
+        earlier_ids: Mapping[tuple[str, int], int] | None = None,
+        schemas: Sequence[PackagedSchema] | None = None,
+        release: int = RELEASE,
     ) -> None:
         """Make the table.
 
         Args:
-            own_ids: record name -> id that this program writes.
+            own_ids: record name -> id of its newest version.
             writers: every id that it can read. It may grow while it is used, from any thread.
             ask: called for an id that `writers` does not hold.
+            earlier_ids: record name and version -> id, of the versions before the newest that may be written.
+            schemas: the versions that there are; the packaged ones unless said.
+            release: which one this is.
         """
         self._own_ids = dict(own_ids)
+        self._earlier_ids = dict(earlier_ids or {})
         self._writers = writers
         self.ask = ask
+        self.schemas = packaged_schemas() if schemas is None else schemas
+        self.release = release
 
     @classmethod
-    def packaged(cls) -> "SchemaIds":
-        """Return the ids of the packaged lock file: the embedded default, no server needed."""
-        newest = newest_schemas()
+    def packaged(cls, schemas: Sequence[PackagedSchema] | None = None, *, release: int = RELEASE) -> "SchemaIds":
+        """Return the ids of the packaged lock file (or of these): the embedded default, no server needed."""
+        chosen = packaged_schemas() if schemas is None else schemas
         return cls(
-            own_ids={record: schema.schema_id for record, schema in newest.items()},
-            writers=packaged_writers(packaged_schemas()),
+            own_ids={schema.record: schema.schema_id for schema in chosen},
+            writers=packaged_writers(chosen),
+            earlier_ids={(schema.record, schema.version): schema.schema_id for schema in chosen},
+            schemas=chosen,
+            release=release,
         )
 
     def own_id(self, record: str) -> int:
-        """Return the id that this program writes for a record. Raises: KeyError for no record of ours."""
+        """Return the id of a record's newest version. Raises: KeyError for no record of ours."""
         return self._own_ids[record]
+
+    def id_of(self, schema: PackagedSchema) -> int:
+        """Return the id of a packaged version. Raises: KeyError: it is not to be written."""
+        newest = max(each.version for each in self.schemas if each.record == schema.record)
+        if schema.version == newest:
+            return self._own_ids[schema.record]
+        return self._earlier_ids[schema.record, schema.version]
 
     def writer(self, schema_id: int) -> WriterSchema | None:
         """Return what was written under this id, or None when nobody said."""
@@ -131,10 +165,14 @@ class SchemaIds:
 
 def packaged_writers(schemas: Iterable[PackagedSchema]) -> dict[int, WriterSchema]:
     """Return what each packaged id was written with, by id. Raises: ValueError for a text that is no schema."""
-    newest = newest_schemas()
+    known = sorted(schemas, key=lambda each: each.version)
+    newest = {schema.record: schema for schema in known}
     return {
         schema.schema_id: WriterSchema(
-            record=schema.record, parsed=parse(schema.text), current=schema == newest[schema.record]
+            record=schema.record,
+            parsed=parse(schema.text),
+            current=schema == newest[schema.record],
+            version=schema.version,
         )
-        for schema in schemas
+        for schema in known
     }

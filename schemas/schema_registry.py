@@ -15,7 +15,7 @@ RegistryError                 it did not answer as it must; it may in a moment
 ```
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -205,12 +205,27 @@ def look_up(client: RegistryClient) -> SchemaIds:
         with _one_error(f"look up {subject}", missing=SchemaNotRegisteredError):
             own_ids[record] = _id_of(client.lookup_schema(subject, _sent(schema), normalize_schemas=True))
             writers |= _versions_of(client, subject, ours=True)
-        writers[own_ids[record]] = WriterSchema(record=record, parsed=parse(schema.text), current=True)
+        writers[own_ids[record]] = WriterSchema(
+            record=record, parsed=parse(schema.text), current=True, version=schema.version
+        )
+    earlier_ids = _ids_of_earlier(client)
     for subject in FOREIGN_SUBJECTS:
         absent = suppress(SchemaNotRegisteredError, AccessRefusedError)  # the engine needs none of theirs to start
         with absent, _one_error(f"look up {subject}", missing=SchemaNotRegisteredError):
             writers = _versions_of(client, subject, ours=False) | writers
-    return SchemaIds(own_ids=own_ids, writers=writers, ask=LateSchemas(writers, lambda id_: fetch(client, id_)).ask)
+    ask = LateSchemas(writers, lambda id_: fetch(client, id_)).ask
+    return SchemaIds(own_ids=own_ids, writers=writers, ask=ask, earlier_ids=earlier_ids)
+
+
+def _ids_of_earlier(client: RegistryClient) -> Mapping[tuple[str, int], int]:
+    """Return the ids of what the release before this one wrote, which is written until an upgrade is finished."""
+    found: dict[tuple[str, int], int] = {}
+    for schema in packaged_schemas():
+        if schema != newest_schemas()[schema.record]:
+            with _one_error(f"look up {schema.full_name} v{schema.version}", missing=SchemaNotRegisteredError):
+                registered = client.lookup_schema(schema.full_name, _sent(schema), normalize_schemas=True)
+                found[schema.record, schema.version] = _id_of(registered)
+    return found
 
 
 def _versions_of(client: RegistryClient, subject: str, *, ours: bool) -> dict[int, WriterSchema]:

@@ -7,6 +7,7 @@ forgotten; then no program with that commit starts.
 from typing import Any
 
 from schemas.record_shapes import FieldShape, fields_of
+from schemas.releases import UNRECOGNISED
 from schemas.schema_ids import AvroSchema
 
 
@@ -49,7 +50,7 @@ def _check_field(path: str, shape: FieldShape, schema: Any, named: dict[str, Any
 
 def _check_symbols(path: str, shape: FieldShape, schema: Any, named: dict[str, Any]) -> None:
     written = named.get(schema, schema) if isinstance(schema, str) else schema
-    symbols = [member.value for member in shape.symbols] if shape.symbols is not None else []
+    symbols = [UNRECOGNISED, *(member.value for member in shape.symbols or ())]
     if not isinstance(written, dict) or written.get("symbols") != symbols:
         raise SchemaMismatchError(f"{path} has other symbols in its schema")
     named[written["name"]] = written

@@ -21,11 +21,12 @@ from schemas.records.commands import (
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
 from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
+from schemas.records.upgrades import UpgradeFinished
 
 COMMANDS: Final = "payments.commands.v1"
 QUERIES: Final = "payments.queries.v1"
@@ -40,6 +41,7 @@ TIMERS: Final = "payments.timers.v1"
 REPLIES: Final = "payments.replies.v1"
 DLQ: Final = "payments.dlq.v1"
 POLICIES: Final = "policies.v1"
+UPGRADES: Final = "upgrades.v1"
 DECISIONS: Final = "decisions.v1"
 WAITING: Final = "payments.waiting.v1"
 
@@ -50,6 +52,7 @@ def changelog_topic(app_id: str, table: str) -> str:
 
 
 ORDERS_CHANGELOG: Final = changelog_topic("orders", "orders")
+OPERATIONS_CHANGELOG: Final = changelog_topic("orders", "operations")
 TIMERS_CHANGELOG: Final = changelog_topic("orders", "timers")
 REFERENCES_CHANGELOG: Final = changelog_topic("orders", "references")
 PARKED_CHANGELOG: Final = changelog_topic("orders", "parked")
@@ -215,7 +218,16 @@ CATALOGUE: tuple[Topic, ...] = (
         retention_ms=None,
         partition_rule=PartitionRule.SINGLE,
     ),
+    Topic(
+        name=UPGRADES,
+        key="release",
+        records=(UpgradeFinished,),
+        cleanup=Cleanup.COMPACT,
+        retention_ms=None,
+        partition_rule=PartitionRule.SINGLE,
+    ),
     _changelog(ORDERS_CHANGELOG, "originId|orderId", OrderRow),
+    _changelog(OPERATIONS_CHANGELOG, "originId|orderId|life|name", ApartRow),
     _changelog(TIMERS_CHANGELOG, "originId|orderId|opId", OpenTimer),
     _changelog(REFERENCES_CHANGELOG, "gateway|account|reference", ReferenceRow),
     _changelog(PARKED_CHANGELOG, "gateway|account|reference", ParkedRow),

@@ -104,6 +104,7 @@ class DeclineClass(StrEnum):
     DATA = "data"
     AUTH_REQUIRED = "auth_required"
     FRAUD = "fraud"
+    UNKNOWN = "unknown"  # the gateway's code is not among those that are known of it
 
 
 class RetryAdvice(StrEnum):
@@ -125,6 +126,9 @@ class TimerKind(StrEnum):
     EXPIRE_ROW = "expire_row"  # a terminal order leaves the table
     EXPIRE_ACTION = "expire_action"  # the payer's time to act is over
     DRIVE_AGAIN = "drive_again"  # what is owed for too long is said again; asked by the sweep
+    COPY_APART = "copy_apart"  # settled operations are written into rows of their own; asked by the order itself
+    DROP_COPIED = "drop_copied"  # the order's row drops what stands in rows of its own; asked by the order itself
+    FORGET_APART = "forget_apart"  # an order has ended: its operations' rows leave the table; asked by the order itself
 
 
 class Rejection(StrEnum):

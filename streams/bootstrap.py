@@ -26,6 +26,7 @@ from schemas.topics import topic
 from streams import topology
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
+from streams.agents.intake import row_of
 from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
 from streams.agents.sweep import Sweeper, due_orders, nothing_due, old_claims, overdue_webhooks
@@ -179,11 +180,12 @@ class OrdersProgram:
         asks = {
             topology.ORDERS_TABLE: due_orders(self._codec, indexed),
             topology.PARKED_TABLE: overdue_webhooks(self._codec),
+            topology.OPERATIONS_TABLE: nothing_due,
             topology.REFERENCES_TABLE: nothing_due,
         }
         sweeper = Sweeper(worker, asks, log_writer=self._writer, now_ms=self._log_clock.now_ms)
         async with _started(self._writer), _started(self._follower), _started(self._retention):
-            await _work(worker, stopping, ready, background=[clock.run, sweeper.run])
+            await _work(worker, stopping, ready, background=[clock.run, self._follower.watch, sweeper.run])
 
     def _shell(self) -> AgentShell:
         routes = routes_of(self._settings.gateway.default_gateways)
@@ -209,7 +211,7 @@ class OrdersProgram:
         parked: dict[int, list[tuple[bytes, int]]] = {number: [] for number in numbers}
         assert self._worker is not None, "partitions come to a worker that runs"
         for seen, row in enumerate(self._worker.live_rows(topology.PARKED_TABLE), start=1):
-            waiting = self._codec.decode_row(ParkedRow, row.value)
+            waiting = row_of(self._codec, ParkedRow, row)
             parked[row.partition].append((row.key, size_of(waiting.webhooks)))
             if seen % PARKED_A_TURN == 0:
                 await asyncio.sleep(0)

@@ -16,6 +16,7 @@ from typing import Final
 from schemas import topics
 
 ORDERS_TABLE: Final = "orders"
+OPERATIONS_TABLE: Final = "operations"
 TIMERS_TABLE: Final = "timers"
 REFERENCES_TABLE: Final = "references"
 PARKED_TABLE: Final = "parked"
@@ -95,8 +96,8 @@ ORDERS: Final = Component(
         topics.TIMERS,
         topics.QUERIES,
     ),
-    follows=(topics.POLICIES,),
-    tables=(ORDERS_TABLE, TIMERS_TABLE, REFERENCES_TABLE, PARKED_TABLE),
+    follows=(topics.POLICIES, topics.UPGRADES),
+    tables=(ORDERS_TABLE, OPERATIONS_TABLE, TIMERS_TABLE, REFERENCES_TABLE, PARKED_TABLE),
     writes=(
         topics.CLAIMS,
         topics.GATEWAY_REQUESTS,
@@ -116,6 +117,7 @@ CLAIMS: Final = Component(
     name="claims",
     does="keeps idempotency keys unique",
     source_topics=(topics.CLAIMS,),
+    follows=(topics.UPGRADES,),
     tables=(CLAIMS_TABLE,),
     writes=(topics.VERDICTS, topics.CLAIMS, topics.DLQ),  # its sweep asks on its own source topic for old claims to go
     health_port=9466,
@@ -127,7 +129,7 @@ EXECUTOR: Final = Component(
     does="calls the gateways",
     source_topics=(topics.GATEWAY_REQUESTS,),
     # Its memory of what was answered, read at each assignment; and what a command alone holds, read for its call.
-    follows=(topics.GATEWAY_RESULTS, topics.COMMANDS),
+    follows=(topics.GATEWAY_RESULTS, topics.COMMANDS, topics.UPGRADES),
     writes=(topics.GATEWAY_RESULTS, topics.DLQ),
     health_port=9467,
     settings_groups=("kafka", "executor", "gateway", "health", "registry", "telemetry"),
@@ -136,7 +138,7 @@ EXECUTOR: Final = Component(
 INGRESS: Final = Component(
     name="ingress",
     does="takes requests and webhooks over HTTP",
-    follows=(topics.REPLIES,),
+    follows=(topics.REPLIES, topics.UPGRADES),
     writes=(topics.COMMANDS, topics.QUERIES, topics.WEBHOOKS),
     http_port=MERCHANTS_PORT,
     health_port=9464,  # OpenTelemetry's own default for a Prometheus exporter; the others count on from it
@@ -146,7 +148,8 @@ INGRESS: Final = Component(
 OPERATORS: Final = Component(
     name="operators",
     does="takes what a person decides",
-    follows=(topics.REPLIES, topics.DECISIONS),  # decisions: what waits for a second person, read when somebody asks
+    # Decisions: what waits for a second person, read when somebody asks.
+    follows=(topics.REPLIES, topics.DECISIONS, topics.UPGRADES),
     writes=(topics.DECISIONS, topics.QUERIES),
     http_port=OPERATORS_PORT,
     health_port=9468,

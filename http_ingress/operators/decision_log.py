@@ -17,7 +17,7 @@ from http_ingress.operators.proposals import Proposals
 from schemas import topics
 from schemas.event_types import TYPES
 from schemas.identifiers import CommandId
-from schemas.messages import DecodeError, Envelope, MessageCodec
+from schemas.messages import DecodeError, Envelope, MessageCodec, OtherReleaseError
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried
 from schemas.records.payments import PaymentQueried
 from streams.kafka_clients.connection import KafkaConnection
@@ -80,7 +80,9 @@ class KafkaDecisionLog:
 
     def _take(self, found: Proposals, at: LogRecord) -> None:
         try:
-            _, record = self._codec.decode(at.value, at.headers)
+            _, record = self._codec.decode(at.value, at.headers, ours=True)
+        except OtherReleaseError as newer:  # it may be the approval that somebody asks for
+            raise LogUnavailableError(newer.detail, may_be_written=False) from newer
         except DecodeError as error:
             _log.error("decision_undecodable", partition=at.partition, offset=at.offset, reason=error.reason)
             return

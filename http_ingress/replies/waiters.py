@@ -251,7 +251,7 @@ class ReplyPump:
             metrics.count("replies_read", result="ignored")
             return
         try:
-            _, reply = self._codec.decode(value, headers)
+            _, reply = self._codec.decode(value, headers, ours=True)
         except DecodeError as error:
             metrics.count("replies_read", result="undecodable")
             _log.error("reply_undecodable", request_id=request_id, reason=error.reason)

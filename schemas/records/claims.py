@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from schemas.identifiers import GatewayRoute, IdempotencyKey, OpId, OrderId, OriginId
 from schemas.quick_init import quick_init
-from schemas.vocabulary import Rejection
+from schemas.vocabulary import DeclineClass, Rejection
 
 
 @quick_init
@@ -20,6 +20,7 @@ class RoutePlan:
     gateways: tuple[GatewayRoute, ...]  # `gateway` (its default account), or `gateway/account`
     refusal: Rejection | None  # the policy's refusal (a limit), pinned like the rest
     action_life_ms: int | None = None  # how long a payer may take to act; None: as long as the engine's default
+    fallback_classes: tuple[DeclineClass, ...] = ()  # planned: declines after which the next attempt is made
 
 
 @quick_init
@@ -79,3 +80,4 @@ class ClaimRow:
     order_id: OrderId
     plan: RoutePlan
     claimed_at_ms: int
+    rules_version: int = 0  # of the rules that decided it

@@ -24,6 +24,7 @@ from schemas.records.payments import PaymentStanding, ReplyTo
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome, Rejection
 
 __all__ = [
+    "ApartRow",
     "AttemptRow",
     "EventRow",
     "OperationRow",
@@ -31,6 +32,7 @@ __all__ = [
     "PaymentRow",
     "PaymentStanding",
     "ReplyTo",
+    "SubtotalRow",
     "UnclaimedRow",
     "WordRow",
 ]
@@ -133,6 +135,7 @@ class OperationRow:
     account: AccountName = DEFAULT_ACCOUNT  # at the gateway: pinned by the plan, as the gateway is
     draws_on: OpId | None = None  # of a refund whose gateway wants one named: the capture that it draws from
     answer_stored: bool = False  # an answer that leaves it in doubt stands under its key: no resend
+    number: int = 0  # its place in the order's life, from 1; it stays when the operation leaves the row, or comes back
 
 
 @quick_init
@@ -169,6 +172,22 @@ class PaymentRow:
 
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SubtotalRow:
+    """What those operations come to that have left the row for rows of their own: of one payment, and of one capture.
+
+    Each operation adds the same to it that the folds over the row would have made of it (`domain.subtotals`).
+    """
+
+    payment_id: PaymentId  # as the operations name it; the order may have no such payment
+    draws_on: OpId | None  # the capture that the refunds draw from, where their gateway wants one named
+    refunded_minor: int
+    operations: int  # how many
+    counting: int  # of these, how many count for something
+    kept_chars: int  # what they are counted as in the room that an order has (`domain.room`)
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRow:
     """One order of one origin."""
 
@@ -179,6 +198,20 @@ class OrderRow:
     active_op_id: OpId | None
     queue: tuple[OpId, ...]
     payments: tuple[PaymentRow, ...]  # oldest first; a failed payment may be followed by another
-    operations: tuple[OperationRow, ...]  # oldest first
-    created_at_ms: int
+    operations: tuple[OperationRow, ...]  # oldest first; without those that stand in rows of their own
+    created_at_ms: int  # also tells this life of the order from a later one
     updated_at_ms: int
+    rules_version: int = 0  # of the rules that decided it last
+    subtotals: tuple[SubtotalRow, ...] = ()  # of the operations that stand in rows of their own
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApartRow:
+    """A row beside the order's: an operation that has left it, or what such an operation is found by.
+
+    While the order's row has the operation too, the order's row is the truth.
+    """
+
+    number: int  # the operation's
+    operation: OperationRow | None  # None: only a name that leads to the number

@@ -2,10 +2,19 @@
 
 from dataclasses import dataclass
 
-from schemas.identifiers import OpId, OrderId, OriginId
+from schemas.identifiers import Fingerprint, OpId, OrderId, OriginId
 from schemas.quick_init import quick_init
 from schemas.records.references import KnownReference
 from schemas.vocabulary import TimerKind
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeavingOperation:
+    """An operation that is to leave its order's row, as it was when that was asked for; changed since, it stays."""
+
+    number: int
+    content: Fingerprint
 
 
 @quick_init
@@ -20,7 +29,10 @@ class TimerFired:
     number: int
     due_at_ms: int
     fired_at_ms: int
-    references: tuple[KnownReference, ...] = ()  # of EXPIRE_ROW: what the order is known by, and leaves the index
+    references: tuple[KnownReference, ...] = ()  # at an order's end: what it is known by, and leaves the index
+    life_ms: int | None = None  # when the order's row was created: which life of the order is meant
+    operations: int | None = None  # at an order's end: how many it has had
+    leaving: tuple[LeavingOperation, ...] = ()  # of COPY_APART and DROP_COPIED
 
 
 @quick_init

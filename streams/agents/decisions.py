@@ -13,6 +13,7 @@ from schemas.records.payments import ReplyTo
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import Intake, RefusedError
 from streams.domain import desk
+from streams.domain.apart import Load
 from streams.domain.inputs import DecisionReceived
 from streams.kafka.step import InputEvent
 
@@ -45,9 +46,9 @@ def decision_tried(event: InputEvent, trial: DecisionTried) -> DecisionReceived:
     )
 
 
-def require_known(row: OrderRow | None, received: DecisionReceived) -> None:
+def require_known(row: OrderRow | None, received: DecisionReceived, load: Load) -> None:
     """Return if the order has begun with what was decided about. Raises: RefusedError: else nobody could be told."""
-    if not desk.knows(row, received.decision):
+    if not desk.knows(row, received.decision, load):
         raise RefusedError(DeadLetterReason.INVALID, "the decision is about no operation that its order has begun with")
 
 

@@ -5,7 +5,6 @@ note is what the request about it needs: so the sweep reads an entry of an index
 """
 
 import json
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from schemas.identifiers import AccountName, GatewayName, OpId
@@ -17,6 +16,7 @@ from streams.domain.claims import claim_expires_at_ms
 from streams.domain.limits import Rules
 from streams.domain.order import longest_owed, order_ends_at_ms
 from streams.domain.references import PARKED_FOR_MS, Indexed, known_by
+from streams.domain.subtotals import operations_of
 from streams.kafka.step import MAX_NOTE_BYTES, NEVER, Due
 
 LOOK_MS = 60_000
@@ -24,7 +24,7 @@ LOOK_MS = 60_000
 each of its writes need not move it."""
 
 _OWES: Final = b"owes:"
-"""Before the operation that waits for an answer. A note without it lists the references of an order that has ended."""
+"""Before the operation that waits for an answer. A note without it tells of an order that has ended."""
 
 _UNLISTED: Final = b"unlisted"
 """The references would make too long a note: whoever needs them reads the row."""
@@ -39,8 +39,17 @@ class Owed(NamedTuple):
 class Over(NamedTuple):
     """The order has ended, and its life is over."""
 
-    references: tuple[KnownReference, ...] | None
-    """What it is known by; None: too much for a note, and to be read from its row."""
+    version: int
+    life_ms: int | None
+    """When its row was created; None: not told."""
+    operations: int | None
+    """How many it has had; None: not told."""
+    references: tuple[KnownReference, ...]
+    """What it is known by."""
+
+
+UNTOLD: Final = Over(0, None, None, ())
+"""Of a row that says nothing."""
 
 
 def due_of_order(row: OrderRow, rules: Rules, indexed: Indexed) -> Due:
@@ -50,13 +59,18 @@ def due_of_order(row: OrderRow, rules: Rules, indexed: Indexed) -> Due:
         op_id, since_ms = owed
         return Due(_whole(since_ms + rules.drive_again_ms), _OWES + op_id.encode())
     ends_at_ms = end_of_order(row, rules)
-    return NEVER if ends_at_ms is None else Due(ends_at_ms, _listed(known_by(row, indexed)))
+    return NEVER if ends_at_ms is None else Due(ends_at_ms, _noted(end_of(row, indexed)))
 
 
 def end_of_order(row: OrderRow, rules: Rules) -> int | None:
     """Return when an order that has ended is due; None: something of it is open."""
     ends_at_ms = order_ends_at_ms(row, rules)
     return None if ends_at_ms is None else _whole(ends_at_ms)
+
+
+def end_of(row: OrderRow, indexed: Indexed) -> Over:
+    """Return what the request that ends this order has to tell."""
+    return Over(row.version, row.created_at_ms, operations_of(row), tuple(known_by(row, indexed)))
 
 
 def due_of_claim(row: ClaimRow, rules: Rules) -> Due:
@@ -74,26 +88,27 @@ def due_of_timer(timer: OpenTimer) -> Due:
     return Due(timer.due_at_ms)
 
 
-def meaning_of(note: bytes) -> Owed | Over:
-    """Return what an order's row says of its due time."""
+def meaning_of(note: bytes) -> Owed | Over | None:
+    """Return what an order's row says of its due time; None: the row itself has to be read."""
     if note.startswith(_OWES):
         return Owed(OpId(note[len(_OWES) :].decode()))
     if note == _UNLISTED:
-        return Over(None)
-    listed = json.loads(note) if note else ()
-    return Over(
-        tuple(
-            KnownReference(gateway=GatewayName(gateway), account=AccountName(account), reference=reference)
-            for gateway, account, reference in listed
-        )
+        return None
+    if not note:
+        return UNTOLD
+    version, life_ms, operations, listed = json.loads(note)
+    references = tuple(
+        KnownReference(gateway=GatewayName(gateway), account=AccountName(account), reference=reference)
+        for gateway, account, reference in listed
     )
+    return Over(version, life_ms, operations, references)
 
 
 def _whole(at_ms: int) -> int:
     return -(-at_ms // LOOK_MS) * LOOK_MS
 
 
-def _listed(references: Iterable[KnownReference]) -> bytes:
-    listed = [(each.gateway, each.account, each.reference) for each in references]
-    note = json.dumps(listed, ensure_ascii=False).encode() if listed else b""
+def _noted(end: Over) -> bytes:
+    listed = [(each.gateway, each.account, each.reference) for each in end.references]
+    note = json.dumps((end.version, end.life_ms, end.operations, listed), ensure_ascii=False).encode()
     return note if len(note) <= MAX_NOTE_BYTES else _UNLISTED

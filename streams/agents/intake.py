@@ -5,13 +5,17 @@ Faust would acknowledge a record that it cannot decode and crash the stream, so 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from schemas import topics
-from schemas.decode_errors import SchemaAwaitedError
-from schemas.messages import DecodeError, Envelope, MessageCodec, Record
+from schemas.decode_errors import OtherReleaseError, SchemaAwaitedError
+from schemas.messages import DecodeError, Envelope, MessageCodec, Record, Row
 from schemas.quick_init import quick_init
+from schemas.releases import OutdatedError
 from schemas.vocabulary import DeadLetterReason
-from streams.kafka.step import InputEvent, RowWrite
+from streams.kafka.step import InputEvent, RowWrite, TableRow
+
+R = TypeVar("R", bound=Row)
 
 
 class RefusedError(Exception):
@@ -36,6 +40,14 @@ class Taken:
     record: Record
 
 
+def row_of(codec: MessageCodec, cls: type[R], row: TableRow) -> R:
+    """Return a row of a table as it is gone through. Raises: OutdatedError: a later release has written it."""
+    try:
+        return codec.decode_row(cls, row.value)
+    except OtherReleaseError as newer:
+        raise OutdatedError(f"a row of table {row.table}, partition {row.partition}", newer.detail) from newer
+
+
 class Intake:
     """Decodes records and checks that they stand in the partition of their key."""
 
@@ -51,14 +63,20 @@ class Intake:
         Raises:
             RefusedError: It cannot be taken.
             SchemaAwaitedError: A registry is being asked for its schema: try again after the wait.
+            OtherReleaseError: A later release wrote it where nobody else writes: the worker must stop.
         """
+        topic = topics.topic(event.topic)
         try:
-            envelope, record = self._codec.decode(event.value, event.headers)
+            envelope, record = self._codec.decode(event.value, event.headers, ours=not topic.public)
         except SchemaAwaitedError:
             raise
+        except OtherReleaseError as error:
+            if not topic.public:
+                raise
+            raise RefusedError(error.reason, error.detail) from error
         except DecodeError as error:
             raise RefusedError(error.reason, error.detail) from error
-        if type(record) not in topics.topic(event.topic).records:
+        if type(record) not in topic.records:
             # Who may append commands may not thereby forge a verdict or a gateway's result: rights are by topic.
             detail = f"{envelope.type} does not belong on this topic"
             raise RefusedError(DeadLetterReason.UNKNOWN_TYPE, detail)

@@ -14,7 +14,7 @@ from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers, topics
 from schemas.card_disguises import hides_card_number, without_card_number
 from schemas.commands_validation import CardDataError, InvalidCommandError, validate
-from schemas.identifiers import GatewayName, GatewayRoute, InvalidIdentifierError, OrderId, OriginId
+from schemas.identifiers import GatewayName, GatewayRoute, InvalidIdentifierError, OpId, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
 from schemas.records.commands import (
@@ -27,20 +27,21 @@ from schemas.records.commands import (
 )
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried
 from schemas.records.gateway import GatewayCallCompleted, WebhookReceived
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OperationRow, OrderRow
 from schemas.records.payments import PaymentQueried, ReplyTo
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
-from schemas.vocabulary import DeadLetterReason, Outcome
+from schemas.vocabulary import DeadLetterReason, Outcome, TimerKind
 from streams.agents import decisions
 from streams.agents.dues import due_of_order, due_of_timer, end_of_order
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.references import Parking, References
 from streams.agents.speech import Speech
-from streams.agents.timers import timer_key
+from streams.agents.timers import timer_key, timer_message
 from streams.agents.waiting import say_waiting
 from streams.agents.webhooks import Webhooks
+from streams.domain.apart import Load, with_loaded
 from streams.domain.inputs import (
     CommandReceived,
     DecisionReceived,
@@ -52,11 +53,11 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import Rules
 from streams.domain.order import decide
-from streams.domain.outputs import ClearTimer, Output, Reply, SetTimer
+from streams.domain.outputs import ClearTimer, KeepApart, Output, Reply, SayTimer, SetTimer
 from streams.domain.views import answer_query
 from streams.kafka.step import Due, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.telemetry import metrics
-from streams.topology import ORDERS_TABLE, TIMERS_TABLE
+from streams.topology import OPERATIONS_TABLE, ORDERS_TABLE, TIMERS_TABLE
 
 Policies = Callable[[], Mapping[str, OriginPolicy]]
 
@@ -121,7 +122,7 @@ class OrdersAgent:
                 self._intake.require_key(event, order.encode())
                 key = identifiers.row_key(origin, order)
                 if isinstance(each, DecisionReceived):
-                    decisions.require_known(self._row(read(ORDERS_TABLE, key)), each)
+                    decisions.require_known(self._row(read(ORDERS_TABLE, key)), each, self._load(key, read))
                 step = self._decided(event, key, (each,), read)
         return step
 
@@ -146,16 +147,22 @@ class OrdersAgent:
         before = self._row(stored)
         row = before
         outputs: list[Output] = []
+        loaded: dict[OpId, OperationRow] = {}
+        load = self._load(key, read)
         for each in inputs:
-            decision = decide(row, each, self._plan, self._rules)
+            decision = decide(row, each, self._plan, self._rules, load)
             row = decision.row
             outputs += decision.outputs
+            loaded.update((operation.op_id, operation) for operation in decision.loaded)
+        # What is said is said of all that this is about, wherever it stands; what is kept is the row alone.
+        was, now = with_loaded(before, loaded.values()), with_loaded(row, loaded.values())
         # A decision that was heard before is answered once the row that holds it is durable, and not by itself sooner.
         kept = event.possible_replay or any(isinstance(each, DecisionReceived) for each in inputs)
-        step = self._step(event, key, before, row, outputs, again=kept)
+        rows = [] if row == before and not (kept and row is not None) else [self._written(key, row)]
+        step = self._step(event, rows, was, now, outputs, load)
         # A command alone sends nothing to a gateway, and learns no reference: its replay has none to say again.
         again = event.possible_replay and event.topic != topics.COMMANDS
-        about = self._references.said_by(before, row, again=again, now_ms=event.timestamp_ms)
+        about = self._references.said_by(was, now, again=again, now_ms=event.timestamp_ms)
         for each in inputs:
             if isinstance(each, TimerReceived) and each.timer.references:
                 about = [*about, *self._references.left_by(each.timer, row, now_ms=event.timestamp_ms)]
@@ -192,11 +199,21 @@ class OrdersAgent:
     def _row(self, stored: bytes | None) -> OrderRow | None:
         return None if stored is None else self._codec.decode_row(OrderRow, stored)
 
+    def _load(self, key: bytes, read: RowReader) -> Load:
+        """Return what reads the rows beside an order's."""
+
+        def load(name: str) -> ApartRow | None:
+            stored = read(OPERATIONS_TABLE, key + b"|" + name.encode())
+            return None if stored is None else self._codec.decode_row(ApartRow, stored)
+
+        return load
+
     def _try(self, event: InputEvent, trial: DecisionTried, read: RowReader) -> Step:
         """Answer what would become of the decision; nothing of it is kept, and nothing else is said."""
         received = decisions.decision_tried(event, trial)
-        row = self._row(read(ORDERS_TABLE, identifiers.row_key(trial.origin_id, trial.order_id)))
-        outputs = decide(row, received, self._plan, self._rules).outputs
+        key = identifiers.row_key(trial.origin_id, trial.order_id)
+        row = self._row(read(ORDERS_TABLE, key))
+        outputs = decide(row, received, self._plan, self._rules, self._load(key, read)).outputs
         replies = [each for each in outputs if isinstance(each, Reply) and each.to == received.reply_to]
         now_ms = event.timestamp_ms
         said = [self._speech.reply(each.reply, to_partition=each.to.partition, now_ms=now_ms) for each in replies]
@@ -259,25 +276,21 @@ class OrdersAgent:
         self._intake.require_reply_partition(query.reply_partition)
         if isinstance(query, DecisionTried):
             return self._try(event, query, read)
-        row = self._row(read(ORDERS_TABLE, identifiers.row_key(query.origin_id, query.order_id)))
-        reply = answer_query(row, query, event.timestamp_ms)
+        key = identifiers.row_key(query.origin_id, query.order_id)
+        row = self._row(read(ORDERS_TABLE, key))
+        reply = answer_query(row, query, event.timestamp_ms, self._load(key, read))
         message = self._speech.reply(reply, to_partition=query.reply_partition, now_ms=event.timestamp_ms)
         return Step(rows=(), speak=(message,))
 
     def _step(
         self,
         event: InputEvent,
-        key: bytes,
+        rows: list[RowWrite],
         before: OrderRow | None,
         row: OrderRow | None,
         outputs: Iterable[Output],
-        *,
-        again: bool,
+        load: Load,
     ) -> Step:
-        rows: list[RowWrite] = []
-        if row != before or (again and row is not None):
-            # A replayed input writes its row again: the first write may have been lost with the worker.
-            rows.append(self._written(key, row))
         speak: list[Outgoing] = []
         for output in outputs:
             match output:
@@ -285,6 +298,11 @@ class OrdersAgent:
                     rows.append(self._opened(output.timer))
                 case ClearTimer():
                     rows.append(RowWrite(table=TIMERS_TABLE, key=output.key, value=None))
+                case KeepApart():
+                    value = None if output.row is None else self._codec.encode_row(output.row)
+                    rows.append(RowWrite(table=OPERATIONS_TABLE, key=output.key, value=value))
+                case SayTimer() if output.fired.kind is TimerKind.FORGET_APART:
+                    speak.append(timer_message(self._codec, self._references.named_in(output.fired, load)))
                 case Reply() if not self._intake.has_partition(output.to.partition):
                     continue  # a waiter that an earlier version let into the row: nobody can be there
                 case _:

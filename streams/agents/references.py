@@ -31,7 +31,8 @@ from schemas.records.timers import TimerFired
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.dues import due_of_parked
 from streams.agents.intake import Intake, RefusedError
-from streams.domain import references
+from streams.domain import leaving, references
+from streams.domain.apart import Load
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.telemetry import metrics
 from streams.topology import ORDERS, PARKED_TABLE, REFERENCES_TABLE
@@ -137,6 +138,14 @@ class References:
         """Return what leaves the index after the order was asked to end; `row`: as it is then."""
         dropped = references.to_drop(timer.references, timer.origin_id, timer.order_id, row, self._indexed)
         return [self._message(each, name=f"dropped-{each.order_id}", now_ms=now_ms) for each in dropped]
+
+    def named_in(self, asked: TimerFired, load: Load) -> TimerFired:
+        """Return the request to forget what stands beside an order, with all that this is known by.
+
+        So that a replay of it, which may find those rows gone, knows them too.
+        """
+        known = references.known_of(leaving.standing_apart(asked, load), self._indexed)
+        return replace(asked, references=tuple(known))
 
     def _message(self, record: ReferenceKept | ReferenceDropped, *, name: str, now_ms: int) -> Outgoing:
         key = _key_of(record)

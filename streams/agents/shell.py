@@ -3,7 +3,8 @@
 The one place with a broad `except`: a defect of ours must not stop every order of a partition. The record goes to the
 dead letters, to be redriven after the fix, up to a limit; past the limit the worker stops, since a bad deploy must not
 pour the whole log into the dead letters. A broken invariant stops it at once, and so do rows that cannot be read: that
-is no fault of the record, and every other one of the partition would follow it.
+is no fault of the record, and every other one of the partition would follow it. So does what a later release has
+written: a dead letter would be a payment lost, and a guess worse.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,11 +12,12 @@ from collections.abc import Callable, Sequence
 import structlog
 
 from schemas import topics
-from schemas.decode_errors import SchemaAwaitedError
+from schemas.decode_errors import OtherReleaseError, SchemaAwaitedError
 from schemas.messages import MessageCodec
+from schemas.releases import OutdatedError, place_of
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import RefusedError
-from streams.domain.turn import InvariantViolatedError
+from streams.domain.errors import InvariantViolatedError
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.pipeline import oversize
 from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
@@ -63,8 +65,8 @@ class AgentShell:
     def handle(self, event: InputEvent, read: RowReader) -> Step:
         """Return the step for one record.
 
-        Raises: InvariantViolatedError, LocalRowsBrokenError, SchemaAwaitedError (ask again after its wait), or our own
-        defect past the limit.
+        Raises: InvariantViolatedError, LocalRowsBrokenError, OutdatedError, SchemaAwaitedError (ask again after its
+        wait), or our own defect past the limit.
         """
         step = self._decide(event, read)
         metrics.count("inputs_handled", topic=event.topic)
@@ -88,6 +90,8 @@ class AgentShell:
             return step
         except (InvariantViolatedError, LocalRowsBrokenError, SchemaAwaitedError):
             raise
+        except OtherReleaseError as newer:  # of the record, or of a row that it needs: nobody may guess
+            raise OutdatedError(place_of(event.topic, event.partition, event.offset), newer.detail) from newer
         except Exception as defect:
             self._failures += 1
             if self._failures > MAX_HANDLER_FAILURES:

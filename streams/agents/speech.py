@@ -13,7 +13,8 @@ from schemas.records.claims import ClaimRequested
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied
-from streams.domain.outputs import CallGateway, Message, Publish, Reply, SendClaim
+from streams.agents.timers import timer_message
+from streams.domain.outputs import CallGateway, Message, Publish, Reply, SayTimer, SendClaim
 from streams.kafka.step import Outgoing
 from streams.topology import ORDERS
 
@@ -39,6 +40,8 @@ class Speech:
                 return self._event(output, row, partition)
             case Reply():
                 return self.reply(output.reply, to_partition=output.to.partition, now_ms=now_ms)
+            case SayTimer():
+                return timer_message(self._codec, output.fired)
             case _:
                 assert_never(output)
 

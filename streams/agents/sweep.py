@@ -25,17 +25,19 @@ from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.claims import ClaimExpiryRequested, ExpiringClaim
 from schemas.records.orders import OrderRow
-from schemas.records.references import KnownReference, ParkedRow
+from schemas.records.references import ParkedRow
 from schemas.records.timers import OrderExpiryRequested, TimerFired
 from schemas.vocabulary import TimerKind
-from streams.agents.dues import Owed, meaning_of
+from streams.agents.dues import UNTOLD, Over, Owed, end_of, meaning_of
+from streams.agents.intake import row_of
 from streams.agents.references import append_again
 from streams.agents.timers import timer_message
-from streams.domain.references import Indexed, known_by, overdue
-from streams.kafka.step import DueRow, Outgoing
+from streams.domain.references import Indexed, overdue
+from streams.kafka.step import DueRow, Outgoing, TableRow
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
 from streams.telemetry import metrics
+from streams.topology import ORDERS_TABLE, PARKED_TABLE
 
 SOURCE: Final = "payment-engine/sweep"
 
@@ -259,11 +261,9 @@ def due_orders(codec: MessageCodec, indexed: Indexed) -> Ask:
             if isinstance(meaning, Owed):
                 yield timer_message(codec, _timer(each, TimerKind.DRIVE_AGAIN, now_ms, op_id=meaning.op_id))
                 continue
-            references = meaning.references
-            if references is None:
-                references = _read_references(codec, read(each), indexed)
-            over.append(_timer(each, TimerKind.EXPIRE_ROW, now_ms, references=references))
-            listed_bytes += REFERENCE_BYTES if meaning.references is None else len(each.due.note)
+            listed_bytes += REFERENCE_BYTES if meaning is None else len(each.due.note)
+            end = _read_end(codec, each, read(each), indexed) if meaning is None else meaning
+            over.append(_timer(each, TimerKind.EXPIRE_ROW, now_ms, end=end))
             if listed_bytes >= REFERENCE_BYTES:
                 yield _order_expiry(codec, over, each.partition, now_ms)
                 over, listed_bytes = [], 0
@@ -273,29 +273,26 @@ def due_orders(codec: MessageCodec, indexed: Indexed) -> Ask:
     return ask
 
 
-def _timer(
-    due: DueRow,
-    kind: TimerKind,
-    now_ms: int,
-    *,
-    op_id: OpId | None = None,
-    references: tuple[KnownReference, ...] = (),
-) -> TimerFired:
+def _timer(due: DueRow, kind: TimerKind, now_ms: int, *, op_id: OpId | None = None, end: Over = UNTOLD) -> TimerFired:
     origin, _, order = due.key.decode().partition("|")
     return TimerFired(
         origin_id=OriginId(origin),
         order_id=OrderId(order),
         op_id=op_id,
         kind=kind,
-        number=0,  # a row and its life have one of each kind
+        number=end.version,
         due_at_ms=due.due.at_ms,
         fired_at_ms=now_ms,
-        references=references,
+        references=end.references,
+        life_ms=end.life_ms,
+        operations=end.operations,
     )
 
 
-def _read_references(codec: MessageCodec, stored: bytes | None, indexed: Indexed) -> tuple[KnownReference, ...]:
-    return () if stored is None else tuple(known_by(codec.decode_row(OrderRow, stored), indexed))
+def _read_end(codec: MessageCodec, due: DueRow, stored: bytes | None, indexed: Indexed) -> Over:
+    if stored is None:
+        return UNTOLD
+    return end_of(row_of(codec, OrderRow, TableRow(ORDERS_TABLE, due.partition, due.key, stored)), indexed)
 
 
 def _order_expiry(codec: MessageCodec, orders: Sequence[TimerFired], partition: int, now_ms: int) -> Outgoing:
@@ -318,7 +315,7 @@ def overdue_webhooks(codec: MessageCodec) -> Ask:
     def ask(due: Sequence[DueRow], read: Read, now_ms: int) -> Iterator[Outgoing]:
         for each in due:
             if (stored := read(each)) is not None:
-                waiting = codec.decode_row(ParkedRow, stored)
+                waiting = row_of(codec, ParkedRow, TableRow(PARKED_TABLE, each.partition, each.key, stored))
                 yield from (append_again(codec, waiting, one) for one in overdue(waiting.webhooks, now_ms=now_ms))
 
     return ask

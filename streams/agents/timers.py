@@ -16,7 +16,8 @@ from schemas import identifiers, topics
 from schemas.event_types import TYPES
 from schemas.messages import Envelope, MessageCodec
 from schemas.records.timers import OpenTimer, TimerFired
-from streams.kafka.step import DueRow, Outgoing
+from streams.agents.intake import row_of
+from streams.kafka.step import DueRow, Outgoing, TableRow
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
@@ -115,7 +116,8 @@ class TimerClock:
         stored = self._tables.row(TIMERS_TABLE, due.partition, due.key)
         if stored is None:
             return due.due.at_ms
-        timer, now_ms = self._codec.decode_row(OpenTimer, stored), self._clock.now_ms()
+        timer = row_of(self._codec, OpenTimer, TableRow(TIMERS_TABLE, due.partition, due.key, stored))
+        now_ms = self._clock.now_ms()
         fired = TimerFired(
             origin_id=timer.origin_id,
             order_id=timer.order_id,

@@ -19,6 +19,7 @@ COMMAND_MODULES = (
     "payments",
     "dlq",
     "policy",
+    "upgrade",
     "accounts",
     "keys",
     "settings",

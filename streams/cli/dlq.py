@@ -211,7 +211,9 @@ def _carry_out(tools: "Tools", planned: "Plan", order: "Order", *, rate_per_s: f
     from rich.progress import Progress
 
     from streams.operator_tools.redrive import carry_out
+    from streams.operator_tools.upgrades import write_as_the_log_is
 
+    write_as_the_log_is(tools.log, tools.codec)
     done: list[Done] = []
     steps = carry_out(
         tools.log, tools.codec, planned.chosen, order, rate_per_s=rate_per_s, clock_ms=wall_clock_ms, pause=time.sleep

@@ -34,6 +34,7 @@ class ExitCode(IntEnum):
     UNREACHABLE = 4, "a broker or the registry does not answer; trying again may help"
     REFUSED = 5, "the engine's rules forbid it"
     NOT_FOUND = 6, "what was asked for is not on the log"
+    OUTDATED = 7, "a later release wrote what it reads: upgrade it; nothing was guessed or lost"
     INTERRUPTED = 130, "Ctrl-C before there was anything to stop in order"
 
 
@@ -49,7 +50,9 @@ def exit_of(error: BaseException) -> tuple[ExitCode, str] | None:
 
     Classes are looked up only now: a command that succeeds never waits for their imports.
     """
+    from schemas.decode_errors import OtherReleaseError
     from schemas.misconfigured import MisconfiguredError
+    from schemas.releases import OutdatedError
     from streams.operator_tools.errors import NotFoundError, OperationError, RefusedError
 
     told = str(error) or type(error).__name__
@@ -60,6 +63,8 @@ def exit_of(error: BaseException) -> tuple[ExitCode, str] | None:
             return ExitCode.NOT_FOUND, told
         case RefusedError():
             return ExitCode.REFUSED, told
+        case OutdatedError() | OtherReleaseError():
+            return ExitCode.OUTDATED, told
         case OperationError():
             return ExitCode.UNREACHABLE, told
     return _of_library(error) or _of_program(error, told)

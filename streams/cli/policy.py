@@ -80,6 +80,7 @@ def set_policy(
         from streams.cli.tools import opened
         from streams.operator_tools import policies
         from streams.operator_tools.kafka_log import operator_connection
+        from streams.operator_tools.upgrades import write_as_the_log_is
 
         wish = OriginPolicy(
             origin_id=origin,
@@ -94,6 +95,7 @@ def set_policy(
         policies.check(wish)
         with opened() as tools:
             connection = operator_connection(tools.settings.kafka)
+            write_as_the_log_is(tools.log, tools.codec)
             written = policies.change(connection, tools.codec, wish, now_ms=wall_clock_ms())
         for route in written.gateways:
             if not _is_here(route, tools.settings.accounts):

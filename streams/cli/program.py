@@ -6,7 +6,8 @@ port, the codec, the wait for a broker, the topics, `READY <component> [<port>]`
 comes out of it into an exit code.
 
 The order of a start puts first what an operator has to mend, and last what time mends: settings, the health port, the
-component's own judgement of its settings (`compose`), the registry, a broker that answers, topics, the component.
+component's own judgement of its settings (`compose`), the registry, a broker that answers, topics, the release that the
+log is written as, the component.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from streams.kafka_clients.admin import sizes_of
 from streams.kafka_clients.connection import connection_of
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.start_check import check_start
+from streams.kafka_clients.upgrade_follower import UpgradeFollower
 from streams.operator_tools.reachability import wait_for_broker
 from streams.operator_tools.schema_files import wait_for_ids
 from streams.settings import Settings, load
@@ -98,11 +100,26 @@ class _Life:
     async def run(self, stopping: asyncio.Event) -> None:
         """Live until told to stop; the component's own port says meanwhile what it waits for."""
         async with self._health_served():
-            program = await self._prepare(stopping)
-            if program is not None and not stopping.is_set():
-                self._readiness.follow(program.faults, notes=program.notes)
-                await program.run(stopping, self._announce)
+            prepared = await self._prepare(stopping)
+            if prepared is not None and not stopping.is_set():
+                await self._serve(*prepared, stopping)
             self._readiness.wait_for("stopping")
+
+    async def _serve(self, program: Program, codec: MessageCodec, stopping: asyncio.Event) -> None:
+        """Run the component, which writes as the log is written. Raises: what ended it; OutdatedError."""
+        upgrades = UpgradeFollower(self._connection, codec)
+        await upgrades.start()
+        watch = asyncio.create_task(upgrades.watch())
+        watch.add_done_callback(lambda ended: None if ended.cancelled() else stopping.set())
+        try:
+            self._readiness.follow(program.faults, notes=program.notes)
+            await program.run(stopping, self._announce)
+        finally:
+            watch.cancel()
+            (ended,) = await asyncio.gather(watch, return_exceptions=True)
+            await upgrades.stop()
+        if isinstance(ended, Exception):
+            raise ended
 
     @contextlib.asynccontextmanager
     async def _health_served(self) -> AsyncIterator[None]:
@@ -120,8 +137,11 @@ class _Life:
         finally:
             await server.stop()
 
-    async def _prepare(self, stopping: asyncio.Event) -> Program | None:
-        """Return the component, put together, once a broker and its topics are there; None when told to stop."""
+    async def _prepare(self, stopping: asyncio.Event) -> tuple[Program, MessageCodec] | None:
+        """Return the component, put together, once a broker and its topics are there; None when told to stop.
+
+        With it what it reads and writes with.
+        """
         settings = self._settings
         if settings.registry.url is not None:  # which may be minutes away: what is wrong here is said before that
             self._compose(settings, MessageCodec(SchemaIds.packaged()))
@@ -129,10 +149,11 @@ class _Life:
         ids = await _answer_or_stop(lambda: wait_for_ids(settings.registry, say=self._tell), stopping)
         if ids is None:
             return None
-        program = self._compose(settings, MessageCodec(ids))
+        codec = MessageCodec(ids)
+        program = self._compose(settings, codec)
         self._readiness.wait_for("waiting for a broker")
         await _answer_or_stop(self._wait_until_the_cluster_lets_start, stopping)
-        return program
+        return program, codec
 
     def _wait_until_the_cluster_lets_start(self) -> None:
         """Return when a broker answers and the start checks pass; blocking. Raises: as `check_start`."""

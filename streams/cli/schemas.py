@@ -15,7 +15,7 @@ def register(parent: typer.Typer) -> None:
 
 @app.command()
 def check(output: OutputOption = Output.TEXT) -> None:
-    """Prove that no released schema was changed and that all versions are FULL_TRANSITIVE. Exit code 1 if not."""
+    """Prove that no change breaks the last release, and that all versions are FULL_TRANSITIVE. Exit code 1 if not."""
     with expected_failures():
         from schemas.schema_ids import packaged_schemas
         from streams.operator_tools.schema_files import faults

@@ -8,7 +8,6 @@ Where a hold can be captured from but once, the gateway lets the rest go with an
 part is captured there only by a capture that says itself that it is the final one.
 """
 
-from collections.abc import Iterator
 from typing import Final
 
 from gateway_adapters.contract import Ability, Capabilities
@@ -57,6 +56,9 @@ def capture_to_draw_on(turn: Turn, operation: OperationRow, payment: PaymentRow,
     for each in ours:
         if each.draws_on in left and each.op_id != operation.op_id:
             left[each.draws_on] -= each.amount_minor if each.state in OPEN else each.counted_minor
+    for gone in turn.subtotals:
+        if gone.payment_id == payment.payment_id and gone.draws_on in left:
+            left[gone.draws_on] -= gone.refunded_minor
     fitting = [op_id for op_id, left_minor in left.items() if left_minor >= amount_minor]
     return min(fitting, key=lambda op_id: left[op_id], default=None)
 
@@ -66,7 +68,7 @@ def _why_no_capture(
 ) -> Rejection | None:
     part = amount_minor < turn.books_of(payment).room_to_capture
     once = not can.can(Ability.MULTIPLE_CAPTURE, payment.currency)
-    if once and (any(_others(turn, operation)) or (part and not operation.final)):
+    if once and (_has_others(turn, operation) or (part and not operation.final)):
         return Rejection.MULTIPLE_CAPTURE_UNSUPPORTED
     if part and not can.can(Ability.PARTIAL_CAPTURE, payment.currency):
         return Rejection.PARTIAL_CAPTURE_UNSUPPORTED
@@ -76,7 +78,7 @@ def _why_no_capture(
 def _why_no_refund(
     turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int, can: Capabilities
 ) -> Rejection | None:
-    if any(_others(turn, operation)) and not can.can(Ability.MULTIPLE_REFUND, payment.currency):
+    if _has_others(turn, operation) and not can.can(Ability.MULTIPLE_REFUND, payment.currency):
         return Rejection.MULTIPLE_REFUND_UNSUPPORTED
     part = amount_minor < turn.books_of(payment).captured
     if part and not can.can(Ability.PARTIAL_REFUND, payment.currency):
@@ -86,9 +88,16 @@ def _why_no_refund(
     return None
 
 
-def _others(turn: Turn, operation: OperationRow) -> Iterator[OperationRow]:
-    """Yield the payment's other operations of this kind that count for something, or may yet."""
-    for each in turn.operations.values():
-        same = each.payment_id == operation.payment_id and each.kind is operation.kind
-        if same and each.op_id != operation.op_id and (each.state in OPEN or each.counted_minor > 0):
-            yield each
+def _has_others(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether another operation of the payment and of this kind counts for something, or may yet."""
+    if operation.kind is OperationKind.REFUND and any(
+        gone.payment_id == operation.payment_id and gone.counting for gone in turn.subtotals
+    ):
+        return True
+    return any(
+        each.payment_id == operation.payment_id
+        and each.kind is operation.kind
+        and each.op_id != operation.op_id
+        and (each.state in OPEN or each.counted_minor > 0)
+        for each in turn.operations.values()
+    )

@@ -16,10 +16,11 @@ from schemas.records.gateway import GatewayCallRequested, OperationError
 from schemas.records.orders import AttemptRow, OperationRow, PaymentRow
 from schemas.vocabulary import CallKind, OperationKind, OperationState, RetryAdvice
 from streams.domain import paid_once, settlement
+from streams.domain.errors import InvariantViolatedError
 from streams.domain.limits import FOLLOW_UP_ATTEMPTS, MAX_ATTEMPTS, MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
 from streams.domain.outputs import CallGateway
 from streams.domain.sums import OPENING
-from streams.domain.turn import InvariantViolatedError, Turn
+from streams.domain.turn import Turn
 
 _HOPELESS: Final = frozenset({RetryAdvice.NEVER, RetryAdvice.AFTER_FIX, RetryAdvice.AFTER_SCA})
 

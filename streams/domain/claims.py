@@ -6,7 +6,7 @@ cannot change it.
 """
 
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow
-from streams.domain.limits import DEFAULT_RULES, Rules
+from streams.domain.limits import DEFAULT_RULES, RULES_VERSION, Rules
 
 
 def decide_claim(row: ClaimRow | None, message: ClaimRequested, now_ms: int) -> tuple[ClaimRow, ClaimDecided]:
@@ -16,7 +16,13 @@ def decide_claim(row: ClaimRow | None, message: ClaimRequested, now_ms: int) -> 
     handling a record twice, is safe.
     """
     if row is None:
-        row = ClaimRow(op_id=message.op_id, order_id=message.order_id, plan=message.plan, claimed_at_ms=now_ms)
+        row = ClaimRow(
+            op_id=message.op_id,
+            order_id=message.order_id,
+            plan=message.plan,
+            claimed_at_ms=now_ms,
+            rules_version=RULES_VERSION,
+        )
     verdict = ClaimDecided(
         origin_id=message.origin_id,
         idempotency_key=message.idempotency_key,

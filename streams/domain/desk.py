@@ -20,6 +20,7 @@ from schemas.records.orders import OperationRow, OrderRow, WordRow
 from schemas.records.payments import OperationReplied, ReplyTo
 from schemas.vocabulary import DecisionRefusal, Initiator, OperationKind, OperationState, Outcome, Verdict
 from streams.domain import admission, later_words, outcomes, paid_once, settlement, words
+from streams.domain.apart import Apart, Load, nothing_apart
 from streams.domain.inputs import DecisionReceived
 from streams.domain.limits import MAX_DECISIONS
 from streams.domain.outputs import Reply
@@ -41,7 +42,7 @@ _UNRECORDED: Final = frozenset(
 def hear_decision(turn: Turn, received: DecisionReceived) -> OpId | None:
     """Apply a person's decision, or refuse it, and answer who waits; return the operation, None if it is not known."""
     decision = received.decision
-    operation = turn.operations.get(decision.op_id)
+    operation = turn.find(decision.op_id)
     told = _as_it_was_told(turn, decision)
     if told is None:
         refusal = _refusal_of(turn, operation, decision)
@@ -53,9 +54,10 @@ def hear_decision(turn: Turn, received: DecisionReceived) -> OpId | None:
     return None if operation is None else operation.op_id
 
 
-def knows(row: OrderRow | None, decision: DecisionMade) -> bool:
+def knows(row: OrderRow | None, decision: DecisionMade, load: Load = nothing_apart) -> bool:
     """Return whether the order has the operation, and has begun with it: else nothing can be decided about it."""
-    operations = () if row is None else row.operations
+    apart = Apart(row, load).by_op(decision.op_id)
+    operations = () if row is None else row.operations if apart is None else (*row.operations, apart)
     return any(
         each.op_id == decision.op_id and each.payment_id == decision.payment_id and each.state not in _BEFORE_ITS_TURN
         for each in operations
@@ -97,8 +99,8 @@ def _as_it_was_told(turn: Turn, decision: DecisionMade) -> DecisionView | None:
 
 def _refusal_of(turn: Turn, operation: OperationRow | None, decision: DecisionMade) -> DecisionRefusal | None:
     if operation is None or operation.payment_id != decision.payment_id:
-        known = any(each.payment_id == decision.payment_id for each in turn.operations.values())
-        return DecisionRefusal.OPERATION_UNKNOWN if known else DecisionRefusal.PAYMENT_UNKNOWN
+        known = {each.payment_id for each in turn.operations.values()} | {each.payment_id for each in turn.subtotals}
+        return DecisionRefusal.OPERATION_UNKNOWN if decision.payment_id in known else DecisionRefusal.PAYMENT_UNKNOWN
     told = (event.decision for each in turn.operations.values() for event in each.events)
     if len({each.decision_id for each in told if each is not None}) >= MAX_DECISIONS:
         return DecisionRefusal.TOO_MANY_DECISIONS

@@ -155,6 +155,8 @@ def _ask_review_beside_another(turn: Turn, operation: OperationRow) -> None:
 def _was_made_good(turn: Turn, operation: OperationRow) -> bool:
     """Return whether, while the operation counted for less than now, another has taken its place: both may stand."""
     opens = operation.kind in OPENING
+    if not opens:
+        turn.fetch_all()  # of those that left the row no subtotal tells when they were asked for
     missing_since_ms = _counted_less_since_ms(operation)
     return any(
         each.op_id != operation.op_id
@@ -204,17 +206,18 @@ def has_room_to_tell(operation: OperationRow) -> bool:
 
 def room_beside_others(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
     """Return the most that this operation may count for beside the others."""
-    others = Books.of(payment.payment_id, (each for each in turn.operations.values() if each.op_id != operation.op_id))
+    others = [each for each in turn.operations.values() if each.op_id != operation.op_id]
+    books = Books.of(payment.payment_id, others, turn.subtotals)
     if operation.kind is OperationKind.CAPTURE:
-        return others.room_to_capture
-    return others.room_to_refund if operation.kind is OperationKind.REFUND else 0
+        return books.room_to_capture
+    return books.room_to_refund if operation.kind is OperationKind.REFUND else 0
 
 
 def ask_review_of_deficit(turn: Turn, operation: OperationRow) -> None:
     """Ask for a person where, with the operation so, more is taken or given back than is there. Facts are facts."""
     payment = turn.payment_of(operation)
     then = (operation if each.op_id == operation.op_id else each for each in turn.operations.values())
-    if Books.of(payment.payment_id, then).in_deficit:
+    if Books.of(payment.payment_id, then, turn.subtotals).in_deficit:
         turn.ask_review(payment)
 
 

@@ -13,6 +13,10 @@ from gateway_adapters.contract import Capabilities
 from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.vocabulary import CallKind
 
+RULES_VERSION: Final = 1
+"""Of what the state machines decide. It rises with each change by which the same inputs come to another row. Each row
+says which rules decided it last, for whoever looks at it later; no worker refuses one for that alone."""
+
 _SECOND_MS: Final = 1_000
 _MINUTE_MS: Final = 60 * _SECOND_MS
 _HOUR_MS: Final = 60 * _MINUTE_MS
@@ -22,8 +26,18 @@ MAX_OPERATIONS: Final = 500
 """In the whole life of an order. A limit on the log and not on the queue, so that every owner of the order meets it at
 the same command; it also bounds the row."""
 
+KEPT_OPERATIONS: Final = 8
+"""Of an order, the newest, which stay in its row whatever they are: they are asked for most, and the least often loaded
+so. An order of fewer than this and `LEAVING_OPERATIONS` together is never touched."""
+
+LEAVING_OPERATIONS: Final = 8
+"""So many at once leave an order's row for rows of their own: two records on the log for each such batch."""
+
+MAX_LEAVING: Final = 64
+"""At most so many at once: the others follow with the next batch."""
+
 MAX_KEPT_CHARS: Final = 314_000
-"""Of what an order's operations keep in the row for good: some 60 % of the 512 KiB that a row may have
+"""Of what an order's operations keep for good: some 60 % of the 512 KiB that a row may have
 (`streams.kafka.worker_settings.MAX_ROW_BYTES`). The rest is for who waits, and for operations that have more to tell
 than `EVENTS_EXPECTED`. An order reaches it before `MAX_OPERATIONS` only with ids much longer than UUIDs."""
 
@@ -154,6 +168,8 @@ class Rules:
         late_call_ms: how long after its end a call may still reach its gateway.
         drive_again_ms: how long a claim or a call may wait for its answer before it is said again.
         capabilities: of each account that is set up. What is absent is taken to be able to do anything.
+        kept_operations: how many of an order, the newest, stay in its row in any case.
+        leaving_operations: how many must be able to leave it before any does.
     """
 
     order_life_ms: int
@@ -163,6 +179,8 @@ class Rules:
     drive_again_ms: int = DRIVE_AGAIN_MS
     paid_life_ms: int = PAID_LIFE_MS
     capabilities: Mapping[GatewayRoute, Capabilities] = field(default_factory=dict)
+    kept_operations: int = KEPT_OPERATIONS
+    leaving_operations: int = LEAVING_OPERATIONS
 
     def pending_life_of(self, route: GatewayRoute, kind: CallKind) -> int:
         """Return how long, milliseconds from the first sending, this account may take for its last word."""

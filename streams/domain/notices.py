@@ -11,20 +11,18 @@ from typing import Final
 from gateway_adapters.contract import GatewayNotice
 from schemas import identifiers
 from schemas.event_types import Transition
-from schemas.identifiers import AccountName, GatewayName, IdempotencyKey, OpId
+from schemas.identifiers import AccountName, IdempotencyKey, OpId
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow, PaymentRow, UnclaimedRow, WordRow
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
-from streams.domain import operations, outcomes, paid_once, words
+from streams.domain import operations, outcomes, paid_once, room, words
+from streams.domain.apart import REFERENCED, Reference
 from streams.domain.limits import MAX_UNCLAIMED
 from streams.domain.sums import IN_DOUBT, OPEN, Books
 from streams.domain.turn import Turn
 
 _AT_THE_DESK: Final = frozenset({CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND})
 """What can be done at a gateway's own desk to a payment of ours."""
-
-_Name = tuple[GatewayName, AccountName, str]
-"""What an object is known by: the gateway, the account there, and the gateway's own reference."""
 
 _TAKING: Final = frozenset({OperationKind.SALE, OperationKind.CAPTURE})
 
@@ -38,11 +36,13 @@ def find_operation(turn: Turn, notice: GatewayNotice, account: AccountName) -> O
     speak for the next operation.
     """
     if notice.op_id is not None:
-        named = turn.operations.get(notice.op_id)
+        named = turn.find(notice.op_id)
         return None if named is None else _drawn_from(turn, named, notice)
     if notice.gateway_reference is None:
         return None
     known_as = (notice.gateway, account, notice.gateway_reference)
+    if notice.kind in {None, CallKind(REFERENCED.value)}:
+        turn.fetch_known_as(known_as)
     for each in turn.operations.values():
         if notice.kind in {None, each.kind.value} and _is_known_as(each, known_as):
             return _drawn_from(turn, each, notice)
@@ -64,7 +64,7 @@ def _fits(notice: GatewayNotice, operation: OperationRow) -> bool:
     return not by_hand and notice.confirmed_amount_minor in {None, operation.amount_minor}
 
 
-def _is_known_as(operation: OperationRow, name: _Name) -> bool:
+def _is_known_as(operation: OperationRow, name: Reference) -> bool:
     if (operation.gateway, operation.account, operation.gateway_reference) == name:
         return True
     return any((each.gateway, each.account, each.gateway_reference) == name for each in operation.earlier_attempts)
@@ -85,7 +85,8 @@ def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> O
     if notice.outcome is Outcome.REVERSED and notice.kind is CallKind.AUTHORIZE:
         return operation  # the gateway says itself that it is the hold, whatever was captured of it
     known = [each for each in captures if any(_is_of_case(word, case, notice) for word in each.words)]
-    books = Books.of(operation.payment_id, turn.operations.values())  # one that was refused has no payment
+    # One that was refused has no payment.
+    books = Books.of(operation.payment_id, turn.operations.values(), turn.subtotals)
     if notice.outcome is Outcome.REVERSED and not known and not books.released:
         return operation  # the hold itself was taken back
     return max(known or captures, key=lambda each: each.counted_minor, default=operation)
@@ -143,7 +144,7 @@ def record(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | No
         return None
     amount_minor = _amount(turn, payment, notice)
     unclaimed = _unclaimed(notice, notice.kind, notice.gateway_reference, amount_minor)
-    if not _is_ours(payment, notice) or amount_minor <= 0 or operations.is_full(turn.operations.values()):
+    if not _is_ours(payment, notice) or amount_minor <= 0 or room.is_full(turn.operations.values(), turn.subtotals):
         turn.ask_review(payment)  # it cannot be counted
     elif not _nameless(turn, notice, account):
         return _record(turn, payment, unclaimed, amount_minor)
@@ -286,6 +287,7 @@ def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow, amount_minor: i
         gateway=payment.gateway,
         account=payment.account,
         gateway_reference=made.gateway_reference,
+        number=turn.next_number,
     )
     stood = paid_once.stands(turn, payment)
     turn.put(operation)

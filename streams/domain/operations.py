@@ -1,9 +1,8 @@
-"""Operations as such: made from a command, found again by it, turned back into one, and the room they take in the row.
+"""Operations as such: made from a command, found again by it, and turned back into one.
 
 Called by `order` when a command comes, and when an operation's turn has come (the route plan is asked for then).
 """
 
-from collections.abc import Collection
 from typing import Final
 
 from schemas import identifiers
@@ -22,31 +21,18 @@ from schemas.records.commands import (
     is_for_its_gateway_alone,
     kind_of,
 )
-from schemas.records.decisions import DecisionView
-from schemas.records.orders import EventRow, OperationRow, WordRow
+from schemas.records.orders import OperationRow
 from schemas.vocabulary import Initiator, OperationKind, OperationState
 from streams.domain.inputs import CommandReceived
-from streams.domain.limits import (
-    DECISION_CHARS,
-    EVENT_CHARS,
-    EVENTS_EXPECTED,
-    MAX_CASE_CHARS,
-    MAX_KEPT_CHARS,
-    MAX_OPERATIONS,
-    MAX_WORDS,
-    OPERATION_CHARS,
-    WORD_CHARS,
-)
 from streams.domain.turn import Turn
-from streams.domain.words import are_folded
 
 _WITHOUT_AMOUNT: Final = (VoidRequested, CompletionRequested)
 _OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
 """Of what the engine does by itself: it goes where its payment is."""
 
 
-def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
-    """Return the queued operation that this command asks for, its first waiter included."""
+def open_operation(received: CommandReceived, op_id: OpId, *, number: int) -> OperationRow:
+    """Return the queued operation that this command asks for, its first waiter included; `number`: in its order."""
     command = received.command
     return OperationRow(
         op_id=op_id,
@@ -94,6 +80,7 @@ def open_operation(received: CommandReceived, op_id: OpId) -> OperationRow:
         first_requested_at_ms=0,
         requested_at_ms=received.now_ms,
         updated_at_ms=received.now_ms,
+        number=number,
     )
 
 
@@ -152,6 +139,7 @@ def queue_own(turn: Turn, opening: OperationRow, kind: OperationKind, amount_min
         fingerprint=body,
         asked_amount_minor=amount_minor,
         plan=_OWN_PLAN,
+        number=turn.next_number,
     )
     turn.put(own)
     turn.queue.insert(0, op_id)
@@ -163,12 +151,15 @@ def key_is_taken(turn: Turn, operation: OperationRow) -> bool:
     That one claimed the key before this one ever could, or lost it to a third: either way this one cannot have it. So
     the answer depends on the order of the commands in the log alone, and needs no claim.
     """
-    return any(
+    if any(
         each.idempotency_key == operation.idempotency_key
         and each.op_id != operation.op_id
         and each.initiator is Initiator.MERCHANT
         for each in turn.operations.values()
-    )
+    ):
+        return True
+    # Only what merchants ask for leaves the row, and this one is in it.
+    return turn.find_asked_under(operation.idempotency_key) is not None
 
 
 def command_of(turn: Turn, operation: OperationRow) -> Command:
@@ -221,48 +212,3 @@ def command_of(turn: Turn, operation: OperationRow) -> Command:
         tokens=tuple(PaymentToken(gateway=gateway, kind="", value="") for gateway in operation.tokens_for),
         capture=operation.kind is OperationKind.SALE,
     )
-
-
-# Room in the row. A row that outgrows a record of the changelog could not take the next verdict or result, and its
-# operation would hang. What is counted only ever grows, and follows from the row alone: so a command that was refused
-# is refused again when it is replayed, though waiters and tokens have left the row meanwhile.
-
-
-def is_full(operations: Collection[OperationRow]) -> bool:
-    """Return whether an order with these operations takes no more. Once it is, it stays so."""
-    return len(operations) >= MAX_OPERATIONS or sum(map(kept_chars, operations)) >= MAX_KEPT_CHARS
-
-
-def kept_chars(operation: OperationRow) -> int:
-    """Return the characters that this operation keeps in the row, or will: a usual life's facts are counted before."""
-    named = (operation.command_id, operation.idempotency_key, operation.payment_id, operation.traceparent or "")
-    facts = [_fact_chars(each) for each in operation.events]
-    expected = EVENT_CHARS * max(0, EVENTS_EXPECTED - len(facts))
-    said = sum(map(_word_chars, operation.words))
-    if are_folded(operation.words):
-        said = MAX_WORDS * (WORD_CHARS + MAX_CASE_CHARS)  # folding frees room, and a full order stays full
-    tried = sum(EVENT_CHARS + len(each.gateway_reference or "") for each in operation.earlier_attempts)
-    # What the last fact tells stands in the operation as well.
-    again = max((_told_chars(each) for each in operation.events), default=0)
-    return OPERATION_CHARS + sum(map(len, named)) + sum(facts) + expected + said + tried + again
-
-
-def _fact_chars(event: EventRow) -> int:
-    decided = 0 if event.decision is None else _decision_chars(event.decision)
-    return EVENT_CHARS + _told_chars(event) + decided
-
-
-def _told_chars(event: EventRow) -> int:
-    error = event.error
-    told = () if error is None else (error.code, error.message, error.gateway_code or "", error.advice or "")
-    return sum(map(len, (*told, event.action_url or "", event.gateway_reference or "")))
-
-
-def _decision_chars(decision: DecisionView) -> int:
-    # A reason may be in any language: its bytes are what takes room.
-    told = (decision.decision_id, decision.why.encode(), decision.decided_by, decision.approved_by or "")
-    return DECISION_CHARS + sum(map(len, told))
-
-
-def _word_chars(word: WordRow) -> int:
-    return WORD_CHARS + len(word.case or "")

@@ -40,13 +40,17 @@ from streams.domain import (
     completion,
     desk,
     doubt,
+    leaving,
     notices,
     operations,
     outbox,
     outcomes,
+    room,
     settlement,
     words,
 )
+from streams.domain.apart import Load, nothing_apart
+from streams.domain.errors import InvariantViolatedError
 from streams.domain.inputs import (
     CommandReceived,
     DecisionReceived,
@@ -59,15 +63,23 @@ from streams.domain.inputs import (
 from streams.domain.limits import DEFAULT_RULES, MAX_ROW_WAITERS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
 from streams.domain.sums import OPEN, UNANSWERED, Books
-from streams.domain.turn import Decision, InvariantViolatedError, PlanFor, Turn
+from streams.domain.turn import Decision, PlanFor, Turn
 from streams.domain.words import Evidence
 
 __all__ = ["Decision", "decide", "longest_owed", "order_ends_at_ms"]
 
+_LEAVING = {TimerKind.COPY_APART: leaving.copy, TimerKind.DROP_COPIED: leaving.drop}
+_ENDING = frozenset({TimerKind.EXPIRE_ROW, TimerKind.FORGET_APART})
 _BEFORE_ITS_TURN = frozenset({OperationState.QUEUED, OperationState.CLAIMING})
 
 
-def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Rules = DEFAULT_RULES) -> Decision:
+def decide(
+    row: OrderRow | None,
+    event: OrderInput,
+    plan_for: PlanFor,
+    rules: Rules = DEFAULT_RULES,
+    load: Load = nothing_apart,
+) -> Decision:
     """Return the order's row after this input, and what is to be said once that row is durable.
 
     Calling it again with the row it returned and the same input, marked as a possible replay, says again what is owed.
@@ -77,22 +89,37 @@ def decide(row: OrderRow | None, event: OrderInput, plan_for: PlanFor, rules: Ru
         event: What has happened.
         plan_for: The routing policy as it is now; asked only when an operation's claim is first sent.
         rules: What the deployment sets.
+        load: What stands beside the row. Asked only of an order whose operations have partly left the row.
 
     Raises:
         InvariantViolatedError: The input is about another order, or the row contradicts itself.
     """
     origin_id, order_id = _order_of(event, row)
-    turn = Turn(row, origin_id=origin_id, order_id=order_id, now_ms=event.now_ms, plan_for=plan_for, rules=rules)
-    if isinstance(event, TimerReceived) and event.timer.kind is TimerKind.EXPIRE_ROW:
-        ended = row is not None and event.now_ms >= (order_ends_at_ms(row, rules) or event.now_ms + 1)
-        return Decision(row=None if ended else row, outputs=())
+    if isinstance(event, TimerReceived) and event.timer.kind in _ENDING:
+        return _end(row, event, rules, load)
+    turn = Turn(
+        row, origin_id=origin_id, order_id=order_id, now_ms=event.now_ms, plan_for=plan_for, rules=rules, load=load
+    )
     op_id = _take(turn, event)
     if notices.claim_or_record(turn):
         admission.resume(turn)
     _start_next(turn)
     if event.possible_replay and (op_id is not None or isinstance(event, CommandReceived)):
         outbox.say_again(turn, op_id)
-    return turn.decision()
+    decision = turn.decision()
+    return leaving.ask_to_copy(row, decision, rules, now_ms=event.now_ms, possible_replay=event.possible_replay)
+
+
+def _end(row: OrderRow | None, event: TimerReceived, rules: Rules, load: Load) -> Decision:
+    """End the order if its time is over; or, once it has ended, what stood beside its row."""
+    timer = event.timer
+    is_over = row is None or row.created_at_ms != timer.life_ms
+    if timer.kind is TimerKind.FORGET_APART:
+        return Decision(row=row, outputs=tuple(leaving.forget(timer, load)) if is_over else ())
+    if row is not None and event.now_ms >= (order_ends_at_ms(row, rules) or event.now_ms + 1):
+        return Decision(row=None, outputs=leaving.ask_to_forget(row, timer, rules))
+    # Of a life that is over this is a copy: what it asked for may be lost.
+    return Decision(row=row, outputs=leaving.ask_to_forget(None, timer, rules) if is_over else ())
 
 
 def order_ends_at_ms(row: OrderRow, rules: Rules = DEFAULT_RULES) -> int | None:
@@ -100,7 +127,7 @@ def order_ends_at_ms(row: OrderRow, rules: Rules = DEFAULT_RULES) -> int | None:
     if any(each.state in OPEN or each.state in UNANSWERED for each in row.operations):
         return None
     # What was captured can be refunded or charged back, and a review is somebody's to close.
-    books = [Books.of(each.payment_id, row.operations) for each in row.payments]
+    books = [Books.of(each.payment_id, row.operations, row.subtotals) for each in row.payments]
     has_money = any(each.captured > 0 for each in books) or any(each.review for each in row.payments)
     life_ms = max(rules.order_life_ms, rules.paid_life_ms) if has_money else rules.order_life_ms
     return row.updated_at_ms + life_ms
@@ -150,12 +177,12 @@ def _take(turn: Turn, event: OrderInput) -> OpId | None:
         case VerdictReceived():
             return _verdict(turn, event.verdict)
         case ResultReceived():
-            operation = turn.operations.get(event.result.op_id)
+            operation = turn.find(event.result.op_id)
             return _evidence(turn, operation, words.of_result(event.result))
         case NoticeReceived():
             return _notice(turn, event.notice, event.account)
         case TimerReceived():
-            return _timer(turn, event.timer)
+            return _woken(turn, event.timer)
         case DecisionReceived():
             return desk.hear_decision(turn, event)
         case _:
@@ -164,14 +191,14 @@ def _take(turn: Turn, event: OrderInput) -> OpId | None:
 
 def _command(turn: Turn, received: CommandReceived) -> OpId:
     op_id = op_id_of(received.command)
-    known = turn.operations.get(op_id)
+    known = turn.find(op_id)
     if known is not None:
         if received.reply_to is not None:
             _join(turn, known, received.reply_to)
         outbox.drive_again(turn, op_id)
         return op_id
-    operation = operations.open_operation(received, op_id)
-    if operations.is_full(turn.operations.values()):
+    operation = operations.open_operation(received, op_id, number=turn.next_number)
+    if room.is_full(turn.operations.values(), turn.subtotals):
         _refuse_unrecorded(turn, operation)
         return op_id
     turn.put(operation)
@@ -217,7 +244,7 @@ def _refuse_unrecorded(turn: Turn, operation: OperationRow) -> None:
 
 
 def _verdict(turn: Turn, verdict: ClaimDecided) -> OpId | None:
-    operation = turn.operations.get(verdict.op_id)
+    operation = turn.find(verdict.op_id)
     if operation is None:
         return None
     if operation.state is OperationState.CLAIMING:
@@ -253,8 +280,16 @@ def _notice(turn: Turn, notice: GatewayNotice, account: AccountName) -> OpId | N
     return _evidence(turn, operation, said)
 
 
+def _woken(turn: Turn, timer: TimerFired) -> OpId | None:
+    step = _LEAVING.get(timer.kind)
+    if step is None:
+        return _timer(turn, timer)
+    step(turn, timer)
+    return None
+
+
 def _timer(turn: Turn, timer: TimerFired) -> OpId | None:
-    operation = None if timer.op_id is None else turn.operations.get(timer.op_id)
+    operation = None if timer.op_id is None else turn.find(timer.op_id)
     if timer.kind is TimerKind.DRIVE_AGAIN:  # the sweep's, and of no table: there is nothing to clear
         if operation is None:
             return None

@@ -12,8 +12,9 @@ from schemas.identifiers import EventId, OpId, OrderId, OriginId
 from schemas.quick_init import quick_init
 from schemas.records.claims import ClaimRequested
 from schemas.records.gateway import GatewayCallRequested
+from schemas.records.orders import ApartRow
 from schemas.records.payments import OperationReplied, PaymentEvent, ReplyTo
-from schemas.records.timers import OpenTimer
+from schemas.records.timers import OpenTimer, TimerFired
 
 
 @quick_init
@@ -79,8 +80,32 @@ class ClearTimer:
         return identifiers.row_key(self.origin_id, self.order_id) + b"|" + (self.op_id or "").encode()
 
 
-Message = SendClaim | CallGateway | Publish | Reply
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SayTimer:
+    """Ask the order, by a record on the timers topic, for the next step of something: at once, and not by the clock."""
+
+    fired: TimerFired
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepApart:
+    """Keep this row beside the order's, or (None) no such row. Doing it twice is safe."""
+
+    origin_id: OriginId
+    order_id: OrderId
+    name: str
+    row: ApartRow | None
+
+    @property
+    def key(self) -> bytes:
+        """The row's key in its table."""
+        return identifiers.row_key(self.origin_id, self.order_id) + b"|" + self.name.encode()
+
+
+Message = SendClaim | CallGateway | Publish | Reply | SayTimer
 """What goes to a topic."""
 
-Output = Message | SetTimer | ClearTimer
+Output = Message | SetTimer | ClearTimer | KeepApart
 """All that a decision can say."""

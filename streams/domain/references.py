@@ -10,7 +10,7 @@ loses none. It also keeps the gateway's order: while something is parked, what c
 A notice may be forwarded twice; an order that hears it twice is none the wiser.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -45,8 +45,13 @@ Indexed = Mapping[GatewayName, Capabilities]
 
 def known_by(row: OrderRow, indexed: Indexed) -> dict[KnownReference, OperationRow]:
     """Return the references that notices may find this order by, each with the operation that it is of."""
+    return known_of(row.operations, indexed)
+
+
+def known_of(operations: Iterable[OperationRow], indexed: Indexed) -> dict[KnownReference, OperationRow]:
+    """Return the references that notices may find these operations by, each with the operation that it is of."""
     found: dict[KnownReference, OperationRow] = {}
-    for operation in row.operations:
+    for operation in operations:
         if operation.gateway is None:
             continue  # never sent
         last = (operation.gateway, operation.account, operation.gateway_reference)

@@ -1,4 +1,4 @@
-"""What a payment amounts to: folds over its operations, of which nothing is stored.
+"""What a payment amounts to: folds over its operations, and over the subtotals of those that have left the row.
 
 Called by admission (may this operation go ahead?), by outcomes (is there a deficit?) and by views. An operation counts
 for what its words come to. The amounts of open ones are taken until their last word is known.
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from schemas.identifiers import PaymentId
-from schemas.records.orders import OperationRow, PaymentRow
+from schemas.records.orders import OperationRow, PaymentRow, SubtotalRow
 from schemas.records.payments import PaymentStanding
 from schemas.vocabulary import Initiator, OperationKind, OperationState, Overlay, PaymentStatus
 from streams.domain import words
@@ -64,9 +64,17 @@ class Books:
         self.opening: OperationState | None = None
 
     @classmethod
-    def of(cls, payment_id: PaymentId, operations: Iterable[OperationRow]) -> "Books":
-        """Return what these operations make of the payment. Others' operations count for nothing."""
+    def of(
+        cls, payment_id: PaymentId, operations: Iterable[OperationRow], subtotals: Iterable[SubtotalRow] = ()
+    ) -> "Books":
+        """Return what these operations make of the payment. Others' operations count for nothing.
+
+        `subtotals`: of the operations that stand in rows of their own, refunds all of them or never carried out.
+        """
         books = cls()
+        for left in subtotals:
+            if left.payment_id == payment_id:
+                books.refunded += left.refunded_minor
         for each in operations:
             if each.payment_id == payment_id:
                 if each.state in OPEN:
@@ -148,9 +156,11 @@ class Books:
         return PaymentStatus.VOIDED if self.released else PaymentStatus.FAILED
 
 
-def standing_of(payment: PaymentRow, operations: Iterable[OperationRow]) -> PaymentStanding:
+def standing_of(
+    payment: PaymentRow, operations: Iterable[OperationRow], subtotals: Iterable[SubtotalRow]
+) -> PaymentStanding:
     """Return how the payment stands: the one shape in which events, answers and rows show it."""
-    books = Books.of(payment.payment_id, operations)
+    books = Books.of(payment.payment_id, operations, subtotals)
     overlays = [Overlay.IN_DOUBT] if books.in_doubt else []
     if payment.review or books.in_review:
         overlays.append(Overlay.REVIEW)

@@ -9,7 +9,7 @@ from typing import Final
 
 from schemas.event_types import Transition
 from schemas.vocabulary import OperationState
-from streams.domain.turn import InvariantViolatedError
+from streams.domain.errors import InvariantViolatedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from schemas import identifiers
 from schemas.event_types import Transition
-from schemas.identifiers import OpId, OrderId, OriginId, PaymentId
+from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId, PaymentId
 from schemas.quick_init import quick_init, replace
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command
@@ -19,20 +19,15 @@ from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import OperationReplied, ReplyTo
 from schemas.records.timers import OpenTimer
 from schemas.vocabulary import OperationState, TimerKind
-from streams.domain import views
-from streams.domain.limits import Rules
+from streams.domain import subtotals, views
+from streams.domain.apart import Apart, Load, Reference
+from streams.domain.errors import InvariantViolatedError
+from streams.domain.limits import RULES_VERSION, Rules
 from streams.domain.outputs import ClearTimer, Output, Publish, Reply, SetTimer
 from streams.domain.sums import UNANSWERED, Books, standing_of
 
 PlanFor = Callable[[Command], RoutePlan]
 """The routing policy as it is now: asked once an operation, when its claim is first sent."""
-
-
-class InvariantViolatedError(Exception):
-    """The row and the code contradict each other: the worker must stop before it makes things worse.
-
-    Only for a defect, never for anything that a merchant or a gateway does.
-    """
 
 
 @quick_init
@@ -42,16 +37,21 @@ class Decision:
 
     `row` is the row to keep; None when there is none: it never was, or it leaves the table (write a tombstone). On a
     possible replay it is written again even if it is the same. `outputs` leave, in their order, once it is durable.
+    `loaded`: the operations that came out of rows of their own for this decision, as they were there.
     """
 
     row: OrderRow | None
     outputs: tuple[Output, ...]
+    loaded: tuple[OperationRow, ...] = ()
 
 
 class Turn:
     """The order under change. Reads are of the state as changed so far."""
 
     __slots__ = (
+        "_apart",
+        "_loaded",
+        "_numbered",
         "_payments",
         "_row",
         "_sequence",
@@ -65,6 +65,7 @@ class Turn:
         "plan_for",
         "queue",
         "rules",
+        "subtotals",
         "told_decision",
     )
 
@@ -77,8 +78,12 @@ class Turn:
         now_ms: int,
         plan_for: PlanFor,
         rules: Rules,
+        load: Load,
     ) -> None:
         self._row = row
+        self._apart = Apart(row, load)
+        self._loaded: dict[OpId, OperationRow] = {}
+        self._numbered = 0 if row is None else subtotals.operations_of(row)
         self._touched = False
         self._sequence = 0 if row is None else row.sequence
         self._payments = [] if row is None else list(row.payments)
@@ -90,15 +95,75 @@ class Turn:
         self.active_op_id = None if row is None else row.active_op_id
         self.queue: list[OpId] = [] if row is None else list(row.queue)
         self.operations: dict[OpId, OperationRow] = {} if row is None else {op.op_id: op for op in row.operations}
+        self.subtotals = () if row is None else row.subtotals
         self.outputs: list[Output] = []
         self.told_decision: DecisionView | None = None
         """A person's decision while it is carried out: each fact that is published then tells of it."""
 
+    @property
+    def row(self) -> OrderRow | None:
+        """The order as it was before this input."""
+        return self._row
+
+    @property
+    def load(self) -> Load:
+        """What stands beside the order's row."""
+        return self._apart.load
+
+    @property
+    def next_number(self) -> int:
+        """The number of the operation that is put next and was not there before."""
+        return self._numbered + 1
+
     def put(self, operation: OperationRow) -> OperationRow:
-        """Keep this version of the operation, and return it."""
+        """Keep this version of the operation, and return it; a new one has the next number."""
+        if operation.op_id not in self.operations:
+            self._numbered += 1
+            assert operation.number == self._numbered
         self.operations[operation.op_id] = operation
         self._touched = True
         return operation
+
+    # Operations in rows of their own. One that an input is about is among `operations` from then on, at its place, and
+    # the subtotals are without it. It goes back when nothing of it has changed; else it stays, until it leaves again.
+
+    def find(self, op_id: OpId) -> OperationRow | None:
+        """Return the order's operation of this id, out of its own row if it stands there."""
+        return self.operations.get(op_id) or self._joined(self._apart.by_op(op_id))
+
+    def find_asked_under(self, key: IdempotencyKey) -> OperationRow | None:
+        """Return an operation that was asked for under this key and stands in a row of its own."""
+        return self._apart.by_key(key)
+
+    def fetch_known_as(self, reference: Reference) -> None:
+        """Have the operation here that a gateway knows so, if it stands in a row of its own."""
+        self._joined(self._apart.by_reference(reference))
+
+    def fetch_all(self) -> None:
+        """Have all operations of the order here: for what no subtotal tells, and is asked rarely."""
+        for operation in self._apart.all():
+            self._joined(operation)
+
+    def _joined(self, operation: OperationRow | None) -> OperationRow | None:
+        if operation is None or operation.op_id in self.operations:
+            return operation
+        self._loaded[operation.op_id] = operation
+        self.subtotals = subtotals.without_operation(self.subtotals, operation)
+        known = (*self.operations.values(), operation)
+        self.operations = {each.op_id: each for each in sorted(known, key=lambda each: each.number)}
+        return operation
+
+    def leave(self, operation: OperationRow) -> None:
+        """Let the operation go from the row: it stands, as it is now, in a row of its own."""
+        del self.operations[operation.op_id]
+        self.subtotals = subtotals.with_operation(self.subtotals, operation)
+        self._touched = True
+
+    def _put_back(self) -> None:
+        for op_id, loaded in self._loaded.items():
+            if self.operations[op_id] == loaded:
+                del self.operations[op_id]
+                self.subtotals = subtotals.with_operation(self.subtotals, loaded)
 
     def put_payment(self, payment: PaymentRow) -> None:
         """Keep this version of the payment, or open it."""
@@ -130,7 +195,7 @@ class Turn:
 
     def books_of(self, payment: PaymentRow) -> Books:
         """Return the payment's sums as they are now."""
-        return Books.of(payment.payment_id, self.operations.values())
+        return Books.of(payment.payment_id, self.operations.values(), self.subtotals)
 
     def ask_review(self, payment: PaymentRow) -> None:
         """Ask for a person to look at the payment. Asking again changes nothing."""
@@ -183,7 +248,7 @@ class Turn:
         """Record the public fact in the operation, say it, and return the operation."""
         payment = self.payment(operation.payment_id)
         self._sequence += 1
-        standing = None if payment is None else standing_of(payment, self.operations.values())
+        standing = None if payment is None else standing_of(payment, self.operations.values(), self.subtotals)
         event = views.event_row(
             operation, transition, standing, sequence=self._sequence, now_ms=self.now_ms, decision=self.told_decision
         )
@@ -246,7 +311,7 @@ class Turn:
             if payment is None
             else views.payment_view(
                 payment,
-                standing_of(payment, self.operations.values()),
+                standing_of(payment, self.operations.values(), self.subtotals),
                 origin_id=self.origin_id,
                 order_id=self.order_id,
                 updated_at_ms=payment.updated_at_ms,
@@ -277,9 +342,11 @@ class Turn:
         return self.put(replace(operation, state=OperationState.CLAIMING, updated_at_ms=self.now_ms))
 
     def decision(self) -> Decision:
-        """Return the row as it is now and all that was said; an untouched row comes back as it was."""
+        """Return the row as it is now, and all that was said; an untouched row comes back as it was. Asked once."""
+        loaded = tuple(self._loaded.values())
         if not self._touched:
-            return Decision(row=self._row, outputs=tuple(self.outputs))
+            return Decision(row=self._row, outputs=tuple(self.outputs), loaded=loaded)
+        self._put_back()
         row = OrderRow(
             origin_id=self.origin_id,
             order_id=self.order_id,
@@ -291,5 +358,7 @@ class Turn:
             operations=tuple(self.operations.values()),
             created_at_ms=self.now_ms if self._row is None else self._row.created_at_ms,
             updated_at_ms=self.now_ms,
+            rules_version=RULES_VERSION,
+            subtotals=self.subtotals,
         )
-        return Decision(row=row, outputs=tuple(self.outputs))
+        return Decision(row=row, outputs=tuple(self.outputs), loaded=loaded)

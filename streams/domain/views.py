@@ -20,6 +20,7 @@ from schemas.records.payments import (
     PaymentView,
 )
 from schemas.vocabulary import OperationKind, PaymentStatus
+from streams.domain.apart import Apart, Load, nothing_apart
 from streams.domain.sums import OPENING, UNANSWERED, standing_of
 
 NO_CURRENCY: Final = "XXX"
@@ -148,18 +149,21 @@ def _operation_at(operation: OperationRow, event: EventRow, order_id: OrderId) -
     return operation_view(then, order_id)
 
 
-def answer_query(row: OrderRow | None, query: PaymentQueried, now_ms: int) -> OperationReplied:
+def answer_query(
+    row: OrderRow | None, query: PaymentQueried, now_ms: int, load: Load = nothing_apart
+) -> OperationReplied:
     """Return the answer to a query about a payment or a refund: the row as it is, read through the log.
 
     A payment is found from the moment its command was taken: before it is dispatched it is `created`, and one that was
     never opened (its key belongs to another operation, or the order refused it) is `failed`, its operation says why.
     """
-    operation = None if row is None else _asked_for(row, query)
+    apart = Apart(row, load)
+    operation = None if row is None else _asked_for(row, query, apart)
     payment: PaymentView | None = None
     life: tuple[OperationView, ...] = ()
     if row is not None and operation is not None:
         payment = _payment_seen(row, operation)
-        life = _life(row, operation) if query.refund_id is None else ()
+        life = _life(row, operation, apart) if query.refund_id is None else ()
     return OperationReplied(
         request_id=query.request_id,
         origin_id=query.origin_id,
@@ -174,7 +178,7 @@ def answer_query(row: OrderRow | None, query: PaymentQueried, now_ms: int) -> Op
     )
 
 
-def _asked_for(row: OrderRow, query: PaymentQueried) -> OperationRow | None:
+def _asked_for(row: OrderRow, query: PaymentQueried, apart: Apart) -> OperationRow | None:
     """Return the refund asked for, or the operation that opened the payment asked for."""
     for operation in row.operations:
         if query.refund_id is not None:
@@ -182,7 +186,7 @@ def _asked_for(row: OrderRow, query: PaymentQueried) -> OperationRow | None:
                 return operation
         elif operation.kind in OPENING and operation.payment_id == query.payment_id:
             return operation
-    return None
+    return None if query.refund_id is None else apart.by_refund(query.refund_id)
 
 
 def _payment_seen(row: OrderRow, operation: OperationRow) -> PaymentView | None:
@@ -190,7 +194,7 @@ def _payment_seen(row: OrderRow, operation: OperationRow) -> PaymentView | None:
         if payment.payment_id == operation.payment_id:
             return payment_view(
                 payment,
-                standing_of(payment, row.operations),
+                standing_of(payment, row.operations, row.subtotals),
                 origin_id=row.origin_id,
                 order_id=row.order_id,
                 updated_at_ms=payment.updated_at_ms,
@@ -217,7 +221,6 @@ def _payment_unopened(row: OrderRow, operation: OperationRow) -> PaymentView:
     )
 
 
-def _life(row: OrderRow, operation: OperationRow) -> tuple[OperationView, ...]:
-    return tuple(
-        operation_view(each, row.order_id) for each in row.operations if each.payment_id == operation.payment_id
-    )
+def _life(row: OrderRow, operation: OperationRow, apart: Apart) -> tuple[OperationView, ...]:
+    known = sorted((*row.operations, *apart.all()), key=lambda each: each.number)
+    return tuple(operation_view(each, row.order_id) for each in known if each.payment_id == operation.payment_id)

@@ -25,6 +25,16 @@ TAKEN: Final = frozenset({Outcome.REVERSED, Outcome.DISPUTE_LOST})
 LATER_WORDS: Final = DISPUTES | {Outcome.REVERSED, Outcome.EXPIRED}
 """What can be said only of an operation that was carried out."""
 
+_OF_ONE_TIME: Final = {
+    Outcome.SUCCEEDED: 0,
+    Outcome.EXPIRED: 1,
+    Outcome.DISPUTE_OPENED: 2,
+    Outcome.REVERSED: 3,
+    Outcome.DISPUTE_LOST: 3,
+    Outcome.DISPUTE_WON: 4,
+}
+"""In which order words of one time count: each presupposes one of those before it. Many gateways tell seconds."""
+
 FOLDED: Final = "folded"
 """The case of a success that stands for words which had no room any more: nothing older than it is listened to."""
 
@@ -217,8 +227,18 @@ def _folded(words: Collection[WordRow]) -> tuple[WordRow, ...]:
 
 
 def in_time(words: Iterable[WordRow]) -> list[WordRow]:
-    """Return the words in the order of the gateway's times. Of one time a success comes first, others as they came."""
-    return sorted(words, key=lambda each: (each.occurred_at_ms, each.outcome is not Outcome.SUCCEEDED))
+    """Return the words in the order of the gateway's times; how they came does not matter.
+
+    Of one time: what was carried out, that it ran out, disputes that began, what was taken back, and disputes that were
+    won. Of these alike: a person's word after the gateway's, and the greater amount last. Answers that name no time
+    stand as they came: a later one corrects an earlier.
+    """
+    return sorted(words, key=_place)
+
+
+def _place(word: WordRow) -> tuple[int, int, bool, int]:
+    amount_minor = word.amount_minor if word.occurred_at_ms else 0
+    return word.occurred_at_ms, _OF_ONE_TIME[word.outcome], word.by_desk, amount_minor
 
 
 def counted(words: Iterable[WordRow]) -> int:

@@ -19,11 +19,12 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas import identifiers, topics
-from schemas.decode_errors import SchemaAwaitedError
+from schemas.decode_errors import OtherReleaseError, SchemaAwaitedError
 from schemas.identifiers import GatewayName
 from schemas.messages import DecodeError, MessageCodec
 from schemas.records.commands import Command, CompletionRequested, PaymentRequested, PaymentToken, op_id_of
 from schemas.records.gateway import CallDetails, GatewayCallRequested
+from schemas.releases import OutdatedError, place_of
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.consumer import build_reader
 from streams.kafka_clients.errors import RetryableError, classify
@@ -168,6 +169,7 @@ async def with_details(
 
     Raises:
         LogError: the command could not be read now.
+        OutdatedError: a later release wrote it.
     """
     if request.command_offset is None:
         return request
@@ -191,6 +193,8 @@ async def _decoded(record: LogRecord, codec: MessageCodec) -> Command | None:
         except SchemaAwaitedError as awaited:
             await awaited.wait()
             _, found = codec.decode(record.value, record.headers)
+    except OtherReleaseError as newer:  # its order has read it: so this is the older of the two
+        raise OutdatedError(place_of(record.topic, record.partition, record.offset), newer.detail) from newer
     except DecodeError:
         return None
     return found if isinstance(found, Command) else None

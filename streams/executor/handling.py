@@ -15,8 +15,9 @@ from gateway_adapters.contract import Gateway
 from schemas.decode_errors import SchemaAwaitedError
 from schemas.event_types import TYPES
 from schemas.identifiers import GatewayRoute, OpId, gateway_route
-from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record
+from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, OtherReleaseError, Record
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from schemas.releases import OutdatedError, place_of
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.executor.command_reader import ReadCommand, with_details
 from streams.executor.gateway_calls import perform
@@ -76,11 +77,14 @@ class RequestHandler(RecordHandler):
         Raises:
             RejectedRecordError: it is no request that this executor can make.
             PartitionLostError: it is the next owner's.
+            OutdatedError: a later release wrote it, or its command: the worker must stop.
             LogError: what was answered could not be read, or the result could not be appended: the worker must stop.
         """
         answers = await self._memory.of(record.partition, first_at_ms=record.timestamp_ms)
         try:
             envelope, request = await self._decoded(record)
+        except OtherReleaseError as newer:  # what it asks for may be more than what can be read here
+            raise OutdatedError(place_of(record.topic, record.partition, record.offset), newer.detail) from newer
         except DecodeError as error:
             raise RejectedRecordError(error.reason, error.detail) from error
         if not delivery.is_ours():  # the memory, or an unknown schema, may have taken a while to come
@@ -115,10 +119,10 @@ class RequestHandler(RecordHandler):
 
     async def _decoded(self, record: LogRecord) -> tuple[Envelope, Record]:
         try:
-            return self._codec.decode(record.value, record.headers)
+            return self._codec.decode(record.value, record.headers, ours=True)
         except SchemaAwaitedError as awaited:  # a newer orders worker writes it: the registry is being asked
             await awaited.wait()
-            return self._codec.decode(record.value, record.headers)
+            return self._codec.decode(record.value, record.headers, ours=True)
 
     async def _joined(self, request: GatewayCallRequested, call: Coroutine[None, None, None]) -> None:
         key = (request.op_id, request.kind, request.attempt, request.call_number)

@@ -16,6 +16,7 @@ from schemas.topics import Topic, topic
 from streams.kafka_clients.admin import Action, TopicAdmin, TopicRow, TopicSizes
 from streams.kafka_clients.backlog import refuse_lost_records
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.draft_rows import refuse_draft_rows
 from streams.topology import Component
 
 APPEAR_TIMEOUT_S: Final = 5.0
@@ -41,7 +42,8 @@ def check_start(
     """Return if the component may start. Blocking; changes nothing, but see `refuse_lost_records`. Safe to repeat.
 
     Raises:
-        MisconfiguredError: a topic of it is missing or set up in a way that loses records; the message names all.
+        MisconfiguredError: a topic of it is missing or set up in a way that loses records; the message names all. Or
+            a table holds rows of before the first release.
         RecordsLostError: records were deleted before its group had read them, and that is not accepted.
         RetryableError: the cluster did not tell in time.
     """
@@ -49,6 +51,7 @@ def check_start(
     check_topics(connection, [topic(name) for name in names], sizes)
     if component.group is not None:
         refuse_lost_records(connection, component.group, component.source_topics, accept_loss=accept_loss)
+    refuse_draft_rows(connection, component.changelogs)
 
 
 def check_topics(connection: KafkaConnection, wanted: Sequence[Topic], sizes: TopicSizes) -> None:

@@ -61,8 +61,8 @@ def _operators() -> Iterator[Right]:
     every = tuple(each.name for each in topics.CATALOGUE)
     administer = ("Create", "Describe", "DescribeConfigs", "AlterConfigs", "Read")
     yield Right(principal=OPERATOR, resource="topic", names=every, operations=administer)
-    # Redriven records go back where they died; what is decided about them, and policies, are records too.
-    redriven = (*SOURCE_TOPICS, topics.DLQ, topics.POLICIES)
+    # Redriven records go back where they died. What is decided about them, policies and upgrades are records too.
+    redriven = (*SOURCE_TOPICS, topics.DLQ, topics.POLICIES, topics.UPGRADES)
     yield Right(principal=OPERATOR, resource="topic", names=redriven, operations=("Write",))
     yield Right(
         principal=OPERATOR,

@@ -1,4 +1,4 @@
-"""The packaged schemas: unchanged since their release, compatible both ways, and known to the registry.
+"""The packaged schemas: unchanged since their release, fit for the last release, and known to the registry.
 
 Called by `streams.cli.schemas`, `streams.cli.tools` and the doctor. Calls `schemas.compatibility` and
 `schemas.schema_registry`, and says their failures in an operator's words.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import SecretStr
 
+from schemas.baseline import Kept, breaches, last_release
 from schemas.compatibility import check_all
 from schemas.misconfigured import MisconfiguredError
 from schemas.schema_ids import PackagedSchema, SchemaIds, packaged_schemas
@@ -39,10 +40,23 @@ class SchemaFault:
     problem: str
 
 
-def faults(schemas: Sequence[PackagedSchema] | None = None) -> tuple[SchemaFault, ...]:
-    """Return what is wrong with the packaged schemas (or these): nothing means FULL_TRANSITIVE and unchanged."""
+def faults(
+    schemas: Sequence[PackagedSchema] | None = None, *, kept: Mapping[str, Kept] | None = None
+) -> tuple[SchemaFault, ...]:
+    """Return what is wrong with the packaged schemas; nothing: unchanged, and fit for the last release.
+
+    Args:
+        schemas: these instead of the packaged ones.
+        kept: what the last release has, when it is not the snapshot's.
+    """
     chosen = packaged_schemas() if schemas is None else schemas
-    return (*_changed(chosen), *_incompatible(chosen))
+    before = kept if kept is not None else last_release() if schemas is None else {}
+    return (*_changed(chosen), *_incompatible(chosen), *_breaking(chosen, before))
+
+
+def _breaking(schemas: Sequence[PackagedSchema], kept: Mapping[str, Kept]) -> Iterator[SchemaFault]:
+    for breach in breaches(schemas, kept):
+        yield SchemaFault(record=breach.record, version=breach.version, problem=breach.problem)
 
 
 def _changed(schemas: Sequence[PackagedSchema]) -> Iterator[SchemaFault]:

@@ -41,7 +41,7 @@ ALLOWED_FIELDS = frozenset(
         # the payment, by identifiers that the merchant or this engine made up
         "origin_id", "order_id", "payment_id", "refund_id", "op_id", "command_id", "event_id", "request_id", "kind",
         "state", "status", "outcome", "transition", "attempt", "call_number", "gateway", "account",
-        "policy_version", "rejection", "sequence", "amount_minor", "currency",
+        "policy_version", "rejection", "release", "sequence", "amount_minor", "currency",
         # what happened
         "reason", "code", "error", "error_type", "error_where", "retry", "retry_after_s", "timeout_s", "duration_ms",
         "due_at_ms", "calls", "in_flight", "abandoned", "limit", "count", "attempts", "host", "port", "route", "method",

@@ -91,6 +91,7 @@ class Verdict:
     late_rows: int = 0
     """Rows of frozen owners that came behind their successors', and never won."""
     superseded_rows: int = 0
+    operations_apart: int = 0
     """Rows that no later row was made from: of owners that were replaced before they knew."""
     reordered: int = 0
     """Orders whose events only another interleaving of their topics than that of the timestamps explains."""
@@ -205,6 +206,7 @@ async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_lim
         event_copies=evidence.event_copies,
         late_rows=evidence.late_rows,
         superseded_rows=evidence.superseded_rows,
+        operations_apart=evidence.operations_apart,
         reordered=evidence.reordered,
         answers=answers,
     )
@@ -331,6 +333,7 @@ def summary(verdict: Verdict) -> str:
         f"{verdict.operations} operations, {verdict.faults} faults, {len(verdict.violations)} violations",
         f"{verdict.seconds:.0f} s, {verdict.orders} orders, {verdict.dead_letters} dead letters",
         f"{verdict.event_copies} events repeated; rows: {verdict.late_rows} late, {verdict.superseded_rows} superseded",
+        f"{verdict.operations_apart} operations in rows of their own",
         f"answers by status: {dict(sorted(verdict.answers.items()))}",
         f"ended unasked: {verdict.restarts or 'nothing'} (session time-out {SESSION_TIMEOUT_S:g} s)",
         "served again after (s):  median    most  faults",

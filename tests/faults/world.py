@@ -108,6 +108,7 @@ HABITS = Habits(
     tells=0.1,
     trusting=0.05,
     direct_only=0.04,
+    returns=0.01,
     payers=0.06,
     partial=0.04,
 )

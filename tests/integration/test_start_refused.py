@@ -16,7 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its __init_
     ResourceType,
 )
 
-from schemas.topics import CLAIMS, COMMANDS, GATEWAY_REQUESTS, ORDERS_CHANGELOG
+from schemas.releases import DRAFT_IDS
+from schemas.topics import CLAIMS, CLAIMS_CHANGELOG, COMMANDS, GATEWAY_REQUESTS, ORDERS_CHANGELOG
 from streams.cli.exits import ExitCode
 from streams.development.local_engine import Component
 from tests.kafka_cluster import KafkaCluster
@@ -44,6 +45,7 @@ def prepared(address: str) -> Mapping[str, str]:
         "PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS": address,
         "PAYMENT_ENGINE_KAFKA_PARTITIONS": "2",
         "PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS": "",
+        "PAYMENT_ENGINE_GATEWAY_MOCK_URL": "http://127.0.0.1:8090",
         "PAYMENT_ENGINE_HEALTH_PORT": "0",
     }
     apply_topics(settings)
@@ -130,3 +132,15 @@ def lose_records(address: str, group: str, topic: str) -> None:
     admin = AdminClient({"bootstrap.servers": address})
     for answer in admin.delete_records([TopicPartition(topic, 0, LEFT_FROM)]).values():
         assert answer.result(ADMIN_TIMEOUT_S).low_watermark == LEFT_FROM
+
+
+def test_worker_refuses_tables_of_before_the_first_release_and_names_what_to_run(
+    environment: Mapping[str, str],
+) -> None:
+    """The last test here: its row stays."""
+    producer = Producer({"bootstrap.servers": environment["PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS"]})
+    producer.produce(CLAIMS_CHANGELOG, b"\x00" + DRAFT_IDS[7].to_bytes(4, "big") + b"row", b"originA|k", partition=1)
+    assert producer.flush(ADMIN_TIMEOUT_S) == 0
+    told = refused(environment, "claims")
+    assert f"{CLAIMS_CHANGELOG} holds rows of before the first release" in told
+    assert "`payment-engine topics apply`" in told

@@ -301,6 +301,7 @@ async def test_component_reads_the_groups_of_settings_that_the_page_says(
         monkeypatch.setenv("PAYMENT_ENGINE_HTTP_DEV", "true")
         monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_PORT", "0")
         monkeypatch.setenv("PAYMENT_ENGINE_OPERATORS_DEV", "true")
+        monkeypatch.setenv("PAYMENT_ENGINE_GATEWAY_MOCK_URL", "http://127.0.0.1:8090")
         settings = load()
         connection = connection_of(settings.kafka, client_id="test")
         await asyncio.to_thread(TopicAdmin(connection, sizes_of(settings.kafka)).apply)

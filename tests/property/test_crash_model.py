@@ -54,6 +54,7 @@ DOUBTFUL = replace(SPEAKING, declined=15, broken_off=30, pending=15, action=10, 
 
 CONTRADICTIONS = Scenario(whims=LYING, plans=PLANS_ONCE, commands=14)
 JUDGED = Scenario(whims=DOUBTFUL, decisions=6)
+LEAVING = Scenario(whims=MOODY, leaving=True)
 ACCOUNTS = Scenario(whims=replace(MOODY, unreachable=25), plans=PLANS_OF_ACCOUNTS)
 
 MORTAL = Faults(dies_percent=8)
@@ -72,6 +73,14 @@ SOUND = {
     "inner records die, calls held by the network": (300, Scenario(whims=HOLDING, faults=MORTAL)),
     "zombies": (500, Scenario(whims=REFUSING, zombies=True)),
     "zombies that speak": (300, Scenario(whims=REFUSING, zombies=True, faults=Faults(speaks_when_fenced=True))),
+    "settled operations leave the row": (200, LEAVING),
+    "settled operations leave the row, zombies": (200, Scenario(whims=REFUSING, zombies=True, leaving=True)),
+    "settled operations leave the row, persons decide": (150, replace(JUDGED, leaving=True)),
+    "settled operations leave the row, inner records die": (150, replace(LEAVING, faults=MORTAL)),
+    "settled operations leave the row, not persisted first": (
+        100,
+        Scenario(whims=REFUSING, faults=Faults(speak_at_once=True), leaving=True),
+    ),
     "not persisted first": (300, Scenario(whims=REFUSING, faults=Faults(speak_at_once=True))),
     "not persisted first, zombies": (200, Scenario(whims=REFUSING, zombies=True, faults=Faults(speak_at_once=True))),
 }
@@ -106,6 +115,7 @@ FLAWED = {
     "success taken back by anyone": (400, replace(CONTRADICTIONS, anyone_takes_back=True)),
     "late success not heard": (100, replace(CONTRADICTIONS, late_success_is_silent=True)),
     "further attempts after a known success": (300, replace(CONTRADICTIONS, contradictions_are_forgotten=True)),
+    "operations leave the row whatever they are by then": (300, replace(LEAVING, left_whatever_it_is=True)),
     "never driven again": (60, Scenario(whims=MOODY, faults=MORTAL, never_driven_again=True)),
     "payment beside one under review": (1_200, replace(CONTRADICTIONS, failed_is_failed=True)),
 }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from schemas.records.orders import WordRow
 from schemas.vocabulary import Outcome
 from streams.domain.limits import MAX_WORDS
-from streams.domain.words import counted, disputed, with_word
+from streams.domain.words import counted, disputed, ran_out, with_word
 
 KINDS = [Outcome.SUCCEEDED, Outcome.REVERSED, Outcome.DISPUTE_OPENED, Outcome.DISPUTE_WON, Outcome.DISPUTE_LOST]
 
@@ -65,6 +65,24 @@ def test_any_order_of_arrival_counts_the_same(data: st.DataObject, life: list[Wo
     kept = heard([first, *later])
     assert counted(kept) == expected(life)
     assert disputed(kept) == disputed(life)
+
+
+@given(st.data(), lives(), st.integers(1, 3))
+def test_any_order_of_arrival_counts_the_same_when_many_words_are_of_one_time(
+    data: st.DataObject, life: list[WordRow], times: int
+) -> None:
+    """Gateways tell seconds: of one time what presupposes another comes after it, whoever was quicker."""
+    said = [life[0], *(replace(each, occurred_at_ms=1 + each.occurred_at_ms % times) for each in life[1:])]
+    one, other = (heard([said[0], *data.draw(st.permutations(said[1:]))]) for _ in range(2))
+    assert (counted(one), disputed(one), ran_out(one)) == (counted(other), disputed(other), ran_out(other))
+    assert counted(one) == expected(sorted(said, key=_rank))
+
+
+def _rank(word: WordRow) -> tuple[int, bool, int]:
+    """The rule for words of one time, told once more."""
+    order = ("succeeded", "expired", "dispute_opened", "reversed dispute_lost", "dispute_won")
+    place = next(number for number, names in enumerate(order) if word.outcome.value in names.split())
+    return place, word.by_desk, word.amount_minor
 
 
 @given(st.data(), lives())

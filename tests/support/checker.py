@@ -12,7 +12,7 @@ from schemas.event_types import Transition
 from schemas.records.orders import OperationRow
 from schemas.records.payments import PaymentEvent
 from schemas.vocabulary import Initiator, OperationKind, OperationState, Rejection
-from streams.domain.operations import is_full
+from streams.domain.room import is_full
 from tests.support.account_checks import effects_are_at_their_accounts
 from tests.support.answer_checks import (
     acknowledged_is_on_the_log,
@@ -101,7 +101,7 @@ def every_command_ended_once(evidence: Evidence) -> list[str]:
     operations, excused = evidence.operations(), evidence.contradicted()
     settled = evidence.settled_at_desk()
     ends = _ends_of(evidence)
-    full = {row.order_id for row in evidence.rows.values() if is_full(row.operations)}
+    full = {row.order_id for row in evidence.rows.values() if is_full(row.operations, row.subtotals)}
     faults = []
     for order, ops in evidence.commands.items():
         for op_id in dict.fromkeys(ops):

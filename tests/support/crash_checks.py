@@ -47,6 +47,7 @@ def violations(world: World, *, same_content: bool) -> list[str]:
         *_contradictions(world),
         *_events(world, same_content=same_content),
         *_sums(world),
+        *world.orders.subtotals_not_of_rows(),
         *in_silence(world.gateways, looked_at(world) | _overruled(world)),
         *_disputes(world),
         *_lost(world),

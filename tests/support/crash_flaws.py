@@ -7,10 +7,12 @@ from unittest.mock import patch
 
 from gateway_adapters.contract import GatewayNotice
 from schemas.event_types import Transition
+from schemas.identifiers import Fingerprint
 from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow, WordRow
+from schemas.records.timers import TimerFired
 from schemas.vocabulary import CallKind, OperationKind, Outcome, PaymentStatus, Verdict
-from streams.domain import later_words, paid_once, words
+from streams.domain import later_words, leaving, order, paid_once, words
 from streams.domain.outputs import CallGateway, Output
 from streams.domain.sums import OPEN
 from streams.domain.turn import Turn
@@ -128,3 +130,19 @@ def _counted_by_sum(said: Iterable[WordRow]) -> int:
 
 def _has_not_failed(turn: Turn, payment: PaymentRow) -> bool:
     return turn.books_of(payment).status is not PaymentStatus.FAILED
+
+
+@contextmanager
+def put_in_leaving(*, whatever_it_is: bool) -> Iterator[None]:
+    """Let operations leave the row whatever they have become since that was asked for, wherever they stand."""
+    with ExitStack() as stack:
+        if whatever_it_is:
+            stack.enter_context(patch.object(leaving, "content_of", lambda _operation: Fingerprint("any")))
+            steps = {kind: _drop_unseen if step is leaving.drop else step for kind, step in order._LEAVING.items()}
+            stack.enter_context(patch.object(order, "_LEAVING", steps))
+        yield
+
+
+def _drop_unseen(turn: Turn, timer: TimerFired) -> None:
+    for operation in leaving._meant(turn, timer):
+        turn.leave(operation)

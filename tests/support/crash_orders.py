@@ -1,7 +1,7 @@
 """The orders and claims workers of the crash model: the shells around the real state machines, without codec."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -10,12 +10,13 @@ from schemas.identifiers import CommandId, GatewayName
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow
 from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.references import ParkedWebhook
 from schemas.records.timers import OpenTimer, TimerFired
-from schemas.vocabulary import CallKind
+from schemas.vocabulary import CallKind, OperationKind
 from streams.domain import desk, references
+from streams.domain.apart import Load, with_loaded
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
     CommandReceived,
@@ -28,7 +29,17 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES
 from streams.domain.order import decide
-from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
+from streams.domain.outputs import (
+    CallGateway,
+    ClearTimer,
+    KeepApart,
+    Output,
+    Publish,
+    Reply,
+    SayTimer,
+    SendClaim,
+    SetTimer,
+)
 from tests.support.crash_calls import HONOURS_KEYS, REQUESTS, RESULTS
 from tests.support.crash_desk import DECISIONS
 from tests.support.crash_flaws import knowingly_twice, misheard
@@ -76,6 +87,8 @@ class Orders(Worker[OrderRow]):
         self._plan_not_pinned = scenario.plan_not_pinned
         self._scenario = scenario
         self._rules = _TRUSTING if scenario.absence_is_proof else RULES
+        if scenario.leaving:
+            self._rules = replace(self._rules, kept_operations=0, leaving_operations=1)
         self.decisions = 0
         self.paid_knowingly: list[str] = []
         self.dead_decisions: set[str] = set()
@@ -89,7 +102,7 @@ class Orders(Worker[OrderRow]):
         event = _input(entry, possible_replay=possible_replay)
         if self._plan_not_pinned and isinstance(event, VerdictReceived):
             event = replace(event, verdict=replace(event.verdict, plan=self._policy.plan))
-        if isinstance(event, DecisionReceived) and not desk.knows(before, event.decision):
+        if isinstance(event, DecisionReceived) and not desk.knows(before, event.decision, self._loading(entry.key)):
             self.dead_decisions.add(event.decision.decision_id)
             return []  # a dead letter
         # As the agent does: the answer to a decision that was heard before waits for the row that holds it.
@@ -120,12 +133,13 @@ class Orders(Worker[OrderRow]):
     def _decided(
         self, key: str, before: OrderRow | None, events: Sequence[OrderInput], *, kept: bool, again: bool
     ) -> list[Write]:
-        row, outputs = before, list[Output]()
+        row, outputs, loaded = before, list[Output](), list[OperationRow]()
         for event in events:
             self.decisions += 1
-            decision = decide(row, event, self._policy.plan_for, self._rules)
+            decision = decide(row, event, self._policy.plan_for, self._rules, self._loading(key))
             row = decision.row
             outputs += decision.outputs
+            loaded += decision.loaded
         if row is None:
             return []
         self.paid_knowingly += knowingly_twice(row, outputs)
@@ -133,10 +147,10 @@ class Orders(Worker[OrderRow]):
         writes = [self._table(key, row, row)] if row != before or kept else []
         writes.extend(self._write(key, row, output) for output in outputs)
         if self._scenario.whims.unnamed:
-            writes.extend(self._referred(before, row, again=again))
+            writes.extend(self._referred(with_loaded(before, loaded), with_loaded(row, loaded), again=again))
         return writes
 
-    def _referred(self, before: OrderRow | None, row: OrderRow, *, again: bool) -> Iterable[Write]:
+    def _referred(self, before: OrderRow | None, row: OrderRow | None, *, again: bool) -> Iterable[Write]:
         for each in references.to_register(before, row, CAPABILITIES, again=again):
             yield Write(KEPT, key_of(each.gateway, each.account, each.reference), each)
 
@@ -153,22 +167,54 @@ class Orders(Worker[OrderRow]):
                 return Write(EVENTS, key, output)
             case Reply():
                 return Write(REPLIES, key, output.reply)
+            case SayTimer():
+                return Write(TIMERS, key, output.fired)
+            case _:
+                return self._kept(key, row, output)
+
+    def _kept(self, key: str, row: OrderRow, output: SetTimer | ClearTimer | KeepApart) -> Write:
+        value: OpenTimer | ApartRow | None
+        match output:
+            case KeepApart():
+                name, value = f"apart|{key}|{output.name}", output.row
             case SetTimer():
-                name = f"timer|{output.timer.op_id}"
-                self.rows[name] = output.timer
-                return self._table(name, output.timer, row)
+                name, value = f"timer|{output.timer.op_id}", output.timer
             case ClearTimer():
-                name = f"timer|{output.op_id}"
-                self.rows[name] = None
-                return self._table(name, None, row)
+                name, value = f"timer|{output.op_id}", None
+        self.rows[name] = value
+        return self._table(name, value, row)
 
     @property
     def timers(self) -> list[OpenTimer]:
         return [row for row in self.rows.values() if isinstance(row, OpenTimer)]
 
+    def _loading(self, key: str) -> Load:
+        return lambda name: self.rows.get(f"apart|{key}|{name}")
+
     @property
     def orders(self) -> list[OrderRow]:
-        return [row for row in self.rows.values() if isinstance(row, OrderRow)]
+        """Each order with all its operations, wherever they stand: those that its row has are the truth."""
+        return [self._whole(key, row) for key, row in self.rows.items() if isinstance(row, OrderRow)]
+
+    def _whole(self, key: str, row: OrderRow) -> OrderRow:
+        if not row.subtotals:
+            return row
+        beside = [own for name, own in self.rows.items() if name.startswith(f"apart|{key}|") and own is not None]
+        known = {own.number: own.operation for own in beside if own.operation is not None}
+        known |= {each.number: each for each in row.operations}
+        return replace(row, operations=tuple(known[number] for number in sorted(known)))
+
+    def subtotals_not_of_rows(self) -> Iterator[str]:
+        """Yield where an order's row keeps another sum than the operations come to that have left it: added up here."""
+        for key, row in self.rows.items():
+            if isinstance(row, OrderRow):
+                here = {each.number for each in row.operations}
+                gone = [each for each in self._whole(key, row).operations if each.number not in here]
+                refunded = sum(each.counted_minor for each in gone if each.kind is OperationKind.REFUND)
+                kept = sum(each.refunded_minor for each in row.subtotals)
+                count = sum(each.operations for each in row.subtotals)
+                if (kept, count) != (refunded, len(gone)):
+                    yield f"subtotals {key} {kept} of {count}, and {refunded} of {len(gone)} beside it"
 
 
 def _input(entry: Entry, *, possible_replay: bool) -> OrderInput:

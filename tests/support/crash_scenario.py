@@ -49,6 +49,8 @@ class Scenario:
     counts_twice: bool = False  # each word that takes something back counts, whatever was said before
     deficits_are_silent: bool = False  # more is given back, or taken, than there is, and nobody is asked
     returns_are_silent: bool = False  # a payment stands again beside the one that replaced it, and nobody is asked
+    leaving: bool = False  # settled operations leave their order's row as soon as they may
+    left_whatever_it_is: bool = False  # they leave it whatever they have become since that was asked for
     index_is_impatient: bool = False  # what names a reference before it is known is dropped
 
 

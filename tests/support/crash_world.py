@@ -19,7 +19,7 @@ from streams.domain.order import longest_owed
 from tests.support.crash_commands import client_commands
 from tests.support.crash_desk import DECISIONS, Person
 from tests.support.crash_executor import Executor
-from tests.support.crash_flaws import put_in, put_in_at_the_desk, put_in_words
+from tests.support.crash_flaws import put_in, put_in_at_the_desk, put_in_leaving, put_in_words
 from tests.support.crash_gateways import Gateways
 from tests.support.crash_log import Logs, Worker, handed_back, paused
 from tests.support.crash_orders import COMMANDS, RULES, TIMERS, WEBHOOKS, Claims, Orders, Posted
@@ -278,6 +278,7 @@ def run(scenario: Scenario, seed: int) -> World:
             times_are_ignored=scenario.times_are_ignored,
             is_never_asked_again=scenario.desk_is_never_asked_again,
         ),
+        put_in_leaving(whatever_it_is=scenario.left_whatever_it_is),
         put_in_words(
             counts_twice=scenario.counts_twice,
             deficits_are_silent=scenario.deficits_are_silent,

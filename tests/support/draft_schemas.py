@@ -2,7 +2,9 @@
 
 A tool for whoever changes a record before its release (`python -m tests.support.draft_schemas`), and the oracle of the
 test that holds classes and files together. A released file is never touched: a change to its class then needs a v2
-file, drafted with `--next`. `--release` marks every version as released. It is no part of the product.
+file, drafted with `--next`. `--release` marks every version as released, and keeps the newest as the snapshot that
+`schemas check` compares with; `--baseline` keeps that alone, for a change before the first release. It is no part of
+the product.
 """
 
 import argparse
@@ -16,38 +18,13 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from schemas.baseline import BASELINE_FILE
 from schemas.record_shapes import RECORD_CLASSES, ROW_CLASSES, FieldShape, fields_of, name_of
-from schemas.vocabulary import (
-    DeadLetterReason,
-    DecisionRefusal,
-    DeclineClass,
-    OperationState,
-    Outcome,
-    Overlay,
-    Rejection,
-    RetryAdvice,
-    WaitingFor,
-)
+from schemas.releases import PACKAGED_IDS, RELEASE, UNRECOGNISED
+from schemas.schema_ids import packaged_schemas
 
 AVRO_FOLDER = Path(__file__).parents[2] / "schemas" / "avro"
 NAMESPACE = "payments"
-# Ids of the packaged lock start where no registry ever counts to ("PEL" in ASCII), so that a log that began without a
-# registry stays readable after one was configured.
-FIRST_PACKAGED_ID = 0x50454C00
-
-# What an older reader makes of a symbol it does not know. Only where an honest answer exists: the others have no
-# default, so that `schemas check` refuses a new symbol and the author must think.
-SYMBOL_DEFAULTS: Mapping[type[StrEnum], StrEnum] = {
-    Outcome: Outcome.UNKNOWN,
-    OperationState: OperationState.UNKNOWN,
-    RetryAdvice: RetryAdvice.NEVER,
-    DeclineClass: DeclineClass.HARD,
-    Rejection: Rejection.INVALID_STATE,
-    Overlay: Overlay.REVIEW,
-    DecisionRefusal: DecisionRefusal.NOT_OPEN,
-    WaitingFor: WaitingFor.REVIEW,
-    DeadLetterReason: DeadLetterReason.INVALID,
-}
 
 
 def draft(cls: type) -> dict[str, Any]:
@@ -80,7 +57,7 @@ def _field(shape: FieldShape, comment: str | None, named: set[str]) -> dict[str,
     elif shape.nullable:
         field |= {"type": ["null", item], "default": None}
     elif shape.optional:
-        field |= {"type": item, "default": False}
+        field |= {"type": item, "default": shape.default}
     else:
         field |= {"type": item}
     return field if comment is None else field | {"doc": comment}
@@ -91,10 +68,7 @@ def _symbols(cls: type[StrEnum], named: set[str]) -> Any:
         return NAMESPACE + "." + cls.__name__
     named.add(cls.__name__)
     schema: dict[str, Any] = {"type": "enum", "name": cls.__name__, "doc": _summary(cls)}
-    schema["symbols"] = [member.value for member in cls]
-    if cls in SYMBOL_DEFAULTS:
-        schema["default"] = SYMBOL_DEFAULTS[cls].value
-    return schema
+    return schema | {"symbols": [UNRECOGNISED, *(member.value for member in cls)], "default": UNRECOGNISED}
 
 
 def _summary(cls: type) -> str:
@@ -119,11 +93,20 @@ def text_of(schema: Mapping[str, Any]) -> str:
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
+def _keep_baseline() -> None:
+    """Take what stands now for what the last release has."""
+    packaged_schemas.cache_clear()
+    kept = {
+        schema.record: {"version": schema.version, "schema": json.loads(schema.text)} for schema in packaged_schemas()
+    }
+    (AVRO_FOLDER / BASELINE_FILE).write_text(json.dumps(kept, separators=(",", ":"), ensure_ascii=False) + "\n")
+
+
 def _write(*, next_version: bool, release: bool) -> None:
     lock_path = AVRO_FOLDER / "ids.json"
     lock: dict[str, dict[str, dict[str, Any]]] = json.loads(lock_path.read_text()) if lock_path.exists() else {}
     used = [entry["id"] for versions in lock.values() for entry in versions.values()]
-    free = max(used, default=FIRST_PACKAGED_ID) + 1
+    free = max(used, default=PACKAGED_IDS.start) + 1
     for cls in (*RECORD_CLASSES, *ROW_CLASSES):
         versions = lock.setdefault(name_of(cls), {})
         newest = len(versions)
@@ -138,7 +121,7 @@ def _write(*, next_version: bool, release: bool) -> None:
             newest += 1
         newest = newest or 1
         if f"v{newest}" not in versions:
-            versions[f"v{newest}"] = {"id": free, "sha256": digest, "released": release}
+            versions[f"v{newest}"] = {"id": free, "sha256": digest, "released": release, "since": RELEASE}
             free += 1
         versions[f"v{newest}"] |= {"sha256": digest, "released": release}
         path = AVRO_FOLDER / name_of(cls) / f"v{newest}.avsc"
@@ -152,5 +135,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--next", action="store_true", help="draft a new version where the newest one is released")
     parser.add_argument("--release", action="store_true", help="mark what is written, and what stands, as released")
+    parser.add_argument("--baseline", action="store_true", help="keep what stands now as that of the last release")
     arguments = parser.parse_args()
     _write(next_version=arguments.next, release=arguments.release)
+    if arguments.release or arguments.baseline:
+        _keep_baseline()

@@ -25,7 +25,7 @@ from schemas.records.commands import (
     op_id_of,
 )
 from schemas.records.decisions import DecisionMade
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
 from streams.agents.intake import Intake, RefusedError
@@ -110,6 +110,7 @@ class EvidenceGatherer:
         self._lag = GroupLag(self._connection)
         self._history = RowHistory()
         self._read: dict[int, int] = {}  # partition of the changelog -> offset read up to
+        self._read_apart: dict[int, int] = {}  # the same, of the rows beside orders'
 
     async def when_settled(self, history: History, *, timeout_s: float = SETTLE_TIMEOUT_S) -> Evidence:
         """Return the evidence once nothing is open and no consumer is behind, or at the time-out as it is.
@@ -151,6 +152,7 @@ class EvidenceGatherer:
             lag=lag,
             late_rows=self._history.late,
             superseded_rows=self._history.superseded,
+            operations_apart=self._history.apart,
             event_copies=found.event_copies,
             reordered=replay.reordered,
             refused_inputs=replay.refused,
@@ -175,6 +177,22 @@ class EvidenceGatherer:
             except DecodeError:
                 continue
             self._history.add(key, stamp, row)
+        await self._read_rows_apart()
+
+    async def _read_rows_apart(self) -> None:
+        """Read the rows beside orders': after the orders', so that none is missing that has been left for its own."""
+        start = ReadFrom(offsets=dict(self._read_apart))
+        topic = topics.OPERATIONS_CHANGELOG
+        async for record in read_log(self._connection, topic, start=start, max_records=MAX_RECORDS):
+            self._read_apart[record.partition] = record.offset + 1
+            key, stamp = record.key or b"", from_headers(record.headers)
+            if stamp == UNSTAMPED or not self._ours(key.partition(b"|")[2]):
+                continue
+            try:
+                row = None if record.value is None else self._codec.decode_row(ApartRow, record.value)
+            except DecodeError:
+                continue
+            self._history.add_apart(key, stamp, row)
 
     async def _forgotten_claims(self) -> list[str]:
         """Return the idempotency keys of the run that were freed: no run lasts as long as a claim's life."""

@@ -132,6 +132,7 @@ class Evidence:
     # For the report; no faults.
     late_rows: int = 0  # changelog records behind one of a higher stamp
     superseded_rows: int = 0  # changelog records that no later row was made from: of owners that were replaced
+    operations_apart: int = 0  # that had left their orders' rows for rows of their own
     event_copies: int = 0  # further identical copies of events
     reordered: int = 0  # orders whose events only another interleaving of their topics than the timestamps' explains
     refused_inputs: int = 0  # records under a key of the run that the orders agent dead-letters

@@ -34,7 +34,7 @@ from schemas.records.commands import (
 )
 from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError
-from schemas.records.orders import OperationRow, OrderRow, PaymentRow
+from schemas.records.orders import ApartRow, OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import OperationReplied, PaymentView, ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.vocabulary import CallKind, DecisionRefusal, OperationState, Outcome, RetryAdvice, TimerKind, Verdict
@@ -50,7 +50,17 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.domain.order import Decision, decide
-from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
+from streams.domain.outputs import (
+    CallGateway,
+    ClearTimer,
+    KeepApart,
+    Output,
+    Publish,
+    Reply,
+    SayTimer,
+    SendClaim,
+    SetTimer,
+)
 from tests.support.exhibits import Sums, sums_of
 
 ORIGIN = OriginId("origin")
@@ -121,16 +131,18 @@ class Desk:
     said: list[Output] = field(default_factory=list)
     planned: list[Command] = field(default_factory=list)  # what a route plan was asked for
     commands: int = 0
+    apart: dict[str, ApartRow] = field(default_factory=dict)  # what stands beside the row, by its name
+    steps: deque[TimerFired] = field(default_factory=deque)  # what the order has asked itself
 
     def take(self, event: OrderInput) -> Decision:
         """Give the order this input and keep what it says."""
-        decision = decide(self.row, event, self._plan_for, self.rules)
+        decision = decide(self.row, event, self.plan_for, self.rules, self.apart.get)
         self.row = decision.row
         for output in decision.outputs:
             self._keep(output)
         return decision
 
-    def _plan_for(self, command: Command) -> RoutePlan:
+    def plan_for(self, command: Command) -> RoutePlan:
         self.planned.append(command)
         return self.plan
 
@@ -145,6 +157,13 @@ class Desk:
                 self.timers[output.timer.op_id] = output.timer
             case ClearTimer():
                 self.timers.pop(output.op_id, None)
+            case SayTimer():
+                self.steps.append(output.fired)
+            case KeepApart() if output.row is None:
+                self.apart.pop(output.name, None)
+            case KeepApart():
+                assert output.row is not None
+                self.apart[output.name] = output.row
             case Publish() | Reply():
                 pass  # read from `said`
 
@@ -189,19 +208,8 @@ class Desk:
         waits: bool = True,
     ) -> DecisionRefusal | None:
         """Let a person decide about an operation; return why the order does not take it, if anybody waits for that."""
-        known = {each.op_id: each.payment_id for each in ([] if self.row is None else self.row.operations)}
-        decision = DecisionMade(
-            decision_id=DecisionId(name),
-            origin_id=ORIGIN,
-            order_id=ORDER,
-            payment_id=payment or known.get(op_id) or payment_id(ORDER, op_id),
-            op_id=op_id,
-            verdict=verdict,
-            amount_minor=amount,
-            why=why,
-            decided_by=OperatorName("anna"),
-            approved_by=None if approved_by is None else OperatorName(approved_by),
-            decided_at_ms=self.now_ms,
+        decision = decision_of(
+            self, op_id, verdict, amount, name=name, why=why, approved_by=approved_by, payment=payment
         )
         self.take(
             DecisionReceived(
@@ -299,6 +307,17 @@ class Desk:
         )
         return self.take(TimerReceived(timer=fired, now_ms=self.now_ms, possible_replay=self.replay))
 
+    def leave(self) -> int:
+        """Let the order do what it has asked itself to do; return how many steps that were."""
+        taken = 0
+        while self.steps:
+            taken += 1
+            self.step(self.steps.popleft())
+        return taken
+
+    def step(self, asked: TimerFired) -> Decision:
+        return self.take(TimerReceived(timer=asked, now_ms=self.now_ms, possible_replay=self.replay))
+
     def end(self) -> Decision:
         """Let the sweep of the orders table ask for the end of the row."""
         return self.fire_timer(
@@ -309,9 +328,16 @@ class Desk:
 
     # What there is to see
 
-    def operation(self, op_id: OpId) -> OperationRow:
+    @property
+    def operations(self) -> tuple[OperationRow, ...]:
+        """All operations of the order, oldest first, wherever they stand: the row's own are the truth."""
         assert self.row is not None
-        return next(each for each in self.row.operations if each.op_id == op_id)
+        known = {each.number: each.operation for each in self.apart.values() if each.operation is not None}
+        known |= {each.number: each for each in self.row.operations}
+        return tuple(known[number] for number in sorted(known))
+
+    def operation(self, op_id: OpId) -> OperationRow:
+        return next(each for each in self.operations if each.op_id == op_id)
 
     def state(self, op_id: OpId) -> OperationState:
         return self.operation(op_id).state
@@ -325,7 +351,7 @@ class Desk:
     def sums(self) -> Sums:
         """The newest payment's sums, added up from its operations."""
         assert self.row is not None
-        return sums_of(self.row, self.payment.payment_id)
+        return sums_of(replace(self.row, operations=self.operations), self.payment.payment_id)
 
     @property
     def events(self) -> list[Publish]:
@@ -348,6 +374,34 @@ class Desk:
         payment = self.events[-1].event.payment
         assert payment is not None
         return payment
+
+
+def decision_of(
+    desk: Desk,
+    op_id: OpId,
+    verdict: Verdict = Verdict.NOTE,
+    amount: int | None = None,
+    *,
+    name: str = "d1",
+    why: str = "said by a test",
+    approved_by: str | None = None,
+    payment: PaymentId | None = None,
+) -> DecisionMade:
+    """Return what a person decides about an operation of the desk's order."""
+    known = {each.op_id: each.payment_id for each in (() if desk.row is None else desk.operations)}
+    return DecisionMade(
+        decision_id=DecisionId(name),
+        origin_id=ORIGIN,
+        order_id=ORDER,
+        payment_id=payment or known.get(op_id) or payment_id(ORDER, op_id),
+        op_id=op_id,
+        verdict=verdict,
+        amount_minor=amount,
+        why=why,
+        decided_by=OperatorName("anna"),
+        approved_by=None if approved_by is None else OperatorName(approved_by),
+        decided_at_ms=desk.now_ms,
+    )
 
 
 def completed(request: GatewayCallRequested, said: Said, *, now_ms: int) -> GatewayCallCompleted:

@@ -15,6 +15,7 @@ from schemas.event_types import Transition
 from schemas.identifiers import IdempotencyKey, OpId
 from schemas.records.commands import Command, CompletionRequested, PaymentRequested
 from schemas.vocabulary import CallKind, OperationState, Outcome, Overlay, Verdict
+from streams.domain.limits import DEFAULT_RULES, Rules
 from tests.support.bank_objects import BankObject, Told, by_definition
 from tests.support.order_desk import ACTION, MOCK, ORDER, ORIGIN, Desk, Said, authorize, capture, refund, sale
 
@@ -104,9 +105,9 @@ class Bank:
 class Life:
     """One seeded life of an order's payment, to its end."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, rules: Rules = DEFAULT_RULES) -> None:
         self.chance = random.Random(seed)
-        self.desk = Desk()
+        self.desk = Desk(rules=rules)
         self.bank = Bank(self.chance)
         self.asked = 0
 
@@ -118,6 +119,7 @@ class Life:
             self.desk.replay = self.chance.random() < 0.2  # the worker has started again: what it takes may be a copy
             happen, tell = (self._happen, self._happen), (self._deliver, self._deliver)
             self.chance.choice((*happen, *tell, self._refund, self._at_desk, self._decide))()
+            self.desk.leave()
         for notice in self.chance.sample(self.bank.notices, len(self.bank.notices)):
             self._give(notice)
         self.desk.settle()
@@ -199,7 +201,7 @@ class Life:
         notice.delivered += 1
         about = notice.about
         knows = any(
-            each.gateway_reference == about.reference for each in (self.desk.row.operations if self.desk.row else ())
+            each.gateway_reference == about.reference for each in (self.desk.operations if self.desk.row else ())
         )
         # The gateway gives our id back, or not; where we do not know its own yet, only ours finds the operation.
         named = about.op_id if about.op_id is not None and (notice.names_operation or not knows) else None
@@ -254,13 +256,11 @@ def _allowing_a_part(command: Command) -> Command:
 
 def faults(life: Life) -> Iterator[str]:
     """Yield what the order says otherwise than the bank, and what nobody was asked about though it does not add up."""
-    row = life.desk.row
-    assert row is not None
     captured = sum(each.counts_minor for each in life.taking)
     refunded = sum(each.counts_minor for each in life.bank.objects if each.kind is CallKind.REFUND)
     disputed = any(each.disputes for each in life.taking)
     for each in life.bank.objects:
-        found = [op for op in row.operations if op.gateway_reference == each.reference]
+        found = [op for op in life.desk.operations if op.gateway_reference == each.reference]
         # What the gateway said of its desk's doing before that was known is lost, but never in silence.
         asked_for = each.op_id is None and life.desk.payment.review
         if [op.counted_minor for op in found] != [each.counts_minor] and not asked_for:
@@ -280,6 +280,6 @@ def faults(life: Life) -> Iterator[str]:
         yield f"expired {ran_out} told {life.desk.transitions}"
     if refunded > captured and not life.desk.payment.review:
         yield f"silent deficit {refunded} of {captured}"
-    for op in row.operations:
+    for op in life.desk.operations:
         if op.words and (op.state is OperationState.REVERSED) is not (op.counted_minor == 0):
             yield f"state {op.state} counts {op.counted_minor}"

@@ -31,7 +31,7 @@ from schemas.vocabulary import CallKind, Outcome
 from streams.agents.orders import OrdersAgent
 from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
-from streams.domain.limits import DEFAULT_RULES
+from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.domain.references import size_of
 from streams.kafka.step import InputEvent, Outgoing, Step
 from streams.topology import ORDERS, ORDERS_TABLE, PARKED_TABLE
@@ -83,8 +83,13 @@ class PostOffice:
     """Orders agents of all partitions, as one, and what they have said."""
 
     def __init__(
-        self, capabilities: Capabilities = SPEC.capabilities, *, translator: WebhookTranslator | None = None
+        self,
+        capabilities: Capabilities = SPEC.capabilities,
+        *,
+        translator: WebhookTranslator | None = None,
+        rules: Rules = DEFAULT_RULES,
     ) -> None:
+        self.rules = rules
         self.spec = replace(SPEC, translator=translator or ListTranslator(), capabilities=capabilities)
         self.now_ms = NOW_MS
         self.tables: dict[tuple[int, str, bytes], bytes] = {}
@@ -111,7 +116,7 @@ class PostOffice:
             gateways={MOCK: self.spec},
             capabilities={},
             parking=self.parking,
-            rules=DEFAULT_RULES,
+            rules=self.rules,
         )
         self.shell = AgentShell(self.agent.take, codec=CODEC, component="orders", accepted=self.agent.accepted)
 

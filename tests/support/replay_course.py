@@ -16,7 +16,7 @@ from streams.agents.references import Parking
 from streams.domain.limits import CLAIM_LIFE_MS, ORDER_LIFE_MS, Rules
 from streams.kafka.step import InputEvent, Step
 from streams.kafka_clients.log_reader import LogRecord
-from streams.topology import ORDERS, ORDERS_TABLE
+from streams.topology import OPERATIONS_TABLE, ORDERS, ORDERS_TABLE
 
 INPUT_TOPICS = tuple(topic for topic in ORDERS.source_topics if topic != topics.QUERIES)
 """What decides anything, in the order of cause and effect: commands, verdicts, results, webhooks, timers."""
@@ -77,7 +77,7 @@ def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> Orde
 
 def apply(step: Step, course: Course) -> None:
     for write in step.rows:
-        if write.table == ORDERS_TABLE:
+        if write.table in {ORDERS_TABLE, OPERATIONS_TABLE}:
             course.rows[write.key] = write.value
     for message in step.speak:
         if message.topic == topics.EVENTS:

@@ -100,5 +100,7 @@ class Search:
         return claims, calls
 
     def _all_ended(self, course: Course) -> bool:
-        rows = [self._codec.decode_row(OrderRow, value) for value in course.rows.values() if value is not None]
+        # What stands in rows of its own, beside its order's, has ended.
+        orders = [value for key, value in course.rows.items() if value is not None and key.count(b"|") == 1]
+        rows = [self._codec.decode_row(OrderRow, value) for value in orders]
         return all(operation.state in FINAL for row in rows for operation in row.operations)

@@ -40,7 +40,7 @@ from schemas.records.commands import (
 )
 from schemas.records.decisions import DecisionMade
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, WebhookReceived
-from schemas.records.orders import OrderRow
+from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent
 from schemas.records.timers import OpenTimer, TimerFired
 from schemas.schema_ids import SchemaIds
@@ -53,7 +53,7 @@ from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import Step
 from streams.kafka_clients.log_reader import LogRecord
-from streams.topology import CLAIMS, ORDERS, ORDERS_TABLE, TIMERS_TABLE
+from streams.topology import CLAIMS, OPERATIONS_TABLE, ORDERS, ORDERS_TABLE, TIMERS_TABLE
 from tests.support.evidence import decisions_in, plans_in
 from tests.support.exhibits import Evidence, GatewayStand, LedgerEntry
 from tests.support.kept_tables import KeptTables
@@ -71,9 +71,9 @@ MOCK = GatewayName("mock")
 class StagedRun:
     """One partition, one generation, no faults. `send` a command, and look at the log."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Rules = DEFAULT_RULES) -> None:
         self.codec = MessageCodec(SchemaIds.packaged())
-        self.live_by(DEFAULT_RULES)
+        self.live_by(rules)
         self._tables: dict[tuple[str, bytes], bytes | None] = {}
         self._waiting: deque[LogRecord] = deque()
         self._script: deque[Said] = deque()
@@ -81,6 +81,7 @@ class StagedRun:
         self._commands: dict[str, Command] = {}
         self.log: dict[str, list[LogRecord]] = defaultdict(list)
         self.changelog: list[tuple[bytes, Stamp, OrderRow]] = []
+        self.apart: list[tuple[bytes, Stamp, ApartRow]] = []  # the changelog of the rows beside orders'
         self.timers: dict[OpId, OpenTimer] = {}
         self.due_tables = KeptTables(*ORDERS.tables, *CLAIMS.tables)
         self.ledger: list[LedgerEntry] = []
@@ -309,6 +310,9 @@ class StagedRun:
             if write.table == ORDERS_TABLE and write.value is not None:
                 version = 1 + sum(1 for key, _, _ in self.changelog if key == write.key)
                 self.changelog.append((write.key, Stamp(1, version), self.codec.decode_row(OrderRow, write.value)))
+            if write.table == OPERATIONS_TABLE and write.value is not None:
+                row = self.codec.decode_row(ApartRow, write.value)
+                self.apart.append((write.key, Stamp(1, 1 + len(self.apart)), row))
             if write.table == TIMERS_TABLE and write.value is not None:
                 timer = self.codec.decode_row(OpenTimer, write.value)
                 assert timer.op_id is not None
@@ -396,6 +400,8 @@ class StagedRun:
         history = RowHistory()
         for key, stamp, row in self.changelog:
             history.add(key, stamp, row)
+        for key, stamp, own in self.apart:
+            history.add_apart(key, stamp, own)
         commands: dict[str, list[str]] = defaultdict(list)
         for command in self._commands.values():
             commands[command.order_id].append(op_id_of(command))

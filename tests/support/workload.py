@@ -19,6 +19,7 @@ from tests.support.payers import COMPLETED_BY_MERCHANT, Cashier
 
 REQUEST_TIMEOUT_S = 60.0
 MAX_TRIES = 40
+MANY_REFUNDS = 24
 RETRY_DELAY_S = 0.25
 ACCEPTED = 202
 NOT_FINAL = frozenset({0, 202, 429, 500, 502, 503, 504})
@@ -47,6 +48,7 @@ class Habits:
     trusting: float = 0.0  # believes a 202 and never asks again: nothing but the engine can carry the command out
     tells: float = 0.0  # says who pays, and brings a token for each gateway: read from the command when it is called
     direct_only: float = 0.0  # the command is appended to Kafka by another producer, and never sent over HTTP
+    returns: float = 0.0  # gives a payment back in so many parts that the first of them leave the order's row
     payers: float = 0.0  # the payer has to act: does, refuses, or leaves, and the merchant completes or cancels
     partial: float = 0.0  # takes an approval of less than the amount, and the issuer approves less
 
@@ -387,6 +389,8 @@ class Shopper:
                 if capture.last.status == 200:
                     self._captures |= {str(capture.last.body["operation"]["id"])}
         wishes = [self._random.randrange(1, amount + 1) for _ in range(self._random.randrange(3))]
+        if self._habits.returns and self._random.random() < self._habits.returns:
+            wishes += [self._random.randrange(1, 2 * amount // MANY_REFUNDS) for _ in range(MANY_REFUNDS)]
         await asyncio.gather(*(self._refund(origin, order, payment, wish) for wish in wishes))
 
     async def _refund(self, origin: str, order: str, payment: str, amount: int) -> None:

@@ -8,13 +8,16 @@ import pytest
 from schemas import topics
 from schemas.decode_errors import SchemaAwaitedError
 from schemas.identifiers import GatewayName, IdempotencyKey, OrderId, OriginId
-from schemas.messages import MessageCodec
+from schemas.messages import MessageCodec, Record
+from schemas.records.claims import ClaimRequested, ClaimRow
 from schemas.records.commands import Payer, PaymentRequested, PaymentToken
 from schemas.records.dead_letters import DeadLetter
+from schemas.releases import PACKAGED_IDS, UPGRADE_IT, OutdatedError
 from schemas.schema_ids import SchemaIds, newest_schemas
 from schemas.vocabulary import DeadLetterReason
 from streams.agents.intake import Intake
 from streams.agents.shell import AgentShell
+from streams.cli.exits import ExitCode, exit_of
 from streams.kafka.errors import LocalRowsBrokenError
 from streams.kafka.step import InputEvent, RowReader, Step
 from tests.support.golden_messages import envelope_of, example
@@ -98,6 +101,47 @@ def test_record_waits_and_is_no_dead_letter_when_a_registry_is_asked_for_its_sch
     with pytest.raises(SchemaAwaitedError) as awaited:
         AgentShell(take, codec=CODEC, component="orders").handle(event, lambda _table, _key: None)
     assert awaited.value.wait is answered
+
+
+LATER = b"\x00" + (PACKAGED_IDS.stop - 1).to_bytes(4, "big")
+
+
+def _decoding(event: InputEvent, _read: RowReader) -> Step:
+    Intake(CODEC, partitions=4).decode(event)
+    raise AssertionError("it was read")
+
+
+def _of_a_later_release(topic: str, record: Record) -> InputEvent:
+    message = CODEC.encode(record, envelope_of(record))
+    return replace(EVENT, topic=topic, value=LATER + message.value[5:], headers=message.headers)
+
+
+def test_worker_stops_and_names_the_place_when_a_later_release_wrote_where_nobody_else_writes() -> None:
+    event = _of_a_later_release(topics.CLAIMS, example(ClaimRequested))
+    place = f"{topics.CLAIMS}, partition 3, offset 1: .*{UPGRADE_IT}"
+    with pytest.raises(OutdatedError, match=place) as stopped:
+        AgentShell(_decoding, codec=CODEC, component="claims").handle(event, lambda _table, _key: None)
+    told = exit_of(stopped.value)
+    assert told is not None
+    assert told[0] is ExitCode.OUTDATED
+
+
+def test_command_of_an_unknown_schema_is_a_dead_letter_since_strangers_write_there_too() -> None:
+    event = _of_a_later_release(topics.COMMANDS, PLAIN)
+    (said,) = AgentShell(_decoding, codec=CODEC, component="orders").handle(event, lambda _table, _key: None).speak
+    _, letter = CODEC.decode(said.value, said.headers)
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason is DeadLetterReason.UNKNOWN_SCHEMA
+    assert UPGRADE_IT in letter.detail
+
+
+def test_worker_stops_when_a_later_release_wrote_a_row_that_an_input_needs() -> None:
+    def needs_its_row(_event: InputEvent, read: RowReader) -> Step:
+        CODEC.decode_row(ClaimRow, read("claims", b"k") or b"")
+        raise AssertionError("it was read")
+
+    with pytest.raises(OutdatedError, match="offset 1"):
+        AgentShell(needs_its_row, codec=CODEC, component="claims").handle(EVENT, lambda _table, _key: LATER)
 
 
 def _letter_of(command: PaymentRequested | None, *, value: bytes | None = None, structured: bool = False) -> DeadLetter:

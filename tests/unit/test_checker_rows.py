@@ -6,11 +6,13 @@ from dataclasses import replace
 import pytest
 
 from gateway_adapters.mock import wire
+from schemas.identifiers import OpId, payment_id
 from schemas.records.orders import OrderRow
 from schemas.vocabulary import OperationState
+from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.stamps import Stamp
 from tests.support.checker import violations
-from tests.support.order_desk import sale
+from tests.support.order_desk import ORDER, Said, refund, sale
 from tests.support.row_history import RowHistory
 from tests.support.staged_life import KEY, valid_log
 from tests.support.staged_run import StagedRun
@@ -114,3 +116,49 @@ def test_sum_may_fall_when_a_reversal_took_it() -> None:
     run.notice(run.send(sale(5_000)), wire.Status.REVERSED)
     faults, _ = row_faults(run.changelog)
     assert faults == []
+
+
+def many_refunds() -> StagedRun:
+    """A run of one order, whose first refunds have left its row."""
+    run = StagedRun(replace(DEFAULT_RULES, kept_operations=1, leaving_operations=2))
+    sold = run.send(sale(5_000))
+    payment = payment_id(ORDER, OpId(sold))
+    for number in range(4):
+        run.send(refund(payment, 500, key=f"r{number}"), Said(reference=f"ref-{number}"))
+    assert run.apart
+    return run
+
+
+def history_of(run: StagedRun) -> RowHistory:
+    history = RowHistory()
+    for key, stamp, row in run.changelog:
+        history.add(key, stamp, row)
+    for key, stamp, own in run.apart:
+        history.add_apart(key, stamp, own)
+    return history
+
+
+def test_operations_are_not_lost_when_they_have_left_for_rows_of_their_own() -> None:
+    run = many_refunds()
+    history = history_of(run)
+    assert history.faults() == []
+    (row,) = history.rows()
+    assert [each.number for each in row.operations] == [1, 2, 3, 4, 5]
+    assert violations(run.evidence()) == []
+
+
+def test_row_fault_is_found_when_an_operation_has_left_and_stands_nowhere() -> None:
+    run = many_refunds()
+    gone = run.changelog[-1][2].operations[0].number + 1
+    run.apart = [each for each in run.apart if each[2].operation is None or each[2].number != gone]
+    told = history_of(run).faults()
+    assert [fault for fault in told if "lost op_" in fault] != []
+    assert [fault for fault in told if "stand in no row of their own" in fault] != []
+
+
+def test_row_fault_is_found_when_a_row_keeps_another_sum_than_those_that_left_come_to() -> None:
+    run = many_refunds()
+    key, stamp, row = run.changelog[-1]
+    subtotals = tuple(replace(each, refunded_minor=each.refunded_minor + 1) for each in row.subtotals)
+    run.changelog.append((key, stamp.next(1), replace(row, version=row.version + 1, subtotals=subtotals)))
+    assert [fault for fault in history_of(run).faults() if "keeps 1001 for the refunds" in fault] != []

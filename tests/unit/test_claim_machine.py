@@ -5,7 +5,7 @@ import dataclasses
 from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
 from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow
 from streams.domain.claims import claim_expires_at_ms, decide_claim, expire_claim
-from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES
+from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, RULES_VERSION
 from tests.support.order_desk import plan
 
 CLAIM = ClaimRequested(
@@ -27,6 +27,13 @@ def test_claim_is_granted_when_the_key_is_free() -> None:
     row, verdict = decided(None, CLAIM)
     assert verdict.granted
     assert (row.op_id, row.plan, row.claimed_at_ms) == (CLAIM.op_id, CLAIM.plan, 10)
+
+
+def test_claim_says_which_rules_decided_it_and_keeps_that_when_it_comes_again() -> None:
+    row, _ = decided(None, CLAIM)
+    assert row.rules_version == RULES_VERSION
+    earlier = dataclasses.replace(row, rules_version=RULES_VERSION - 1)
+    assert decided(earlier, CLAIM)[0] == earlier
 
 
 def test_claim_gets_the_same_verdict_and_the_first_plan_when_it_comes_again() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
-from schemas.records.claims import ClaimDecided, ClaimExpiryRequested
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
 from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
@@ -24,6 +24,7 @@ from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQuer
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
 from schemas.records.timers import OrderExpiryRequested, TimerFired
+from schemas.records.upgrades import UpgradeFinished
 from streams.operator_tools.facts import REDACTED, shown
 from tests.support.golden_messages import example
 
@@ -37,6 +38,7 @@ HIDDEN = (
     ReferenceDropped,
     OrderExpiryRequested,  # about many orders, when nothing is left to look at
     ClaimExpiryRequested,
+    UpgradeFinished,  # about no payment
 )
 
 
@@ -117,7 +119,9 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     VoidRequested: {"payment_id"},
     CompletionRequested: {"payment_id", "parameters.name", "parameters.value"},
     RefundRequested: {"payment_id"},
-    ClaimDecided: {"plan.refusal", "plan.action_life_ms"},  # the claim before it says so
+    ClaimRequested: {"plan.fallback_classes"},  # planned: no policy has any
+    # The claim before it says so.
+    ClaimDecided: {"plan.refusal", "plan.action_life_ms", "plan.fallback_classes"},
     GatewayCallRequested: {
         *(
             "token",
@@ -135,8 +139,17 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     # What a gateway wrote, and a page on which the payer is asked for card data.
     GatewayCallCompleted: {"raw", "error.advice", "action_url"},
     WebhookReceived: {"headers.name", "headers.value", "body"},
-    # What leaves the references index when the order ends; its results have said it.
-    TimerFired: {"references.gateway", "references.account", "references.reference"},
+    # What leaves the references index when the order ends, its results have said. Which rows hold an operation is no
+    # part of what became of it.
+    TimerFired: {
+        "references.gateway",
+        "references.account",
+        "references.reference",
+        "life_ms",
+        "operations",
+        "leaving.number",
+        "leaving.content",
+    },
     PaymentEvent: {
         "payment_id",  # the view of the payment says so
         "command_id",

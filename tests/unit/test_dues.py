@@ -11,7 +11,7 @@ from schemas.records.orders import OrderRow
 from schemas.records.references import KnownReference, ParkedWebhook
 from schemas.vocabulary import CallKind
 from streams.agents import dues
-from streams.agents.dues import LOOK_MS, Over, Owed, due_of_claim, due_of_order, due_of_parked, meaning_of
+from streams.agents.dues import LOOK_MS, UNTOLD, Over, Owed, due_of_claim, due_of_order, due_of_parked, meaning_of
 from streams.domain.claims import claim_expires_at_ms
 from streams.domain.limits import DEFAULT_RULES
 from streams.domain.order import longest_owed, order_ends_at_ms
@@ -70,7 +70,7 @@ def test_order_that_has_ended_names_its_references() -> None:
     (operation,) = _row(desk).operations
     known = KnownReference(gateway=MOCK, account=AccountName("default"), reference=str(operation.gateway_reference))
     assert CallKind.SALE in CAPABILITIES.references_indexed
-    assert meaning_of(_due(_row(desk)).note) == Over((known,))
+    assert meaning_of(_due(_row(desk)).note) == Over(_row(desk).version, _row(desk).created_at_ms, 1, (known,))
 
 
 def test_order_whose_references_are_too_many_for_a_note_says_that_they_are_to_be_read(
@@ -79,11 +79,11 @@ def test_order_whose_references_are_too_many_for_a_note_says_that_they_are_to_be
     monkeypatch.setattr(dues, "MAX_NOTE_BYTES", 10)
     desk = Desk()
     desk.do(sale())
-    assert meaning_of(_due(_row(desk)).note) == Over(None)
+    assert meaning_of(_due(_row(desk)).note) is None
 
 
-def test_note_that_says_nothing_is_of_an_order_without_references() -> None:
-    assert meaning_of(b"") == Over(())
+def test_note_that_says_nothing_tells_nothing_of_its_order() -> None:
+    assert meaning_of(b"") == UNTOLD
     assert meaning_of(b"owes:op_1") == Owed(OpId("op_1"))
 
 

@@ -11,6 +11,7 @@ from schemas import topics
 from schemas.identifiers import AccountName, GatewayName, GatewayRoute
 from schemas.messages import EncodedMessage, MessageCodec
 from schemas.records.gateway import GatewayCallRequested
+from schemas.releases import PACKAGED_IDS, UPGRADE_IT, OutdatedError
 from schemas.schema_ids import SchemaIds, Wait, newest_schemas, packaged_schemas, packaged_writers
 from schemas.vocabulary import CallKind, DeadLetterReason, Outcome
 from streams.kafka_clients import dead_letters
@@ -60,10 +61,10 @@ async def test_worker_waits_for_the_schema_of_a_request_that_a_newer_program_wro
     is_known: bool, letters: int
 ) -> None:
     packaged = SchemaIds.packaged()
-    own_ids = {record: packaged.own_id(record) for record in newest_schemas()}
+    late_id = 7
+    own_ids = {record: packaged.own_id(record) for record in newest_schemas()} | {"gateway_call_requested": late_id}
     writers = packaged_writers(packaged_schemas())
-    late_id = own_ids["gateway_call_requested"]
-    late = writers.pop(late_id)
+    late = writers[packaged.own_id("gateway_call_requested")]
     asked: list[int] = []
 
     def ask(schema_id: int) -> Wait | None:
@@ -76,10 +77,27 @@ async def test_worker_waits_for_the_schema_of_a_request_that_a_newer_program_wro
 
     ids = SchemaIds(own_ids=own_ids, writers=writers, ask=ask)
     async with started(Scene(TellableGateway(), codec=MessageCodec(ids))) as scene:
-        scene.put(FIRST, 5, message_of(request_of(1)))
+        message = message_of(request_of(1))
+        scene.put(FIRST, 5, replace(message, value=b"\x00" + late_id.to_bytes(4, "big") + message.value[5:]))
         await scene.consumer.wait_for_commit(FIRST, 6)
     assert set(asked) == {late_id}
     assert [topic for topic, *_ in scene.writer.appended].count(topics.DLQ) == letters
+
+
+async def test_worker_ends_and_loses_nothing_when_a_later_release_wrote_a_request() -> None:
+    scene = Scene(TellableGateway())
+    message = message_of(request_of(1))
+    later = replace(message, value=b"\x00" + (PACKAGED_IDS.stop - 1).to_bytes(4, "big") + message.value[5:])
+
+    async def run() -> None:
+        async with started(scene):
+            scene.put(FIRST, 5, later)
+            await scene.executor.run()
+
+    with pytest.raises(OutdatedError, match=rf"{topics.GATEWAY_REQUESTS}, partition 0, offset 5: .*{UPGRADE_IT}"):
+        await run()
+    assert scene.writer.appended == []
+    assert FIRST not in scene.consumer.committed
 
 
 async def test_worker_does_not_commit_past_a_call_when_it_is_still_under_way() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from schemas.vocabulary import OperationState
+from streams.domain.errors import InvariantViolatedError
 from streams.domain.transitions import TABLE, require_move
-from streams.domain.turn import InvariantViolatedError
 
 PAGE = Path(__file__).parents[2] / "docs" / "operation-states.md"
 HEAD = """# States of an operation

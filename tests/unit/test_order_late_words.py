@@ -4,7 +4,7 @@ import pytest
 
 from schemas.identifiers import OpId
 from schemas.vocabulary import CallKind, OperationState, Outcome, Rejection
-from streams.domain.turn import InvariantViolatedError
+from streams.domain.errors import InvariantViolatedError
 from tests.support.doubtful_orders import (
     doubtful,
     state,

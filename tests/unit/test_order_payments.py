@@ -6,7 +6,7 @@ import pytest
 
 from schemas.identifiers import PaymentId, payment_id
 from schemas.vocabulary import CallKind, OperationKind, OperationState, Overlay, PaymentStatus, Rejection
-from streams.domain.limits import MAX_OPERATIONS
+from streams.domain.limits import MAX_OPERATIONS, RULES_VERSION
 from tests.support.order_desk import (
     ACTION,
     DECLINE,
@@ -54,6 +54,12 @@ def test_sale_captures_at_once_when_it_succeeds() -> None:
     assert desk.transitions == ["accepted", "succeeded"]
     assert [each.type for each in desk.events] == ["payments.sale.accepted.v1", "payments.sale.succeeded.v1"]
     assert (desk.view.status, desk.view.authorized_minor, desk.view.captured_minor) == ("captured", 1_999, 1_999)
+
+
+def test_row_says_which_rules_decided_it_last() -> None:
+    desk, _ = captured()
+    assert desk.row is not None
+    assert desk.row.rules_version == RULES_VERSION
 
 
 def test_payment_replies_accepted_then_final_when_a_request_waits() -> None:

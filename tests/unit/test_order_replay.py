@@ -7,10 +7,10 @@ import pytest
 from schemas.records.claims import ClaimRow
 from schemas.records.commands import op_id_of
 from schemas.vocabulary import CallKind, OperationState, RetryAdvice
+from streams.domain.errors import InvariantViolatedError
 from streams.domain.limits import DEFAULT_RULES, MAX_OPERATIONS
 from streams.domain.order import order_ends_at_ms
 from streams.domain.outputs import CallGateway, ClearTimer, Output, Publish, Reply, SendClaim, SetTimer
-from streams.domain.turn import InvariantViolatedError
 from tests.support.order_desk import (
     ORDER,
     PENDING,

@@ -14,8 +14,8 @@ from schemas.records.orders import OperationRow
 from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.limits import MAX_KEPT_CHARS, MAX_OPERATIONS, MAX_ROW_WAITERS, MAX_WAITERS
-from streams.domain.operations import is_full, kept_chars
 from streams.domain.outputs import Publish
+from streams.domain.room import is_full, kept_chars
 from streams.kafka.worker_settings import MAX_ROW_BYTES
 from tests.support.golden_messages import example
 from tests.support.order_desk import ORIGIN, Desk, Said, error, refund, sale

@@ -16,7 +16,7 @@ from schemas.vocabulary import (
     RetryAdvice,
 )
 from streams.domain.limits import MAX_CASE_CHARS, MAX_EVENTS, MAX_UNCLAIMED, MAX_WORDS
-from streams.domain.operations import kept_chars
+from streams.domain.room import kept_chars
 from tests.support.exhibits import Sums
 from tests.support.order_desk import (
     DECLINE,

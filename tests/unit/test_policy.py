@@ -9,8 +9,8 @@ from gateway_adapters.policy import ANY_ORIGIN, REFUSE_ALL, default_policy, plan
 from schemas.identifiers import GatewayName, GatewayRoute, IdempotencyKey, OrderId, OriginId, PaymentId
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import PaymentRequested, PaymentToken, RefundRequested
-from schemas.records.policies import AmountLimit, OriginPolicy
-from schemas.vocabulary import CallKind, Rejection
+from schemas.records.policies import AmountLimit, OriginPolicy, RoutingRule, WeightedRoute
+from schemas.vocabulary import CallKind, DeclineClass, Rejection
 
 A, B, C = GatewayRoute("a"), GatewayRoute("b"), GatewayRoute("c")
 
@@ -114,6 +114,31 @@ def test_account_that_does_not_take_the_currency_is_passed_over() -> None:
 def test_account_is_refused_when_its_name_is_none_or_has_a_second_spelling(route: str, told: str) -> None:
     with pytest.raises(MisconfiguredError, match=told):
         validate(replace(POLICY, gateways=(GatewayRoute(route),)), known=KNOWN)
+
+
+RULE = RoutingRule(
+    currencies=("EUR",),
+    min_amount_minor=None,
+    max_amount_minor=10_000,
+    token_kinds=(),
+    payer_countries=("DE",),
+    routes=(WeightedRoute(gateway=A, weight=1),),
+)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        replace(POLICY, rules=(RULE,)),
+        replace(POLICY, fallback_classes=(DeclineClass.SOFT,)),
+        replace(POLICY, dry_run=True),
+    ],
+    ids=["rules", "fallback_classes", "dry_run"],
+)
+def test_policy_is_refused_when_it_says_what_no_routing_follows_yet(policy: OriginPolicy) -> None:
+    """The first schemas hold these fields. To route without them would be to route otherwise than it says."""
+    with pytest.raises(MisconfiguredError, match="later release"):
+        validate(policy, known=KNOWN)
 
 
 def test_payment_is_refused_when_no_gateway_is_left() -> None:

@@ -11,7 +11,7 @@ HEAD = b"\x02o\x02"  # origin id and version
 
 
 def policy_with(gateways: bytes) -> bytes:
-    return HEAD + gateways + b"\x01\x02\x00\x00\x00"  # the last is that no time for payers is set
+    return HEAD + gateways + b"\x01\x02\x00\x00\x00" + b"\x00\x00\x00"  # no time for payers, and what is planned
 
 
 def test_list_is_read_when_its_blocks_have_sizes_or_are_several() -> None:

@@ -422,7 +422,7 @@ def test_resolution_builds_nested_records_symbols_and_lists_as_the_fast_path_doe
     own = SchemaIds.packaged()
     own_id = own.own_id("order_row")
     names = newest_schemas()
-    slow = WriterSchema(record="order_row", parsed=reader_schema("order_row"), current=False)
+    slow = WriterSchema(record="order_row", parsed=reader_schema("order_row"), current=False, version=1)
     codec = MessageCodec(SchemaIds(own_ids={name: own.own_id(name) for name in names}, writers={own_id: slow}))
     row = example(OrderRow)
     assert codec.decode_row(OrderRow, CODEC.encode_row(row)) == row

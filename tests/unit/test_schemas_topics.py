@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.record_shapes import RECORD_CLASSES, ROW_CLASSES
-from schemas.topics import CATALOGUE, COMMANDS, POLICIES, REPLIES, Cleanup, PartitionRule, partition_of, topic
+from schemas.topics import CATALOGUE, COMMANDS, POLICIES, REPLIES, UPGRADES, Cleanup, PartitionRule, partition_of, topic
 
 
 def test_every_record_has_exactly_one_topic() -> None:
@@ -28,8 +28,8 @@ def test_compacted_topics_keep_for_ever_and_the_others_do_not() -> None:
         assert (entry.retention_ms is None) == (entry.cleanup is Cleanup.COMPACT)
 
 
-def test_only_policies_are_not_co_partitioned() -> None:
-    assert [entry.name for entry in CATALOGUE if not entry.co_partitioned] == [POLICIES]
+def test_only_policies_and_upgrades_are_not_co_partitioned() -> None:
+    assert [entry.name for entry in CATALOGUE if not entry.co_partitioned] == [POLICIES, UPGRADES]
     assert topic(COMMANDS).partition_rule is PartitionRule.MURMUR2
     assert topic(REPLIES).partition_rule is PartitionRule.EXPLICIT
 

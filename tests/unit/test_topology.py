@@ -23,7 +23,7 @@ def test_every_topic_of_the_catalogue_is_written_and_read_by_somebody_when_the_p
     written = {name for each in COMPONENTS.values() for name in (*each.writes, *each.changelogs)}
     read = {name for each in COMPONENTS.values() for name in each.reads}
     named = {each.name for each in CATALOGUE}
-    assert written | {topics.POLICIES} == named
+    assert written | {topics.POLICIES, topics.UPGRADES} == named
     assert (
         read | {topics.DLQ, topics.EVENTS, topics.WAITING} == named
     )  # for merchants the events, for operators the rest
@@ -32,7 +32,7 @@ def test_every_topic_of_the_catalogue_is_written_and_read_by_somebody_when_the_p
 def test_changelogs_are_the_compacted_topics_beside_policies_and_what_waits_when_the_page_is_read() -> None:
     compacted = {each.name for each in CATALOGUE if each.cleanup is Cleanup.COMPACT}
     changelogs = {name for each in COMPONENTS.values() for name in each.changelogs}
-    assert changelogs | {topics.POLICIES, topics.WAITING, topics.REFERENCES} == compacted
+    assert changelogs | {topics.POLICIES, topics.UPGRADES, topics.WAITING, topics.REFERENCES} == compacted
 
 
 def test_each_source_topic_has_one_group_when_the_page_is_read() -> None:

@@ -6,6 +6,9 @@ A check whose ground is missing (no broker, no topic) is left out: its cause has
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from schemas.messages import MessageCodec
+from schemas.misconfigured import MisconfiguredError
+from schemas.schema_ids import SchemaIds
 from schemas.topics import CATALOGUE
 from streams.operator_tools import reachability
 from streams.operator_tools.doctor import (
@@ -18,12 +21,14 @@ from streams.operator_tools.doctor import (
     settings_check,
     topics_check,
     transactions_check,
+    upgrade_check,
     workers_check,
 )
 from streams.operator_tools.doctor.cluster import ClusterState
 from streams.operator_tools.doctor.findings import Finding, Subject, failure
 from streams.operator_tools.errors import OperationError
 from streams.operator_tools.kafka_log import KafkaLog, operator_connection
+from streams.operator_tools.schema_files import ids_of
 from streams.settings import Settings
 from streams.topology import GROUPS
 
@@ -66,10 +71,18 @@ def _cluster(settings: Settings, wish: Wish, clock_ms: Callable[[], int]) -> Ite
     if _has_all_topics(cluster):
         with KafkaLog(connection) as log:
             yield from partitioner_check.judge_log(log)
+            yield from upgrade_check.judge_log(log, MessageCodec(_ids(settings)))
             if not wish.probe_clock:
                 yield from clock_check.judge_log(log, now_ms=clock_ms())
         groups = cluster_facts.gather_groups(connection, cluster, GROUPS)
         yield from workers_check.judge(groups, kept_ms=topics_check.kept_ms(cluster), now_ms=clock_ms())
+
+
+def _ids(settings: Settings) -> SchemaIds:
+    try:
+        return ids_of(settings.registry)
+    except (OperationError, MisconfiguredError):  # said already
+        return SchemaIds.packaged()
 
 
 def _has_all_topics(cluster: ClusterState) -> bool:

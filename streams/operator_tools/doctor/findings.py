@@ -22,6 +22,7 @@ class Subject(StrEnum):
     REGISTRY = "registry"
     CLOCK = "clock"
     WORKERS = "workers"
+    UPGRADE = "upgrade"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
