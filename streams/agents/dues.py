@@ -4,8 +4,9 @@ Called by the agents, with each row that they write, and by `sweep`, which acts 
 note is what the request about it needs: so the sweep reads an entry of an index, and no row.
 """
 
-import json
 from typing import Final, NamedTuple
+
+import orjson
 
 from schemas.identifiers import AccountName, GatewayName, OpId
 from schemas.records.claims import ClaimRow
@@ -96,7 +97,7 @@ def meaning_of(note: bytes) -> Owed | Over | None:
         return None
     if not note:
         return UNTOLD
-    version, life_ms, operations, listed = json.loads(note)
+    version, life_ms, operations, listed = orjson.loads(note)
     references = tuple(
         KnownReference(gateway=GatewayName(gateway), account=AccountName(account), reference=reference)
         for gateway, account, reference in listed
@@ -110,5 +111,5 @@ def _whole(at_ms: int) -> int:
 
 def _noted(end: Over) -> bytes:
     listed = [(each.gateway, each.account, each.reference) for each in end.references]
-    note = json.dumps((end.version, end.life_ms, end.operations, listed), ensure_ascii=False).encode()
+    note = orjson.dumps((end.version, end.life_ms, end.operations, listed))
     return note if len(note) <= MAX_NOTE_BYTES else _UNLISTED

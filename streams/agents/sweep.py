@@ -191,11 +191,11 @@ class Sweeper:
         if appended is not None:
             self._asked[table, number] = _Asked(appended, asyncio.get_running_loop().time())
             self._ahead_ms = max(0, now_ms - appended.timestamp_ms)
-        for each in due:
-            if appended is not None and each.due.at_ms > appended.timestamp_ms:
-                break  # by a clock that is ahead of the log's: the row will say that it is too soon
-            self._tables.pass_over_due(table, each)
-            metrics.count("rows_due", table=table)
+        # Not those that are asked too soon, by a clock that is ahead of the log's: the row will say so.
+        in_time = [each for each in due if appended is None or each.due.at_ms <= appended.timestamp_ms]
+        if in_time:
+            self._tables.pass_over_due(table, in_time[-1])
+            metrics.count("rows_due", len(in_time), table=table)
         await self._rest(rows=len(due), requests=len(requests))
         return len(due)
 
