@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Final
 
 from schemas.records.gateway import OperationError
 from schemas.vocabulary import DeclineClass, Outcome, RetryAdvice
@@ -112,6 +113,8 @@ class Code(StrEnum):
     ACTION_EXPIRED = "action_expired"
     CANCELLED = "cancelled"
     ACCOUNT_UNKNOWN = "account_unknown"
+    GATEWAY_CIRCUIT_OPEN = "gateway_circuit_open"
+    GATEWAY_BUSY = "gateway_busy"
 
 
 class Signal(StrEnum):
@@ -134,6 +137,8 @@ class Signal(StrEnum):
     INCOMPLETE = "incomplete"  # the request lacks what the gateway would know its payment by; nothing was sent
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
     NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
+    CIRCUIT_OPEN = "circuit_open"  # the gateway has failed too often of late; nothing was sent
+    NO_SLOT = "no_slot"  # all calls that it may have at once were under way for too long; nothing was sent
     COMMAND_GONE = "command_gone"  # the log no longer holds the command with what the call needs; nothing was sent
 
 
@@ -218,7 +223,7 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
         Signal.UNAUTHORIZED: SignalRow(
             outcome=Outcome.NOT_EXECUTED,
             code=Code.GATEWAY_REFUSED_CREDENTIALS,
-            retry=RetryAdvice.NEVER,
+            retry=RetryAdvice.OTHER_GATEWAY,  # ours, not the payer's: what another gateway knows us by may be good
             message="The gateway refused our credentials; nothing was done.",
             alarm=True,
         ),
@@ -261,6 +266,18 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             message="No such gateway, or no such account at it, is set up here; nothing was sent.",
             alarm=True,
         ),
+        Signal.CIRCUIT_OPEN: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.GATEWAY_CIRCUIT_OPEN,
+            retry=RetryAdvice.OTHER_GATEWAY,
+            message="The gateway has failed of late, and is not asked for a while; nothing was sent.",
+        ),
+        Signal.NO_SLOT: SignalRow(
+            outcome=Outcome.NOT_EXECUTED,
+            code=Code.GATEWAY_BUSY,
+            retry=RetryAdvice.OTHER_GATEWAY,
+            message="Too many calls are under way at the gateway; nothing was sent.",
+        ),
         Signal.COMMAND_GONE: SignalRow(
             outcome=Outcome.NOT_EXECUTED,
             code=Code.COMMAND_GONE,
@@ -270,6 +287,10 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
         ),
     }
 )
+
+
+ALARMS: Final = frozenset(row.code for row in SIGNALS.values() if row.alarm)
+"""The codes that someone must look at: our own fault, or a promise that a gateway has broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -292,6 +292,10 @@ class ExecutorProgram:
             self._gateways,
             ExecutorOptions(
                 max_calls_in_flight=options.max_calls_in_flight,
+                max_requests_in_flight=options.max_requests_in_flight,
+                slot_wait_s=options.slot_wait_s,
+                breaker_failures=options.breaker_failures,
+                breaker_open_s=options.breaker_open_s,
                 call_timeout_s=options.call_timeout_s,
                 drain_timeout_s=options.drain_timeout_s,
                 session_timeout_s=options.session_timeout_s,

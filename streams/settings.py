@@ -202,14 +202,50 @@ class ExecutorSettings(Group):
     model_config = SettingsConfigDict(env_prefix=f"{PREFIX}EXECUTOR_")
 
     max_calls_in_flight: int = Field(
-        default=512, ge=1, le=10_000, description="Gateway calls under way at once, a worker."
+        default=512,
+        ge=1,
+        le=10_000,
+        description="Calls under way at once at one account of a gateway, a worker: its slots.",
+    )
+    max_requests_in_flight: int = Field(
+        default=4096,
+        ge=1,
+        le=100_000,
+        description="Requests taken and not done, a worker: calls under way, and those that wait for a slot. Not fewer "
+        "than MAX_CALLS_IN_FLIGHT.",
+    )
+    slot_wait_s: Seconds = Field(
+        default=10.0,
+        description="How long a payment's first call waits for a slot of its gateway account, seconds; then its order "
+        "goes to the plan's next gateway.",
+    )
+    breaker_failures: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="So many failures (time-outs, lost connections, 5xx) among the last twice as many calls to one "
+        "gateway account: then it is not asked.",
+    )
+    breaker_open_s: Seconds = Field(
+        default=10.0, description="How long that lasts before one call is let through as a probe, seconds."
     )
     call_timeout_s: Seconds = Field(default=30.0, description="Longest wait for one gateway call, seconds.")
-    drain_timeout_s: Seconds = Field(default=35.0, description="Longest wait for calls under way at a stop, seconds.")
+    drain_timeout_s: Seconds = Field(
+        default=35.0,
+        description="Longest wait for calls under way at a stop, seconds; others have its partitions by then.",
+    )
     instance_id: MemberId | None = Field(default=None, description="Stable id of this worker (static membership).")
     session_timeout_s: Seconds = Field(
         default=10.0, description="A silent worker loses its partitions after this, seconds."
     )
+
+    @field_validator("max_requests_in_flight")
+    @classmethod
+    def _room_holds_the_slots(cls, requests: int, others: ValidationInfo) -> int:
+        slots = others.data.get("max_calls_in_flight", 1)
+        if requests < slots:
+            raise ValueError(f"{requests} are fewer than MAX_CALLS_IN_FLIGHT ({slots})")
+        return requests
 
 
 class GatewaySettings(Group):

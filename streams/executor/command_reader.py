@@ -26,7 +26,7 @@ from schemas.records.commands import Command, CompletionRequested, PaymentReques
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.releases import OutdatedError, place_of
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.consumer import build_reader
+from streams.kafka_clients.consumer import SHORT_FETCH_WAIT_MS, build_reader
 from streams.kafka_clients.errors import RetryableError, classify
 from streams.kafka_clients.log_reader import LogRecord, log_record_of
 from streams.log_worker import options
@@ -100,10 +100,12 @@ class CommandReader:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await self._connect()
                 async with asyncio.timeout(READ_TIMEOUT_S):
-                    return await self._fetched(TopicPartition(self._topic, partition), offset)
+                    found = await self._fetched(TopicPartition(self._topic, partition), offset)
             except (KafkaError, TimeoutError, OSError) as error:
                 await self._disconnect()
                 raise classify(error) from error
+            self._consumer.pause(TopicPartition(self._topic, partition))  # a fetch at the end holds up the next read
+            return found
 
     async def close(self) -> None:
         """Let go of the connection. Calling it twice is safe."""
@@ -112,7 +114,9 @@ class CommandReader:
 
     async def _connect(self) -> None:
         if self._consumer is None:
-            self._consumer = build_reader(self._connection, max_partition_fetch_bytes=MAX_FETCH_BYTES)
+            self._consumer = build_reader(
+                self._connection, max_partition_fetch_bytes=MAX_FETCH_BYTES, fetch_max_wait_ms=SHORT_FETCH_WAIT_MS
+            )
             await self._consumer.start()
 
     async def _disconnect(self) -> None:

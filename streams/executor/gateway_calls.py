@@ -11,6 +11,8 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
 * One whose command retention has deleted cannot be sent: it was not executed, if no earlier copy may have been.
 * A request that lacks what its gateway needs is not sent, and says so: nothing was executed.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
+* One that may not be made now (`gateway_slots`) is answered at once. A first sending was not executed, so that the
+  order may go to another gateway; of any other call that proves nothing.
 * A request for a gateway, or an account, that this executor does not have is answered, not refused: its order waits.
 """
 
@@ -24,11 +26,15 @@ import structlog
 from gateway_adapters import errors
 from gateway_adapters.contract import CallResult, Gateway, completed, missing_of, weakened_for_resend, window_open
 from gateway_adapters.errors import Signal
-from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
-from schemas.vocabulary import CallKind, Outcome
+from schemas.identifiers import gateway_route
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, OperationError
+from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from streams.telemetry import metrics
 
 log = structlog.get_logger(__name__)
+
+Heard = Callable[[CallResult], None]
+"""Is told what one exchange with the gateway came to."""
 
 
 async def perform(
@@ -41,6 +47,8 @@ async def perform(
     maybe_answered_before: bool = False,
     still_ours: Callable[[], bool] = lambda: True,
     command_gone: bool = False,
+    turned_away: OperationError | None = None,
+    heard: Heard = lambda _: None,
 ) -> GatewayCallCompleted:
     """Make the call, or the inquiry that has to stand for it, and return the record of its result.
 
@@ -53,6 +61,8 @@ async def perform(
         maybe_answered_before: whether it may have been answered, too, and nobody remembers.
         still_ours: asked when the answer is there: whether no other worker can have taken the request meanwhile.
         command_gone: whether the log no longer holds the command with what the call needs, so that it cannot be made.
+        turned_away: why the gateway is not asked now; None: it is.
+        heard: told what each exchange with the gateway came to.
     """
     started_s = time.monotonic()
     missing = missing_of(request)
@@ -60,35 +70,50 @@ async def perform(
         result = _unmade(request)
         if maybe_sent_before or not still_ours():  # by an executor that has it
             result = weakened_for_resend(request, result)
+    elif turned_away is not None:
+        result = _turned_away(request, turned_away, maybe_sent_before=maybe_sent_before or not still_ours())
     elif command_gone:
         metrics.count("executor_calls_without_command", gateway=request.gateway, kind=request.kind)
         log.warning("call_without_command", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
-        result = await _told_without_command(gateway, request, maybe_sent_before=maybe_sent_before, timeout_s=timeout_s)
+        result = await _told_without_command(
+            gateway, request, maybe_sent_before=maybe_sent_before, timeout_s=timeout_s, heard=heard
+        )
     elif missing:
         result = _incomplete(request, missing)
         if maybe_sent_before:  # by another version, which may have known a way
             result = weakened_for_resend(request, result)
     elif request.kind is CallKind.INQUIRE:
-        result = await _inquired(gateway, request, timeout_s=timeout_s)
+        result = await _inquired(gateway, request, timeout_s=timeout_s, heard=heard)
     elif maybe_answered_before:
         metrics.count("executor_calls_beyond_memory", gateway=request.gateway, kind=request.kind)
         log.warning("call_beyond_memory", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
-        result = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s)
+        result = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s, heard=heard)
         result = weakened_for_resend(request, result)
     elif _may_be_sent(gateway, request, maybe_sent_before=maybe_sent_before, now_ms=clock_ms()):
-        result = await _called(gateway, request, timeout_s=timeout_s)
+        result = await _called(gateway, request, timeout_s=timeout_s, heard=heard)
         if maybe_sent_before or not still_ours():
             result = weakened_for_resend(request, result)
     else:
         metrics.count("executor_calls_past_key_window", gateway=request.gateway, kind=request.kind)
         log.warning("call_past_key_window", op_id=request.op_id, gateway=request.gateway, kind=request.kind)
-        result = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s)
+        result = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s, heard=heard)
         if maybe_sent_before:
             result = weakened_for_resend(request, result)
+    _alarm(request, result)
     spent_ms = (time.monotonic() - started_s) * 1000
     metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
     metrics.observe("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
     return completed(request, result, completed_at_ms=clock_ms())
+
+
+def _alarm(request: GatewayCallRequested, result: CallResult) -> None:
+    """Say loudly what someone must see to, such as credentials that are refused: once a minute for each cause."""
+    code = None if result.error is None else result.error.code
+    if code is None or code not in errors.ALARMS:
+        return
+    route = gateway_route(request.gateway, request.account)
+    metrics.count("executor_alarms", route=route, code=code)
+    log.error("gateway_alarm", error=f"{code} at {route}", op_id=request.op_id, kind=request.kind, repeats=True)
 
 
 def _unmade(request: GatewayCallRequested) -> CallResult:
@@ -106,13 +131,36 @@ def inquiry_for(request: GatewayCallRequested) -> GatewayCallRequested:
 
 
 async def _told_without_command(
-    gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_before: bool, timeout_s: float
+    gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_before: bool, timeout_s: float, heard: Heard
 ) -> CallResult:
     """Return what is known of a call that cannot be made: nothing was sent, or an inquiry tells of an earlier copy."""
-    first_of_attempt = request.requested_at_ms == request.first_requested_at_ms
-    if first_of_attempt and not maybe_sent_before:
+    if is_first_of_attempt(request) and not maybe_sent_before:
         return CallResult(outcome=Outcome.NOT_EXECUTED, error=errors.error_for(Signal.COMMAND_GONE))
-    return weakened_for_resend(request, await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s))
+    told = await _inquired(gateway, inquiry_for(request), timeout_s=timeout_s, heard=heard)
+    return weakened_for_resend(request, told)
+
+
+def is_first_of_attempt(request: GatewayCallRequested) -> bool:
+    """Return whether the order asks for this attempt for the first time; a copy of its request may be on the log."""
+    return request.requested_at_ms == request.first_requested_at_ms and request.kind is not CallKind.INQUIRE
+
+
+def is_refusal(result: GatewayCallCompleted) -> bool:
+    """Return whether the result says that nothing was done, which holds only where no copy was made."""
+    return result.outcome is Outcome.NOT_EXECUTED and result.kind is not CallKind.INQUIRE
+
+
+def weakened_result(result: GatewayCallCompleted) -> GatewayCallCompleted:
+    """Return the result as it counts when another worker may have made the same call: as `weakened_for_resend`."""
+    doubtful = is_refusal(result) and not result.replayed
+    return dataclasses.replace(result, outcome=Outcome.UNKNOWN) if doubtful else result
+
+
+def _turned_away(request: GatewayCallRequested, why: OperationError, *, maybe_sent_before: bool) -> CallResult:
+    if is_first_of_attempt(request) and not maybe_sent_before:
+        return CallResult(outcome=Outcome.NOT_EXECUTED, error=why)
+    # What was sent before is in doubt, here and nowhere else: the same call with its key is still good.
+    return CallResult(outcome=Outcome.UNKNOWN, error=dataclasses.replace(why, retry=RetryAdvice.SAME_KEY_NOW))
 
 
 def _may_be_sent(gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_before: bool, now_ms: int) -> bool:
@@ -121,14 +169,20 @@ def _may_be_sent(gateway: Gateway, request: GatewayCallRequested, *, maybe_sent_
     return window_open(gateway.capabilities, request, now_ms=now_ms)
 
 
-async def _inquired(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float) -> CallResult:
+async def _inquired(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float, heard: Heard) -> CallResult:
     # "Unsupported" of an inquiry says nothing about the operation, and must not look like proof that it never was.
     if not gateway.capabilities.can_be_asked(request.currency, reference_known=request.own_reference is not None):
         return _in_doubt(Signal.INQUIRY_PROVED_NOTHING, "the gateway cannot be asked")
-    return await _called(gateway, request, timeout_s=timeout_s)
+    return await _called(gateway, request, timeout_s=timeout_s, heard=heard)
 
 
-async def _called(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float) -> CallResult:
+async def _called(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float, heard: Heard) -> CallResult:
+    result = await _exchanged(gateway, request, timeout_s=timeout_s)
+    heard(result)
+    return result
+
+
+async def _exchanged(gateway: Gateway, request: GatewayCallRequested, *, timeout_s: float) -> CallResult:
     try:
         async with asyncio.timeout(timeout_s):
             return await gateway.call(request)

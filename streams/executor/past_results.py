@@ -14,8 +14,9 @@ is bounded; what it forgets, it knows: `covers`.
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import structlog
 
@@ -23,6 +24,7 @@ from schemas import identifiers, rfc3339
 from schemas.cloud_event import EXPIRY_HEADER
 from schemas.messages import EncodedMessage
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
+from streams.kafka_clients.errors import RetryableError
 
 log = structlog.get_logger(__name__)
 
@@ -43,8 +45,11 @@ HEADER_OVERHEAD_BYTES = 120
 """What Python adds to the bytes of a result and of each of its headers (tuple, bytes objects, dictionary): more than
 they are themselves, so that a bound on the values alone would be a tenth of what is really held."""
 
-MAX_LOADS_AT_ONCE = 4
-"""Partitions read at once: each is a connection to the broker."""
+LOOK_AGAIN_S = 1.0
+"""Between two looks for the answers of another worker."""
+
+MAX_LOADS_AT_ONCE = 16
+"""Partitions read at once, each with as many results as it may have."""
 
 ID_HEADER = "ce_id"
 
@@ -63,10 +68,19 @@ class PastResults:
 
     since_ms: int
     results: Iterable[PastResult]
+    end: int = 0
+    """Where the log ended when it was read: the offset after the last of them."""
 
 
-ReadPast = Callable[[int, int], Awaitable[PastResults]]
-"""Reads a partition's results from a time on (milliseconds since the epoch) to the log's end now. Raises: LogError."""
+class ReadPast(Protocol):
+    """Reads a partition's results, to the log's end now."""
+
+    async def __call__(self, partition: int, since_ms: int, *, from_offset: int = 0) -> PastResults:
+        """Return those from a time on (milliseconds since the epoch), or from an offset above 0 on.
+
+        Raises: LogError.
+        """
+        ...
 
 
 def result_id(call: GatewayCallRequested | GatewayCallCompleted) -> str:
@@ -148,23 +162,48 @@ class Memory:
         self._read_past = read_past
         self._clock_ms = clock_ms
         self._loads: dict[int, asyncio.Task[Answers]] = {}
+        self._read_ms: dict[int, int] = {}  # when its log was read last
+        self._ends: dict[int, int] = {}  # to which offset
+        self._looked_s: dict[int, float] = {}
         self._room = asyncio.Semaphore(MAX_LOADS_AT_ONCE)
 
-    async def of(self, partition: int, *, first_at_ms: int) -> Answers:
+    async def of(self, partition: int, *, first_at_ms: int, not_before_ms: int = 0) -> Answers:
         """Return the partition's memory; the first to ask in an assignment has it read from the log.
 
         Args:
             partition: its number.
             first_at_ms: when the first request that is not done was appended, milliseconds since the epoch.
+            not_before_ms: one that was read before then, by this clock, is read again: another may have answered since.
 
         Raises:
             LogError: the log could not be read: without its memory the worker must not go on.
         """
         load = self._loads.get(partition)
-        if load is None:
+        if load is None or self._read_ms[partition] < not_before_ms:
+            self._read_ms[partition] = self._clock_ms()
             load = asyncio.get_running_loop().create_task(self._load(partition, first_at_ms))
             self._loads[partition] = load
         return await asyncio.shield(load)  # one request's end must not end the load for the others
+
+    async def look_again(self, partition: int) -> None:
+        """Learn what was answered since the last look; at most once in `LOOK_AGAIN_S`, however many ask.
+
+        For whoever waits for an answer that another worker will write. A log that is silent is asked the next time.
+        """
+        load, now_s = self._loads.get(partition), asyncio.get_running_loop().time()
+        if load is None or not load.done() or now_s - self._looked_s.get(partition, 0.0) < LOOK_AGAIN_S:
+            return
+        since_ms = self._read_ms[partition] - CLOCK_SKEW_MS
+        self._looked_s[partition] = now_s
+        try:
+            past = await self._read_past(partition, since_ms, from_offset=self._ends.get(partition, 0))
+        except RetryableError as error:
+            log.warning("look_for_answers_failed", error=type(error).__name__, repeats=True)
+            return
+        for result in past.results:
+            _remember(load, result)
+        if self._loads.get(partition) is load:
+            self._ends[partition] = past.end
 
     def forget(self, partitions: Iterable[int]) -> None:
         """Drop the memory of partitions that are given away: another worker answers there from now on."""
@@ -186,7 +225,9 @@ class Memory:
     async def _load(self, partition: int, first_at_ms: int) -> Answers:
         since_ms = min(first_at_ms, self._clock_ms() - HORIZON_MS) - MARGIN_MS
         async with self._room:
-            answers = Answers(await self._read_past(partition, since_ms))
+            past = await self._read_past(partition, since_ms)
+            self._ends[partition] = past.end
+            answers = Answers(past)
         log.info("answers_remembered", partition=partition, results=len(answers))
         return answers
 

@@ -44,8 +44,8 @@ class GatewayExecutor(LogWorker):
         """The gateways belong to the caller, who closes them after `stop`. The log's clients are given by tests."""
         options = options or ExecutorOptions()
         # Twice: what a bounded wait gave up still counts until the broker settles it.
-        writer = writer or LogWriter(connection, max_in_flight=2 * options.max_calls_in_flight)
-        tail = ResultsTail(connection, results_topic=options.results_topic, requests_topic=options.requests_topic)
+        writer = writer or LogWriter(connection, max_in_flight=2 * options.max_requests_in_flight)
+        self._tail = ResultsTail(connection, results_topic=options.results_topic, requests_topic=options.requests_topic)
         self._commands = CommandReader(connection, commands_topic=options.commands_topic)
         clock = LogClock(wall_ms=clock_ms)
         handler = RequestHandler(
@@ -54,8 +54,9 @@ class GatewayExecutor(LogWorker):
             writer=writer,
             options=options,
             clock=clock,
-            memory=Memory(read_past or tail.read, clock_ms=clock.now_ms),
+            memory=Memory(read_past or self._tail.read, clock_ms=clock.now_ms),
             read_command=read_command or self._commands.read,
+            clock_s=clock_s,
         )
         super().__init__(
             connection,
@@ -69,11 +70,12 @@ class GatewayExecutor(LogWorker):
         )
 
     async def stop(self) -> None:
-        """Stop, as any log worker; then let go of the reader of commands. Calling it twice is safe.
+        """Stop, as any log worker; then let go of what reads results and commands. Calling it twice is safe.
 
         Raises: what ended the worker, if a failure did.
         """
         try:
             await super().stop()
         finally:
+            await self._tail.close()
             await self._commands.close()

@@ -10,6 +10,8 @@ overtakes that of an earlier input of its partition, and a lane waits for one ro
 
 An input whose schema a registry is being asked for waits, and what is behind it in its lane (`_Lane.hold`).
 
+Replies are said, and not waited for (`best_effort`): nothing is lost with them, so no offset waits for them.
+
 Between the second and the third the worker makes sure that the group still counts it as a member (`lease`).
 
 Sends go straight to aiokafka's producer, not through Faust's: 16 instead of 72 µs each, and a future for each record,
@@ -29,6 +31,7 @@ import structlog
 from schemas.decode_errors import SchemaAwaitedError
 from schemas.topics import DLQ, MAX_LETTER_BYTES
 from streams.kafka import dues, stamps
+from streams.kafka.best_effort import BEST_EFFORT
 from streams.kafka.errors import StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.partition_rows import StoredRow, put_own
@@ -182,7 +185,11 @@ class _Lane:
             taken = await self._persisting.get()
             await self._store(taken.rows)
             await self._pipeline.still_owner()
-            taken.spoken = [await self._pipeline.send_message(message) for message in taken.speak]
+            for message in taken.speak:
+                if message.topic in BEST_EFFORT:
+                    self._pipeline.say(message)
+                else:
+                    taken.spoken.append(await self._pipeline.send_message(message))
             self._speaking.put_nowait(taken)
 
     async def _store(self, rows: Iterable[_RowInFlight]) -> None:
@@ -244,18 +251,34 @@ class Pipeline:
         ledger: OffsetLedger[tuple[str, int]],
         lease: Lease,
         send: Send,
+        say: Callable[[Outgoing], None],
         on_failure: Callable[[BaseException], None],
         max_inputs_in_flight: int,
         drain_timeout_s: float,
         ack_timeout_s: float,
     ):
-        """`changelogs` maps table to topic; `on_failure` is called once, with the first failure."""
+        """Make it without a lane.
+
+        Args:
+            tables: their rows, by name.
+            changelogs: table to topic.
+            handler: decides.
+            ledger: which offsets may be committed.
+            lease: until when the partitions are this worker's.
+            send: sends what is waited for.
+            say: takes what is not (`best_effort`); returns at once, and raises nothing.
+            on_failure: called once, with the first failure.
+            max_inputs_in_flight: taken and not done.
+            drain_timeout_s: longest wait of a drain, seconds.
+            ack_timeout_s: longest that an input may take, seconds.
+        """
         self.tables = dict(tables)
         self._changelogs = dict(changelogs)
         self._handler = handler
         self._ledger = ledger
         self._lease = lease
         self._send = send
+        self.say = say
         self._on_failure = on_failure
         self._slots = asyncio.Semaphore(max_inputs_in_flight)
         self._drain_timeout_s = drain_timeout_s

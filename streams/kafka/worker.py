@@ -20,6 +20,7 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth
 from faust.types import TP
 
 from schemas.topics import changelog_topic
+from streams.kafka.best_effort import LIFE_S, BestEffortSender
 from streams.kafka.changelog_ledger import ChangelogLedger
 from streams.kafka.errors import NotCopartitionedError, WorkerError
 from streams.kafka.faust_fences.tables import ChangelogTable
@@ -30,7 +31,8 @@ from streams.kafka.row_tables import AGAIN_MS, RowTable
 from streams.kafka.stamps import generation_above
 from streams.kafka.step import DueRow, Handler, Headers, InputEvent, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
-from streams.kafka.worker_settings import WorkerSettings
+from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, WorkerSettings
+from streams.kafka_clients.aiokafka_fences.abandonable import AbandonableProducer
 from streams.kafka_clients.aiokafka_fences.fenced_consumer import MembershipEndedError
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.log_clock import wall_clock_ms
@@ -94,6 +96,7 @@ class Worker:
         """Set when the first assignment is recovered and inputs flow; stays set."""
         self.crashed: BaseException | None = None
         """What stopped the worker, if it did not stop because it was asked to."""
+        self._replies = BestEffortSender(self._build_reply_producer)
         self._changelogs = {name: changelog_topic(app.conf.id, name) for name in self._tables}
         self.pipeline = app.pipeline = Pipeline(
             tables=self._tables,
@@ -102,6 +105,7 @@ class Worker:
             ledger=app.ledger,
             lease=app.lease,
             send=self._send,
+            say=self._replies.say,
             on_failure=self._crash,
             max_inputs_in_flight=settings.max_inputs_in_flight,
             drain_timeout_s=settings.drain_timeout_s,
@@ -134,7 +138,7 @@ class Worker:
             bootstrap_servers=self._bootstrap_servers,
             partitions=self._partitions,
             topics=[*self.app.source_topics, *self._changelogs.values()],
-            security=credentials_to_aiokafka_auth(credentials_of(self._settings), self._settings.ssl_context),
+            security=self._security(),
         )
         self._watches = [
             asyncio.create_task(watch(), name="worker-watch") for watch in (self._watch_app, self._watch_membership)
@@ -182,12 +186,29 @@ class Worker:
                 table.keep_only(())
             self._ended.set()
             await self._end_own_tasks()
+            await self._replies.stop()
 
     async def _end_own_tasks(self) -> None:
         own = [*self._watches, *([] if self._starting is None else [self._starting])]
         for task in own:
             task.cancel()
         await asyncio.gather(*own, return_exceptions=True)  # a failed start has raised in `start`
+
+    def _build_reply_producer(self) -> AbandonableProducer:
+        return AbandonableProducer(
+            bootstrap_servers=self._bootstrap_servers,
+            client_id=self._settings.client_id,
+            acks=1,
+            request_timeout_ms=round(LIFE_S * 1000),
+            max_request_size=MAX_MESSAGE_BYTES,
+            **self._security(),
+        )
+
+    def _security(self) -> Mapping[str, Any]:
+        options: Mapping[str, Any] = credentials_to_aiokafka_auth(
+            credentials_of(self._settings), self._settings.ssl_context
+        )
+        return options
 
     async def _send(
         self, topic: str, value: bytes | None, *, key: bytes | None, partition: int | None, headers: Headers

@@ -18,6 +18,7 @@ from streams.kafka_clients.aiokafka_fences.fenced_consumer import (
     FencedConsumer,
     ReadPlace,
     ask_partitions,
+    committed_notes,
     group_of,
     log_ends,
     read_places,
@@ -33,7 +34,12 @@ MAX_PARTITION_FETCH_BYTES = 1_048_576
 FETCH_MAX_WAIT_MS = 500
 """A long poll: it ends as soon as there is one record, so this costs no latency."""
 
-HEARTBEATS_PER_SESSION = 5
+SHORT_FETCH_WAIT_MS = 10
+"""Of a reader that goes from partition to partition: a broker answers a connection's requests one after the other."""
+
+HEARTBEATS_PER_SESSION = 30
+"""Three a second with a session of ten seconds. A member hears of a rebalance by its heartbeat, and all who have heard
+wait for the last."""
 
 ISOLATION: Final = "read_committed"
 """Of every consumer of ours: a record of an aborted transaction never happened (Kafka's `isolation.level`). Whoever
@@ -73,6 +79,10 @@ class _Member(_Consumer):
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
         """Return the offset after the last record of each partition, open transactions included. Raises: KafkaError."""
         return await log_ends(self, partitions)
+
+    async def notes(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, str]:
+        """See `GroupConsumer`. Raises: KafkaError."""
+        return await committed_notes(self, partitions)
 
     def watch_membership(self, answered: Callable[[float], None]) -> Callable[[], float | None]:
         """See `GroupConsumer`. Of a started member; by `watch_heartbeats` and `watch_joins`."""
@@ -131,8 +141,12 @@ class GroupConsumer(Protocol):
         """Return the offset after the last record of each partition."""
         ...
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Commit the offsets to go on from."""
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
+        """Commit the offsets to go on from, each with a note for whoever goes on there."""
+        ...
+
+    async def notes(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, str]:
+        """Return the note beside what the group has committed; of partitions of which nothing is, none."""
         ...
 
     async def getmany(
@@ -189,15 +203,26 @@ def build_group_consumer(
     )
 
 
-def build_reader(connection: KafkaConnection, *, max_partition_fetch_bytes: int = MAX_PARTITION_FETCH_BYTES) -> Any:
-    """Return an unstarted consumer without a group: it commits nothing and is assigned by hand."""
+def build_reader(
+    connection: KafkaConnection,
+    *,
+    max_partition_fetch_bytes: int = MAX_PARTITION_FETCH_BYTES,
+    fetch_max_wait_ms: int = FETCH_MAX_WAIT_MS,
+) -> Any:
+    """Return an unstarted consumer without a group: it commits nothing and is assigned by hand.
+
+    Args:
+        connection: the broker.
+        max_partition_fetch_bytes: what may be fetched ahead of a partition.
+        fetch_max_wait_ms: how long a fetch that finds nothing waits at the broker; its connection answers nothing else.
+    """
     return _Consumer(
         **connection.aiokafka_options(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=max_partition_fetch_bytes,
-        fetch_max_wait_ms=FETCH_MAX_WAIT_MS,
+        fetch_max_wait_ms=fetch_max_wait_ms,
         isolation_level=ISOLATION,
     )
 

@@ -132,6 +132,7 @@ class _Group:
         self.log = log
         self.members: list[InMemoryGroupConsumer] = []
         self.committed: dict[TopicPartition, int] = {}
+        self.notes: dict[TopicPartition, str] = {}
         self._one_rebalance = asyncio.Lock()
 
     async def rebalance(self, *, join: "InMemoryGroupConsumer | None" = None) -> None:
@@ -206,11 +207,16 @@ class InMemoryGroupConsumer:
         """See `GroupConsumer`."""
         return {each: self._log.end(each) for each in partitions}
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         """See `GroupConsumer`. Raises: CommitFailedError: a partition is not this member's."""
         if not set(offsets) <= set(self._positions):
             raise CommitFailedError
-        self._group.committed.update(offsets)
+        self._group.committed.update({each: offset for each, (offset, _) in offsets.items()})
+        self._group.notes.update({each: note for each, (_, note) in offsets.items()})
+
+    async def notes(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, str]:
+        """See `GroupConsumer`."""
+        return {each: note for each, note in self._group.notes.items() if each in partitions}
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None

@@ -5,6 +5,7 @@ last one that was accepted, and what it repeats is idempotent.
 """
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
@@ -23,7 +24,16 @@ COMMIT_TIMEOUT_S = 10.0
 class Committer:
     """Commits the staged offset of each partition."""
 
-    def __init__(self, consumer: GroupConsumer, owned: OwnedPartitions, *, component: str, interval_s: float) -> None:
+    def __init__(
+        self,
+        consumer: GroupConsumer,
+        owned: OwnedPartitions,
+        *,
+        component: str,
+        interval_s: float,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._clock_ms = clock_ms
         self._consumer = consumer
         self._owned = owned
         self._component = component
@@ -46,19 +56,19 @@ class Committer:
     async def commit(self) -> bool:
         """Commit what is done now; returns whether nothing is left to commit. Raises: MisconfiguredError."""
         async with self._one_at_a_time:
-            offsets = self._owned.staged()
-            if not offsets:
+            commits = self._owned.to_commit(now_ms=self._clock_ms())
+            if not commits:
                 return True
             try:
                 async with asyncio.timeout(COMMIT_TIMEOUT_S):
-                    await self._consumer.commit(offsets)
+                    await self._consumer.commit(commits)
             except (CommitFailedError, IllegalStateError, TimeoutError) as error:
                 return self._failed(error)
             except KafkaError as error:
                 if isinstance(classify(error), MisconfiguredError):
                     raise classify(error) from error
                 return self._failed(error)
-            self._owned.committed(offsets)
+            self._owned.committed({partition: offset for partition, (offset, _) in commits.items()})
             return True
 
     def _failed(self, error: Exception) -> bool:

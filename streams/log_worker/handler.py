@@ -32,6 +32,19 @@ class Delivery:
         self.attempt = 1
         """Which attempt of this worker's this is; one that found the destination busy does not count."""
 
+    def begins(self) -> None:
+        """Say that what cannot be taken back begins: a next owner must not take it for something left to it."""
+        self._owned.begun.add(self._offset)
+
+    def is_alone(self) -> bool:
+        """Return whether no other worker can have begun the record, or its like, since this one took it."""
+        return self.lease.holds() and not self._owned.is_handed_over
+
+    def left_until_ms(self) -> int:
+        """Return until when an earlier owner may still be at work on this record, in milliseconds; 0: none is."""
+        left = self._owned.inherited
+        return 0 if left is None or not left.concerns(self._offset) else left.until_ms
+
     def is_ours(self) -> bool:
         """Return whether the record is this worker's now, and cannot be another's."""
         return self._owned.is_ours and self.lease.holds()
@@ -67,6 +80,9 @@ class RecordHandler(ABC):
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:  # noqa: B027 -- most have nothing to forget
         """Drop what is known of partitions that come or go: another worker has been, or will be, at work there."""
+
+    async def settle(self, partitions: Collection[TopicPartition]) -> None:  # noqa: B027 -- most write nothing of the kind
+        """Return once nothing that counts only with a sole owner is being written there; the worker bounds it."""
 
     def abandon(self) -> None:  # noqa: B027 -- most have nothing to give up
         """Give up what is under way beside `handle`, if anything is: the process ends."""

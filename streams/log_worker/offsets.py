@@ -45,6 +45,15 @@ class PartitionOffsets:
         lowest = next(iter(self._unfinished), self._working)
         return lowest if lowest > self._committed else None
 
+    @property
+    def working(self) -> int | None:
+        """The offset after the last record taken; None: nothing was."""
+        return self._working
+
+    def stands_at(self) -> int | None:
+        """Return the offset to commit when there is something to say beside it; it may be no new one. None: unknown."""
+        return self.staged() or self._committed
+
     def committed(self, offset: int) -> None:
         """Say that this offset was committed. Saying it twice, or an older one later, is safe."""
         self._committed = offset if self._committed is None else max(offset, self._committed)

@@ -66,6 +66,9 @@ class LogWorkerOptions:
     """Longest wait for the handler, which is cancelled then; counts as retryable. None: the handler bounds itself."""
     drain_timeout_s: float = 35.0
     """Longest wait for what is under way at a stop or rebalance. What has not ended then goes on by itself."""
+    hand_over_s: float | None = None
+    """A partition goes without its drain: what is under way goes on beside the next owner, which leaves it alone for so
+    long at most. None: it is drained first. For handlers for which twice at once is safe."""
     session_timeout_s: float = 10.0
     """A silent worker loses its partitions after this."""
     commit_interval_s: float = 0.1
@@ -88,11 +91,15 @@ class LogWorkerOptions:
             raise ValueError("max_records_per_partition must be at least 1")
         if min(self.drain_timeout_s, self.session_timeout_s, self.commit_interval_s) <= 0:
             raise ValueError("time-outs and intervals must be above 0")
+        if self.hand_over_s is not None and self.hand_over_s <= 0:
+            raise ValueError("hand_over_s must be above 0")
         if self.ordering is Ordering.BY_KEY:
             self._check_order_survives_a_revoke()
 
     def _check_order_survives_a_revoke(self) -> None:
         """Raises: ValueError when a record could outlive the drain: the next owner would then overtake it."""
+        if self.hand_over_s is not None:
+            raise ValueError("order by key needs a drain: no hand_over_s")
         if self.handle_timeout_s is None or self.handle_timeout_s >= self.drain_timeout_s:
             raise ValueError("order by key needs a handle_timeout_s below drain_timeout_s")
 

@@ -6,6 +6,7 @@ of them.
 * Intake: it polls for as many records as it has room for, so nothing is taken that does not start at once (or, by key,
   as soon as its key is free), and a revoke finds nothing waiting. aiokafka keeps the membership alive meanwhile.
 * A rebalance: aiokafka stops the intake by itself; the worker waits (bounded) for what is under way, commits, lets go.
+  With `hand_over_s` it does not wait: it writes down beside its commit what is under way (`hand_over`), and lets go.
 * A crash: the committed offset is the lowest not done, so a restart repeats at most what was taken and not committed.
 * A freeze: what it holds when it wakes up is not begun before the group has said that the partition is still its own
   (`lease`).
@@ -16,7 +17,8 @@ of them.
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -38,6 +40,7 @@ from streams.log_worker.appending import PatientWriter
 from streams.log_worker.attempts import Attempts, Chance
 from streams.log_worker.committer import Committer
 from streams.log_worker.errors import HandlerCancelledError, PartitionLostError
+from streams.log_worker.hand_over import HandOver, hand_over_of
 from streams.log_worker.handler import Delivery, RecordHandler
 from streams.log_worker.options import LogWorkerOptions, Ordering
 from streams.log_worker.owned_partitions import OwnedPartition, OwnedPartitions
@@ -53,6 +56,9 @@ SHORT_POLL_TIMEOUT_MS = 50
 START_TIMEOUT_S = 60.0
 CLOSE_TIMEOUT_S = 10.0
 END_OFFSETS_TIMEOUT_S = 5.0
+QUICK_DRAIN_S = 0.2
+"""Before partitions are handed over as they are: what ends within this leaves nothing to the next owner."""
+
 MAX_POLL_FAILURES = 30
 """In a row, one a second: then the worker stops and whoever supervises it starts a fresh one."""
 
@@ -137,7 +143,7 @@ class LogWorker:
             chance=chance,
         )
         self._ordered = options.ordering is Ordering.BY_KEY
-        self._owned = OwnedPartitions()
+        self._owned = OwnedPartitions(self._anything_left)
         self._tasks: dict[asyncio.Task[None], _Taken] = {}
         self._last_of_key: dict[_Key, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
@@ -179,6 +185,7 @@ class LogWorker:
             self._owned,
             component=self._options.component,
             interval_s=self._options.commit_interval_s,
+            clock_ms=self._clock.now_ms,
         )
         try:
             await self._writer.start()
@@ -206,6 +213,8 @@ class LogWorker:
     async def stop(self) -> None:
         """Stop the intake, wait (bounded) for what is under way, commit, leave. Calling it twice is safe.
 
+        With `hand_over_s` it leaves before it waits.
+
         Raises: what ended the worker, if a failure did.
         """
         self._stopping.set()
@@ -214,20 +223,31 @@ class LogWorker:
                 for loop in self._loops:
                     loop.cancel()
                 await asyncio.gather(*self._loops, return_exceptions=True)
-                self._leave(self._owned.all())
-                await self._drain(list(self._tasks))
-                await self._commit()
+                await self._end_work()
                 await self._close()
                 self._stopped = True
         if self._failure is not None:
             raise self._failure
 
+    async def _end_work(self) -> None:
+        gone = self._owned.all()
+        self._leave(gone)
+        if self._options.hand_over_s is not None:
+            await self._hand_over(gone, within_s=self._options.hand_over_s)
+            await self._leave_group()  # the others go on with the partitions, while this one ends what is under way
+        await self._drain(list(self._tasks))
+        if self._options.hand_over_s is None:
+            await self._commit()
+
+    async def _leave_group(self) -> None:
+        if self._consumer is not None:
+            await asyncio.wait([asyncio.ensure_future(self._consumer.stop())], timeout=CLOSE_TIMEOUT_S)
+
     async def _close(self) -> None:
         self._handler.abandon()
         for task in self._tasks:
             task.cancel()
-        if self._consumer is not None:
-            await asyncio.wait([asyncio.ensure_future(self._consumer.stop())], timeout=CLOSE_TIMEOUT_S)
+        await self._leave_group()
         await self._writer.stop()
 
     def _watched(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -349,6 +369,8 @@ class LogWorker:
                 # Not by `_close`: passed over in silence, it would keep its partition from being committed for ever.
                 raise HandlerCancelledError(f"partition {record.partition}, offset {record.offset}") from error
             raise
+        finally:
+            owned.begun.discard(record.offset)
         owned.offsets.complete(record.offset)
         assert self._committer is not None
         self._committer.wake()
@@ -361,10 +383,15 @@ class LogWorker:
         if not self._room.records:
             self._tell_in_flight()
 
+    def _tasks_of(self, partitions: Collection[TopicPartition]) -> list[asyncio.Task[None]]:
+        return [task for task, taken in self._tasks.items() if taken.partition in partitions]
+
+    async def _wait_for(self, tasks: list[asyncio.Task[None]], limit_s: float) -> set[asyncio.Task[None]]:
+        """Wait so long for these; returns what is still under way then."""
+        return (await asyncio.wait(tasks, timeout=limit_s))[1] if tasks else set()
+
     async def _drain(self, tasks: list[asyncio.Task[None]]) -> None:
-        if not tasks:
-            return
-        _, left = await asyncio.wait(tasks, timeout=self._options.drain_timeout_s)
+        left = await self._wait_for(tasks, self._options.drain_timeout_s)
         if left:
             metrics.count("worker_records_abandoned", len(left), component=self._options.component)
             log.warning("drain_timed_out", abandoned=len(left), timeout_s=self._options.drain_timeout_s)
@@ -377,13 +404,25 @@ class LogWorker:
             await self._committer.commit()
 
     async def give_up(self, partitions: Iterable[TopicPartition]) -> None:
-        """Drain, commit and forget partitions; called while the group waits for this member."""
+        """Drain or hand over, commit and forget partitions; called while the group waits for this member."""
         gone = set(partitions)
         self._leave(gone)
-        await self._drain([task for task, taken in self._tasks.items() if taken.partition in gone])
-        await self._commit()
+        if self._options.hand_over_s is None:
+            await self._drain(self._tasks_of(gone))
+            await self._commit()
+        else:
+            await self._hand_over(gone, within_s=self._options.hand_over_s)
         self._owned.revoked(gone)
         log.info("partitions_revoked", partitions=len(gone), in_flight=len(self._tasks))
+
+    async def _hand_over(self, partitions: Collection[TopicPartition], *, within_s: float) -> None:
+        """Let go of partitions as they are, and tell the next owner what is under way."""
+        await self._wait_for(self._tasks_of(partitions), QUICK_DRAIN_S)
+        self._owned.hand_over(partitions, until_ms=self._clock.now_ms() + round(within_s * 1000))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._options.drain_timeout_s):
+                await self._handler.settle(partitions)
+        await self._commit()
 
     def _leave(self, partitions: Iterable[TopicPartition]) -> None:
         """Begin nothing more of these; what waits to begin ends."""
@@ -397,27 +436,38 @@ class LogWorker:
         self._lease.renewed(self._asked_at_s())
         come = self._owned.assigned(partitions)
         self._handler.forget(come)  # learnt anew: another worker may have been at work since
-        if come and not await self._learn_ends(come):
+        if come and not await self._learn(come):
             # Everything counts as seen before then: that is safe, and only costs an inquiry here and there.
             under_way = [each for each in self._loops if not each.done()]
-            self._loops = [*under_way, self._watched(self._learn_ends_later(come))]
+            self._loops = [*under_way, self._watched(self._learn_later(come))]
         metrics.level("worker_partitions", len(come), component=self._options.component)
         log.info("partitions_assigned", partitions=len(come))
         self._room.wake()
         self.ready.set()
 
-    async def _learn_ends(self, come: Mapping[TopicPartition, OwnedPartition]) -> bool:
+    def _anything_left(self) -> HandOver | None:
+        """Return what an earlier owner may have left under way, as long as nobody knows."""
+        if self._options.hand_over_s is None:
+            return None
+        until_ms = self._clock.now_ms() + round(self._options.hand_over_s * 1000)
+        return HandOver(until_ms=until_ms, taken_to=sys.maxsize, under_way=None)
+
+    async def _learn(self, come: Mapping[TopicPartition, OwnedPartition]) -> bool:
+        """Ask where the logs end now, and what earlier owners have left under way; return whether it is known."""
         try:
             async with asyncio.timeout(END_OFFSETS_TIMEOUT_S):
                 ends = await self._consumer_started.end_offsets(list(come))
+                notes = {} if self._options.hand_over_s is None else await self._consumer_started.notes(list(come))
         except (KafkaError, TimeoutError) as error:
             log.warning("end_offsets_unknown", error=type(error).__name__, repeats=True)
             return False
-        for each, end in ends.items():
-            come[each].end = end
+        for each, owned in come.items():
+            owned.inherited = hand_over_of(notes.get(each, ""))
+            owned.end = ends[each]
+        self._lease.wake()  # whoever waits for what an earlier owner has left
         return True
 
-    async def _learn_ends_later(self, come: Mapping[TopicPartition, OwnedPartition]) -> None:
+    async def _learn_later(self, come: Mapping[TopicPartition, OwnedPartition]) -> None:
         """Ask again until it is known: a later end is a safe one, too, since it lies no lower.
 
         Ends with the assignment at the latest. Given up before, every refusal would be doubt for as long as that lasts.
@@ -426,7 +476,7 @@ class LogWorker:
         while not known:
             await asyncio.sleep(POLL_RETRY_AFTER_S)
             ours = {each: owned for each, owned in come.items() if owned.is_ours}
-            known = not ours or await self._learn_ends(ours)
+            known = not ours or await self._learn(ours)
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -436,7 +486,7 @@ class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka 
         self._worker = worker
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """Partitions go: drain, commit, let go."""
+        """Partitions go: drain or hand over, commit, let go."""
         await self._worker.give_up(revoked)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:

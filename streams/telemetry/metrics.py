@@ -50,6 +50,12 @@ MetricName = Literal[
     "executor_calls_past_key_window",
     "executor_calls_without_command",
     "executor_unexpected_errors",
+    "executor_alarms",
+    "executor_slots_taken",
+    "executor_calls_waiting",
+    "executor_calls_turned_away",
+    "executor_breaker_open",
+    "executor_breaker_opened",
     "worker_records_in_flight",
     "worker_records_let_go",
     "worker_records_retried",
@@ -65,6 +71,7 @@ MetricName = Literal[
     "log_circuit_opened",
     "log_producer_renewed",
     "open_transaction_wait_ms",
+    "replies_lost",
     "policies_known",
     "policies_invalid",
     "http_requests",
@@ -135,6 +142,35 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "gateway",
             "kind",
         ),
+        "executor_alarms": _spec(
+            "counter",
+            "{call}",
+            "ALARM: calls that failed by our own fault, or by a promise that the gateway broke: see the code.",
+            "route",
+            "code",
+        ),
+        "executor_slots_taken": _spec(
+            "gauge", "{call}", "Slots of a gateway account that calls under way hold.", "route"
+        ),
+        "executor_calls_waiting": _spec(
+            "gauge", "{call}", "Calls that wait for a slot of their gateway account.", "route"
+        ),
+        "executor_calls_turned_away": _spec(
+            "counter",
+            "{call}",
+            "Calls not made, since the gateway's circuit is open or no slot came free in time.",
+            "route",
+            "reason",
+        ),
+        "executor_breaker_open": _spec(
+            "gauge",
+            "{circuit}",
+            "ALARM when 1: the gateway account fails, and is not asked but for probes.",
+            "route",
+        ),
+        "executor_breaker_opened": _spec(
+            "counter", "{circuit}", "How often a gateway account's circuit has opened.", "route"
+        ),
         "worker_records_in_flight": _spec("gauge", "{record}", "Records taken and not yet done.", "component"),
         "worker_records_let_go": _spec(
             "counter",
@@ -170,6 +206,9 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         "log_producer_renewed": _spec("counter", "{event}", "Times a producer in a state of no return was replaced."),
         "open_transaction_wait_ms": _spec(
             "gauge", "ms", "How long a partition has waited for somebody's transaction to end.", "topic", "partition"
+        ),
+        "replies_lost": _spec(
+            "counter", "{reply}", "Replies that no broker took in time: their waiters get a 202.", "reason"
         ),
         "policies_known": _spec("gauge", "{policy}", "Origins with a policy of their own, `*` included."),
         "policies_invalid": _spec(

@@ -106,6 +106,7 @@ async def test_component_is_alive_and_says_that_it_waits_when_there_is_no_broker
         HTTP_PORT="0",
         OPERATORS_DEV="true",
         OPERATORS_PORT="0",
+        GATEWAY_MOCK_URL="http://127.0.0.1:8090",  # without any the executor does not start
     )
     component.health_port = port
     starting = asyncio.create_task(component.start())

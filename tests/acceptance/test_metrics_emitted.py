@@ -56,6 +56,14 @@ ENVIRONMENT = {
 }
 
 EMITTED_BY: Mapping[MetricName, str] = {
+    "replies_lost": "unit/test_best_effort.py::"
+    "test_replies_to_a_partition_that_takes_none_are_dropped_and_others_go_on",
+    "executor_alarms": "unit/test_executor_gateway_calls.py::"
+    "test_credentials_that_are_refused_are_counted_and_logged_for_someone_to_see_to",
+    "executor_calls_turned_away": "unit/test_executor_gateway_slots.py::"
+    "test_first_call_of_a_payment_that_finds_no_slot_in_time_was_not_executed_and_may_go_elsewhere",
+    "executor_breaker_opened": "unit/test_executor_gateway_slots.py::"
+    "test_sick_gateway_is_not_asked_and_first_calls_go_elsewhere_at_once",
     "worker_records_abandoned": "unit/test_executor_worker_life.py::"
     "test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end",
     "executor_calls_beyond_memory": "unit/test_executor_worker_memory.py::"

@@ -308,13 +308,13 @@ async def test_throttled_call_is_not_executed_and_says_how_long_to_wait(peer: Ga
     assert peer.effects(request) == []
 
 
-async def test_refused_credentials_are_not_executed_and_never_retried(peer: GatewayUnderTest) -> None:
+async def test_refused_credentials_are_not_executed_and_another_gateway_may_be_tried(peer: GatewayUnderTest) -> None:
     request = payment_request(fresh_order(), CallKind.SALE)
     await provoke(peer, Situation.UNAUTHORIZED, request)
     result = await peer.gateway.call(request)
     assert result.outcome is Outcome.NOT_EXECUTED
     assert result.error is not None
-    assert result.error.retry is RetryAdvice.NEVER
+    assert result.error.retry is RetryAdvice.OTHER_GATEWAY
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from streams.log_worker.errors import DestinationBusyError, RejectedRecordError,
 from streams.log_worker.handler import Delivery
 from streams.log_worker.options import Ordering, RetryLimits
 from tests.support.log_under_test import PARTITIONS, BrokerLogUnderTest, InMemoryLogUnderTest, LogUnderTest
-from tests.support.told_handler import ToldHandler
+from tests.support.told_handler import ToldHandler, takes_it
 
 pytestmark = pytest.mark.slow
 
@@ -120,6 +120,35 @@ async def test_revoke_drains_commits_and_lets_go(log: LogUnderTest) -> None:
     assert Counter([*first.values_done(), *second.values_done()]) == Counter(values)
     # Each once: what was under way was done and committed at each revoke, and the rest not begun.
     await log.wait_for_commits({number: len(values[number::PARTITIONS]) for number in range(PARTITIONS)})
+
+
+async def test_revoke_hands_over_what_is_under_way_and_the_next_owner_knows_it(log: LogUnderTest) -> None:
+    gate, left = asyncio.Event(), set[int]()
+
+    async def begins_and_hangs(_record: LogRecord, delivery: Delivery) -> None:
+        delivery.begins()
+        await gate.wait()
+
+    async def notes_what_was_left(record: LogRecord, delivery: Delivery) -> None:
+        if delivery.left_until_ms() and record.offset == 0:
+            left.add(record.partition)
+        while delivery.left_until_ms() and record.offset == 1:  # until it is known that this one is new
+            await delivery.lease.changed()
+
+    first, second = ToldHandler(begins_and_hangs), ToldHandler(notes_what_was_left)
+    for number in range(PARTITIONS):
+        await log.append(value(number), partition=number)
+    async with log.running(first, hand_over_s=60.0):
+        await first.wait_until(lambda: len(first.begun) == PARTITIONS)
+        first.behave = takes_it
+        async with log.running(second, hand_over_s=60.0):
+            for number in range(PARTITIONS):
+                await log.append(value(PARTITIONS + number), partition=number)
+            await second.wait_until(lambda: len(second.done) == PARTITIONS)  # half of them are its own
+            assert not gate.is_set(), "nobody waited for what is under way"
+            await log.wait_for_commits(dict.fromkeys(range(PARTITIONS), 2))
+            assert left == {record.partition for record in second.done}
+            gate.set()
 
 
 async def test_frozen_member_begins_nothing_before_its_lease_holds(log: LogUnderTest) -> None:

@@ -311,3 +311,12 @@ def test_worker_refuses_to_start_and_says_what_to_do_when_there_are_no_topics(co
     told = done.stderr.splitlines()[-1]
     assert told.startswith("error: ")
     assert "`payment-engine " in told
+
+
+def test_upgrade_is_told_and_has_no_end_when_there_is_no_release_before(broker: Mapping[str, str]) -> None:
+    told = {"release": 1, "written": 1, "finished": None, "finishedAt": None}
+    for words in (("status",), ("finish", "--yes")):
+        assert json_of(run_command("upgrade", *words, "-o", "json", environment=broker)) == told
+    said = run_command("upgrade", "finish", "--yes", environment=broker)
+    assert said.exit_code == ExitCode.OK
+    assert "there is no upgrade to finish" in said.output

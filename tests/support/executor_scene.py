@@ -88,7 +88,7 @@ class Scene:
             clock_s=lambda: time.monotonic() + self.skipped_s,
         )
 
-    async def read_past(self, partition: int, since_ms: int) -> PastResults:
+    async def read_past(self, partition: int, since_ms: int, *, from_offset: int = 0) -> PastResults:
         self.asked_since_ms.append(since_ms)
         if self.past_failures:
             raise self.past_failures.pop(0)

@@ -75,6 +75,7 @@ class FakeGroupConsumer:
         self.owned = list(partitions)
         self.listener: ConsumerRebalanceListener | None = None
         self.committed: dict[TopicPartition, int] = {}
+        self.left_notes: dict[TopicPartition, str] = {}
         self.commit_failures: list[Exception] = []
         self.poll_failures: list[Exception] = []
         self.end_failures: list[Exception] = []
@@ -117,11 +118,15 @@ class FakeGroupConsumer:
             raise self.end_failures.pop(0)
         return {partition: self.ends[partition] for partition in partitions}
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    async def notes(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, str]:
+        return {each: self.left_notes[each] for each in partitions if each in self.left_notes}
+
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         if self.commit_failures:
             raise self.commit_failures.pop(0)
         async with self.commits_changed:
-            self.committed.update(offsets)
+            self.committed.update({each: offset for each, (offset, _) in offsets.items()})
+            self.left_notes.update({each: note for each, (_, note) in offsets.items()})
             self.commits_changed.notify_all()
 
     async def wait_for_commit(self, partition: TopicPartition, offset: int, *, limit_s: float = 5.0) -> None:

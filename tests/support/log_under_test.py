@@ -46,7 +46,7 @@ class Member:
         """From now on nothing of this worker's reaches the log: as far as the log can tell, it has crashed."""
         self._is_cut_off = True
 
-    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    async def commit(self, offsets: Mapping[TopicPartition, tuple[int, str]]) -> None:
         if self._is_cut_off:
             raise CommitFailedError
         await self._inner.commit(offsets)

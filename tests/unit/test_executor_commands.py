@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -30,6 +31,7 @@ from streams.development.embedded_broker import EmbeddedBroker
 from streams.development.local_engine import free_port
 from streams.executor.command_reader import CommandReader
 from streams.kafka_clients.connection import KafkaConnection
+from streams.kafka_clients.consumer import FETCH_MAX_WAIT_MS
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.log_reader import LogRecord
 from tests.support.executor_scene import FIRST, SECOND, Gate, Scene, started
@@ -224,6 +226,9 @@ async def test_completion_has_what_the_payer_came_back_with() -> None:
 
 # ---- the reader itself
 
+READS = 10
+READ_PACE_S = 0.02
+
 
 @contextlib.asynccontextmanager
 async def broker_with(
@@ -261,6 +266,27 @@ async def test_reader_returns_each_command_from_its_place_in_any_order() -> None
             assert record is not None
             assert (record.partition, record.offset) == (1, offset)
             assert CODEC.decode(record.value, record.headers)[1] == commands[offset]
+
+
+async def test_reader_that_has_come_to_a_partitions_end_is_not_held_up_there() -> None:
+    """A broker answers a connection's requests in turn: a fetch that waits for more would hold up the next read."""
+    async with broker_with(numbered(1)) as (broker, reader):
+        producer = AIOKafkaProducer(bootstrap_servers=broker.bootstrap_servers)
+        await producer.start()
+        try:
+            message = told(COMMAND)
+            await producer.send_and_wait(
+                topics.COMMANDS, value=message.value, headers=list(message.headers), partition=0
+            )
+        finally:
+            await producer.stop()
+        await reader.read(1, 0)
+        began_s = time.monotonic()
+        for number in range(READS):
+            await reader.read(number % 2, 0)
+            await asyncio.sleep(READ_PACE_S)  # the pace of payments, no condition: what reads ahead begins meanwhile
+        spent_s = time.monotonic() - began_s
+    assert spent_s < READS * FETCH_MAX_WAIT_MS / 1000 / 2
 
 
 async def test_reader_returns_nothing_when_retention_has_deleted_the_command() -> None:

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+import structlog.testing
 
 from gateway_adapters import errors
 from gateway_adapters.contract import WINDOW_MARGIN_MS, CallResult
@@ -96,6 +97,18 @@ async def test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_
     assert result.error is not None
     assert "KeyError" in result.error.message
     assert "tok_visa" not in repr(result)
+
+
+async def test_credentials_that_are_refused_are_counted_and_logged_for_someone_to_see_to() -> None:
+    alarms = rise_of("executor_alarms", route="mock", code="gateway_refused_credentials")
+    gateway = TellableGateway(answering(Outcome.NOT_EXECUTED, Signal.UNAUTHORIZED))
+    with structlog.testing.capture_logs() as logged:
+        for number in range(3):
+            await performed(gateway, request_of(number))
+        await performed(TellableGateway(answering(Outcome.NOT_EXECUTED, Signal.RATE_LIMITED)), request_of(9))
+    assert alarms() == 3
+    lines = [(line["event"], line["log_level"], line["error"], line["repeats"]) for line in logged]
+    assert lines == [("gateway_alarm", "error", "gateway_refused_credentials at mock", True)] * 3
 
 
 async def test_call_is_an_inquiry_and_never_sent_when_the_key_window_is_over() -> None:

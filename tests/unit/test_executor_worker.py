@@ -23,6 +23,7 @@ from tests.support.executor_scene import (
     Gate,
     Scene,
     started,
+    until,
 )
 from tests.support.gateway_calls import (
     TellableGateway,
@@ -115,14 +116,14 @@ async def test_worker_does_not_commit_past_a_call_when_it_is_still_under_way() -
         await scene.consumer.wait_for_commit(FIRST, 10)
 
 
-async def test_worker_takes_no_more_than_its_limit_when_calls_are_slow() -> None:
+async def test_worker_takes_no_more_than_its_room_and_calls_no_more_than_its_slots_when_calls_are_slow() -> None:
     gate = Gate()
-    async with started(Scene(TellableGateway(gate), max_calls_in_flight=3)) as scene:
+    async with started(Scene(TellableGateway(gate), max_calls_in_flight=3, max_requests_in_flight=5)) as scene:
         for number in range(10):
             scene.put(FIRST, number, message_of(request_of(number)))
         await gate.wait_for(3)
-        assert scene.executor.in_flight == 3
-        assert max(asked or 0 for asked in scene.consumer.asked_for) <= 3
+        await until(lambda: scene.executor.in_flight == 5)
+        assert max(asked or 0 for asked in scene.consumer.asked_for) <= 5
         gate.open.set()
         await scene.consumer.wait_for_commit(FIRST, 10)
     assert scene.gateway.most_at_once <= 3

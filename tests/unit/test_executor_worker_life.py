@@ -13,6 +13,7 @@ from schemas.vocabulary import CallKind, Outcome
 from streams.executor.options import ExecutorOptions
 from streams.kafka_clients.errors import RetryableError
 from streams.log_worker import worker
+from streams.log_worker.hand_over import hand_over_of
 from tests.support.executor_scene import (
     FIRST,
     SECOND,
@@ -138,7 +139,10 @@ async def test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end(
     await asyncio.wait_for(scene.executor.stop(), 5.0)
     await scene.executor.stop()  # twice is safe
     assert abandoned() == 1
-    assert not scene.consumer.committed
+    assert scene.consumer.committed == {FIRST: 0}
+    left = hand_over_of(scene.consumer.left_notes[FIRST])
+    assert left is not None
+    assert left.under_way == frozenset({0})
     assert not scene.results()
 
 
@@ -154,36 +158,20 @@ async def test_worker_says_what_is_wrong_when_the_broker_cannot_be_reached() -> 
     assert scene.writer.was_stopped
 
 
-@pytest.mark.parametrize("wrong", [{"max_calls_in_flight": 0}, {"call_timeout_s": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"max_calls_in_flight": 0},
+        {"max_requests_in_flight": 511},
+        {"breaker_failures": 0},
+        {"call_timeout_s": 0.0},
+        {"slot_wait_s": 0.0},
+        {"breaker_open_s": 0.0},
+    ],
+)
 def test_options_refuse_a_value_when_nothing_could_work_with_it(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be"):
         ExecutorOptions(**wrong)  # type: ignore[arg-type]  # wrong on purpose
-
-
-async def test_worker_drains_and_commits_before_it_lets_go_when_partitions_are_revoked() -> None:
-    gate = Gate()
-    async with started(Scene(TellableGateway(gate))) as scene:
-        scene.put(FIRST, 0, message_of(request_of(1)))
-        await gate.wait_for(1)
-        rebalance = asyncio.ensure_future(scene.consumer.rebalance([SECOND]))
-        scene.put(FIRST, 1, message_of(request_of(2)))
-        gate.open.set()
-        await asyncio.wait_for(rebalance, 5.0)
-        assert scene.consumer.committed[FIRST] == 1
-        assert gate.waiting == 1  # the second was left to the next owner
-
-
-async def test_worker_lets_go_after_its_drain_time_when_a_call_does_not_end() -> None:
-    gate = Gate()
-    async with started(Scene(TellableGateway(gate), drain_timeout_s=0.05)) as scene:
-        scene.put(FIRST, 0, message_of(request_of(1)))
-        await gate.wait_for(1)
-        await asyncio.wait_for(scene.consumer.rebalance([FIRST]), 5.0)
-        assert FIRST not in scene.consumer.committed
-        scene.put(FIRST, 0, message_of(request_of(1)))  # redelivered from the committed offset
-        gate.open.set()
-        await scene.consumer.wait_for_commit(FIRST, 1)
-    assert scene.gateway.calls.total() == 1  # the redelivery joined the call that was still under way
 
 
 async def test_worker_reads_the_log_anew_when_a_partition_comes_back_that_went_in_the_moment_of_its_record() -> None:

@@ -134,7 +134,8 @@ async def test_worker_reads_back_from_the_first_request_or_the_horizon_when_it_b
         scene.put(FIRST, 0, message_of(request_of(1)))
         scene.put(FIRST, 1, message_of(request_of(2)))
         await scene.consumer.wait_for_commit(FIRST, 2)
-    assert scene.asked_since_ms == [NOW_MS + 1 - HORIZON_MS - MARGIN_MS]  # once a partition
+    (since_ms,) = scene.asked_since_ms  # once a partition
+    assert since_ms == pytest.approx(NOW_MS - HORIZON_MS - MARGIN_MS, abs=5_000)  # the log's clock goes on meanwhile
 
 
 async def test_worker_stops_and_calls_nobody_when_it_cannot_read_what_was_answered() -> None:
@@ -236,9 +237,7 @@ async def test_refusal_counts_no_longer_when_it_is_appended_after_a_freeze(monke
     async with started(scene):
         scene.put(FIRST, 0, message_of(request_of(1)))
         await scene.writer.wait_for(1)
-    expiry_ms = expiry_of(scene.writer.appended[0][3])
-    assert expiry_ms is not None
-    assert expiry_ms < NOW_MS + 5_000  # as of now, but for the time that the test takes
+    assert [each.outcome for each in scene.results()] == [Outcome.UNKNOWN]
 
 
 async def test_only_a_refusal_has_an_end() -> None:

@@ -1,6 +1,7 @@
 import pytest
 
 from gateway_adapters.errors import (
+    ALARMS,
     DECLINES,
     SIGNALS,
     CallFailedError,
@@ -29,7 +30,18 @@ def test_not_executed_is_only_said_on_positive_evidence() -> None:
         Signal.INCOMPLETE,
         Signal.COMMAND_GONE,
         Signal.NO_SUCH_GATEWAY,
+        Signal.CIRCUIT_OPEN,
+        Signal.NO_SLOT,
     }
+
+
+def test_code_is_an_alarm_whichever_signal_it_comes_from() -> None:
+    assert {row.code for row in SIGNALS.values() if not row.alarm}.isdisjoint(ALARMS)
+    assert Code.GATEWAY_REFUSED_CREDENTIALS in ALARMS
+
+
+def test_credentials_that_one_gateway_refuses_leave_the_payment_to_another() -> None:
+    assert error_for(Signal.UNAUTHORIZED).retry is RetryAdvice.OTHER_GATEWAY
 
 
 def test_no_signal_is_a_success_or_a_decline() -> None:

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from gateway_adapters.errors import Signal, error_for
 from schemas.identifiers import OpId
-from schemas.vocabulary import CallKind, OperationState, RetryAdvice, TimerKind
+from schemas.vocabulary import CallKind, OperationState, Outcome, RetryAdvice, TimerKind
 from streams.domain.limits import FOLLOW_UP_ATTEMPTS, MAX_ATTEMPTS, MAX_RETRY_DELAY_MS, RETRY_BACKOFF_MS
 from streams.domain.outputs import ClearTimer
 from tests.support.order_desk import (
@@ -55,6 +56,13 @@ def test_next_gateway_is_tried_at_once_when_the_plan_has_another(advice: RetryAd
     assert operation.error is None
     assert desk.timers == {}
     assert desk.transitions == ["accepted", "succeeded"]
+
+
+@pytest.mark.parametrize("signal", [Signal.UNAUTHORIZED, Signal.CIRCUIT_OPEN, Signal.NO_SLOT])
+def test_next_gateway_is_tried_when_one_refuses_our_credentials_or_is_not_asked(signal: Signal) -> None:
+    desk = Desk(plan=plan("mock", "other"))
+    op_id = desk.do(sale(), Said(outcome=Outcome.NOT_EXECUTED, error=error_for(signal), reference=None))
+    assert (desk.state(op_id), desk.operation(op_id).gateway) == (OperationState.SUCCEEDED, OTHER)
 
 
 def test_same_gateway_is_tried_after_a_pause_when_the_plan_names_it_again() -> None:

@@ -96,6 +96,7 @@ def test_load_refuses_orders_that_are_forgotten_before_their_keys(
     ("changed", "told"),
     [
         ({"STREAM_SESSION_TIMEOUT_S": "6", "STREAM_HEARTBEAT_INTERVAL_S": "2.5"}, "STREAM_HEARTBEAT_INTERVAL_S: "),
+        ({"EXECUTOR_MAX_CALLS_IN_FLIGHT": "5000"}, "EXECUTOR_MAX_REQUESTS_IN_FLIGHT: "),  # by its default
         ({"STREAM_SESSION_TIMEOUT_S": "2"}, "STREAM_HEARTBEAT_INTERVAL_S: "),  # by the default of the other
         ({"STREAM_SESSION_TIMEOUT_S": "90"}, "STREAM_SESSION_TIMEOUT_S: "),
         ({"KAFKA_MIN_INSYNC_REPLICAS": "2"}, "KAFKA_MIN_INSYNC_REPLICAS: "),

@@ -13,7 +13,7 @@ from streams.kafka.partition_rows import ChangelogRecord, StoredRow
 from streams.kafka.pipeline import Acknowledged, Pipeline
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
-from streams.kafka.step import NEVER, Due, Headers, InputEvent, RowReader, RowWrite, Step
+from streams.kafka.step import NEVER, Due, Headers, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.kafka_clients.lease import Lease
 from tests.support.waiting import until
 
@@ -64,6 +64,10 @@ class _Bench:
         return [(each.key, each.due) for each in self.tables["due"].due_rows(0, now_ms, 10)]
 
 
+def _say_nothing(_message: Outgoing) -> None:
+    """Nobody waits for a reply here."""
+
+
 @pytest.fixture
 async def bench() -> AsyncIterator[_Bench]:
     sent: list[tuple[str, Headers, asyncio.Future[Acknowledged]]] = []
@@ -93,6 +97,7 @@ async def bench() -> AsyncIterator[_Bench]:
         ledger=ledger,
         lease=Lease(session_timeout_s=60.0),
         send=send,
+        say=_say_nothing,
         on_failure=failures.append,
         max_inputs_in_flight=16,
         drain_timeout_s=WAIT_S,

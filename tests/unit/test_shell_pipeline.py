@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from schemas import topics
 from schemas.decode_errors import SchemaAwaitedError
 from streams.kafka import stamps
 from streams.kafka.errors import DeliveryGapError, StalledError, TooLargeError
@@ -95,6 +96,7 @@ class _Bench:
     failures: list[BaseException]
     clock: _Clock
     lease: Lease
+    replies: list[Outgoing]
 
     async def take(self, offset: int, *, key: bytes = b"k", value: bytes = b"x", partition: int = 0) -> None:
         self.ledger.note_fetched((SOURCE[0], partition), [offset])
@@ -138,7 +140,7 @@ async def make() -> AsyncIterator[Make]:
         generation: int = 3,
         records: tuple[ChangelogRecord, ...] = (),
     ) -> _Bench:
-        log, failures = _HandLog(), list[BaseException]()
+        log, failures, replies = _HandLog(), list[BaseException](), list[Outgoing]()
         table = RowTable("t", data_dir=None, now_ms=lambda: NOW_MS)
         table.merge(0, records)
         ledger: OffsetLedger[tuple[str, int]] = OffsetLedger()
@@ -151,13 +153,14 @@ async def make() -> AsyncIterator[Make]:
             ledger=ledger,
             lease=lease,
             send=log.send,
+            say=replies.append,
             on_failure=failures.append,
             max_inputs_in_flight=max_inputs_in_flight,
             drain_timeout_s=drain_timeout_s,
             ack_timeout_s=ack_timeout_s,
         )
         pipeline.open_lanes({0: generation})
-        made.append(_Bench(log, table, ledger, pipeline, failures, clock, lease))
+        made.append(_Bench(log, table, ledger, pipeline, failures, clock, lease, replies))
         return made[-1]
 
     yield build
@@ -239,6 +242,26 @@ async def test_pipeline_offers_the_offset_only_when_the_message_is_acknowledged(
     bench.log.on("out")[0].acknowledge(0)
     await _until(lambda: bench.ledger.committable(SOURCE) == 1)
     assert bench.pipeline.in_flight == 0
+
+
+async def test_pipeline_says_a_reply_when_the_row_is_acknowledged_and_waits_for_no_word_of_it(make: Make) -> None:
+    def answers(event: InputEvent, _read: RowReader) -> Step:
+        reply = Outgoing(topic=topics.REPLIES, key=None, value=b"r", partition=7)
+        return Step(
+            rows=[RowWrite(table="t", key=event.key or b"", value=b"row")],
+            speak=[reply, Outgoing(topic="out", key=b"o", value=b"e")],
+        )
+
+    bench = make(answers)
+    await bench.take(0)
+    await _settled()
+    assert bench.replies == []
+    bench.log.sent[0].acknowledge(0)
+    await _until(lambda: len(bench.log.sent) == 2)
+    assert [each.partition for each in bench.replies] == [7]
+    assert bench.ledger.committable(SOURCE) is None
+    bench.log.on("out")[0].acknowledge(0)
+    await _until(lambda: bench.ledger.committable(SOURCE) == 1)
 
 
 async def test_pipeline_changes_the_local_row_only_when_it_is_acknowledged(make: Make) -> None:

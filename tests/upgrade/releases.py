@@ -22,6 +22,7 @@ ROOMS: Final = ("schemas", "gateway_adapters", "http_ingress", "streams")
 """What of a tree runs."""
 
 DRAFTING: Final = ("tests/__init__.py", "tests/support/__init__.py", "tests/support/draft_schemas.py")
+LOCK: Final = Path("schemas/avro/ids.json")
 COMMAND_LIMIT_S: Final = 120
 
 
@@ -55,10 +56,11 @@ def last_commit() -> str:
 def last_release(folder: Path) -> Release:
     """Export the last release's tree. Raises: NoSuchReleaseError."""
     commit = last_commit()
-    made = subprocess.run(
-        ["git", "archive", "--format=tar", commit, *ROOMS],
-        cwd=ROOT, capture_output=True, check=False, timeout=COMMAND_LIMIT_S,
-    )  # fmt: skip
+    words = ["git", "archive", "--format=tar", commit, *ROOMS]
+    try:
+        made = subprocess.run(words, cwd=ROOT, capture_output=True, check=False, timeout=COMMAND_LIMIT_S)
+    except FileNotFoundError as missing:
+        raise NoSuchReleaseError("there is no git here") from missing
     if made.returncode != 0:
         raise NoSuchReleaseError(f"git cannot tell what {commit} is: {made.stderr.decode().strip()}")
     with tarfile.open(fileobj=BytesIO(made.stdout)) as archive:
@@ -68,7 +70,7 @@ def last_release(folder: Path) -> Release:
 
 def versions_in(tree: Path) -> Mapping[str, Mapping[str, str]]:
     """Return the digest of each version of each schema, as the lock of a tree has it."""
-    lock = json.loads((tree / "schemas" / "avro" / "ids.json").read_text())
+    lock = json.loads((tree / LOCK).read_text())
     return {
         record: {version: entry["sha256"] for version, entry in versions.items()} for record, versions in lock.items()
     }
@@ -109,7 +111,7 @@ def planted_next(folder: Path) -> Release:
 
 
 def _mark_released(folder: Path) -> None:
-    path = folder / "schemas" / "avro" / "ids.json"
+    path = folder / LOCK
     lock = json.loads(path.read_text())
     for versions in lock.values():
         for entry in versions.values():

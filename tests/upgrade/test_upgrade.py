@@ -17,6 +17,7 @@ from tests.support.checker import MAX_SHOWN, violations
 from tests.support.evidence import EvidenceGatherer
 from tests.upgrade.fleet import WORKERS, Fleet, p99_s, running
 from tests.upgrade.releases import (
+    LOCK,
     NoSuchReleaseError,
     Release,
     edited_in_place,
@@ -33,7 +34,6 @@ SLOWEST_P99_S = 5.0
 
 STOP_LIMIT_S = 60.0
 ORDERS_AFTER = 40
-LOCK = "schemas/avro/ids.json"
 
 
 @pytest.fixture

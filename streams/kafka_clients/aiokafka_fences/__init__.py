@@ -79,6 +79,11 @@ FENCES: Final = (
         upstream="",
         breaks="a topic that nobody subscribed to has no partitions",
     ),
+    Fence(
+        name="fenced_consumer.committed_notes",
+        upstream="",
+        breaks="what the last owner of a partition has left under way is not known to the next",
+    ),
     Fence(name="fenced_consumer.group_of", upstream="", breaks="a loss of records is told without its group"),
 )
 

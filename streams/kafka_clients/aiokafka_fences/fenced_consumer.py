@@ -162,6 +162,15 @@ async def log_ends(consumer: Any, partitions: Sequence[TopicPartition]) -> dict[
     return ends
 
 
+async def committed_notes(consumer: Any, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, str]:
+    """Return what stands beside a group's committed offsets: aiokafka's `committed` keeps it to itself.
+
+    Raises: KafkaError.
+    """
+    fetch = consumer._coordinator.fetch_committed_offsets  # noqa: SLF001 -- there is no public way
+    return {each: committed.metadata for each, committed in (await fetch(partitions)).items()}
+
+
 def group_of(consumer: Any) -> str:
     """Return the group's id."""
     group: str = consumer._group_id  # noqa: SLF001 -- nothing public tells it

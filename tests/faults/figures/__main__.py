@@ -5,6 +5,7 @@ Exit code 1 when an aim was missed or anything was lost. Figures depend on the m
 
 import argparse
 import asyncio
+import logging
 import os
 import platform
 import sys
@@ -13,7 +14,19 @@ import warnings
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from tests.faults.figures import broker_gone, cold_recovery, expiry, failover, orders_gone, soak, static_restart, timers
+import structlog
+
+from tests.faults.figures import (
+    broker_gone,
+    cold_recovery,
+    executor_holds,
+    expiry,
+    failover,
+    orders_gone,
+    soak,
+    static_restart,
+    timers,
+)
 from tests.faults.figures.report import Report
 from tests.faults.figures.stage import PARTITIONS, a_cluster, engine_on
 
@@ -53,6 +66,29 @@ async def play_orders_gone(chosen: argparse.Namespace, report: Report) -> None:
     with a_cluster() as kafka:
         async with engine_on(kafka, session_timeout_s=chosen.session, orders_workers=2) as stage:
             await orders_gone.measure(stage, report, seconds=chosen.seconds, per_second=chosen.rate)
+
+
+async def play_executor_join(chosen: argparse.Namespace, report: Report) -> None:
+    """An executor joins and another leaves, while a slow gateway holds calls."""
+    _quiet()
+    with a_cluster() as kafka:
+        await executor_holds.measure_changes(
+            str(kafka.bootstrap_servers), report, per_second=chosen.rate, seconds=chosen.seconds
+        )
+
+
+async def play_slow_gateway(chosen: argparse.Namespace, report: Report) -> None:
+    """One gateway holds all of its calls; what of the payments at another?"""
+    _quiet()
+    with a_cluster() as kafka:
+        await executor_holds.measure_starvation(
+            str(kafka.bootstrap_servers), report, per_second=chosen.rate, seconds=chosen.seconds
+        )
+
+
+def _quiet() -> None:
+    """Let executors in this process say no more than errors: each logs every call."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
 
 
 async def play_soak(chosen: argparse.Namespace, report: Report) -> None:
@@ -105,6 +141,13 @@ def main() -> int:
         gone = add(name, play)
         gone.add_argument("--seconds", type=float, default=60.0, help="length of the outage (default: %(default)s)")
         _rate(gone, 5.0)
+    for name, held, seconds, rate in (
+        ("executor-join", play_executor_join, 15.0, 50.0),
+        ("slow-gateway", play_slow_gateway, 40.0, 150.0),
+    ):
+        holds = add(name, held)
+        holds.add_argument("--seconds", type=float, default=seconds, help="of load, a part (default: %(default)s)")
+        _rate(holds, rate)
     long = add("soak", play_soak)
     long.add_argument("--minutes", type=float, default=30.0, help="(default: %(default)s)")
     long.add_argument("--warm-up", type=float, default=15.0, help="minutes that are not judged (default: %(default)s)")

@@ -19,7 +19,7 @@ from streams.kafka.partition_rows import StoredRow
 from streams.kafka.pipeline import Acknowledged, Pipeline
 from streams.kafka.row_tables import RowTable
 from streams.kafka.stamps import Stamp
-from streams.kafka.step import Due, DueRow, Handler, Headers, InputEvent
+from streams.kafka.step import Due, DueRow, Handler, Headers, InputEvent, Outgoing
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.lease import Lease
 from streams.kafka_clients.producer import AppendedRecord, LogWriter
@@ -122,6 +122,10 @@ class KeptRequests(LogWriter):
         return AppendedRecord(topic=topic, partition=number, offset=offset, timestamp_ms=now_ms)
 
 
+def _say_nothing(_message: Outgoing) -> None:
+    """Nobody waits for a reply here."""
+
+
 @asynccontextmanager
 async def pipeline_of(
     tables: OwnTables, app: str, handler: Handler
@@ -153,6 +157,7 @@ async def pipeline_of(
         ledger=ledger,
         lease=Lease(session_timeout_s=3_600.0),
         send=send,
+        say=_say_nothing,
         on_failure=failures.append,
         max_inputs_in_flight=64,
         drain_timeout_s=60.0,
