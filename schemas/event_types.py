@@ -23,7 +23,7 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, 
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
-from schemas.records.timers import TimerFired
+from schemas.records.timers import OrderExpiryRequested, TimerFired
 from schemas.records.upgrades import UpgradeFinished
 from schemas.vocabulary import OperationKind
 
@@ -45,6 +45,7 @@ TYPES: Mapping[type[Record], str] = MappingProxyType(
         ReferenceDropped: "payments.reference.dropped.v1",
         OperationReplied: "payments.operation.replied.v1",
         TimerFired: "payments.timer.fired.v1",
+        OrderExpiryRequested: "payments.order_expiry.requested.v1",
         DeadLetter: "payments.dead_letter.recorded.v1",
         DeadLetterHandled: "payments.dead_letter.handled.v1",
         OriginPolicy: "payments.policy.changed.v1",

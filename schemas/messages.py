@@ -28,7 +28,7 @@ from schemas.event_types import CLASSES
 from schemas.json_form import read_record
 from schemas.quick_init import quick_init
 from schemas.record_shapes import RECORD_CLASSES, Record, Row, fields_of, name_of
-from schemas.records.claims import ClaimExpiryRequested, ClaimRequested
+from schemas.records.claims import ClaimRequested
 from schemas.records.commands import (
     CaptureRequested,
     CompletionRequested,
@@ -83,7 +83,6 @@ _REPEATED: tuple[tuple[str, str], ...] = (
     ("idempotencykey", "idempotency_key"),
     ("partitionkey", "order_id"),
 )
-_CLAIMS: tuple[type[Record], ...] = (ClaimRequested, ClaimExpiryRequested)
 
 
 def _repeats_of(cls: type[Record]) -> tuple[tuple[str, str], ...]:
@@ -91,7 +90,7 @@ def _repeats_of(cls: type[Record]) -> tuple[tuple[str, str], ...]:
     return tuple(
         (attribute, field)
         for attribute, field in _REPEATED
-        if field in names and not (attribute == "partitionkey" and cls in _CLAIMS)
+        if field in names and not (attribute == "partitionkey" and cls is ClaimRequested)
     )
 
 

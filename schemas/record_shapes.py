@@ -28,7 +28,7 @@ from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
-from schemas.records.timers import OpenTimer, TimerFired
+from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
 from schemas.records.upgrades import UpgradeFinished
 
 Record: TypeAlias = (
@@ -49,6 +49,7 @@ Record: TypeAlias = (
     | PaymentEvent
     | OperationReplied
     | TimerFired
+    | OrderExpiryRequested
     | DeadLetter
     | DeadLetterHandled
     | OriginPolicy

@@ -25,7 +25,7 @@ from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow, ReferenceDropped, ReferenceKept, ReferenceRow
-from schemas.records.timers import OpenTimer, TimerFired
+from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
 from schemas.records.upgrades import UpgradeFinished
 
 COMMANDS: Final = "payments.commands.v1"
@@ -182,7 +182,7 @@ CATALOGUE: tuple[Topic, ...] = (
         min_compaction_lag_ms=DAY_MS,  # two orders that say they are known by one reference are both heard
     ),
     _log(EVENTS, "orderId", 30 * DAY_MS, PaymentEvent),
-    _log(TIMERS, "orderId", 7 * DAY_MS, TimerFired),
+    _log(TIMERS, "orderId", 7 * DAY_MS, TimerFired, OrderExpiryRequested),
     _log(DECISIONS, "orderId", 30 * DAY_MS, DecisionProposed, DecisionMade),
     Topic(
         name=WAITING,

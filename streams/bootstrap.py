@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -21,7 +22,6 @@ from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow
-from schemas.records.timers import OpenTimer
 from schemas.topics import topic
 from streams import topology
 from streams.agents import claims as claims_agent
@@ -29,8 +29,8 @@ from streams.agents import orders as orders_agent
 from streams.agents.intake import row_of
 from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
-from streams.agents.sweep import Ask, Sweeper, old_claims, overdue_orders, overdue_webhooks
-from streams.agents.timers import TimerClock, TimerHeap
+from streams.agents.sweep import Sweeper, due_orders, nothing_due, old_claims, overdue_webhooks
+from streams.agents.timers import FIRED_AGAIN_S, TimerClock
 from streams.domain.limits import Rules
 from streams.domain.references import size_of
 from streams.executor.options import ExecutorOptions
@@ -38,7 +38,7 @@ from streams.executor.worker import GatewayExecutor
 from streams.kafka.step import TableRow
 from streams.kafka.worker_settings import SaslLogin, WorkerSettings
 from streams.kafka_clients.connection import KafkaConnection, connection_of
-from streams.kafka_clients.log_clock import LogClock, wall_clock_ms
+from streams.kafka_clients.log_clock import LogClock
 from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
 from streams.kafka_clients.retention_watch import RetentionWatch
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from streams.kafka.worker import Worker
 
 DAY_MS = 24 * 3_600_000
+
+PARKED_A_TURN = 16
+"""Rows of parked webhooks that are read before everybody else gets a turn: each may be of 256 KiB."""
 
 
 def gateways_of(settings: Settings, accounts: Accounts) -> Mapping[GatewayRoute, Gateway]:
@@ -139,11 +142,8 @@ class OrdersProgram:
         self._writer = LogWriter(connection)
         self._follower = PolicyFollower(connection, codec)
         self._log_clock = LogClock()
-        self._timers = TimerHeap()
         self._parking = Parking()
-        metrics.watch("timers_open", lambda: len(self._timers))
         metrics.watch("references_awaited", lambda: len(self._parking))
-        self._timer_clock = TimerClock(self._timers, codec=codec, log_writer=self._writer, clock=self._log_clock)
         self._worker: Worker | None = None
 
     def faults(self) -> tuple[str, ...]:
@@ -168,29 +168,24 @@ class OrdersProgram:
             settings=self._worker_settings,
             on_partitions_ready=self._load,
             on_partitions_revoked=self._drop,
+            dues={
+                topology.ORDERS_TABLE: self._settings.stream.sweep_interval_s,
+                topology.PARKED_TABLE: self._settings.stream.sweep_interval_s,
+                topology.TIMERS_TABLE: FIRED_AGAIN_S,
+            },
         )
+        _watch_tables(worker, topology.ORDERS)
+        clock = TimerClock(worker, codec=self._codec, log_writer=self._writer, clock=self._log_clock)
         indexed = {name: gateway.capabilities for name, gateway in self._gateways.items()}
-        sweeps = [
-            self._sweeper(worker, topology.ORDERS_TABLE, overdue_orders(self._codec, self._rules, indexed)),
-            self._sweeper(worker, topology.PARKED_TABLE, overdue_webhooks(self._codec)),
-        ]
+        asks = {
+            topology.ORDERS_TABLE: due_orders(self._codec, indexed),
+            topology.PARKED_TABLE: overdue_webhooks(self._codec),
+            topology.OPERATIONS_TABLE: nothing_due,
+            topology.REFERENCES_TABLE: nothing_due,
+        }
+        sweeper = Sweeper(worker, asks, log_writer=self._writer, now_ms=self._log_clock.now_ms)
         async with _started(self._writer), _started(self._follower), _started(self._retention):
-            await _work(
-                worker,
-                stopping,
-                ready,
-                background=[self._timer_clock.run, self._follower.watch, *(each.run for each in sweeps)],
-            )
-
-    def _sweeper(self, worker: "Worker", table: str, ask: Ask) -> Sweeper:
-        return Sweeper(
-            lambda: worker.live_rows(table),
-            ask,
-            codec=self._codec,
-            log_writer=self._writer,
-            now_ms=wall_clock_ms,
-            interval_s=self._settings.stream.sweep_interval_s,
-        )
+            await _work(worker, stopping, ready, background=[clock.run, self._follower.watch, sweeper.run])
 
     def _shell(self) -> AgentShell:
         routes = routes_of(self._settings.gateway.default_gateways)
@@ -200,7 +195,6 @@ class OrdersProgram:
             policies=policies_from(self._follower, routes),
             gateways=self._gateways,
             capabilities=capabilities_of(self._settings.accounts),
-            timers=self._timers,
             parking=self._parking,
             rules=self._rules,
         )
@@ -212,24 +206,21 @@ class OrdersProgram:
             saw=self._log_clock.saw,  # a producer's wrong date would only fire timers early, which means nothing
         )
 
-    def _load(self, numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
-        found: dict[int, list[OpenTimer]] = {number: [] for number in numbers}
+    async def _load(self, numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
+        """Count what is parked. That table is small; to go through another would keep the first input for seconds."""
         parked: dict[int, list[tuple[bytes, int]]] = {number: [] for number in numbers}
         assert self._worker is not None, "partitions come to a worker that runs"
-        # The small tables alone: to go through every order of the table would take seconds before the first input.
-        for row in self._worker.live_rows(topology.TIMERS_TABLE):
-            found[row.partition].append(row_of(self._codec, OpenTimer, row))
-        for row in self._worker.live_rows(topology.PARKED_TABLE):
+        for seen, row in enumerate(self._worker.live_rows(topology.PARKED_TABLE), start=1):
             waiting = row_of(self._codec, ParkedRow, row)
             parked[row.partition].append((row.key, size_of(waiting.webhooks)))
-        for number, timers in found.items():
-            self._timers.replace(number, timers)
-            self._parking.replace(number, parked[number])
-        self._timer_clock.wake()
+            if seen % PARKED_A_TURN == 0:
+                await asyncio.sleep(0)
+        if self._worker.owned == numbers:  # else they went away meanwhile
+            for number, rows in parked.items():
+                self._parking.replace(number, rows)
 
     def _drop(self, numbers: frozenset[int]) -> None:
         for number in numbers:
-            self._timers.drop(number)
             self._parking.drop(number)
 
 
@@ -245,6 +236,7 @@ class ClaimsProgram:
         connection = connection_of(settings.kafka, client_id=topology.CLAIMS.client_id)
         self._retention = _retention_watch_of(connection, topology.CLAIMS)
         self._writer = LogWriter(connection)
+        self._log_clock = LogClock()
         self._worker: Worker | None = None
 
     def faults(self) -> tuple[str, ...]:
@@ -260,23 +252,20 @@ class ClaimsProgram:
         from streams.kafka.worker import build_worker
 
         agent = claims_agent.ClaimsAgent(self._codec, partitions=self._settings.kafka.partitions, rules=self._rules)
+        shell = AgentShell(agent.take, codec=self._codec, component=topology.CLAIMS.name, saw=self._log_clock.saw)
         self._worker = worker = build_worker(
             app_id=topology.CLAIMS.name,
             bootstrap_servers=self._settings.kafka.bootstrap_servers,
             source_topics=topology.CLAIMS.source_topics,
             tables=topology.CLAIMS.tables,
             partitions=self._settings.kafka.partitions,
-            handler=AgentShell(agent.take, codec=self._codec, component=topology.CLAIMS.name).handle,
+            handler=shell.handle,
             settings=self._worker_settings,
+            dues={topology.CLAIMS_TABLE: self._settings.stream.sweep_interval_s},
         )
-        sweeper = Sweeper(
-            lambda: worker.live_rows(topology.CLAIMS_TABLE),
-            old_claims(self._codec, self._rules),
-            codec=self._codec,
-            log_writer=self._writer,
-            now_ms=wall_clock_ms,
-            interval_s=self._settings.stream.sweep_interval_s,
-        )
+        _watch_tables(worker, topology.CLAIMS)
+        asks = {topology.CLAIMS_TABLE: old_claims(self._codec)}
+        sweeper = Sweeper(worker, asks, log_writer=self._writer, now_ms=self._log_clock.now_ms)
         async with _started(self._writer), _started(self._retention):
             await _work(worker, stopping, ready, background=[sweeper.run])
 
@@ -329,6 +318,11 @@ class ExecutorProgram:
                 await _work(self._executor, stopping, ready)
         finally:
             await asyncio.gather(*(gateway.close() for gateway in self._gateways.values()))
+
+
+def _watch_tables(worker: "Worker", component: topology.Component) -> None:
+    for table in component.tables:
+        metrics.watch("table_rows", partial(worker.live_count, table), table=table)
 
 
 def _faults_of(worker: "Worker | None") -> tuple[str, ...]:

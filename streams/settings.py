@@ -166,8 +166,9 @@ class StreamSettings(Group):
         "dispute finds its order.",
     )
     sweep_interval_s: Seconds = Field(
-        default=3600.0,
-        description="Between sweeps for expired claims and orders, and for orders that wait for an answer, seconds.",
+        default=600.0,
+        description="What has expired, or waits for an answer for too long, is asked about within a minute; what is "
+        "still there so long after, once more, seconds.",
     )
 
     @field_validator("heartbeat_interval_s")

@@ -38,13 +38,21 @@ class ClaimRequested:
 
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClaimExpiryRequested:
-    """Ask the claims agent to forget a claim that is older than its life; sent by its own sweep."""
+class ExpiringClaim:
+    """A claim that is older than its life, as far as the sweep knows."""
 
     origin_id: OriginId
     idempotency_key: IdempotencyKey
-    op_id: OpId
-    claimed_at_ms: int  # the claim as the sweep saw it: a newer one stays
+    due_at_ms: int  # as its row said it
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimExpiryRequested:
+    """Ask the claims agent to forget claims that are older than their life; sent by its own sweep, of one partition."""
+
+    claims: tuple[ExpiringClaim, ...]
+    asked_at_ms: int
 
 
 @quick_init

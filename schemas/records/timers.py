@@ -1,4 +1,4 @@
-"""A due timer, as an input on the log (`payments.timers.v1`): the domain reads no clock."""
+"""Time as an input on the log (`payments.timers.v1`), and the row of an open timer: the domain reads no clock."""
 
 from dataclasses import dataclass
 
@@ -33,6 +33,15 @@ class TimerFired:
     life_ms: int | None = None  # when the order's row was created: which life of the order is meant
     operations: int | None = None  # at an order's end: how many it has had
     leaving: tuple[LeavingOperation, ...] = ()  # of COPY_APART and DROP_COPIED
+
+
+@quick_init
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderExpiryRequested:
+    """Ask the orders agent to let orders go that are past their life; sent by its own sweep, of one partition."""
+
+    orders: tuple[TimerFired, ...]  # each of EXPIRE_ROW; one whose row says another time by now is not the one meant
+    asked_at_ms: int
 
 
 @quick_init

@@ -90,6 +90,14 @@ class Intake:
         """
         if event.key != key:
             raise RefusedError(DeadLetterReason.WRONG_KEY, "the record's key is not the one its content belongs to")
+        self.require_here(event, key)
+
+    def require_here(self, event: InputEvent, key: bytes) -> None:
+        """Return when what has this key belongs in the record's partition, whatever the record's own key is.
+
+        Raises:
+            RefusedError: It belongs in another.
+        """
         if topics.partition_of(key, self._partitions) != event.partition:
             raise RefusedError(
                 DeadLetterReason.WRONG_KEY,

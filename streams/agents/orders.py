@@ -7,7 +7,6 @@ asked and told stands in the reference's partition, which is another than its or
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 from gateway_adapters.contract import Capabilities
 from gateway_adapters.policy import plan_for
@@ -32,13 +31,14 @@ from schemas.records.orders import ApartRow, OperationRow, OrderRow
 from schemas.records.payments import PaymentQueried, ReplyTo
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
-from schemas.records.timers import OpenTimer, TimerFired
+from schemas.records.timers import OpenTimer, OrderExpiryRequested, TimerFired
 from schemas.vocabulary import DeadLetterReason, Outcome, TimerKind
 from streams.agents import decisions
+from streams.agents.dues import due_of_order, due_of_timer, end_of_order
 from streams.agents.intake import Intake, RefusedError, Taken
 from streams.agents.references import Parking, References
 from streams.agents.speech import Speech
-from streams.agents.timers import TimerHeap, timer_key, timer_message
+from streams.agents.timers import timer_key, timer_message
 from streams.agents.waiting import say_waiting
 from streams.agents.webhooks import Webhooks
 from streams.domain.apart import Load, with_loaded
@@ -55,7 +55,7 @@ from streams.domain.limits import Rules
 from streams.domain.order import decide
 from streams.domain.outputs import ClearTimer, KeepApart, Output, Reply, SayTimer, SetTimer
 from streams.domain.views import answer_query
-from streams.kafka.step import InputEvent, Outgoing, RowReader, RowWrite, Step
+from streams.kafka.step import Due, InputEvent, Outgoing, RowReader, RowWrite, Step
 from streams.telemetry import metrics
 from streams.topology import OPERATIONS_TABLE, ORDERS_TABLE, TIMERS_TABLE
 
@@ -73,7 +73,6 @@ class OrdersAgent:
         policies: Policies,
         gateways: Mapping[GatewayName, GatewaySpec],
         capabilities: Mapping[GatewayRoute, Capabilities],
-        timers: TimerHeap,
         parking: Parking,
         rules: Rules,
     ) -> None:
@@ -85,7 +84,6 @@ class OrdersAgent:
             policies: The policies as they are now; read when a claim is made, which pins them.
             gateways: Those whose webhooks can be translated.
             capabilities: Of each account that a plan may name.
-            timers: The open timers of this worker, kept in step with their table.
             parking: How much waits for references in this worker's partitions, kept in step with its table.
             rules: What the deployment sets of the domain's rules.
         """
@@ -97,8 +95,6 @@ class OrdersAgent:
         self._policies = policies
         self._gateways = gateways
         self._capabilities = capabilities
-        self._timers = timers
-        self._timer_changes: list[Callable[[], None]] = []
         self._rules = rules
 
     def take(self, event: InputEvent, read: RowReader) -> Step:
@@ -106,27 +102,29 @@ class OrdersAgent:
 
         Raises: RefusedError.
         """
-        self._timer_changes.clear()
         self._references.forget_changes()
         if event.value is None and event.topic == topics.REFERENCES:
             return Step(rows=(), speak=())  # a tombstone, for the topic's compaction
         taken = self._intake.decode(event)
         match taken.record:
             case PaymentQueried() | DecisionTried():
-                return self._answer(event, taken.record, read)
+                step = self._answer(event, taken.record, read)
             case DecisionProposed():
-                return Step(rows=(), speak=())  # nothing follows from it before another person approves it
+                step = Step(rows=(), speak=())  # nothing follows from it before another person approves it
             case WebhookReceived():
-                return self._noticed(event, taken, taken.record, read)
+                step = self._noticed(event, taken, taken.record, read)
             case ReferenceKept() | ReferenceDropped():
-                return self._references.take(event, taken.record, read)
+                step = self._references.take(event, taken.record, read)
+            case OrderExpiryRequested():
+                step = self._expired(event, taken.record, read)
             case _:
                 origin, order, each = self._input(event, taken)
                 self._intake.require_key(event, order.encode())
                 key = identifiers.row_key(origin, order)
                 if isinstance(each, DecisionReceived):
                     decisions.require_known(self._row(read(ORDERS_TABLE, key)), each, self._load(key, read))
-                return self._decided(event, key, (each,), read)
+                step = self._decided(event, key, (each,), read)
+        return step
 
     def _noticed(self, event: InputEvent, taken: Taken, webhook: WebhookReceived, read: RowReader) -> Step:
         came = self._webhooks.take(event, taken, webhook, read)
@@ -160,7 +158,7 @@ class OrdersAgent:
         was, now = with_loaded(before, loaded.values()), with_loaded(row, loaded.values())
         # A decision that was heard before is answered once the row that holds it is durable, and not by itself sooner.
         kept = event.possible_replay or any(isinstance(each, DecisionReceived) for each in inputs)
-        rows = [] if row == before and not (kept and row is not None) else [self._kept(key, row)]
+        rows = [] if row == before and not (kept and row is not None) else [self._written(key, row)]
         step = self._step(event, rows, was, now, outputs, load)
         # A command alone sends nothing to a gateway, and learns no reference: its replay has none to say again.
         again = event.possible_replay and event.topic != topics.COMMANDS
@@ -170,12 +168,36 @@ class OrdersAgent:
                 about = [*about, *self._references.left_by(each.timer, row, now_ms=event.timestamp_ms)]
         return Step(rows=step.rows, speak=[*step.speak, *about]) if about else step
 
+    def _expired(self, event: InputEvent, request: OrderExpiryRequested, read: RowReader) -> Step:
+        """Let each order go whose life is over. A row that says another time is written again, with its time.
+
+        It is not the one that was meant: with it, other references may leave than those that are named.
+        """
+        rows: list[RowWrite] = []
+        speak: list[Outgoing] = []
+        for timer in request.orders:
+            self._intake.require_here(event, timer.order_id.encode())
+            key = identifiers.row_key(timer.origin_id, timer.order_id)
+            row = self._row(read(ORDERS_TABLE, key))
+            if row is not None and end_of_order(row, self._rules) != timer.due_at_ms:
+                rows.append(self._written(key, row))
+                continue
+            asked = TimerReceived(timer=timer, now_ms=event.timestamp_ms, possible_replay=event.possible_replay)
+            step = self._decided(event, key, (asked,), read)
+            rows += step.rows
+            speak += step.speak
+        return Step(rows=rows, speak=speak)
+
+    def _due(self, row: OrderRow) -> Due:
+        return due_of_order(row, self._rules, self._references.indexed)
+
+    def _written(self, key: bytes, row: OrderRow | None) -> RowWrite:
+        if row is None:
+            return RowWrite(table=ORDERS_TABLE, key=key, value=None)
+        return RowWrite(table=ORDERS_TABLE, key=key, value=self._codec.encode_row(row), due=self._due(row))
+
     def _row(self, stored: bytes | None) -> OrderRow | None:
         return None if stored is None else self._codec.decode_row(OrderRow, stored)
-
-    def _kept(self, key: bytes, row: OrderRow | None) -> RowWrite:
-        # A replayed input writes its row again: the first write may have been lost with the worker.
-        return RowWrite(table=ORDERS_TABLE, key=key, value=None if row is None else self._codec.encode_row(row))
 
     def _load(self, key: bytes, read: RowReader) -> Load:
         """Return what reads the rows beside an order's."""
@@ -198,13 +220,7 @@ class OrdersAgent:
         return Step(rows=(), speak=said)
 
     def accepted(self) -> None:
-        """The step last returned is carried out: keep the timers as it has them, and what is parked.
-
-        Not before: of a step that is dropped, its timers would go and those of its order that are open would not fire.
-        """
-        for change in self._timer_changes:
-            change()
-        self._timer_changes.clear()
+        """The step last returned is carried out: count what is parked as it has it. Not before: it may be dropped."""
         self._references.accepted()
 
     def _input(self, event: InputEvent, taken: Taken) -> tuple[OriginId, OrderId, OrderInput]:
@@ -279,9 +295,9 @@ class OrdersAgent:
         for output in outputs:
             match output:
                 case SetTimer():
-                    rows.append(self._opened(event.partition, output.timer))
+                    rows.append(self._opened(output.timer))
                 case ClearTimer():
-                    rows.append(self._cleared(output.key))
+                    rows.append(RowWrite(table=TIMERS_TABLE, key=output.key, value=None))
                 case KeepApart():
                     value = None if output.row is None else self._codec.encode_row(output.row)
                     rows.append(RowWrite(table=OPERATIONS_TABLE, key=output.key, value=value))
@@ -296,13 +312,9 @@ class OrdersAgent:
         speak += say_waiting(self._codec, before, row, possible_replay=event.possible_replay)
         return Step(rows=rows, speak=speak)
 
-    def _opened(self, partition: int, timer: OpenTimer) -> RowWrite:
-        self._timer_changes.append(partial(self._timers.put, partition, timer))
-        return RowWrite(table=TIMERS_TABLE, key=timer_key(timer), value=self._codec.encode_row(timer))
-
-    def _cleared(self, key: bytes) -> RowWrite:
-        self._timer_changes.append(partial(self._timers.clear, key))
-        return RowWrite(table=TIMERS_TABLE, key=key, value=None)
+    def _opened(self, timer: OpenTimer) -> RowWrite:
+        value = self._codec.encode_row(timer)
+        return RowWrite(table=TIMERS_TABLE, key=timer_key(timer), value=value, due=due_of_timer(timer))
 
 
 def _in_time(result: GatewayCallCompleted, envelope: Envelope, logged_ms: int) -> GatewayCallCompleted:

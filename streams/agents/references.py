@@ -29,6 +29,7 @@ from schemas.records.references import (
 )
 from schemas.records.timers import TimerFired
 from schemas.vocabulary import DeadLetterReason
+from streams.agents.dues import due_of_parked
 from streams.agents.intake import Intake, RefusedError
 from streams.domain import leaving, references
 from streams.domain.apart import Load
@@ -122,6 +123,11 @@ class References:
         self._changes.clear()
 
     # In the order's partition
+
+    @property
+    def indexed(self) -> references.Indexed:
+        """What is indexed, by gateway."""
+        return self._indexed
 
     def said_by(self, before: OrderRow | None, row: OrderRow | None, *, again: bool, now_ms: int) -> Sequence[Outgoing]:
         """Return what the order has to say of its references after a decision; `again`: it may be a replay."""
@@ -230,7 +236,7 @@ class References:
         if not parked:
             return RowWrite(table=PARKED_TABLE, key=key, value=None)
         row = ParkedRow(gateway=where.gateway, account=where.account, reference=where.reference, webhooks=parked)
-        return RowWrite(table=PARKED_TABLE, key=key, value=self._codec.encode_row(row))
+        return RowWrite(table=PARKED_TABLE, key=key, value=self._codec.encode_row(row), due=due_of_parked(parked))
 
     def _forwarded(self, envelope: Envelope, webhook: WebhookReceived, known: ReferenceRow) -> Outgoing:
         address = identifiers.row_key(known.origin_id, known.order_id).decode()

@@ -5,25 +5,16 @@ stays one writer. The plan of the claim that won goes into every verdict: a repl
 cannot change it.
 """
 
-from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
+from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow
 from streams.domain.limits import DEFAULT_RULES, RULES_VERSION, Rules
 
 
-def decide_claim(
-    row: ClaimRow | None,
-    message: ClaimRequested | ClaimExpiryRequested,
-    now_ms: int,
-    rules: Rules = DEFAULT_RULES,
-) -> tuple[ClaimRow | None, ClaimDecided | None]:
-    """Return the key's row after this message, None when there is none (write a tombstone), and the verdict to send.
-
-    `now_ms` is the log's time of the message: a sweep asks by its own clock, which may be wrong.
+def decide_claim(row: ClaimRow | None, message: ClaimRequested, now_ms: int) -> tuple[ClaimRow, ClaimDecided]:
+    """Return the key's row after this message, and the verdict to send. `now_ms`: when the log took the message.
 
     The same operation always gets the same verdict with the same plan, as long as its claim lives; so asking twice, or
     handling a record twice, is safe.
     """
-    if isinstance(message, ClaimExpiryRequested):
-        return _without_expired(row, message, now_ms, rules), None
     if row is None:
         row = ClaimRow(
             op_id=message.op_id,
@@ -46,12 +37,15 @@ def decide_claim(
     return row, verdict
 
 
+def expire_claim(row: ClaimRow | None, now_ms: int, rules: Rules = DEFAULT_RULES) -> ClaimRow | None:
+    """Return the key's row after a sweep has asked for its end: None when its life is over (write a tombstone).
+
+    `now_ms` is the log's time of the request: the sweep asks by its own clock, which may be wrong. The row alone
+    decides, so that a claim that was made anew since stays.
+    """
+    return None if row is None or now_ms >= claim_expires_at_ms(row, rules) else row
+
+
 def claim_expires_at_ms(row: ClaimRow, rules: Rules = DEFAULT_RULES) -> int:
     """Return from when on the sweep may ask to forget this claim."""
     return row.claimed_at_ms + rules.claim_life_ms
-
-
-def _without_expired(row: ClaimRow | None, message: ClaimExpiryRequested, now_ms: int, rules: Rules) -> ClaimRow | None:
-    if row is None or (row.op_id, row.claimed_at_ms) != (message.op_id, message.claimed_at_ms):
-        return row
-    return None if now_ms >= claim_expires_at_ms(row, rules) else row

@@ -15,7 +15,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from faust.types import TP
 
-from streams.kafka import stamps
+from streams.kafka import dues, stamps
 from streams.kafka.errors import StalledError
 from streams.kafka.partition_rows import ChangelogRecord, StoredRow
 from streams.kafka_clients.consumer import ISOLATION
@@ -112,5 +112,5 @@ async def _read(consumer: Any, left: dict[TP, Span], merge: Merge) -> bool:
 
 
 def _changelog_record(record: Any) -> ChangelogRecord:
-    stamp = stamps.from_headers(record.headers)
-    return ChangelogRecord(record.key, StoredRow(stamp, record.value, record.timestamp), record.offset)
+    stamp, due = stamps.from_headers(record.headers), dues.from_headers(record.headers)
+    return ChangelogRecord(record.key, StoredRow(stamp, record.value, record.timestamp, due), record.offset)

@@ -105,6 +105,14 @@ class OffsetLedger(Generic[T]):
             if state.working or state.fetched
         }
 
+    def is_done(self, partition: T, offset: int) -> bool:
+        """Whether this record was fetched, and it and all before it are done."""
+        state = self._partitions.get(partition)
+        if state is None or offset > state.last_fetched:
+            return False
+        unfinished = state.working or state.fetched
+        return not unfinished or unfinished[0] > offset
+
     def unfinished(self) -> int:
         """How many inputs have arrived and are not done yet."""
         return sum(len(state.working) for state in self._partitions.values())

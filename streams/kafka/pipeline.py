@@ -30,7 +30,7 @@ import structlog
 
 from schemas.decode_errors import SchemaAwaitedError
 from schemas.topics import DLQ, MAX_LETTER_BYTES
-from streams.kafka import stamps
+from streams.kafka import dues, stamps
 from streams.kafka.best_effort import BEST_EFFORT
 from streams.kafka.errors import StalledError, TooLargeError
 from streams.kafka.offset_ledger import OffsetLedger
@@ -81,6 +81,7 @@ class Send(Protocol):
 class _RowInFlight:
     write: RowWrite
     row: StoredRow
+    before: StoredRow | None
     acknowledged: asyncio.Future[Acknowledged]
 
 
@@ -155,27 +156,29 @@ class _Lane:
     async def _send(self, writes: Iterable[RowWrite]) -> list[_RowInFlight]:
         # All stamps before the first send, which may wait. The partition may come back meanwhile, with rows of another
         # owner: a stamp that was made from those would win over them, with a row that was decided without them.
-        stamped = [(write, self._stamp(write)) for write in writes]
+        stamped = [(write, *self._stamp(write)) for write in writes]
         sent: list[_RowInFlight] = []
-        for write, row in stamped:
-            sent.append(_RowInFlight(write, row, await self._pipeline.send_row(write, row.stamp, self.partition)))
+        for write, row, before in stamped:
+            acknowledged = await self._pipeline.send_row(write, row.stamp, self.partition)
+            sent.append(_RowInFlight(write, row, before, acknowledged))
             if self.is_closed:
                 _abandon(entry.acknowledged for entry in sent)
                 return []
         return sent
 
-    def _stamp(self, write: RowWrite) -> StoredRow:
+    def _stamp(self, write: RowWrite) -> tuple[StoredRow, StoredRow | None]:
+        """Return the row to be written, and the one that it replaces."""
         known = self._stored(write.table, write.key)
         before = self._pipeline.tables[write.table].stamp_of_none(self.partition) if known is None else known.stamp
-        row = StoredRow(before.next(self.generation), write.value, UNDATED)
+        row = StoredRow(before.next(self.generation), write.value, UNDATED, write.due)
         self._overlay[write.table, write.key] = row
-        return row
+        return row, known
 
     async def rewrite(self, table: str, key: bytes) -> None:
         """Write a row again as it is now, acknowledged, so that it is the last of its key on the changelog."""
         row = self._stored(table, key)
         if row is not None:
-            await self._store(await self._send([RowWrite(table=table, key=key, value=row.value)]))
+            await self._store(await self._send([RowWrite(table=table, key=key, value=row.value, due=row.due)]))
 
     async def _speak(self) -> None:
         while True:
@@ -196,9 +199,10 @@ class _Lane:
             if self.is_closed:
                 return  # the rows are those of the next assignment by now
             dated = entry.row._replace(written_ms=written.timestamp)
-            put_own(self._stores[entry.write.table], {entry.write.key: dated}, written.offset)
-            if self._overlay.get((entry.write.table, entry.write.key)) is entry.row:
-                del self._overlay[entry.write.table, entry.write.key]
+            table, key = entry.write.table, entry.write.key
+            put_own(self._stores[table], {key: dated}, written.offset, before={key: entry.before})
+            if self._overlay.get((table, key)) is entry.row:
+                del self._overlay[table, key]
 
     async def _confirm(self) -> None:
         while True:
@@ -386,7 +390,9 @@ class Pipeline:
     def send_row(self, write: RowWrite, stamp: Stamp, partition: int) -> Awaitable[asyncio.Future[Acknowledged]]:
         """One changelog record, in the partition of the input: a row lives where its order's events are."""
         topic = self._changelogs[write.table]
-        headers = (stamps.to_header(stamp),)
+        headers: Headers = (stamps.to_header(stamp),)
+        if write.value is not None and self.tables[write.table].has_dues:
+            headers = (*headers, dues.to_header(write.due))
         return self._send(topic, write.value, key=write.key, partition=partition, headers=headers)
 
     def send_message(self, message: Outgoing) -> Awaitable[asyncio.Future[Acknowledged]]:

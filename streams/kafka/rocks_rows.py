@@ -19,9 +19,11 @@ from typing import Any
 import structlog
 from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
+from streams.kafka.dues import from_place
 from streams.kafka.errors import LocalRowsBrokenError, LocalRowsLockedError, LocalRowsUnwritableError
-from streams.kafka.partition_rows import StoredRow
+from streams.kafka.partition_rows import NOTHING_KNOWN, DueEntry, StoredRow, due_place, live_rows_of
 from streams.kafka.stamps import GENERATION_MAX, Stamp
+from streams.kafka.step import NEVER_MS, Due
 
 TRUSTED_MS = 20 * 3600 * 1000
 """A file whose date is older is rebuilt: Kafka forgets a tombstone 24 h (`delete.retention.ms`) after compaction, and a
@@ -55,8 +57,13 @@ ROWS_A_STEP = 64
 OLD_LOGS_MAX = 2
 """RocksDB's own log files that are kept."""
 
-_ROW = struct.Struct(">BIQQ")  # is it a row (1) or a tombstone (0), generation, version, written_ms; then the value
-_META = struct.Struct(">qIQ")  # applied offset, highest generation, written_ms
+FORMAT = 2
+"""Of what is written here. Files of another one are rebuilt: they are a cache."""
+
+_ROW = struct.Struct(">BIQQQH")
+"""Is it a row (1) or a tombstone (0), generation, version, written_ms, due_ms, length of the note; then note, value."""
+
+_META = struct.Struct(">BqIQQ")  # format, applied offset, highest generation, written_ms, how many rows are live
 _LOCK_FILE = "/LOCK: "
 """What all of RocksDB's words on a folder in use have in common: the path of its lock, then why. "lock" is in others
 too: "block checksum mismatch"."""
@@ -66,6 +73,12 @@ _DAMAGED = "Corruption"
 
 _ROW_PREFIX = b"r"
 _META_KEY = b"m"
+_DUE_PREFIX = b"d"
+"""Of the rows' places in the order of due times. Before the rows, which are many."""
+
+_DELETED = b""
+_LIVE = b"+"
+"""What stands at a place: of a deleted row nothing, of another this and its note."""
 
 _WRITE_MEMORY = WriteBufferManager(WRITE_MEMORY_BYTES, False)  # no stall: past it the fullest of those written flushes
 _READ_MEMORY = Cache(READ_MEMORY_BYTES)
@@ -96,15 +109,20 @@ class RocksRows:
         self._folder = folder
         self._now_ms = now_ms
         self._db: Rdict | None = self._open_trusted()
-        self._offset, self._generation, written_ms = self._meta()
+        self._offset, self._generation, written_ms, self._live_count = self._meta()
         self._dated_ms = written_ms if self._offset >= 0 else now_ms()
         self._newest_ms = 0
+        self._soonest_ms = NEVER_MS
 
     def _open_trusted(self) -> Rdict:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._db = self._open()
         try:
-            offset, generation, written_ms = self._meta()
+            if self._is_of_another_format():
+                log.warning("local_rows_of_another_format", folder=self._folder.name)
+                self._db.close()
+                return self._start_empty()
+            offset, generation, written_ms, _ = self._meta()
         except LocalRowsBrokenError:
             return self._start_empty()
         age_ms = self._now_ms() - written_ms
@@ -131,9 +149,13 @@ class RocksRows:
         except Exception as broken:
             raise LocalRowsUnwritableError(f"{self._folder}: {broken}") from broken
 
-    def _meta(self) -> tuple[int, int, int]:
+    def _is_of_another_format(self) -> bool:
         found = self._found(_META_KEY)
-        return (-1, 0, 0) if found is None else _META.unpack(found)
+        return found is not None and (len(found) != _META.size or found[0] != FORMAT)
+
+    def _meta(self) -> tuple[int, int, int, int]:
+        found = self._found(_META_KEY)
+        return (-1, 0, 0, 0) if found is None else _META.unpack(found)[1:]
 
     @property
     def _opened(self) -> Rdict:
@@ -181,24 +203,82 @@ class RocksRows:
         """See `PartitionRows`."""
         return self._newest_ms
 
+    @property
+    def live_count(self) -> int:
+        """See `PartitionRows`."""
+        return self._live_count
+
     def get(self, key: bytes) -> StoredRow | None:
         """See `PartitionRows`."""
         found = self._found(_ROW_PREFIX + key)
         return None if found is None else _unpack(found)
 
-    def put(self, rows: Mapping[bytes, StoredRow], offset: int | None) -> None:
+    def put(
+        self,
+        rows: Mapping[bytes, StoredRow],
+        offset: int | None,
+        *,
+        before: Mapping[bytes, StoredRow | None] = NOTHING_KNOWN,
+    ) -> None:
         """See `PartitionRows`."""
         batch = WriteBatch(raw_mode=True)
-        generation, newest_ms = self._generation, self._newest_ms
+        generation, newest_ms, live_count = self._generation, self._newest_ms, self._live_count
         for key, row in rows.items():
+            known = before[key] if key in before else self.get(key)
             batch.put(_ROW_PREFIX + key, _pack(row))
+            self._index(batch, key, row, known)
+            live_count += live_rows_of(row) - live_rows_of(known)
             generation, newest_ms = max(generation, row.stamp.generation), max(newest_ms, row.written_ms)
         highest = self._offset if offset is None else max(offset, self._offset)
         # Not now: what a recovery or a standby reads may be old, and what lies behind it is not here yet.
         self._dated_ms = max(self._dated_ms, min(newest_ms, self._now_ms()))
-        batch.put(_META_KEY, _META.pack(highest, generation, self._dated_ms))
+        batch.put(_META_KEY, _META.pack(FORMAT, highest, generation, self._dated_ms, live_count))
         self._write(batch)
         self._offset, self._generation, self._newest_ms = highest, generation, newest_ms
+        self._live_count = live_count
+
+    def _index(self, batch: WriteBatch, key: bytes, row: StoredRow, known: StoredRow | None) -> None:
+        """Move the row in the order of due times, if it stands elsewhere now."""
+        if known is not None and known.value is None:
+            known = self.get(key)  # a tombstone of this owner has its date, and so its place, only once it is here
+        old = None if known is None else due_place(key, known)
+        new = due_place(key, row)
+        if old is not None and old != new:
+            batch.delete(_DUE_PREFIX + old)
+        if new is None or (old == new and known is not None and known.due.note == row.due.note):
+            return
+        batch.put(_DUE_PREFIX + new, _DELETED if row.value is None else _LIVE + row.due.note)
+        self._soonest_ms = min(self._soonest_ms, from_place(new)[0])
+
+    def due(self, after: bytes, limit: int) -> list[DueEntry]:
+        """See `PartitionRows`."""
+        if self._db is None:
+            return []
+        opened, last, found = self._opened, _DUE_PREFIX + after, []
+        entries: Iterator[tuple[Any, Any]] = opened.items(from_key=last + b"\0" if after else last)
+        for last, value in islice(entries, limit):
+            if not last.startswith(_DUE_PREFIX):
+                break
+            found.append(DueEntry(*from_place(last[len(_DUE_PREFIX) :]), _note_of(value)))
+        else:
+            if len(found) < limit:
+                self._require_end(opened, last)
+        del entries
+        return found
+
+    def soonest_put_ms(self) -> int:
+        """See `PartitionRows`."""
+        soonest_ms, self._soonest_ms = self._soonest_ms, NEVER_MS
+        return soonest_ms
+
+    def forget_due(self, entries: Iterable[DueEntry]) -> None:
+        """See `PartitionRows`."""
+        if self._db is None:
+            return
+        batch = WriteBatch(raw_mode=True)
+        for entry in entries:
+            batch.delete(_DUE_PREFIX + entry.place)
+        self._write(batch)
 
     def items(self) -> Iterator[tuple[bytes, StoredRow]]:
         """See `PartitionRows`."""
@@ -240,9 +320,16 @@ class RocksRows:
         """See `PartitionRows`."""
         if self._db is None:
             return
-        batch = WriteBatch(raw_mode=True)
+        batch, live_count = WriteBatch(raw_mode=True), self._live_count
         for key in keys:
+            known = self.get(key)
+            live_count -= live_rows_of(known)
+            if known is not None and (place := due_place(key, known)) is not None:
+                batch.delete(_DUE_PREFIX + place)
             batch.delete(_ROW_PREFIX + key)
+        if live_count != self._live_count:
+            self._live_count = live_count
+            batch.put(_META_KEY, _META.pack(FORMAT, self._offset, self._generation, self._dated_ms, live_count))
         self._write(batch)
 
     def confirm(self) -> None:
@@ -253,19 +340,28 @@ class RocksRows:
         """See `PartitionRows`."""
         if self._db is not None:
             if self._offset >= 0:
-                self._db.put(_META_KEY, _META.pack(self._offset, self._generation, self._dated_ms))
+                meta = _META.pack(FORMAT, self._offset, self._generation, self._dated_ms, self._live_count)
+                self._db.put(_META_KEY, meta)
             self._db.close()
             self._db = None
 
 
 def _pack(row: StoredRow) -> bytes:
-    is_row = 0 if row.value is None else 1
-    return _ROW.pack(is_row, row.stamp.generation, row.stamp.version, row.written_ms) + (row.value or b"")
+    stamp, value, written_ms, (due_ms, note) = row
+    if value is None:
+        return _ROW.pack(0, *stamp, written_ms, NEVER_MS, 0)
+    return _ROW.pack(1, *stamp, written_ms, due_ms, len(note)) + note + value
 
 
 def _unpack(found: bytes) -> StoredRow:
-    is_row, generation, version, written_ms = _ROW.unpack_from(found)
-    return StoredRow(Stamp(generation, version), found[_ROW.size :] if is_row else None, written_ms)
+    is_row, generation, version, written_ms, due_ms, note_bytes = _ROW.unpack_from(found)
+    value_at = _ROW.size + note_bytes
+    due = Due(due_ms, found[_ROW.size : value_at])
+    return StoredRow(Stamp(generation, version), found[value_at:] if is_row else None, written_ms, due)
+
+
+def _note_of(found: bytes) -> bytes | None:
+    return None if found == _DELETED else found[len(_LIVE) :]
 
 
 def _opened_at(folder: Path) -> Rdict:

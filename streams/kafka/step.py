@@ -8,7 +8,7 @@ acknowledged on the changelog, then its messages are sent, then (once they too a
 may be committed: persist, then speak, then commit.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +35,25 @@ class InputEvent:
     life of this one, may have handled it already, wholly or in part (the re-drive rule of DESIGN.md)."""
 
 
+class Due(NamedTuple):
+    """When a row wants to be looked at again, and what whoever looks need not read the row for."""
+
+    at_ms: int
+    """By the log's time, milliseconds since 1970."""
+    note: bytes = b""
+    """The agent's own; at most `MAX_NOTE_BYTES`."""
+
+
+NEVER_MS = 2**63 - 1
+"""A time that does not come."""
+
+NEVER = Due(NEVER_MS)
+"""Of a row that nobody need look at."""
+
+MAX_NOTE_BYTES = 32 * 1024
+"""Of what a row may say of its due time: what an order of 500 operations is known by fits as a rule."""
+
+
 @quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowWrite:
@@ -44,6 +63,8 @@ class RowWrite:
     key: bytes
     value: bytes | None
     """None deletes the row: a tombstone on the changelog."""
+    due: Due = NEVER
+    """When to hand the row out as due (`Worker.due_rows`). It counts for this write alone: each one says it anew."""
 
 
 @quick_init
@@ -87,8 +108,16 @@ class TableRow(NamedTuple):
     value: bytes
 
 
-PartitionsReady = Callable[[frozenset[int], Iterator[TableRow]], None]
-"""Called after each assignment, before the first input of it: the owned partitions and all their rows."""
+class DueRow(NamedTuple):
+    """One row whose time has come, as far as its last write said."""
+
+    partition: int
+    key: bytes
+    due: Due
+
+
+PartitionsReady = Callable[[frozenset[int], Iterator[TableRow]], Awaitable[None]]
+"""Awaited after each assignment, before the first input of it: the owned partitions and all their rows."""
 
 PartitionsRevoked = Callable[[frozenset[int]], None]
 """Called at each revocation, after the last input has been committed: the partitions that were owned."""

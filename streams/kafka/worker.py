@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -26,9 +27,9 @@ from streams.kafka.faust_fences.tables import ChangelogTable
 from streams.kafka.faust_fences.worker_app import FaustParts, WorkerApp, WorkerHooks, build_app, credentials_of
 from streams.kafka.offset_ledger import OffsetLedger
 from streams.kafka.pipeline import Acknowledged, Pipeline
-from streams.kafka.row_tables import RowTable
+from streams.kafka.row_tables import AGAIN_MS, RowTable
 from streams.kafka.stamps import generation_above
-from streams.kafka.step import Handler, Headers, InputEvent, PartitionsReady, PartitionsRevoked, TableRow
+from streams.kafka.step import DueRow, Handler, Headers, InputEvent, PartitionsReady, PartitionsRevoked, TableRow
 from streams.kafka.topic_check import check_topics
 from streams.kafka.worker_settings import MAX_MESSAGE_BYTES, WorkerSettings
 from streams.kafka_clients.aiokafka_fences.abandonable import AbandonableProducer
@@ -180,6 +181,7 @@ class Worker:
             log.warning("stop_timed_out", app=self.app.conf.id, timeout_s=timeout_s)
         finally:
             self.pipeline.close_lanes()
+            self._owned = frozenset()  # so that nobody who asks for what is due opens them again
             for table in self._tables.values():
                 table.keep_only(())
             self._ended.set()
@@ -262,7 +264,7 @@ class Worker:
         if not self.app.is_assigned(generation):
             return  # else partitions that went away would be opened again, and be taken for owned
         self._owned = numbers
-        self._on_partitions_ready(numbers, self._rows_of(numbers))
+        await self._on_partitions_ready(numbers, self._rows_of(numbers))
         log.info("partitions_ready", app=self.app.conf.id, generation=generation, partitions=sorted(numbers))
 
     def _copartitioned(self, sources: Sequence[TP]) -> frozenset[int]:
@@ -284,6 +286,36 @@ class Worker:
         for number in sorted(self._owned):
             if number in self._owned:
                 yield from self._tables[table].live_rows(number)
+
+    @property
+    def owned(self) -> frozenset[int]:
+        """The partitions that are this worker's now."""
+        return self._owned
+
+    def due_rows(self, table: str, number: int, now_ms: int, limit: int) -> list[DueRow]:
+        """Return the first so many acknowledged rows whose time has come; the same again until `pass_over_due`.
+
+        None for a partition that has gone. See `RowTable.due_rows`.
+        """
+        return self._tables[table].due_rows(number, now_ms, limit) if number in self._owned else []
+
+    def pass_over_due(self, table: str, due: DueRow) -> None:
+        """Go on behind this row; nothing for a partition that has gone."""
+        if due.partition in self._owned:
+            self._tables[table].pass_over(due)
+
+    def live_count(self, table: str) -> int:
+        """Return how many rows of a table are here, those of standbys included and deleted ones left out."""
+        return self._tables[table].live_count()
+
+    def row(self, table: str, number: int, key: bytes) -> bytes | None:
+        """Return an acknowledged row; None when there is none, and for a partition that has gone."""
+        row = self._tables[table].partition(number).get(key) if number in self._owned else None
+        return None if row is None else row.value
+
+    def has_done(self, topic: str, number: int, offset: int) -> bool:
+        """Return whether everything that this input caused is acknowledged, and that of all inputs before it."""
+        return self.app.ledger.is_done(TP(topic, number), offset)
 
     def _rows_of(self, numbers: frozenset[int]) -> Iterator[TableRow]:
         return chain.from_iterable(table.live_rows(n) for table in self._tables.values() for n in sorted(numbers))
@@ -327,6 +359,10 @@ class Worker:
             self.pipeline.fail(ended)
 
 
+async def _nothing_to_load(_numbers: frozenset[int], _rows: Iterator[TableRow]) -> None:
+    """What a worker does with the rows of its partitions that keeps nothing beside its tables."""
+
+
 def build_worker(
     *,
     app_id: str,
@@ -336,8 +372,9 @@ def build_worker(
     partitions: int,
     handler: Handler,
     settings: WorkerSettings | None = None,
-    on_partitions_ready: PartitionsReady = lambda _numbers, _rows: None,
+    on_partitions_ready: PartitionsReady = _nothing_to_load,
     on_partitions_revoked: PartitionsRevoked = lambda _numbers: None,
+    dues: Mapping[str, float] = MappingProxyType({}),
     parts: FaustParts | None = None,
     now_ms: Callable[[], int] = wall_clock_ms,
 ) -> Worker:
@@ -351,8 +388,10 @@ def build_worker(
         partitions: of every source and changelog topic.
         handler: decides; synchronous.
         settings: see `WorkerSettings`.
-        on_partitions_ready: called before the first input of an assignment, with the rows of its partitions.
+        on_partitions_ready: awaited before the first input of an assignment, with the rows of its partitions.
         on_partitions_revoked: called after the last commit of an assignment.
+        dues: the tables whose every row says when it is due (`RowWrite.due`); for each, the seconds after which a row
+            that was handed out, and is still there, is handed out again.
         parts: replaced parts of Faust; for tests.
         now_ms: the clock for the age of local rows.
 
@@ -373,7 +412,16 @@ def build_worker(
     app.changelog_ledger = ChangelogLedger()
     app.lease = Lease(session_timeout_s=chosen.session_timeout_s)
     app.source_topics = frozenset(source_topics)
-    row_tables = [RowTable(name, data_dir=chosen.data_dir, now_ms=now_ms) for name in tables]
+    row_tables = [
+        RowTable(
+            name,
+            data_dir=chosen.data_dir,
+            now_ms=now_ms,
+            has_dues=name in dues,
+            again_ms=round(dues[name] * 1000) if name in dues else AGAIN_MS,
+        )
+        for name in tables
+    ]
     for table in row_tables:
         app.tables.add(ChangelogTable(app, table, partitions=partitions))
     worker = Worker(

@@ -62,9 +62,6 @@ QUICK_DRAIN_S = 0.2
 QUICK_DRAIN_STEP_S = 0.05
 """When nothing at all has ended for so long, the rest is not about to."""
 
-MAX_END_OFFSETS_TRIES = 10
-"""After the first; while they are not known, everything counts as seen before, which is safe."""
-
 MAX_POLL_FAILURES = 30
 """In a row, one a second: then the worker stops and whoever supervises it starts a fresh one."""
 
@@ -483,12 +480,15 @@ class LogWorker:
         return True
 
     async def _learn_later(self, come: Mapping[TopicPartition, OwnedPartition]) -> None:
-        """Ask again until it is known: a later end is a safe one, too, since it lies no lower."""
-        for _ in range(MAX_END_OFFSETS_TRIES):
+        """Ask again until it is known: a later end is a safe one, too, since it lies no lower.
+
+        Ends with the assignment at the latest. Given up before, every refusal would be doubt for as long as that lasts.
+        """
+        known = False
+        while not known:
             await asyncio.sleep(POLL_RETRY_AFTER_S)
             ours = {each: owned for each, owned in come.items() if owned.is_ours}
-            if not ours or await self._learn(ours):
-                return
+            known = not ours or await self._learn(ours)
 
 
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from schemas.identifiers import OpId
 from schemas.messages import Record
-from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
+from schemas.records.claims import ClaimDecided, ClaimRequested
 from schemas.records.commands import (
     CaptureRequested,
     Command,
@@ -46,7 +46,7 @@ def shown(record: Record) -> Shown | None:
     match record:
         case PaymentRequested() | CaptureRequested() | VoidRequested() | RefundRequested() | CompletionRequested():
             return Shown(kind="command", op_id=op_id_of(record), facts=_of_command(record))
-        case ClaimRequested() | ClaimExpiryRequested() | ClaimDecided():
+        case ClaimRequested() | ClaimDecided():
             return _of_claim(record)
         case GatewayCallRequested() | GatewayCallCompleted() | PaymentEvent():
             return _of_execution(record)
@@ -82,7 +82,7 @@ def _of_command(command: Command) -> tuple[Fact, ...]:
             return common
 
 
-def _of_claim(record: ClaimRequested | ClaimExpiryRequested | ClaimDecided) -> Shown:
+def _of_claim(record: ClaimRequested | ClaimDecided) -> Shown:
     match record:
         case ClaimRequested():
             facts = _facts(
@@ -103,9 +103,6 @@ def _of_claim(record: ClaimRequested | ClaimExpiryRequested | ClaimDecided) -> S
                 holder_op_id=None if record.granted else record.holder_op_id,
             )
             return Shown(kind="verdict", op_id=record.op_id, facts=facts)
-        case ClaimExpiryRequested():
-            facts = _facts(idempotency_key=record.idempotency_key)
-            return Shown(kind="claim expiry", op_id=record.op_id, facts=facts)
 
 
 def _of_execution(record: GatewayCallRequested | GatewayCallCompleted | PaymentEvent) -> Shown:

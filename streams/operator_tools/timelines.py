@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from schemas import identifiers
 from schemas.identifiers import OpId, OrderId, OriginId
 from schemas.messages import DecodeError, Envelope, MessageCodec, Record
-from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
+from schemas.records.claims import ClaimDecided, ClaimRequested
 from schemas.records.commands import (
     CaptureRequested,
     Command,
@@ -228,9 +228,7 @@ def _op_named_by(found: _Found) -> OpId | None:
             return op_id_of(command)
         case PaymentEvent() as event:
             return event.operation.op_id
-        case (
-            ClaimRequested() | ClaimExpiryRequested() | ClaimDecided() | GatewayCallRequested() | GatewayCallCompleted()
-        ) as record:
+        case ClaimRequested() | ClaimDecided() | GatewayCallRequested() | GatewayCallCompleted() as record:
             return record.op_id
         case TimerFired() as timer:
             return timer.op_id

@@ -83,7 +83,8 @@ MetricName = Literal[
     "replies_read",
     "replies_waiting",
     "key_file_faulty",
-    "timers_open",
+    "table_rows",
+    "rows_due",
     "timers_fired",
     "row_regressions",
     "retention_used",
@@ -235,7 +236,12 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         "replies_read": _spec("counter", "{record}", "Replies read from the log.", "result"),
         "replies_waiting": _spec("gauge", "{request}", "Requests that wait for a reply from the log."),
         "key_file_faulty": _spec("gauge", "{file}", "1 while the last good API keys hold."),
-        "timers_open": _spec("gauge", "{timer}", "Timers that orders of this worker wait for."),
+        "table_rows": _spec(
+            "gauge", "{row}", "Rows of a table that are here, standbys included; of `timers`, those open.", "table"
+        ),
+        "rows_due": _spec(
+            "counter", "{row}", "Rows that were asked to go, or to move, since their time had come.", "table"
+        ),
         "timers_fired": _spec("counter", "{timer}", "Timers that became due and are on the log.", "kind"),
         "retention_used": _spec(
             "gauge",

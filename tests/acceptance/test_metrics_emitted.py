@@ -79,6 +79,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "executor_unexpected_errors": "unit/test_executor_gateway_calls.py::"
     "test_call_is_unknown_and_says_no_more_than_the_class_when_the_adapter_raises",
     "webhooks_ignored": "contract/test_http_callers.py::test_webhook_is_kept_once_and_counted_when_it_is_about_nobody",
+    "rows_due": "unit/test_sweep.py::"
+    "test_order_and_claim_go_when_their_lives_are_over_and_another_order_may_use_the_key",
     "references_awaited": "acceptance/test_references_index.py::awaited",
     "references_contested": "unit/test_orders_webhooks.py::"
     "test_two_orders_known_by_one_reference_are_an_alarm_and_the_first_keeps_it",
@@ -211,7 +213,7 @@ async def test_every_metric_of_the_catalogue_is_emitted(tmp_path: Path) -> None:
     async with running(tmp_path) as run:
         assert await run.pay(f"{ORDER}-1") == 201
         assert await run.pay(f"{ORDER}-2", "tok_mock_rate_limited_x2", mode="async") == 202
-        await run.moves("timers_open")
+        await run.moves("table_rows", table="timers")
         await run.moves("timers_fired", kind="retry")
         in_doubt = asyncio.create_task(run.pay(f"{ORDER}-3", "tok_mock_timeout_after"))
         await run.moves("worker_records_in_flight")

@@ -29,7 +29,7 @@ from streams.kafka_clients.log_reader import read_log
 from tests.faults.figures.stage import Stage, engine_on
 from tests.faults.supervisor import Supervisor
 from tests.kafka_cluster import KafkaCluster
-from tests.support.brief_lives import DAY_MS
+from tests.support.brief_lives import DAY_MS, lives_of, make_brief
 from tests.support.exhibits import read_ledger
 from tests.support.workload import Client, Habits, History, Request
 
@@ -85,9 +85,7 @@ class Changelog:
 async def brief_engine(kafka: KafkaCluster) -> AsyncIterator[Stage]:
     """Two workers of orders and claims each, standbys included, and brief lives."""
     environment = {
-        "PAYMENT_ENGINE_STREAM_CLAIM_LIFE_DAYS": str(CLAIM_LIFE_DAYS),
-        "PAYMENT_ENGINE_STREAM_ORDER_LIFE_DAYS": str(ORDER_LIFE_DAYS),
-        "PAYMENT_ENGINE_STREAM_PAID_ORDER_LIFE_DAYS": str(ORDER_LIFE_DAYS),
+        **lives_of(CLAIM_LIFE_DAYS, ORDER_LIFE_DAYS),
         "PAYMENT_ENGINE_STREAM_SWEEP_INTERVAL_S": "0.5",
         "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
     }
@@ -99,11 +97,7 @@ async def brief_engine(kafka: KafkaCluster) -> AsyncIterator[Stage]:
         standby_replicas=1,
         environment=environment,
     ) as stage:
-        workers = [each for name, each in stage.engine.components.items() if name.startswith(("orders", "claims"))]
-        await asyncio.gather(*(each.stop() for each in workers))
-        for each in workers:
-            each.arguments = ["-m", "tests.support.brief_lives", each.name.split("-")[0]]
-        await asyncio.gather(*(each.start() for each in workers))
+        await make_brief(stage.engine)
         yield stage
 
 

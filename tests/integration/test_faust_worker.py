@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -156,6 +156,10 @@ async def test_worker_reads_its_rows_back_when_started_again(kafka: FoundKafka, 
     await _produce(kafka, topics, range(200))
     await _work_off(kafka, topics, 200, data_dir=data_dir)
     handed_over: list[TableRow] = []
+
+    async def hand_over(_numbers: frozenset[int], rows: Iterator[TableRow]) -> None:
+        handed_over.extend(rows)
+
     worker = build_worker(
         app_id=topics.app_id,
         bootstrap_servers=kafka.bootstrap_servers,
@@ -164,7 +168,7 @@ async def test_worker_reads_its_rows_back_when_started_again(kafka: FoundKafka, 
         partitions=topics.partitions,
         handler=Tally(topics.outputs),
         settings=quick_settings(data_dir=tmp_path / "others" if local == "disk deleted" else data_dir),
-        on_partitions_ready=lambda _numbers, rows: handed_over.extend(rows),
+        on_partitions_ready=hand_over,
     )
     async with _running(worker):
         assert worker._owned == frozenset(range(topics.partitions))
@@ -269,6 +273,10 @@ async def test_worker_reads_what_its_successor_wrote_when_it_wrote_behind_it_as_
         await _until(lambda: finished(worker, tally) == 2 * KEYS, worker)
 
     handed_over: list[TableRow] = []
+
+    async def hand_over(_numbers: frozenset[int], rows: Iterator[TableRow]) -> None:
+        handed_over.extend(rows)
+
     again = build_worker(
         app_id=topics.app_id,
         bootstrap_servers=kafka.bootstrap_servers,
@@ -277,7 +285,7 @@ async def test_worker_reads_what_its_successor_wrote_when_it_wrote_behind_it_as_
         partitions=1,
         handler=Tally(topics.outputs),
         settings=quick_settings(data_dir=tmp_path),
-        on_partitions_ready=lambda _numbers, rows: handed_over.extend(rows),
+        on_partitions_ready=hand_over,
     )
     async with _running(again):
         rows = {row.key: ids_of(row.value) for row in handed_over}

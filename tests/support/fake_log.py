@@ -78,6 +78,7 @@ class FakeGroupConsumer:
         self.left_notes: dict[TopicPartition, str] = {}
         self.commit_failures: list[Exception] = []
         self.poll_failures: list[Exception] = []
+        self.end_failures: list[Exception] = []
         self.asked_for: list[int | None] = []
         self.ends: dict[TopicPartition, int] = defaultdict(int)
         self._waiting: dict[TopicPartition, list[FakeRecord]] = defaultdict(list)
@@ -113,6 +114,8 @@ class FakeGroupConsumer:
         await self.listener.on_partitions_assigned(self.owned)
 
     async def end_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        if self.end_failures:
+            raise self.end_failures.pop(0)
         return {partition: self.ends[partition] for partition in partitions}
 
     async def notes(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, str]:

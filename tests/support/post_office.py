@@ -31,7 +31,6 @@ from schemas.vocabulary import CallKind, Outcome
 from streams.agents.orders import OrdersAgent
 from streams.agents.references import Parking
 from streams.agents.shell import AgentShell
-from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.domain.references import size_of
 from streams.kafka.step import InputEvent, Outgoing, Step
@@ -116,7 +115,6 @@ class PostOffice:
             policies=dict,
             gateways={MOCK: self.spec},
             capabilities={},
-            timers=TimerHeap(),
             parking=self.parking,
             rules=self.rules,
         )

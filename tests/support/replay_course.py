@@ -13,7 +13,6 @@ from schemas.identifiers import OpId
 from schemas.messages import MessageCodec
 from streams.agents.orders import OrdersAgent
 from streams.agents.references import Parking
-from streams.agents.timers import TimerHeap
 from streams.domain.limits import CLAIM_LIFE_MS, ORDER_LIFE_MS, Rules
 from streams.kafka.step import InputEvent, Step
 from streams.kafka_clients.log_reader import LogRecord
@@ -32,16 +31,6 @@ class Said(NamedTuple):
 
 Published = Mapping[str, Said]
 """By event id."""
-
-
-class _NoTimers(TimerHeap):
-    """Timers fire from the log alone."""
-
-    def put(self, partition: int, timer: object) -> None:
-        """Forget it."""
-
-    def clear(self, key: bytes) -> None:
-        """Nothing is kept."""
 
 
 def input_of(record: LogRecord) -> InputEvent:
@@ -76,7 +65,6 @@ def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> Orde
         policies=dict,  # the plan of an operation stands in its verdict
         gateways={SPEC.name: SPEC},
         capabilities={},
-        timers=_NoTimers(),
         parking=Parking(),
         rules=Rules(
             order_life_ms=ORDER_LIFE_MS,

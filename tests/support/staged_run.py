@@ -49,14 +49,14 @@ from streams.agents.claims import ClaimsAgent
 from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
 from streams.agents.references import Parking
-from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.kafka.stamps import Stamp
 from streams.kafka.step import Step
 from streams.kafka_clients.log_reader import LogRecord
-from streams.topology import OPERATIONS_TABLE, ORDERS_TABLE, TIMERS_TABLE
+from streams.topology import CLAIMS, OPERATIONS_TABLE, ORDERS, ORDERS_TABLE, TIMERS_TABLE
 from tests.support.evidence import decisions_in, plans_in
 from tests.support.exhibits import Evidence, GatewayStand, LedgerEntry
+from tests.support.kept_tables import KeptTables
 from tests.support.order_desk import SUCCESS, Said, completed
 from tests.support.replay import Replay
 from tests.support.replay_course import INPUT_TOPICS, input_of
@@ -73,17 +73,7 @@ class StagedRun:
 
     def __init__(self, rules: Rules = DEFAULT_RULES) -> None:
         self.codec = MessageCodec(SchemaIds.packaged())
-        self._orders = OrdersAgent(
-            self.codec,
-            partitions=1,
-            policies=lambda: {ANY_ORIGIN: default_policy((GatewayRoute(MOCK),))},
-            gateways={MOCK: SPEC},
-            capabilities={GatewayRoute(MOCK): SPEC.capabilities},
-            timers=TimerHeap(),
-            parking=Parking(),
-            rules=replace(rules, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),
-        )
-        self._claims = ClaimsAgent(self.codec, partitions=1, rules=DEFAULT_RULES)
+        self.live_by(rules)
         self._tables: dict[tuple[str, bytes], bytes | None] = {}
         self._waiting: deque[LogRecord] = deque()
         self._script: deque[Said] = deque()
@@ -93,6 +83,7 @@ class StagedRun:
         self.changelog: list[tuple[bytes, Stamp, OrderRow]] = []
         self.apart: list[tuple[bytes, Stamp, ApartRow]] = []  # the changelog of the rows beside orders'
         self.timers: dict[OpId, OpenTimer] = {}
+        self.due_tables = KeptTables(*ORDERS.tables, *CLAIMS.tables)
         self.ledger: list[LedgerEntry] = []
         self.calls: dict[str, GatewayCallRequested] = {}  # the last call of each operation that was to have an effect
         self.history = History()
@@ -100,6 +91,19 @@ class StagedRun:
         self._tokens: dict[tuple[str, str], str] = {}  # of the payments at the gateway
         self.dies_once: str | None = None  # the topic whose next record nobody takes
         self.now_ms = 1_000_000
+
+    def live_by(self, rules: Rules) -> None:
+        """Let the agents go by these rules from now on."""
+        self._orders = OrdersAgent(
+            self.codec,
+            partitions=1,
+            policies=lambda: {ANY_ORIGIN: default_policy((GatewayRoute(MOCK),))},
+            gateways={MOCK: SPEC},
+            capabilities={GatewayRoute(MOCK): SPEC.capabilities},
+            parking=Parking(),
+            rules=replace(rules, key_windows_ms={MOCK: SPEC.capabilities.key_window_ms}),
+        )
+        self._claims = ClaimsAgent(self.codec, partitions=1, rules=rules)
 
     def send(self, command: Command, *said: Said) -> str:
         """Give the command over HTTP, let the gateway answer so (then: success), and return its operation's id."""
@@ -300,6 +304,7 @@ class StagedRun:
             return
 
     def _carry_out(self, step: Step) -> None:
+        self.due_tables.write(step.rows, now_ms=self.now_ms)
         for write in step.rows:
             self._tables[write.table, write.key] = write.value
             if write.table == ORDERS_TABLE and write.value is not None:

@@ -9,6 +9,7 @@ from faust.types import TP
 
 from streams.kafka import changelog_catch_up
 from streams.kafka.changelog_catch_up import Span
+from streams.kafka.dues import AT_ONCE
 from streams.kafka.errors import StalledError
 from streams.kafka.partition_rows import ChangelogRecord, StoredRow
 from streams.kafka.stamps import UNSTAMPED
@@ -42,7 +43,7 @@ def _record(offset: int) -> Any:
 
 
 def _changelog_record(offset: int) -> ChangelogRecord:
-    return ChangelogRecord(b"k%d" % offset, StoredRow(UNSTAMPED, b"v", 7), offset)
+    return ChangelogRecord(b"k%d" % offset, StoredRow(UNSTAMPED, b"v", 7, AT_ONCE), offset)
 
 
 async def test_every_partition_is_read_to_its_end_when_they_end_at_different_times() -> None:

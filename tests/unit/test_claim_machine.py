@@ -3,8 +3,8 @@
 import dataclasses
 
 from schemas.identifiers import IdempotencyKey, OpId, OrderId, OriginId
-from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested, ClaimRow
-from streams.domain.claims import claim_expires_at_ms, decide_claim
+from schemas.records.claims import ClaimDecided, ClaimRequested, ClaimRow
+from streams.domain.claims import claim_expires_at_ms, decide_claim, expire_claim
 from streams.domain.limits import CLAIM_LIFE_MS, DEFAULT_RULES, RULES_VERSION
 from tests.support.order_desk import plan
 
@@ -20,19 +20,7 @@ RIVAL = dataclasses.replace(CLAIM, order_id=OrderId("order-2"), op_id=OpId("op_2
 
 
 def decided(row: ClaimRow | None, claim: ClaimRequested, now_ms: int = 10) -> tuple[ClaimRow, ClaimDecided]:
-    after, verdict = decide_claim(row, claim, now_ms)
-    assert after is not None
-    assert verdict is not None
-    return after, verdict
-
-
-def expiry(op_id: str = "op_1", claimed_at_ms: int = 10) -> ClaimExpiryRequested:
-    return ClaimExpiryRequested(
-        origin_id=CLAIM.origin_id,
-        idempotency_key=CLAIM.idempotency_key,
-        op_id=OpId(op_id),
-        claimed_at_ms=claimed_at_ms,
-    )
+    return decide_claim(row, claim, now_ms)
 
 
 def test_claim_is_granted_when_the_key_is_free() -> None:
@@ -68,23 +56,22 @@ OVER_MS = 10 + CLAIM_LIFE_MS
 """When the life of a claim made at 10 ends."""
 
 
-def test_claim_is_forgotten_when_the_sweep_asks_for_this_very_one_and_its_life_is_over() -> None:
+def test_claim_is_forgotten_when_the_sweep_asks_and_its_life_is_over() -> None:
     row, _ = decided(None, CLAIM)
-    assert decide_claim(row, expiry(), OVER_MS) == (None, None)
-    assert decide_claim(None, expiry(), OVER_MS) == (None, None)
+    assert expire_claim(row, OVER_MS) is None
+    assert expire_claim(None, OVER_MS) is None
 
 
-def test_claim_stays_when_the_sweep_saw_an_older_one() -> None:
-    row, _ = decided(None, CLAIM)
-    assert decide_claim(row, expiry(claimed_at_ms=9), OVER_MS) == (row, None)
-    assert decide_claim(row, expiry(op_id="op_0"), OVER_MS) == (row, None)
+def test_claim_stays_when_it_was_made_anew_since_the_sweep_saw_an_older_one() -> None:
+    row, _ = decided(None, CLAIM, OVER_MS)
+    assert expire_claim(row, OVER_MS) == row
 
 
 def test_claim_stays_when_a_sweep_whose_clock_is_ahead_asks_before_its_life_is_over() -> None:
     row, _ = decided(None, CLAIM)
-    assert decide_claim(row, expiry(), OVER_MS - 1) == (row, None)
+    assert expire_claim(row, OVER_MS - 1) == row
     longer = dataclasses.replace(DEFAULT_RULES, claim_life_ms=CLAIM_LIFE_MS + 1)
-    assert decide_claim(row, expiry(), OVER_MS, longer) == (row, None)
+    assert expire_claim(row, OVER_MS, longer) == row
 
 
 def test_claim_may_be_swept_when_its_life_is_over() -> None:

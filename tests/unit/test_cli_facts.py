@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
-from schemas.records.claims import ClaimDecided, ClaimRequested
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
 from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
@@ -23,7 +23,7 @@ from schemas.records.gateway import CallDetails, GatewayCallCompleted, GatewayCa
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.policies import OriginPolicy
 from schemas.records.references import ReferenceDropped, ReferenceKept
-from schemas.records.timers import TimerFired
+from schemas.records.timers import OrderExpiryRequested, TimerFired
 from schemas.records.upgrades import UpgradeFinished
 from streams.operator_tools.facts import REDACTED, shown
 from tests.support.golden_messages import example
@@ -36,6 +36,8 @@ HIDDEN = (
     PaymentWaiting,
     ReferenceKept,  # in another partition than its order's; the result says the reference
     ReferenceDropped,
+    OrderExpiryRequested,  # about many orders, when nothing is left to look at
+    ClaimExpiryRequested,
     UpgradeFinished,  # about no payment
 )
 

@@ -15,6 +15,7 @@ from streams.executor.past_results import HORIZON_MS, MARGIN_MS, Answers, Memory
 from streams.kafka_clients.dead_letters import REDRIVEN_FROM_HEADER
 from streams.kafka_clients.errors import RetryableError
 from streams.kafka_clients.producer import AppendedRecord
+from streams.log_worker import worker
 from tests.support.executor_scene import (
     DAY_MS,
     FIRST,
@@ -47,6 +48,24 @@ async def test_worker_takes_a_refusal_as_doubt_when_the_request_lay_there_before
         await scene.consumer.wait_for_commit(FIRST, 2)
     outcomes = {result.order_id: result.outcome for result in scene.results()}
     assert outcomes == {"order-0": Outcome.UNKNOWN, "order-1": Outcome.NOT_EXECUTED}
+
+
+async def test_worker_asks_where_the_log_ended_until_it_knows_and_believes_refusals_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One slow answer of the broker made doubt of every refusal, for as long as the assignment lasted."""
+    monkeypatch.setattr(worker, "POLL_RETRY_AFTER_S", 0.0)
+
+    async def refuses(_: GatewayCallRequested) -> CallResult:
+        return CallResult(outcome=Outcome.NOT_EXECUTED)
+
+    scene = Scene(TellableGateway(refuses))
+    scene.consumer.end_failures = [TimeoutError() for _ in range(25)]
+    async with started(scene):
+        await until(lambda: not scene.consumer.end_failures)
+        scene.put(FIRST, 0, message_of(request_of(0)))
+        await scene.consumer.wait_for_commit(FIRST, 1)
+    assert [result.outcome for result in scene.results()] == [Outcome.NOT_EXECUTED]
 
 
 async def test_worker_takes_a_refusal_as_doubt_when_the_order_asks_again_after_a_crash() -> None:

@@ -16,7 +16,6 @@ from schemas.vocabulary import DeadLetterReason, OperationState, RetryAdvice
 from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
 from streams.agents.references import Parking
-from streams.agents.timers import TimerHeap
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import InputEvent, Step
 from streams.topology import ORDERS_TABLE
@@ -42,7 +41,6 @@ class Agent:
             policies=dict,
             gateways={},
             capabilities={},
-            timers=TimerHeap(),
             parking=Parking(),
             rules=DEFAULT_RULES,
         )

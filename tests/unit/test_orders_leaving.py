@@ -7,14 +7,15 @@ from schemas import identifiers, topics
 from schemas.event_types import TYPES
 from schemas.identifiers import CommandId, OpId, OrderId
 from schemas.messages import Envelope
-from schemas.records.orders import ApartRow, OperationRow
+from schemas.records.orders import ApartRow, OperationRow, OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent, PaymentQueried
 from schemas.records.references import ReferenceDropped, ReferenceKept
-from schemas.records.timers import TimerFired
+from schemas.records.timers import OrderExpiryRequested, TimerFired
 from schemas.vocabulary import CallKind, OperationState, Outcome, TimerKind
-from streams.agents.sweep import overdue_orders
+from streams.agents.dues import LOOK_MS, due_of_order
+from streams.agents.sweep import due_orders
 from streams.domain.limits import DEFAULT_RULES
-from streams.kafka.step import InputEvent, TableRow
+from streams.kafka.step import DueRow, InputEvent
 from streams.topology import OPERATIONS_TABLE, ORDERS_TABLE
 from tests.support.order_desk import MOCK, ORIGIN, Said, refund, sale
 from tests.support.post_office import CODEC, PARTITIONS, TRACE, PostOffice
@@ -132,20 +133,22 @@ def test_question_about_a_payment_is_answered_with_its_whole_life() -> None:
 # The end of the order
 
 
-def ask_to_end(office: PostOffice) -> TimerFired:
+def ask_to_end(office: PostOffice) -> OrderExpiryRequested:
     """Let the sweep ask, long after, for the end of the order."""
-    office.now_ms += DEFAULT_RULES.paid_life_ms + 1
-    stored = office.tables[own_partition(), ORDERS_TABLE, identifiers.row_key(ORIGIN, ORDER)]
-    ask = overdue_orders(CODEC, SOON, {MOCK: office.spec.capabilities})
-    row = TableRow(ORDERS_TABLE, own_partition(), identifiers.row_key(ORIGIN, ORDER), stored)
-    (request,) = ask(row, office.now_ms)
-    assert isinstance(request, TimerFired)
+    office.now_ms += DEFAULT_RULES.paid_life_ms + LOOK_MS
+    key, indexed = identifiers.row_key(ORIGIN, ORDER), {MOCK: office.spec.capabilities}
+    row = CODEC.decode_row(OrderRow, office.tables[own_partition(), ORDERS_TABLE, key])
+    due = DueRow(own_partition(), key, due_of_order(row, SOON, indexed))
+    assert due.due.at_ms <= office.now_ms
+    (message,) = due_orders(CODEC, indexed)([due], lambda _due: None, office.now_ms)
+    _, request = CODEC.decode(message.value, message.headers)
+    assert isinstance(request, OrderExpiryRequested)
     return request
 
 
-def give(office: PostOffice, request: TimerFired) -> InputEvent:
+def give(office: PostOffice, request: OrderExpiryRequested) -> InputEvent:
     """Append the request, let everybody act on it, and return its record."""
-    envelope = Envelope(id="end", source="test", type=TYPES[TimerFired], time_ms=1)
+    envelope = Envelope(id="end", source="test", type=TYPES[OrderExpiryRequested], time_ms=1)
     office.append(topics.TIMERS, ORDER.encode(), request, envelope)
     office.settle()
     return next(event for event in office.log if dict(event.headers).get("ce_id") == b"end")
@@ -174,9 +177,10 @@ def test_rows_beside_an_order_and_its_references_go_when_the_worker_dies_before_
 def test_references_of_rows_beside_an_order_are_dropped_again_when_those_rows_are_gone_already() -> None:
     office, _ = office_with_two_gone()
     give(office, ask_to_end(office))
-    forget = next(
-        event for event in office.log if event.topic == topics.TIMERS and decoded(event).kind is TimerKind.FORGET_APART
-    )
+    timers = [
+        event for event in office.log if event.topic == topics.TIMERS and dict(event.headers).get("ce_id") != b"end"
+    ]
+    forget = next(event for event in timers if decoded(event).kind is TimerKind.FORGET_APART)
     said = office.handle(replace(forget, possible_replay=True)).speak
     dropped = [CODEC.decode(each.value, each.headers)[1] for each in said]
     assert {each.reference for each in dropped if isinstance(each, ReferenceDropped)} >= {"ref-0", "ref-1"}

@@ -83,3 +83,20 @@ def test_ledger_commits_where_it_has_read_to_when_there_was_no_record_at_all() -
     assert ledger.committable("p") is None
     ledger.note_read_to("p", 4)
     assert ledger.committable("p") == 4
+
+
+def test_input_is_done_when_it_and_all_before_it_are() -> None:
+    ledger: OffsetLedger[str] = OffsetLedger()
+    assert not ledger.is_done("p", 5)
+    ledger.note_fetched("p", [5, 6])
+    assert not ledger.is_done("p", 5)
+    ledger.note_arrival("p", 5)
+    ledger.note_arrival("p", 6)
+    ledger.note_done("p", 6)
+    assert not ledger.is_done("p", 6)
+    ledger.note_done("p", 5)
+    assert ledger.is_done("p", 5)
+    assert ledger.is_done("p", 6)
+    assert not ledger.is_done("p", 7)
+    ledger.reset(["p"])
+    assert not ledger.is_done("p", 5)

@@ -72,7 +72,7 @@ def test_rocks_rows_are_thrown_away_when_writing_finds_damage_and_not_when_the_d
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, word: str, kept: bool
 ) -> None:
     rows = RocksRows(tmp_path / "0.rocksdb", lambda: NOW_MS)
-    refusing = SimpleNamespace(write=_raiser(word), close=rows._opened.close)
+    refusing = SimpleNamespace(write=_raiser(word), get=lambda _key: None, close=rows._opened.close)
     monkeypatch.setattr(rows, "_db", refusing)
     wanted = LocalRowsUnwritableError if kept else LocalRowsBrokenError
     with pytest.raises(wanted, match="No space" if kept else "thrown away"):

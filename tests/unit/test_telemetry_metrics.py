@@ -50,7 +50,7 @@ def reader() -> Iterator[MemoryReader]:
 @pytest.fixture
 def counting(reader: MemoryReader) -> Metrics:
     made = reader.metrics = Metrics(MeterProvider([reader], shutdown_on_exit=False).get_meter("test"))
-    made.watch("timers_open", lambda: 0)  # the SDK reads nothing where there is no instrument
+    made.watch("references_awaited", lambda: 0)  # the SDK reads nothing where there is no instrument
     return made
 
 
@@ -143,7 +143,7 @@ def test_metric_refuses_a_call_of_another_kind_or_with_other_labels(counting: Me
     with pytest.raises(AssertionError, match="no histogram"):
         counting.observe("dead_letters", 1.0, reason="r", component="c")
     with pytest.raises(AssertionError, match="no counter"):
-        counting.count("timers_open")
+        counting.count("references_awaited")
     with pytest.raises(AssertionError, match="no gauge"):
         counting.watch("dead_letters", lambda: 1)
     with pytest.raises(AssertionError, match="is split by"):

@@ -10,7 +10,7 @@ from typing import Any, cast
 from faust.tables.table import Table
 from faust.types import TP, AppT, EventT, Message
 
-from streams.kafka import stamps
+from streams.kafka import dues, stamps
 from streams.kafka.changelog_ledger import NOTHING
 from streams.kafka.errors import DeliveryGapError
 from streams.kafka.faust_fences.engine_app import EngineApp
@@ -107,14 +107,16 @@ class ChangelogTable(Table[bytes, bytes]):
 def _changelog_records(messages: Iterable[Message]) -> list[ChangelogRecord]:
     """Those that can be a row's: a record without a key is nobody's."""
     return [
-        ChangelogRecord(
-            message.key,
-            StoredRow(stamps.from_headers(_pairs(message.headers)), message.value, round(message.timestamp * 1000)),
-            message.offset,
-        )
+        ChangelogRecord(message.key, _row_of(message), message.offset)
         for message in messages
         if message.key is not None
     ]
+
+
+def _row_of(message: Message) -> StoredRow:
+    headers = _pairs(message.headers)
+    stamp, due = stamps.from_headers(headers), dues.from_headers(headers)
+    return StoredRow(stamp, message.value, round(message.timestamp * 1000), due)
 
 
 def _pairs(headers: Any) -> list[tuple[str, bytes | None]]:

@@ -9,12 +9,24 @@ import logging
 import os
 import platform
 import sys
+import tempfile
 import warnings
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 
-from tests.faults.figures import broker_gone, cold_recovery, executor_holds, failover, orders_gone, soak, static_restart
+from tests.faults.figures import (
+    broker_gone,
+    cold_recovery,
+    executor_holds,
+    expiry,
+    failover,
+    orders_gone,
+    soak,
+    static_restart,
+    timers,
+)
 from tests.faults.figures.report import Report
 from tests.faults.figures.stage import PARTITIONS, a_cluster, engine_on
 
@@ -80,11 +92,18 @@ def _quiet() -> None:
 
 
 async def play_soak(chosen: argparse.Namespace, report: Report) -> None:
-    """Half of the saturated load for a long time: does memory grow?"""
+    """Half of the saturated load for a long time: does memory grow, or a table?"""
     with a_cluster() as kafka:
-        environment = {"PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING"}
+        environment = soak.environment_of(chosen.key_life)
         async with engine_on(kafka, session_timeout_s=chosen.session, environment=environment) as stage:
-            await soak.measure(stage, report, minutes=chosen.minutes, warm_up_min=chosen.warm_up, rate=chosen.rate)
+            await soak.measure(
+                stage,
+                report,
+                minutes=chosen.minutes,
+                warm_up_min=chosen.warm_up,
+                rate=chosen.rate,
+                key_life_min=chosen.key_life,
+            )
 
 
 async def play_cold_recovery(chosen: argparse.Namespace, report: Report) -> None:
@@ -92,6 +111,19 @@ async def play_cold_recovery(chosen: argparse.Namespace, report: Report) -> None
     with a_cluster() as kafka:
         async with engine_on(kafka, session_timeout_s=chosen.session) as stage:
             await cold_recovery.measure(stage, report, rows=chosen.rows)
+
+
+async def play_expiry(chosen: argparse.Namespace, report: Report) -> None:
+    """Rows at the end of their lives, in tables of millions; no broker."""
+    for table in chosen.table or ("orders", "claims"):
+        with tempfile.TemporaryDirectory(prefix="payment-engine-figures-") as folder:
+            await expiry.measure(report, Path(folder), table=table, rows=chosen.rows, due=chosen.due)
+
+
+async def play_timers(chosen: argparse.Namespace, report: Report) -> None:
+    """Open timers come with their partitions and go with them; no broker."""
+    with tempfile.TemporaryDirectory(prefix="payment-engine-figures-") as folder:
+        await timers.measure(report, Path(folder), timers=chosen.timers, partitions=chosen.partitions)
 
 
 def main() -> int:
@@ -119,7 +151,17 @@ def main() -> int:
     long = add("soak", play_soak)
     long.add_argument("--minutes", type=float, default=30.0, help="(default: %(default)s)")
     long.add_argument("--warm-up", type=float, default=15.0, help="minutes that are not judged (default: %(default)s)")
+    long.add_argument(
+        "--key-life", type=float, default=None, help="minutes that a key lives, half of an order's (default: days)"
+    )
     _rate(long, None)
+    ends = add("expiry", play_expiry)
+    ends.add_argument("--rows", type=int, default=10_000_000, help="rows of the table (default: %(default)s)")
+    ends.add_argument("--due", type=int, default=50_000, help="of which have come to their end (default: %(default)s)")
+    ends.add_argument("--table", action="append", choices=["orders", "claims"], help="only these")
+    moved = add("timers", play_timers)
+    moved.add_argument("--timers", type=int, default=1_000_000, help="open ones (default: %(default)s)")
+    moved.add_argument("--partitions", type=int, default=8, help="that hold them (default: %(default)s)")
     chosen = parser.parse_args()
     report = Report()
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"

@@ -15,12 +15,16 @@ from pathlib import Path
 import aiohttp
 from confluent_kafka import Producer
 
+from gateway_adapters.mock.spec import SPEC
 from schemas import identifiers, topics
 from schemas.identifiers import OrderId
 from schemas.messages import MessageCodec
 from schemas.records.orders import OrderRow
 from schemas.schema_ids import SchemaIds
 from schemas.topics import changelog_topic
+from streams.agents.dues import due_of_order
+from streams.domain.limits import DEFAULT_RULES
+from streams.kafka import dues
 from streams.kafka.stamps import Stamp, to_header
 from tests.faults.figures.report import Report
 from tests.faults.figures.stage import PARTITIONS, Stage
@@ -91,7 +95,8 @@ def _fill(bootstrap_servers: str, template: OrderRow, run: str, rows: int) -> in
             "queue.buffering.max.messages": 100_000,
         }
     )
-    headers: list[tuple[str, str | bytes | None]] = [to_header(Stamp(1, template.version))]
+    due = due_of_order(template, DEFAULT_RULES, {SPEC.name: SPEC.capabilities})
+    headers: list[tuple[str, str | bytes | None]] = [to_header(Stamp(1, template.version)), dues.to_header(due)]
     size = 0
     for partition, key, value in _rows(template, run, rows):
         size = len(value)
