@@ -64,6 +64,10 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_first_call_of_a_payment_that_finds_no_slot_in_time_was_not_executed_and_may_go_elsewhere",
     "executor_breaker_opened": "unit/test_executor_gateway_slots.py::"
     "test_sick_gateway_is_not_asked_and_first_calls_go_elsewhere_at_once",
+    "executor_calls_waiting": "unit/test_executor_gateway_slots.py::"
+    "test_slow_gateway_does_not_hold_up_payments_of_another_not_even_in_its_partition",
+    "executor_breaker_open": "unit/test_executor_gateway_slots.py::"
+    "test_sick_gateway_is_not_asked_and_first_calls_go_elsewhere_at_once",
     "worker_records_abandoned": "unit/test_executor_worker_life.py::"
     "test_worker_ends_in_time_and_commits_nothing_when_a_call_does_not_end",
     "executor_calls_beyond_memory": "unit/test_executor_worker_memory.py::"
