@@ -111,6 +111,11 @@ def counted_by(bank: MockBank) -> dict[str, int]:
     return {operation: minor for operation, minor in counted.items() if minor}
 
 
+def voids_of(bank: MockBank) -> frozenset[str]:
+    """Return the Mock's ids of the voids in its ledger."""
+    return frozenset(name for (name,) in bank.db.execute("SELECT operation_id FROM ledger WHERE kind = 'void'"))
+
+
 def _is_early(happening: Happening, kind: CallKind) -> bool:
     return Manner.EARLY in happening.manners | course_of(happening.scenario, kind).manners
 
