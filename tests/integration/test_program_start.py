@@ -93,6 +93,7 @@ def test_program_names_the_topics_and_the_command_that_makes_them_when_there_are
         "PAYMENT_ENGINE_OPERATORS_DEV": "true",
         "PAYMENT_ENGINE_OPERATORS_PORT": "0",
         "PAYMENT_ENGINE_HEALTH_PORT": "0",
+        "PAYMENT_ENGINE_GATEWAY_MOCK_URL": "http://127.0.0.1:8090",  # without one the executor refuses first
     }
     refused = run_command(component, environment=environment)
     assert refused.exit_code == ExitCode.MISCONFIGURED
