@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Final
 
 TESTS: Final = Path(__file__).parent
-FIRST: Final = frozenset({"contract", "faults", "property", "unit"})
+FIRST: Final = frozenset({"contract", "faults", "property", "unit", "upgrade"})
 """Folders of one half; all others are the other, so that none can be forgotten."""
 
 HALVES: Final[Mapping[str, tuple[Path, ...]]] = {
