@@ -114,7 +114,7 @@ class BestEffortSender:
                 producer = self._build()
                 try:
                     await producer.start()
-                except BaseException:
+                except BaseException:  # cancellation too: raised on, only the half-open producer must not leak
                     self._close(producer)
                     raise
                 self._producer, self._made_at_s = producer, asyncio.get_running_loop().time()

@@ -157,7 +157,7 @@ async def test_frozen_member_begins_nothing_before_its_lease_holds(log: LogUnder
         worker.member.skipped_s = 3_600.0
         await log.append(value(0))
         while not worker.in_flight:  # noqa: ASYNC110 -- bounded by the test's own time-out
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # between two looks; the worker sets no event for it
         await worker._lease.changed()  # a heartbeat that was sent before it was frozen, as far as it can tell
         assert handler.begun == []
         worker.member.skipped_s = 0.0
