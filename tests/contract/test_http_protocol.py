@@ -10,7 +10,7 @@ from http_ingress import limits
 from http_ingress.settings import IngressSettings
 from tests.support.fake_engine import FakeEngine
 from tests.support.ingress_under_test import CODEC, Running, build_ingress, running_ingress
-from tests.support.metric_pages import page, rise_of
+from tests.support.metric_pages import page, rise_of, samples_of
 
 PROBLEM = "application/problem+json"
 GOOD = b'{"amount":1,"currency":"USD","token":"tok_1","orderId":"o"}'
@@ -292,9 +292,9 @@ async def test_metrics_count_requests_by_route_and_never_by_path(running: Runnin
     await running.http.request("PURGE", "/nothing/4242424242424242")
     assert (taken(), timed(), missed(), unmatched()) == (1, 1, 1, 1)
     assert [each() for each in unfound] == [1, 1]
-    shown = page()
-    assert "pay_b3" not in shown
-    assert "4242" not in shown
+    said = {label for samples in samples_of(page()).values() for labels, _ in samples for label in labels.values()}
+    assert "/payments" in said
+    assert not [label for label in said if "pay_b3" in label or "4242" in label]  # a sample's value may have any digits
 
 
 async def test_merchants_port_shows_no_metrics(running: Running) -> None:

@@ -21,11 +21,13 @@ READY = "READY executor"
 CALL_TIMEOUT_S = 10.0
 
 
-def arguments_for(topics: OwnTopics, *, mock_url: str, in_flight: int, instance_id: str | None) -> list[str]:
+def arguments_for(
+    topics: OwnTopics, *, mock_url: str, in_flight: int, session_timeout_s: float, instance_id: str | None
+) -> list[str]:
     """The command line of such a process."""
     words = ["--bootstrap", topics.bootstrap_servers, "--requests", topics.requests, "--results", topics.results]
     words += ["--dead-letters", topics.dead_letters, "--group", topics.group, "--mock-url", mock_url]
-    words += ["--in-flight", str(in_flight)]
+    words += ["--in-flight", str(in_flight), "--session-timeout", str(session_timeout_s)]
     if instance_id is not None:
         words += ["--instance-id", instance_id]
     return [sys.executable, "-m", "tests.support.executor_process", *words]
@@ -36,6 +38,7 @@ def _parsed() -> argparse.Namespace:
     for name in ("bootstrap", "requests", "results", "dead-letters", "group", "mock-url"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--in-flight", type=int, required=True)
+    parser.add_argument("--session-timeout", type=float, required=True)
     parser.add_argument("--instance-id")
     return parser.parse_args()
 
@@ -54,7 +57,7 @@ async def _run(words: argparse.Namespace) -> None:
         max_calls_in_flight=words.in_flight,
         call_timeout_s=CALL_TIMEOUT_S,
         instance_id=words.instance_id,
-        session_timeout_s=2.0,
+        session_timeout_s=words.session_timeout,
     )
     executor = GatewayExecutor(topics.connection, CODEC, {GatewayRoute(gateway.name): gateway}, options)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, executor.request_stop)
