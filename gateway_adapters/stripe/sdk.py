@@ -26,6 +26,7 @@ from schemas.misconfigured import MisconfiguredError
 VERSION: Final = "2026-08-26.dahlia"
 """Of Stripe's API: what `wire` describes, and what webhook endpoints are to be made with."""
 
+LIBRARY_LOG: Final = stripe._util  # noqa: SLF001 - where it keeps what the environment says about its log
 UNSENT_HEADERS: Final = frozenset({"x-stripe-client-user-agent", "x-stripe-client-telemetry"})
 
 
@@ -109,7 +110,7 @@ def opened(transport: HttpTransport, *, base_url: str, api_key: str) -> stripe.S
         MisconfiguredError: the library is told by the environment to log what it sends.
     """
     stripe.enable_telemetry = False
-    if getattr(stripe.util, "STRIPE_LOG", None):  # it would write tokens to the standard error
+    if getattr(LIBRARY_LOG, "STRIPE_LOG", None):  # it would write tokens to the standard error
         raise MisconfiguredError("STRIPE_LOG must not be set: it makes Stripe's library log what it sends")
     return stripe.StripeClient(
         api_key,
