@@ -225,7 +225,8 @@ class StripeSimulator:
         if path.endswith("/capture"):
             _known(given, CAPTURE)
             self.bank.capture(payment, given)
-            told = self._announced("payment_intent.succeeded", payment)
+            part = payment["status"] == "requires_capture"
+            told = self._announced(f"payment_intent.{'amount_capturable_updated' if part else 'succeeded'}", payment)
         else:
             _known(given, CANCEL)
             waited = payment["status"] == "requires_action"
