@@ -42,7 +42,10 @@ class Verdict(Enum):
 FOREIGN: Final[Mapping[type[BaseException], Verdict]] = MappingProxyType(
     {
         stripe.StripeError: Verdict.IN_DOUBT,
+        stripe.StripeErrorWithParamCode: Verdict.IN_DOUBT,
         stripe.APIConnectionError: Verdict.IN_DOUBT,
+        stripe.SignatureVerificationError: Verdict.IN_DOUBT,  # of webhooks, which are verified here
+        # By the status of an answer of API v1.
         stripe.APIError: Verdict.ANSWERED,
         stripe.AuthenticationError: Verdict.ANSWERED,
         stripe.CardError: Verdict.ANSWERED,
@@ -50,8 +53,34 @@ FOREIGN: Final[Mapping[type[BaseException], Verdict]] = MappingProxyType(
         stripe.InvalidRequestError: Verdict.ANSWERED,
         stripe.PermissionError: Verdict.ANSWERED,
         stripe.RateLimitError: Verdict.ANSWERED,
-        stripe.SignatureVerificationError: Verdict.IN_DOUBT,
+        # Where the `error` of an answer is a word, and no object.
         oauth_error.OAuthError: Verdict.ANSWERED,
+        oauth_error.InvalidClientError: Verdict.ANSWERED,
+        oauth_error.InvalidGrantError: Verdict.ANSWERED,
+        oauth_error.InvalidRequestError: Verdict.ANSWERED,
+        oauth_error.InvalidScopeError: Verdict.ANSWERED,
+        oauth_error.UnsupportedGrantTypeError: Verdict.ANSWERED,
+        oauth_error.UnsupportedResponseTypeError: Verdict.ANSWERED,
+        # By the type of an error of API v2, which is not called here.
+        stripe.AlreadyCanceledError: Verdict.ANSWERED,
+        stripe.BlockedByStripeError: Verdict.ANSWERED,
+        stripe.CannotProceedError: Verdict.ANSWERED,
+        stripe.CapabilityNotEnabledError: Verdict.ANSWERED,
+        stripe.ControlledByAlternateResourceError: Verdict.ANSWERED,
+        stripe.FeatureNotEnabledError: Verdict.ANSWERED,
+        stripe.FinancialAccountNotOpenError: Verdict.ANSWERED,
+        stripe.FxQuoteNeedsRefreshError: Verdict.ANSWERED,
+        stripe.InsufficientFundsError: Verdict.ANSWERED,
+        stripe.InvalidPaymentMethodError: Verdict.ANSWERED,
+        stripe.InvalidPayoutMethodError: Verdict.ANSWERED,
+        stripe.InvalidVaultedCredentialError: Verdict.ANSWERED,
+        stripe.NotCancelableError: Verdict.ANSWERED,
+        stripe.QuotaExceededError: Verdict.ANSWERED,
+        stripe.RecipientNotNotifiableError: Verdict.ANSWERED,
+        stripe.TemporarySessionExpiredError: Verdict.ANSWERED,
+        stripe.VerificationAttemptFailedError: Verdict.ANSWERED,
+        stripe.VerificationExpiredError: Verdict.ANSWERED,
+        stripe.VerificationNotInitiatedError: Verdict.ANSWERED,
     }
 )
 

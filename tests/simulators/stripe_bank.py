@@ -58,7 +58,7 @@ class Bank:
     refunds: dict[str, Json] = field(default_factory=dict)
     ledger: list[Effect] = field(default_factory=list)
     multicapture: bool = True
-    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
     _now_s: int = field(default_factory=lambda: int(time.time()))
 
     def real_time_s(self) -> float:
