@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.openapi_judge import RequestJudge
+from tests.peers import ADYEN_DOCUMENT, PAYPAL_DOCUMENT
+from tests.support.openapi_judge import RequestJudge, judge_of
 
 HEADERS = {"Content-Type": "application/json", "X-Key": "k", "Request-Id": "r1"}
 PAYMENT: dict[str, object] = {"amount": {"value": "10.00"}, "intent": "CAPTURE"}
@@ -159,3 +160,16 @@ def test_a_form_is_read_as_one_and_an_absent_or_broken_body_is_refused(judge: Re
     assert judge.refusals("POST", "/token", form) == ["the body is missing"]
     (refusal,) = judge.refusals("POST", "/payments", HEADERS, b'{"amount": ')
     assert refusal.startswith("the body can not be read: ")
+
+
+def test_the_vendors_documents_are_read_and_refuse_what_prism_refuses() -> None:
+    """The same canaries as in `tests/contract/test_peers_canaries.py`."""
+    adyen, paypal = judge_of(ADYEN_DOCUMENT), judge_of(PAYPAL_DOCUMENT)
+    key = {"Content-Type": "application/json", "X-API-Key": "key"}
+    assert 'body: "amount" is a required property' in adyen.refusals("POST", "/payments", key, b"{}")
+    token = {"Content-Type": "application/json", "Authorization": "Bearer t", "PayPal-Request-Id": "r1"}
+    order = {"intent": "HOLD", "purchase_units": [{"amount": {"currency_code": "EUR", "value": "10.00"}}]}
+    (refusal,) = paypal.refusals("POST", "/v2/checkout/orders", token, json.dumps(order).encode())
+    assert refusal.startswith("body/intent: ")
+    order["intent"] = "CAPTURE"
+    assert paypal.refusals("POST", "/v2/checkout/orders", token, json.dumps(order).encode()) == []
