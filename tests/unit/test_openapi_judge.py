@@ -1,6 +1,7 @@
 """Our own judge by an OpenAPI document refuses what Prism refuses, and lets through what Prism lets through."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.peers import ADYEN_DOCUMENT, PAYPAL_DOCUMENT
 from tests.support.openapi_judge import RequestJudge, judge_of
 
-HEADERS = {"Content-Type": "application/json", "X-Key": "k", "Request-Id": "r1"}
+HEADERS: Mapping[str, str] = {"Content-Type": "application/json", "X-Key": "k", "Request-Id": "r1"}
 PAYMENT: dict[str, object] = {"amount": {"value": "10.00"}, "intent": "CAPTURE"}
 
 
@@ -89,9 +90,9 @@ def judge(request: pytest.FixtureRequest) -> RequestJudge:
     return RequestJudge(document(request.param))
 
 
-def posted(judge: RequestJudge, *, headers: dict[str, str] | None = None, **changed: object) -> list[str]:
+def posted(judge: RequestJudge, *, headers: Mapping[str, str] = HEADERS, **changed: Any) -> list[str]:
     body = {name: value for name, value in {**PAYMENT, **changed}.items() if value is not ...}
-    return judge.refusals("POST", "/payments", HEADERS if headers is None else headers, json.dumps(body).encode())
+    return judge.refusals("POST", "/payments", headers, json.dumps(body).encode())
 
 
 def test_a_request_fits_when_it_has_all_that_is_required(judge: RequestJudge) -> None:
@@ -111,7 +112,7 @@ def test_a_request_fits_when_it_has_all_that_is_required(judge: RequestJudge) ->
     ],
 )
 def test_a_body_is_refused_with_its_place_when_it_breaks_its_schema(
-    judge: RequestJudge, changed: dict[str, object], place: str
+    judge: RequestJudge, changed: dict[str, Any], place: str
 ) -> None:
     (refusal,) = posted(judge, **changed)
     assert refusal.startswith(f"{place}: ")
