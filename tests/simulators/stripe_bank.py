@@ -82,7 +82,7 @@ class Bank:
         """Create a payment and confirm it. Raises: RefusedError, with the payment, when the card is declined."""
         amount = whole(given, "amount")
         manual = given.get("capture_method") == "manual"
-        method = given.get("payment_method") or "pm_of_token"
+        method = given.get("payment_method") or given.get("confirmation_token", "")
         payment: Json = {
             "id": self.new_id("pi"),
             "object": "payment_intent",
