@@ -13,7 +13,7 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from gateway_adapters.contract import CallResult
+from gateway_adapters.contract import CallResult, GatewayNotice
 from gateway_adapters.stripe import requests
 from gateway_adapters.stripe.client import StripeGateway
 from gateway_adapters.stripe.spec import StripeAccount
@@ -22,7 +22,7 @@ from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
-from tests.support.mock_gateway_process import WebhookReceiver, until
+from tests.support.mock_gateway_process import Delivered, WebhookReceiver, until
 from tests.support.peers import STRIPE_KEY, localstripe_or_skip, stripe_mock_or_skip
 
 SECRET = "whsec_localstripe"
@@ -107,7 +107,7 @@ def payment(kind: CallKind) -> GatewayCallRequested:
 
 
 async def test_hold_is_captured_in_part_and_refunded_at_localstripe(monkeypatch: pytest.MonkeyPatch) -> None:
-    """localstripe's captures take no metadata, which Stripe's document has: here alone the note is left out."""
+    """Captures of localstripe's take no metadata, which Stripe's document has: here alone the note is left out."""
     peer, hold = localstripe_or_skip(), payment(CallKind.AUTHORIZE)
     noted = requests.capture
 
@@ -142,7 +142,7 @@ async def test_webhook_of_localstripe_is_authentic_and_tells_of_the_sale() -> No
     async with WebhookReceiver() as receiver, gateway_at(peer.url, multicapture=False) as gateway:
         peer.deliver_to(receiver.url, SECRET)
         reference = (await called(gateway, sale)).gateway_reference
-        told = []
+        told: list[tuple[Delivered, GatewayNotice]] = []
 
         def is_told() -> bool:
             for hook in receiver.delivered:
