@@ -74,6 +74,7 @@ MetricName = Literal[
     "replies_lost",
     "policies_known",
     "policies_invalid",
+    "routes_shadowed",
     "http_requests",
     "http_request_ms",
     "http_problems",
@@ -213,6 +214,13 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
         "policies_known": _spec("gauge", "{policy}", "Origins with a policy of their own, `*` included."),
         "policies_invalid": _spec(
             "counter", "{record}", "Policy records that could not be taken; the last good one stays."
+        ),
+        "routes_shadowed": _spec(
+            "counter",
+            "{payment}",
+            "Payments during a dry run of routing rules: the route taken first, and the one that the rules would take.",
+            "route",
+            "would",
         ),
         "http_requests": _spec("counter", "{request}", "HTTP requests answered.", "route", "method", "status"),
         "http_request_ms": _spec("histogram", "ms", "From a request's headers to its answer.", "route"),

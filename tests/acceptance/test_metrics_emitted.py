@@ -88,6 +88,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "references_awaited": "acceptance/test_references_index.py::awaited",
     "references_contested": "unit/test_orders_webhooks.py::"
     "test_two_orders_known_by_one_reference_are_an_alarm_and_the_first_keeps_it",
+    "routes_shadowed": "unit/test_orders_routing.py::"
+    "test_dry_run_routes_by_the_gateways_and_tells_where_the_rules_would_have_sent_the_payment",
     "key_file_faulty": "contract/test_http_on_kafka.py::"
     "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
     "log_producer_renewed": "unit/test_kafka_clients_producer.py::"
