@@ -8,9 +8,9 @@ Called by `streams.cli.policy`. A file is a list of rules, or an object whose on
     max_amount_minor = 100000
     token_kinds = ["stored"]        # as the payment's tokens say it
     payer_countries = ["DE", "AT"]
-    routes = [{ gateway = "mock/eu", weight = 70 }, { gateway = "mock", weight = 30 }]
+    routes = [{ gateway = "acme/eu", weight = 70 }, { gateway = "acme", weight = 30 }]
 
-`routes` may be names alone, `["mock/eu", "mock"]`: then the first goes first, always. What `policy show -o json` shows
+`routes` may be names alone, `["acme/eu", "acme"]`: then the first goes first, always. What `policy show -o json` shows
 as `rules` can be given again. Whether the rules can work is judged by `gateway_adapters.policy.validate`.
 """
 
@@ -103,7 +103,7 @@ def _rule(given: object, at: str) -> RoutingRule:
 
 def _routes(given: object, at: str) -> tuple[WeightedRoute, ...]:
     if not isinstance(given, list) or not given:
-        raise RefusedError(f'{at} must be a list, such as ["mock/eu", "mock"]')
+        raise RefusedError(f'{at} must be a list, such as ["acme/eu", "acme"]')
     if all(isinstance(each, str) for each in given):
         return tuple(
             WeightedRoute(gateway=GatewayRoute(each), weight=int(place == 0)) for place, each in enumerate(given)
