@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
-from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested
 from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
