@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.policy import ANY_ORIGIN, default_policy
-from gateway_adapters.registry import build_gateways, capabilities_of, specs_of, transport_limits
+from gateway_adapters.registry import build_gateways, call_rates_of, capabilities_of, specs_of, transport_limits
 from gateway_adapters.spec import Accounts, GatewaySpec
 from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.messages import MessageCodec
@@ -294,6 +294,7 @@ class ExecutorProgram:
                 max_calls_in_flight=options.max_calls_in_flight,
                 max_requests_in_flight=options.max_requests_in_flight,
                 slot_wait_s=options.slot_wait_s,
+                calls_per_second=call_rates_of(settings.accounts),
                 breaker_failures=options.breaker_failures,
                 breaker_open_s=options.breaker_open_s,
                 call_timeout_s=options.call_timeout_s,

@@ -54,6 +54,7 @@ MetricName = Literal[
     "executor_slots_taken",
     "executor_calls_waiting",
     "executor_calls_turned_away",
+    "executor_calls_throttled",
     "executor_breaker_open",
     "executor_breaker_opened",
     "worker_records_in_flight",
@@ -162,6 +163,12 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "Calls not made, since the gateway's circuit is open or no slot came free in time.",
             "route",
             "reason",
+        ),
+        "executor_calls_throttled": _spec(
+            "counter",
+            "{pause}",
+            "Pauses in which calls waited, since the account's rate was used up or its gateway had asked for fewer.",
+            "route",
         ),
         "executor_breaker_open": _spec(
             "gauge",

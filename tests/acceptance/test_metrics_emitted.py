@@ -62,6 +62,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_credentials_that_are_refused_are_counted_and_logged_for_someone_to_see_to",
     "executor_calls_turned_away": "unit/test_executor_gateway_slots.py::"
     "test_first_call_of_a_payment_that_finds_no_slot_in_time_was_not_executed_and_may_go_elsewhere",
+    "executor_calls_throttled": "unit/test_executor_pace.py::"
+    "test_calls_beyond_the_rate_wait_in_order_and_are_let_in_as_time_passes",
     "executor_breaker_opened": "unit/test_executor_gateway_slots.py::"
     "test_sick_gateway_is_not_asked_and_first_calls_go_elsewhere_at_once",
     "executor_calls_waiting": "unit/test_executor_gateway_slots.py::"
