@@ -74,6 +74,8 @@ MetricName = Literal[
     "open_transaction_wait_ms",
     "replies_lost",
     "policies_known",
+    "account_secrets_changed",
+    "account_secrets_refused",
     "policies_invalid",
     "routes_shadowed",
     "http_requests",
@@ -219,6 +221,12 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "counter", "{reply}", "Replies that no broker took in time: their waiters get a 202.", "reason"
         ),
         "policies_known": _spec("gauge", "{policy}", "Origins with a policy of their own, `*` included."),
+        "account_secrets_changed": _spec(
+            "counter", "{account}", "Accounts whose secrets have changed in their files, and are in force.", "route"
+        ),
+        "account_secrets_refused": _spec(
+            "counter", "{change}", "ALARM: accounts' secrets that could not be read again; the last good ones hold."
+        ),
         "policies_invalid": _spec(
             "counter", "{record}", "Policy records that could not be taken; the last good one stays."
         ),

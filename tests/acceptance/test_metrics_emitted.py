@@ -90,6 +90,10 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "references_awaited": "acceptance/test_references_index.py::awaited",
     "references_contested": "unit/test_orders_webhooks.py::"
     "test_two_orders_known_by_one_reference_are_an_alarm_and_the_first_keeps_it",
+    "account_secrets_changed": "unit/test_account_secrets.py::"
+    "test_secret_that_changes_is_in_force_and_no_other_account_is_touched",
+    "account_secrets_refused": "unit/test_account_secrets.py::"
+    "test_last_good_secrets_hold_and_it_is_said_when_a_file_cannot_be_used",
     "routes_shadowed": "unit/test_orders_routing.py::"
     "test_dry_run_routes_by_the_gateways_and_tells_where_the_rules_would_have_sent_the_payment",
     "key_file_faulty": "contract/test_http_on_kafka.py::"
