@@ -63,7 +63,7 @@ class Operation(View):
     gateway: str | None
     gateway_reference: str | None
     attempts: int = Field(
-        description="The last attempt, by its place in the route plan: one at a gateway that had declined is passed over."
+        description="The last attempt's place in the route plan. Places of a gateway that had declined are passed over."
     )
     error: ErrorView | None
     rejection: Rejection | None
