@@ -19,7 +19,7 @@ import pytest
 import pytest_asyncio
 
 from schemas import topics
-from schemas.identifiers import GatewayRoute, OpId
+from schemas.identifiers import GatewayRoute, OpId, PaymentId
 from schemas.messages import MessageCodec
 from schemas.records.claims import ClaimDecided, RoutePlan
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
@@ -175,7 +175,7 @@ def _leads_on(answer: GatewayCallCompleted, plan: RoutePlan) -> bool:
     return declined and answer.error is not None and answer.error.decline_class in plan.fallback_classes
 
 
-def _later_elsewhere(told: _Told, payments: Mapping[str, GatewayRoute]) -> list[str]:
+def _later_elsewhere(told: _Told, payments: Mapping[PaymentId, GatewayRoute]) -> list[str]:
     """Return each capture, void, refund and inquiry that did not go where its payment lives."""
     return [
         f"{each.op_id} {each.kind} at {_route(each)}, its payment is at {payments.get(each.payment_id)}"

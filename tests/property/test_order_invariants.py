@@ -256,7 +256,7 @@ class OrderMachine(RuleBasedStateMachine):
             tried = [(each.attempt, each.gateway, each.declined) for each in operation.earlier_attempts]
             if operation.gateway is not None:
                 tried.append((operation.attempt, operation.gateway, False))
-            assert all(PLAN.gateways[place - 1] == gateway for place, gateway, _ in tried)
+            assert all(str(PLAN.gateways[place - 1]) == str(gateway) for place, gateway, _ in tried)
             for number, (_, gateway, declined) in enumerate(tried):
                 assert not declined or gateway not in {each for _, each, _ in tried[number + 1 :]}
 

@@ -145,6 +145,6 @@ def test_rate_is_a_setting_of_each_account() -> None:
             AccountName("eu"): settings.model_validate({"url": "http://h"}),
         }
     }
-    assert call_rates_of(accounts) == {gateway: 2.5}
+    assert call_rates_of(accounts) == {MOCK: 2.5}
     with pytest.raises(ValueError, match="calls_per_second"):
         ExecutorOptions(calls_per_second={MOCK: 0})

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway_adapters.errors import Code, decline_for
-from schemas.identifiers import GatewayRoute, OpId
+from schemas.identifiers import OpId
 from schemas.records.commands import Command
 from schemas.vocabulary import CallKind, DeclineClass, OperationState, Outcome, RetryAdvice, TimerKind
 from tests.support.order_desk import (
@@ -255,7 +255,7 @@ def test_payment_that_an_earlier_release_has_queued_gets_its_plan_when_its_turn_
     )
     desk.do(sale(key="1"), DECLINE)
     assert desk.state(second) is OperationState.SUCCEEDED
-    assert desk.payment.gateway == GatewayRoute("other")
+    assert desk.payment.gateway == OTHER
 
 
 def test_a_decline_has_an_outcome_that_the_desk_marks_as_sole() -> None:
