@@ -31,6 +31,7 @@ from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.log_reader import read_log
 from streams.kafka_clients.policy_writer import set_policy
 from tests.conftest import COVERAGE_VARIABLE
+from tests.kafka_cluster import KafkaCluster
 from tests.support.checker import MAX_SHOWN, violations
 from tests.support.evidence import EvidenceGatherer
 from tests.support.second_account import SECOND, second_account
@@ -48,6 +49,8 @@ FIRST, OTHER = GatewayRoute("mock"), GatewayRoute(f"mock/{SECOND}")
 OPENING = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
 ENVIRONMENT = {
     "PAYMENT_ENGINE_HTTP_REQUESTS_PER_SECOND": "100000",
+    "PAYMENT_ENGINE_STREAM_SESSION_TIMEOUT_S": "20",  # longer than a busy machine holds a worker up
+    "PAYMENT_ENGINE_EXECUTOR_SESSION_TIMEOUT_S": "20",
     "PAYMENT_ENGINE_TELEMETRY_LOG_LEVEL": "WARNING",
     COVERAGE_VARIABLE: "",
 }
@@ -91,13 +94,14 @@ POLICIES = (
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def engine() -> AsyncIterator[LocalEngine]:
+async def engine(own_kafka: KafkaCluster) -> AsyncIterator[LocalEngine]:
     with tempfile.TemporaryDirectory(prefix="payment-engine-test-") as name:
         folder, http_port, gateway_port = Path(name), free_port(), free_port()
         gateway_url = f"http://{LOOPBACK}:{gateway_port}"
         second = second_account(folder, gateway_url, f"http://{LOOPBACK}:{http_port}/webhooks/mock/{SECOND}")
         async with LocalEngine(
             folder=folder,
+            bootstrap_servers=own_kafka.bootstrap_servers,
             http_port=http_port,
             environment={**ENVIRONMENT, "PAYMENT_ENGINE_GATEWAY_MOCK_URL": gateway_url, **second.environment},
             mock_arguments=("--port", str(gateway_port), "--accounts", str(second.served)),
