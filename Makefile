@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 COMPILE := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-quick lint format bench faults figures upgrade lock clean
+.PHONY: help run demo peers test test-quick lint format bench faults figures upgrade lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,7 +32,11 @@ run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (
 demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a timeline
 	@exec $(BIN)/payment-engine demo
 
+peers: $(VENV)/.dev ## the gateways' peers that the tests run against, fetched once (needs Node.js and Go)
+	$(BIN)/python -m tests.peers
+
 test: $(VENV)/.dev ## the whole suite, real Apache Kafka included, in two halves side by side
+	$(BIN)/python -m tests.peers --or-skip
 	$(BIN)/python -m tests.side_by_side
 	$(BIN)/coverage report --skip-covered
 	$(BIN)/coverage report --skip-covered --include='streams/domain/*' --fail-under=100
@@ -67,6 +71,7 @@ lock: $(VENV)/.dev ## compile the hash-pinned locks again
 	$(COMPILE) --extra dev --extra cloud pyproject.toml requirements/build.in -o requirements/dev.txt
 	$(COMPILE) --extra cloud -c requirements/dev.txt pyproject.toml requirements/build.in -o requirements/cloud.txt
 	$(COMPILE) -c requirements/dev.txt pyproject.toml requirements/build.in -o requirements/runtime.txt
+	$(COMPILE) tests/peers/localstripe.in -o tests/peers/localstripe.txt
 
 clean: ## remove the environment and what tests left
-	rm -rf $(VENV) .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .kafka .payment-engine
+	rm -rf $(VENV) .coverage htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .kafka .peers .payment-engine

@@ -1,4 +1,4 @@
-"""What every test may ask for: a real Apache Kafka, and proof at the end that it was really used."""
+"""What every test may ask for: a real Apache Kafka. The end proves that it was really used, and that peers judged."""
 
 import contextlib
 import os
@@ -12,7 +12,10 @@ from coverage.exceptions import CoverageWarning
 
 from tests.faults.kinds.brokers import SETTINGS
 from tests.kafka_cluster import FoundKafka, KafkaCluster, KafkaUnavailableError, find_kafka
+from tests.peers import REQUIRE_VARIABLE as REQUIRE_PEERS_VARIABLE
+from tests.peers import peers_are_required
 from tests.side_by_side import HALVES
+from tests.support import peers
 
 REQUIRE_VARIABLE = "TESTS_REQUIRE_KAFKA"
 """Set to 1 where a suite without Apache Kafka counts for nothing (continuous integration)."""
@@ -24,7 +27,11 @@ KAFKA_FIXTURES = frozenset({"kafka", "kafka_cluster_of_three", "proxied_kafka_of
 
 os.environ.setdefault("PAYMENT_ENGINE_HEALTH_PORT", "0")  # programs that a test starts take no port unless it says so
 
+CANARIES = Path(__file__).with_name("contract")
+"""The folder in which every peer must refuse something."""
+
 _passed_on_kafka: set[str] = set()
+_refused_by: set[str] = set()
 
 
 def _kafka_is_required() -> bool:
@@ -102,23 +109,35 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count what really ran and passed on Apache Kafka."""
-    if report.when == "call" and report.passed and "kafka" in report.keywords:
-        _passed_on_kafka.add(report.nodeid)
+    """Count what really ran and passed on Apache Kafka, and which peers refused what they must."""
+    if report.when == "call" and report.passed:
+        if "kafka" in report.keywords:
+            _passed_on_kafka.add(report.nodeid)
+        _refused_by.update(str(value) for name, value in report.user_properties if name == peers.CANARY)
+
+
+def pytest_unconfigure() -> None:
+    """End the peers that this session has shared."""
+    peers.stop_all()
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """A whole suite in which no Kafka test passed is no success where Kafka is required."""
-    if (
-        exitstatus == pytest.ExitCode.OK
-        and _kafka_is_required()
-        and _whole_suite(session.config)
-        and not _passed_on_kafka
-    ):
+    """A whole suite is no success when no Kafka test passed, or a peer refused nothing, where these are required."""
+    if exitstatus != pytest.ExitCode.OK or not _whole_suite(session.config):
+        return
+    for complaint in _complaints(_given(session.config)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter = session.config.pluginmanager.get_plugin("terminalreporter")
         if reporter is not None:
-            reporter.write_line(f"{REQUIRE_VARIABLE}=1, but no test ran on Apache Kafka", red=True)
+            reporter.write_line(complaint, red=True)
+
+
+def _complaints(folders: set[Path]) -> Iterator[str]:
+    if _kafka_is_required() and not _passed_on_kafka:
+        yield f"{REQUIRE_VARIABLE}=1, but no test ran on Apache Kafka"
+    silent = sorted(set(peers.NAMES) - _refused_by)
+    if peers_are_required() and folders & {CANARIES, CANARIES.parent} and silent:
+        yield f"{REQUIRE_PEERS_VARIABLE}=1, but these peers refused nothing: {', '.join(silent)}"
 
 
 def _whole_suite(config: pytest.Config) -> bool:
@@ -126,5 +145,8 @@ def _whole_suite(config: pytest.Config) -> bool:
     options = config.option
     narrowed = options.keyword or options.markexpr or options.collectonly or getattr(options, "lf", False)
     whole = {Path(config.rootpath, folder).resolve() for folder in config.getini("testpaths")}
-    given = {Path(config.invocation_params.dir, argument).resolve() for argument in config.args}
-    return not narrowed and given in (whole, *map(set, HALVES.values()))
+    return not narrowed and _given(config) in (whole, *map(set, HALVES.values()))
+
+
+def _given(config: pytest.Config) -> set[Path]:
+    return {Path(config.invocation_params.dir, argument).resolve() for argument in config.args}
