@@ -1,4 +1,4 @@
-"""Adyen's adapter: fulfils the port over HTTP. `translate` says what its answers mean, `webhooks` what its notices do."""
+"""Adyen's adapter: fulfils the port over HTTP. `translate` reads its answers, `webhooks` its notices."""
 
 from gateway_adapters.adyen import signature, translate, wire
 from gateway_adapters.adyen.spec import ACKNOWLEDGED, CAPABILITIES, AdyenAccount

@@ -111,22 +111,28 @@ class Word:
     event: str
     success: bool = True
     value: int
+    currency: str
     psp: str
     original: str | None = None
     reference: str
     reason: str = ""
-    additional: Mapping[str, str] = field(default_factory=dict)
 
 
-def of_payment(
-    payment: Payment, event: str, *, success: bool = True, reason: str = "", value: int | None = None
-) -> Word:
+def of_payment(payment: Payment, event: str, *, success: bool = True, reason: str = "") -> Word:
     """Return a word about the payment itself."""
-    told = value if value is not None else payment.authorised or payment.asked
-    return Word(event=event, success=success, value=told, psp=payment.psp, reference=payment.reference, reason=reason)
+    told = payment.authorised or payment.asked
+    return Word(
+        event=event,
+        success=success,
+        value=told,
+        currency=payment.currency,
+        psp=payment.psp,
+        reference=payment.reference,
+        reason=reason,
+    )
 
 
 def of_payments_part(payment: Payment, event: str, psp: str, value: int, **more: Any) -> Word:
     """Return a word about something that happened to the payment, under a reference of its own."""
     said: dict[str, Any] = {"reference": payment.reference, **more}
-    return Word(event=event, value=value, psp=psp, original=payment.psp, **said)
+    return Word(event=event, value=value, currency=payment.currency, psp=psp, original=payment.psp, **said)

@@ -79,6 +79,9 @@ class GatewayUnderTest(Protocol):
     marks_replays: bool = True
     """Whether an answer that was stored under the key says so."""
 
+    compares_bodies: bool = True
+    """Whether a key refuses another request than its first; else that one's answer is given again."""
+
     signs_time: bool = True
     """Whether a webhook's time is signed, so that an old one can be refused."""
 
