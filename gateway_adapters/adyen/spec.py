@@ -3,9 +3,9 @@
 import re
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Final, Self
+from typing import TYPE_CHECKING, Annotated, Final
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from gateway_adapters.adyen.translate import NAME
 from gateway_adapters.adyen.webhooks import AdyenTranslator
@@ -98,11 +98,12 @@ class AdyenAccount(AccountSettings):
         "replaced. The ingress needs it.",
     )
 
-    @model_validator(mode="after")
-    def _one_address(self) -> Self:
-        if self.url is not None and self.live_prefix is not None:
-            raise ValueError("url and live_prefix: at most one of them")
-        return self
+    @field_validator("url")
+    @classmethod
+    def _one_address(cls, url: str | None, others: ValidationInfo) -> str | None:
+        if url is not None and others.data.get("live_prefix") is not None:
+            raise ValueError("must not be set beside the live prefix, which names the address, too")
+        return url
 
     def base_url(self) -> str:
         """Return where the Checkout API is reached with this account."""

@@ -46,7 +46,7 @@ def test_address_is_the_test_systems_or_the_companys_live_one_or_the_one_that_is
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
-        ({"live_prefix": "a", "url": "https://proxy.example"}, "at most one"),
+        ({"live_prefix": "a", "url": "https://proxy.example"}, "beside the live prefix"),
         ({"live_prefix": "https://x.example/"}, "prefix alone"),
         ({"webhook_secret": SecretStr("not hexadecimal")}, "no spaces"),
         ({"webhook_secret": SecretStr("whsec")}, "hexadecimal"),
