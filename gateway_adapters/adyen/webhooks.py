@@ -60,6 +60,10 @@ MODIFICATIONS: Final[Mapping[str, CallKind]] = MappingProxyType(
         "REFUND": CallKind.REFUND,
     }
 )
+ACTION: Final = "modification.action"
+ACTIONS: Final[Mapping[str, CallKind]] = MappingProxyType({"cancel": CallKind.VOID, "refund": CallKind.REFUND})
+"""What a `CANCEL_OR_REFUND` was, which this engine never asks for and a person in Adyen's pages may."""
+
 FAILED_LATER: Final[Mapping[str, CallKind]] = MappingProxyType(
     {
         "CAPTURE_FAILED": CallKind.CAPTURE,
@@ -150,6 +154,8 @@ def _said_of_payment(item: NoticeItem) -> tuple[Outcome, OperationError | None] 
 def _of_modification(item: NoticeItem, named: Named | None) -> GatewayNotice | None:
     """What became of a capture, cancel or refund: ours, or one of the merchant's own in Adyen's pages."""
     kind = MODIFICATIONS.get(item.event_code)
+    if item.event_code == "CANCEL_OR_REFUND":
+        kind = ACTIONS.get(str((item.additional_data or {}).get(ACTION)))
     if kind is None or item.original_reference is None:
         return None
     if kind is CallKind.CAPTURE and named is not None and named.kind is CallKind.SALE:

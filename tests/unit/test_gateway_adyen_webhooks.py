@@ -101,6 +101,14 @@ def test_outcome_of_a_modification_is_its_own_by_its_reference_or_by_ours(
     assert address_of(notice, CAPABILITIES) == Address(reference="PSP1")
 
 
+@pytest.mark.parametrize(("action", "kind"), [("cancel", CallKind.VOID), ("refund", CallKind.REFUND)])
+def test_reversal_made_on_adyens_own_page_is_what_adyen_made_of_it(action: str, kind: CallKind) -> None:
+    notice = said(about("CANCEL_OR_REFUND", additionalData={"modification.action": action}))
+    assert (notice.kind, notice.op_id, notice.gateway_reference) == (kind, None, "MOD1")
+    for unsaid in ({}, {"modification.action": "another"}, {"modification.action": ["refund"]}):
+        assert address_of(said(about("CANCEL_OR_REFUND", additionalData=unsaid)), CAPABILITIES) == NOBODY
+
+
 @pytest.mark.parametrize(
     ("event", "kind"),
     [
