@@ -174,8 +174,16 @@ def _payment(request: GatewayCallRequested, merchant: Merchant) -> PaymentReques
         shopper_ip=payer.ip,
         browser_info=None if payer.browser is None else _browser(payer.browser),
         shopper_statement=details.statement_descriptor,
-        metadata={entry.name: entry.value for entry in details.metadata} or None,
+        metadata=_metadata(details),
     )
+
+
+def _metadata(details: CallDetails) -> dict[str, str] | None:
+    for entry in details.metadata:
+        if len(entry.name) > wire.MAX_METADATA_NAME_CHARS or len(entry.value) > wire.MAX_METADATA_VALUE_CHARS:
+            limits = f"{wire.MAX_METADATA_NAME_CHARS} characters, values of {wire.MAX_METADATA_VALUE_CHARS}"
+            raise IncompleteError(f"metadata with names of at most {limits}")
+    return {entry.name: entry.value for entry in details.metadata} or None
 
 
 def _processing_model(details: CallDetails) -> str:
@@ -269,6 +277,8 @@ def _signal_of(answer: "Answer") -> tuple[Signal, str | None]:
             return Signal.RATE_LIMITED, _code_in(answer)
         case 400 | 404 | 409 | 422:
             code = wire.read(ErrorAnswer, answer.json_object()).error_code
+            if code is None:  # whoever answers so is not Adyen
+                return Signal.UNREADABLE, None
             if code == IN_PROGRESS_CODE:
                 return Signal.IN_PROGRESS, code
             return Signal.SERVER_ERROR if transient else Signal.BAD_REQUEST, code

@@ -24,6 +24,11 @@ MAX_REFERENCE_CHARS: Final = 80
 """Longest `reference`: the document says so in a sentence, not as a limit that a validator would see."""
 
 
+MAX_METADATA_NAME_CHARS: Final = 20
+MAX_METADATA_VALUE_CHARS: Final = 80
+"""Of `metadata`, also in a sentence; a longer one is refused with the payment."""
+
+
 class WireError(ValueError):
     """A payload that is not what this page describes; the message names the fields, never their values."""
 

@@ -184,6 +184,12 @@ def test_amount_is_told_as_adyen_counts_it_or_not_at_all() -> None:
         call_of(replace(SALE, currency="IDR", amount_minor=150), MERCHANT)
 
 
+@pytest.mark.parametrize(("name", "value"), [("n" * 21, "17"), ("cart", "v" * 81)])
+def test_metadata_that_adyen_does_not_take_is_not_sent(name: str, value: str) -> None:
+    with pytest.raises(IncompleteError, match="metadata"):
+        sent(SALE, metadata=(NamedText(name=name, value=value),))
+
+
 def test_key_that_adyen_does_not_take_is_not_sent() -> None:
     with pytest.raises(IncompleteError, match="64"):
         call_of(replace(SALE, gateway_key="k" * 65), MERCHANT)
@@ -319,6 +325,7 @@ def test_modification_is_received_and_no_more(
         (answer(429, b""), Outcome.NOT_EXECUTED, Code.RATE_LIMITED, RetryAdvice.NEW_KEY_LATER),
         (answer(503, error("703")), Outcome.UNKNOWN, Code.GATEWAY_FAILED, RetryAdvice.SAME_KEY_NOW),
         (answer(502, b"<html>"), Outcome.UNKNOWN, Code.GATEWAY_FAILED, RetryAdvice.SAME_KEY_NOW),
+        (answer(422, {"message": "a proxy's"}), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER, RetryAdvice.SAME_KEY_NOW),
         (answer(422, b"<html>"), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER, RetryAdvice.SAME_KEY_NOW),
         (answer(200, b"<html>"), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER, RetryAdvice.SAME_KEY_NOW),
         (answer(200, []), Outcome.UNKNOWN, Code.UNREADABLE_ANSWER, RetryAdvice.SAME_KEY_NOW),
