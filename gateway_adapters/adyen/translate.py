@@ -264,7 +264,7 @@ def not_sent(error: IncompleteError) -> CallResult:
     return CallResult(outcome=outcome, error=error_for(Signal.INCOMPLETE, detail=f"it wants {error}"))
 
 
-def _signal_of(answer: "Answer") -> tuple[Signal, str | None]:
+def _signal_of(answer: "Answer") -> tuple[Signal, str | None]:  # noqa: PLR0911 - one a status
     """Return what an answer that is no success says, and Adyen's code for it.
 
     A 4xx that may come to something else with the same key says nothing about the call.
