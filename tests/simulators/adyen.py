@@ -6,7 +6,8 @@ say: keys, 'received' answers, signed webhooks, refusals, redirects and their co
 
 A test tells it what happens to the next call under a reference (`provoke`). Stored payment methods choose what becomes
 of a payment: `declined_12` is refused with that refusalReasonCode, `redirect` makes the payer act, after which Adyen
-goes on by itself, `redirect_completed` makes the payer act and waits for /payments/details; any other is authorised.
+goes on by itself, `redirect_completed` makes the payer act and waits for /payments/details. `meets_reset_after` meets
+that situation once. Any other is authorised.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ API_KEY: Final = "AQE-simulator"
 SLOW_S: Final = 0.2
 MAX_BODY_BYTES: Final = 128 * 1024
 BASE_PATH: Final = "/v71"
+MEETS: Final = "meets_"
 
 CarryOut = Callable[[Json, Situation | None], Answer]
 
@@ -62,6 +64,7 @@ class AdyenSimulator:
     requests: list[tuple[str, Json]] = field(default_factory=list)  # each that was taken, with its path
     complaints: list[str] = field(default_factory=list)  # what the document had against the others
     _rules: dict[str, Situation] = field(default_factory=dict)
+    _met: set[str] = field(default_factory=set)  # references that were called under before
     _keys: dict[str, _Stored | None] = field(default_factory=dict)  # None: under way
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.AppRunner | None = None
@@ -142,7 +145,7 @@ class AdyenSimulator:
     async def _served(self, request: web.Request, carry_out: CarryOut) -> web.StreamResponse:
         try:
             body = await self._checked(request)
-            situation = self._rules.pop(str(body.get("reference")), None)
+            situation = self._met_by(body)
             if situation in BEFORE:
                 return await self._fault(request, situation, b"")
             key = request.headers.get(wire.KEY_HEADER, "")
@@ -159,6 +162,14 @@ class AdyenSimulator:
             content_type="application/json",
             headers={wire.KEY_HEADER: key},
         )
+
+    def _met_by(self, body: Json) -> Situation | None:
+        reference = str(body.get("reference"))
+        method = body.get("paymentMethod", {}).get("storedPaymentMethodId", "")
+        if method.startswith(MEETS) and reference not in self._met:
+            self._rules.setdefault(reference, Situation(method.removeprefix(MEETS)))
+        self._met.add(reference)
+        return self._rules.pop(reference, None)
 
     async def _once(
         self,
