@@ -53,9 +53,8 @@ def from_adyen(value: int, currency: str) -> int:
 
 
 def _scaled(amount: int, decimals: int) -> int:
-    if decimals >= 0:
-        return int(amount * 10**decimals)
-    scaled, rest = divmod(amount, 10**-decimals)
+    more, less = 10 ** max(0, decimals), 10 ** max(0, -decimals)
+    scaled, rest = divmod(amount * more, less)
     if rest:
         raise InexactAmountError("the amount needs decimals that the other side does not have")
     return scaled

@@ -258,7 +258,7 @@ def test_inquiry_is_never_sent() -> None:
     ],
 )
 def test_answer_to_a_payment_means(changes: dict[str, object], outcome: Outcome, code: Code | None) -> None:
-    result = from_answer(SALE, answer(200, paid(**changes)))
+    result = from_answer(SALE, answer(200, paid(SALE, **changes)))
     assert (result.outcome, None if result.error is None else result.error.code) == (outcome, code)
     assert not result.replayed
 
@@ -379,4 +379,4 @@ def test_no_answer_raises_or_succeeds_unless_adyen_says_authorised(status: int, 
 
 @given(changes=st.dictionaries(st.sampled_from(sorted(paid())), JSON_VALUES, min_size=1))
 def test_answer_with_a_field_of_any_kind_never_raises(changes: dict[str, object]) -> None:
-    from_answer(SALE, answer(200, paid(**changes)))
+    from_answer(SALE, answer(200, paid(SALE, **changes)))

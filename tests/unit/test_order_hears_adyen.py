@@ -239,7 +239,7 @@ def test_hold_that_runs_out_is_expired() -> None:
 def test_payment_whose_payer_never_came_ends_and_one_who_did_is_named_by_the_notice() -> None:
     there = AdyenDesk()
     op = there.desk.do(sale(), replace(ACTION, reference=None))
-    assert there.desk.payment.gateway_reference is None
+    assert not there.desk.payment.gateway_reference
     there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
     assert (there.desk.payment.gateway_reference, there.desk.view.status) == ("PSP1", PaymentStatus.CAPTURED)
     other = AdyenDesk()
