@@ -53,7 +53,8 @@ def from_adyen(value: int, currency: str) -> int:
 
 
 def _scaled(amount: int, decimals: int) -> int:
-    more, less = 10 ** max(0, decimals), 10 ** max(0, -decimals)
+    more: int = 10 ** max(0, decimals)
+    less: int = 10 ** max(0, -decimals)
     scaled, rest = divmod(amount * more, less)
     if rest:
         raise InexactAmountError("the amount needs decimals that the other side does not have")
