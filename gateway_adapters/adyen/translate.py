@@ -79,12 +79,12 @@ CARD_MEMBERS: Final = frozenset({"number", "cvc", "expiryMonth", "expiryYear"})
 """Of a payment method: card data as it is, which never passes through here."""
 
 COMPLETION_MEMBERS: Final = frozenset(
-    {"MD", "PaReq", "PaRes", "billingToken", "cupsecureplus.smscode", "facilitatorAccessToken", "oneTimePasscode"}
-    | {"orderID", "payerID", "payload", "paymentID", "paymentStatus", "redirectResult", "returnUrlQueryString"}
+    {"MD", "PaReq", "PaRes", "authorization_token", "billingToken", "cupsecureplus.smscode", "facilitatorAccessToken"}
+    | {"oneTimePasscode", "orderID", "payerID", "payload", "paymentID", "paymentStatus", "redirectResult"}
     | {"threeDSResult", "threeds2.challengeResult", "threeds2.fingerprint"}
 )
-"""What `details` of /payments/details may hold (PaymentCompletionDetails). A payer's return has names of the merchant's
-own beside them."""
+"""What `details` of /payments/details may hold (PaymentCompletionDetails), but for `resultCode`: WeChat's app gives it,
+and Adyen's own return has it for people to read. A payer's return has names of the merchant's own beside them."""
 
 PAYMENT_DATA: Final = "paymentData"
 
