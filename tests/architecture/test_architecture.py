@@ -41,6 +41,7 @@ GATEWAY_NAMERS = {
     "gateway_adapters/registry.py": "lists them",
     ".importlinter": "holds them apart",
     "pyproject.toml": "lists what must be installed for some of them",
+    "Makefile": "locks it",
     "streams/development/": "starts the engine with one that moves no money",
     "bench/": "measures with one that answers at once",
     "http_ingress/description/assets/swagger-ui": "is another project's, whose style sheet has stripes",
