@@ -138,7 +138,7 @@ class Signal(StrEnum):
     UNSUPPORTED = "unsupported"  # the gateway has no such operation; nothing was sent
     NO_SUCH_GATEWAY = "no_such_gateway"  # the executor has none of that name, or no such account at it
     CIRCUIT_OPEN = "circuit_open"  # the gateway has failed too often of late; nothing was sent
-    NO_SLOT = "no_slot"  # all calls that it may have at once were under way for too long; nothing was sent
+    NO_SLOT = "no_slot"  # all calls that it may have, at once or a second, were made for too long; nothing was sent
     COMMAND_GONE = "command_gone"  # the log no longer holds the command with what the call needs; nothing was sent
 
 
@@ -276,7 +276,7 @@ SIGNALS: Mapping[Signal, SignalRow] = MappingProxyType(
             outcome=Outcome.NOT_EXECUTED,
             code=Code.GATEWAY_BUSY,
             retry=RetryAdvice.OTHER_GATEWAY,
-            message="Too many calls are under way at the gateway; nothing was sent.",
+            message="The gateway has as many calls as it may have for now; nothing was sent.",
         ),
         Signal.COMMAND_GONE: SignalRow(
             outcome=Outcome.NOT_EXECUTED,

@@ -1,27 +1,15 @@
-"""The routing policy of an origin: which gateways its payments may go to, and how large they may be. Pure.
+"""The routing policy of an origin: which holds, and what one has to be so that it can work. Pure.
 
-`plan_for` is called by the orders agent when it first sends an operation's claim; the claim pins the plan, and
-nothing reads the policy again for that operation (DESIGN.md, 'Idempotency across partitions'). `validate` is called by
-`policy set` and by whoever reads `policies.v1`, so that a policy that cannot work never becomes the one in force.
-
-A plan is a schedule: attempt n goes to its n-th gateway, and after the last entry there is no other attempt. That
-pins `fallback` and `max_attempts` together with the order, in one list:
-
-* gateways (a, b), no fallback, 3 attempts → (a, a, a)
-* gateways (a, b), fallback, 3 attempts, a token for each → (a, b, a)
-* gateways (a, b), fallback, 3 attempts, one token → (a, a, a): it is a's, and means nothing to b
-* gateways (a, a/eu), fallback, 2 attempts → (a, a/eu): two accounts at one gateway
-
-A capture, void or refund goes to the gateway that holds its payment, whatever the policy says today. Its plan only
-says how many attempts there are, and is never a refusal: a payment that was taken can be given back.
+`validate` is called by `policy set` and by whoever reads `policies.v1`, so that a policy that cannot work never becomes
+the one in force. Where a payment goes under a policy says `routing`; after which declines it may go on is said here.
 """
 
 import re
-from collections.abc import Mapping
-from itertools import cycle, islice
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from gateway_adapters.contract import Capabilities
+from gateway_adapters.errors import Code
+from schemas.commands_validation import MAX_TOKEN_KIND_CHARS
 from schemas.identifiers import (
     GatewayName,
     GatewayRoute,
@@ -33,10 +21,10 @@ from schemas.identifiers import (
     parts_of,
 )
 from schemas.misconfigured import MisconfiguredError
-from schemas.records.claims import RoutePlan
-from schemas.records.commands import Command, PaymentRequested, kind_of
-from schemas.records.policies import OriginPolicy
-from schemas.vocabulary import CallKind, Rejection
+from schemas.money import MAX_AMOUNT_MINOR
+from schemas.records.gateway import OperationError
+from schemas.records.policies import OriginPolicy, RoutingRule
+from schemas.vocabulary import DeclineClass
 
 ANY_ORIGIN: Final = "*"
 """The policy of every origin that has none of its own."""
@@ -47,7 +35,34 @@ MAX_GATEWAYS: Final = 10
 MAX_LIMITS: Final = 200
 """There are fewer currencies than that."""
 
+MAX_RULES: Final = 50
+"""A page of them, which a person can still read. The first that fits is looked for with each payment."""
+
+MAX_CONDITIONS: Final = 250
+"""Currencies, countries or kinds of token of one rule: there are 249 countries (ISO 3166-1)."""
+
+MAX_WEIGHT: Final = 10_000
+"""So shares can be told to a hundredth of a percent."""
+
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
+_TOKEN_KIND: Final = re.compile(rf"[!-~]{{1,{MAX_TOKEN_KIND_CHARS}}}")
+
+_NEVER_ELSEWHERE: Final = frozenset(
+    {
+        Code.DUPLICATE,  # the payment may have been made already
+        Code.PARTIALLY_APPROVED,  # a part of it is held until it is let go
+        Code.FAILED_LATE,  # these four are said of what was carried out, or waited for its payer
+        Code.AUTHORIZATION_EXPIRED,
+        Code.CANCELLED,
+        Code.ACTION_EXPIRED,
+        Code.REVOKED,  # the payer wants no such payment, at no gateway
+        Code.LOST_OR_STOLEN,
+        Code.FRAUDULENT,
+    }
+)
+"""Declines after which no other gateway is asked, whatever their class: they do not say that nothing is held, or what
+they say of the payer is true everywhere."""
 
 
 def default_policy(gateways: tuple[GatewayRoute, ...]) -> OriginPolicy:
@@ -78,57 +93,9 @@ def policy_for(policies: Mapping[str, OriginPolicy], origin: OriginId) -> Origin
     return policies.get(origin) or policies.get(ANY_ORIGIN) or REFUSE_ALL
 
 
-def plan_for(
-    policies: Mapping[str, OriginPolicy], command: Command, supported: Mapping[GatewayRoute, Capabilities]
-) -> RoutePlan:
-    """Return the route plan of this command under these policies.
-
-    Args:
-        policies: by origin id, or `*`.
-        command: what is asked for.
-        supported: what the accounts of this engine can do. Others that a policy names are passed over, and so is one
-            that does not take the command's currency.
-    """
-    policy = policy_for(policies, command.origin_id)
-    if not isinstance(command, PaymentRequested):
-        return _plan(policy, policy.gateways, refusal=None)
-    kind = CallKind(kind_of(command).value)
-    able = tuple(
-        name for name in policy.gateways if name in supported and supported[name].supports(kind, command.currency)
-    )
-    routes = _with_token(command, able)
-    if _exceeds(policy, command):
-        return _plan(policy, routes, refusal=Rejection.LIMIT_EXCEEDED)
-    return _plan(policy, routes, refusal=None if routes else Rejection.NO_GATEWAY)
-
-
-def _with_token(command: PaymentRequested, able: tuple[GatewayRoute, ...]) -> tuple[GatewayRoute, ...]:
-    """Return those of the gateways and accounts that the payment brings a token for, in their order.
-
-    A single token is that of the first gateway: no other would know it. A token that names no account is good for each
-    account there that has none of its own.
-    """
-    if command.token is not None:
-        named: frozenset[str] = frozenset(parts_of(route)[0] for route in able[:1])
-    else:
-        named = frozenset(token.gateway for token in command.tokens)
-    return tuple(route for route in able if route in named or parts_of(route)[0] in named)
-
-
-def _plan(policy: OriginPolicy, gateways: tuple[GatewayRoute, ...], *, refusal: Rejection | None) -> RoutePlan:
-    candidates = gateways if policy.fallback else gateways[:1]
-    return RoutePlan(
-        policy_version=policy.version,
-        gateways=tuple(islice(cycle(candidates), policy.max_attempts)),
-        refusal=refusal,
-        action_life_ms=policy.action_life_ms,
-    )
-
-
-def _exceeds(policy: OriginPolicy, command: PaymentRequested) -> bool:
-    return any(
-        limit.currency == command.currency and command.amount_minor > limit.max_amount_minor for limit in policy.limits
-    )
+def may_help_elsewhere(error: OperationError | None, classes: Collection[DeclineClass]) -> bool:
+    """Return whether another gateway may be asked after this decline, by the classes that a policy names."""
+    return error is not None and error.decline_class in classes and error.code not in _NEVER_ELSEWHERE
 
 
 def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = None) -> None:
@@ -150,30 +117,72 @@ def validate(policy: OriginPolicy, *, known: frozenset[GatewayName] | None = Non
         life_ms is None or MIN_ACTION_LIFE_MS <= life_ms <= MAX_ACTION_LIFE_MS,
         f"action_life_ms must be {MIN_ACTION_LIFE_MS} to {MAX_ACTION_LIFE_MS}",
     )
-    _require(len(policy.gateways) <= MAX_GATEWAYS, f"gateways must be at most {MAX_GATEWAYS}")
-    _require(len(set(policy.gateways)) == len(policy.gateways), "gateways must not repeat")
-    for route in policy.gateways:
-        _check_route(route)
-    if known is not None:
-        unknown = ", ".join(sorted({parts_of(route)[0] for route in policy.gateways} - known))
-        _require(not unknown, f"gateways names {unknown}, which this engine does not have; known: {_listed(known)}")
+    _check_routes("gateways", policy.gateways, known)
     _require(len(policy.limits) <= MAX_LIMITS, f"limits must be at most {MAX_LIMITS}")
     currencies = [limit.currency for limit in policy.limits]
     _require(len(set(currencies)) == len(currencies), "limits must not repeat a currency")
-    for name in ("rules", "fallback_classes", "dry_run"):
-        _require(not getattr(policy, name), f"{name} is for a later release: this one routes by gateways alone")
     for limit in policy.limits:
         _require(_CURRENCY.fullmatch(limit.currency) is not None, "limits must name ISO 4217 currencies, upper case")
         _require(limit.max_amount_minor > 0, "limits must be positive")
+    _check_fallback_classes(policy)
+    _require(len(policy.rules) <= MAX_RULES, f"rules must be at most {MAX_RULES}")
+    for number, rule in enumerate(policy.rules, start=1):
+        _check_rule(f"rule {number}", rule, known)
+    _require(bool(policy.rules) or not policy.dry_run, "dry_run tells what rules would do: it needs some")
 
 
-def _check_route(route: GatewayRoute) -> None:
+def _check_fallback_classes(policy: OriginPolicy) -> None:
+    classes = policy.fallback_classes
+    _require(policy.fallback or not classes, "fallback_classes needs fallback: else there is no other gateway")
+    _require(len(set(classes)) == len(classes), "fallback_classes must not repeat")
+    _require(DeclineClass.FRAUD not in classes, "fallback_classes must not hold fraud: it is no other gateway's either")
+
+
+def _check_rule(at: str, rule: RoutingRule, known: frozenset[GatewayName] | None) -> None:
+    for name, values, form, told in (
+        ("currencies", rule.currencies, _CURRENCY, "ISO 4217 currencies, upper case"),
+        ("payer_countries", rule.payer_countries, _COUNTRY, "ISO 3166-1 countries of two letters, upper case"),
+        ("token_kinds", rule.token_kinds, _TOKEN_KIND, f"visible ASCII of at most {MAX_TOKEN_KIND_CHARS} characters"),
+    ):
+        _require(len(values) <= MAX_CONDITIONS, f"{at}: {name} must be at most {MAX_CONDITIONS}")
+        _require(len(set(values)) == len(values), f"{at}: {name} must not repeat")
+        _require(all(form.fullmatch(each) for each in values), f"{at}: {name} must be {told}")
+    _check_amounts(at, rule)
+    _check_routes(f"{at}: routes", [each.gateway for each in rule.routes], known)
+    _require(bool(rule.routes), f"{at}: routes must name a gateway")
+    weights = [each.weight for each in rule.routes]
+    _require(all(0 <= each <= MAX_WEIGHT for each in weights), f"{at}: each weight must be 0 to {MAX_WEIGHT}")
+    _require(any(weights), f"{at}: one weight at least must be above 0")
+
+
+def _check_amounts(at: str, rule: RoutingRule) -> None:
+    least, most = rule.min_amount_minor, rule.max_amount_minor
+    given = [each for each in (least, most) if each is not None]
+    _require(bool(rule.currencies) or not given, f"{at}: amounts need currencies: a minor unit is not worth the same")
+    _require(
+        all(0 < each <= MAX_AMOUNT_MINOR for each in given),
+        f"{at}: amounts must be minor units, 1 to {MAX_AMOUNT_MINOR}",
+    )
+    _require(given == sorted(given), f"{at}: min_amount_minor must not be above max_amount_minor")
+
+
+def _check_routes(at: str, routes: Sequence[GatewayRoute], known: frozenset[GatewayName] | None) -> None:
+    _require(len(routes) <= MAX_GATEWAYS, f"{at} must be at most {MAX_GATEWAYS}")
+    _require(len(set(routes)) == len(routes), f"{at} must not repeat")
+    for route in routes:
+        _check_route(at, route)
+    if known is not None:
+        unknown = ", ".join(sorted({parts_of(route)[0] for route in routes} - known))
+        _require(not unknown, f"{at} names {unknown}, which this engine does not have; known: {_listed(known)}")
+
+
+def _check_route(at: str, route: GatewayRoute) -> None:
     try:
         gateway, account = parts_of(route)
         own = gateway_route(gateway, account_name(account))
     except InvalidIdentifierError as error:
-        raise MisconfiguredError(f"policy: gateways: {route!r}: {error}") from error
-    _require(route == own, f"gateways: {route!r} is written {own!r}")
+        raise MisconfiguredError(f"policy: {at}: {route!r}: {error}") from error
+    _require(route == own, f"{at}: {route!r} is written {own!r}")
 
 
 def _check_origin(origin: str) -> None:

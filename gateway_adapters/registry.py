@@ -65,6 +65,18 @@ def specs_of(accounts: Accounts) -> Mapping[GatewayName, GatewaySpec]:
     return MappingProxyType({name: GATEWAYS[name] for name, by_name in accounts.items() if by_name})
 
 
+def call_rates_of(accounts: Accounts) -> Mapping[GatewayRoute, float]:
+    """Return how many calls a second each account may have from one executor; one without a limit is absent."""
+    return MappingProxyType(
+        {
+            gateway_route(name, account): values.calls_per_second
+            for name, by_name in accounts.items()
+            for account, values in by_name.items()
+            if values.calls_per_second is not None
+        }
+    )
+
+
 def capabilities_of(accounts: Accounts) -> Mapping[GatewayRoute, Capabilities]:
     """Return what can be done with each account that is set up: enough to plan with, without a credential."""
     return MappingProxyType(

@@ -117,6 +117,14 @@ class AccountSettings(BaseModel):
         "partial_refund:JPY. It is refused before it is sent.",
     )
 
+    calls_per_second: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        description="Calls a second that one executor makes to this account at most; the others wait. Give each of "
+        "several executors its share. Unset: no limit but the gateway's own.",
+    )
+
     notices_name_orders: bool = Field(
         default=False,
         description="true: every notice of this account gives our metadata back, so its references are not indexed. "

@@ -15,8 +15,9 @@ from http_ingress.compose import compose
 from http_ingress.server import reserve_address
 from schemas.messages import MessageCodec
 from streams import bootstrap
+from streams.account_secrets import LiveGateways
 from streams.kafka_clients.connection import connection_of
-from streams.settings import Settings, accounts_with_webhook_secrets
+from streams.settings import Settings, accounts_with_webhook_secrets, load
 from streams.topology import INGRESS
 
 _log = structlog.get_logger(__name__)
@@ -29,7 +30,11 @@ class IngressRun:
         """Put it together. Raises: MisconfiguredError: keys, pepper, address or a gateway's settings are wrong."""
         self._dev = settings.http.dev
         reserve_address(settings.http.host, settings.http.port).close()  # now, since a broker may be minutes away
-        self._gateways = bootstrap.gateways_of(settings, accounts_with_webhook_secrets(settings))
+        accounts = accounts_with_webhook_secrets(settings)
+        self._gateways = LiveGateways(bootstrap.gateways_of(settings, accounts))
+        self._secrets = bootstrap.secrets_watch_of(
+            settings, accounts, self._gateways, read=lambda: accounts_with_webhook_secrets(load())
+        )
         self._certificates = HttpsCertificates(monotonic_s=time.monotonic)
         self._instance = compose(
             settings,
@@ -45,10 +50,11 @@ class IngressRun:
 
     def notes(self) -> tuple[str, ...]:
         """Return what an operator should know although it serves."""
-        return self._instance.notes()
+        return (*self._instance.notes(), *self._secrets.notes())
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
         """Serve until told to stop, then answer what waits. Raises: MisconfiguredError, LogError."""
+        watching = [asyncio.create_task(job()) for job in self._secrets.jobs]
         try:
             port = await self._instance.start()
             if self._dev:
@@ -57,6 +63,8 @@ class IngressRun:
             await stopping.wait()
         finally:
             await self._instance.stop()
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
             await self._certificates.close()
-            for gateway in self._gateways.values():
-                await gateway.close()
+            await self._gateways.close()

@@ -58,6 +58,7 @@ MAX_RETURN_NAME_CHARS: Final = 64
 MAX_RETURN_VALUE_CHARS: Final = 32_000  # a PaRes of 3-D Secure 1 is below 16 KiB, and so is Adyen's redirectResult
 
 _VISIBLE: Final = re.compile(r"[!-~]+")
+_COUNTRY: Final = re.compile(r"[A-Z]{2}")
 _EMAIL: Final = re.compile(r"[^@\s]+@[^@\s]+")
 _ABSOLUTE_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]")
 # Stripe refuses the brackets, the quotation marks, the backslash and the star; nobody wants characters beyond ASCII.
@@ -208,6 +209,8 @@ def _check_payer(payer: Payer) -> None:
             raise InvalidCommandError("payer.ip", "must be an IPv4 or IPv6 address") from None
     if payer.browser is not None:
         _check_browser(payer.browser)
+    if payer.country is not None and not _COUNTRY.fullmatch(payer.country):
+        raise InvalidCommandError("payer.country", "must be an ISO 3166-1 code of two letters, in upper case")
 
 
 def _check_browser(browser: BrowserFacts) -> None:

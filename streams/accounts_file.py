@@ -27,7 +27,7 @@ from schemas.identifiers import (
     gateway_route,
 )
 
-Value = str | int | bool
+Value = str | int | float | bool
 """What a field is given: text, a number, true or false."""
 
 MAX_FILE_BYTES: Final = 1_048_576
@@ -101,6 +101,10 @@ def is_secret(annotation: object) -> bool:
     return annotation is SecretStr or any(is_secret(each) for each in get_args(annotation))
 
 
+def _is_number(annotation: object) -> bool:
+    return annotation is int or annotation is float or any(_is_number(each) for each in get_args(annotation))
+
+
 def example_of(specs: Mapping[GatewayName, GatewaySpec]) -> str:
     """Return a file to begin with: each field of the default account of each gateway, commented out."""
     lines = [
@@ -110,7 +114,7 @@ def example_of(specs: Mapping[GatewayName, GatewaySpec]) -> str:
     for name, spec in specs.items():
         lines += ["", f"# [{name}.default]"]
         for field_name, info in spec.settings.model_fields.items():
-            value = "false" if info.annotation is bool else '"…"'
+            value = "false" if info.annotation is bool else "10" if _is_number(info.annotation) else '"…"'
             if is_secret(info.annotation):
                 value = f'{{ file = "/run/secrets/{name}_{field_name}" }}'
             lines.append(f"# {field_name} = {value}{'' if info.is_required() else '  # may be left out'}")

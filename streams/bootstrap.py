@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway_adapters.contract import Gateway
 from gateway_adapters.policy import ANY_ORIGIN, default_policy
-from gateway_adapters.registry import build_gateways, capabilities_of, specs_of, transport_limits
+from gateway_adapters.registry import build_gateways, call_rates_of, capabilities_of, specs_of, transport_limits
 from gateway_adapters.spec import Accounts, GatewaySpec
 from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.messages import MessageCodec
@@ -24,6 +24,7 @@ from schemas.records.policies import OriginPolicy
 from schemas.records.references import ParkedRow
 from schemas.topics import topic
 from streams import topology
+from streams.account_secrets import LiveGateways, SecretsWatch
 from streams.agents import claims as claims_agent
 from streams.agents import orders as orders_agent
 from streams.agents.intake import row_of
@@ -43,12 +44,16 @@ from streams.kafka_clients.policy_follower import PolicyFollower
 from streams.kafka_clients.producer import LogWriter
 from streams.kafka_clients.retention_watch import RetentionWatch
 from streams.settings import Settings, routes_of
+from streams.settings import load as load_settings
 from streams.telemetry import metrics
 
 if TYPE_CHECKING:
     from streams.kafka.worker import Worker
 
 DAY_MS = 24 * 3_600_000
+
+CLOSE_MARGIN_S = 5.0
+"""After a call's time-out no connection of its gateway object is used any more."""
 
 PARKED_A_TURN = 16
 """Rows of parked webhooks that are read before everybody else gets a turn: each may be of 256 KiB."""
@@ -270,6 +275,20 @@ class ClaimsProgram:
             await _work(worker, stopping, ready, background=[sweeper.run])
 
 
+def secrets_watch_of(
+    settings: Settings, accounts: Accounts, live: LiveGateways, *, read: Callable[[], Accounts]
+) -> SecretsWatch:
+    """Return what puts accounts' secrets in force when their files change. `accounts`: what `live` was built from."""
+    return SecretsWatch(
+        settings,
+        accounts,
+        live,
+        read=read,
+        build=partial(gateways_of, settings),
+        close_after_s=settings.executor.call_timeout_s + CLOSE_MARGIN_S,
+    )
+
+
 class ExecutorProgram:
     """One gateway executor. Satisfies `streams.cli.program.Program`."""
 
@@ -281,9 +300,11 @@ class ExecutorProgram:
                 "no gateway is set up, so that no payment could be made: set one's variables "
                 "(PAYMENT_ENGINE_GATEWAY_…), or name a file of accounts; `payment-engine accounts example` prints one"
             )
-        self._gateways = gateways_of(
-            settings, settings.accounts
-        )  # it verifies no webhooks: it needs no secret of theirs
+        # It verifies no webhooks: it needs no secret of theirs.
+        self._gateways = LiveGateways(gateways_of(settings, settings.accounts))
+        self._secrets = secrets_watch_of(
+            settings, settings.accounts, self._gateways, read=lambda: load_settings().accounts
+        )
         connection = connection_of(settings.kafka, client_id=topology.EXECUTOR.client_id)
         self._retention = _retention_watch_of(connection, topology.EXECUTOR)
         self._executor = GatewayExecutor(
@@ -294,6 +315,7 @@ class ExecutorProgram:
                 max_calls_in_flight=options.max_calls_in_flight,
                 max_requests_in_flight=options.max_requests_in_flight,
                 slot_wait_s=options.slot_wait_s,
+                calls_per_second=call_rates_of(settings.accounts),
                 breaker_failures=options.breaker_failures,
                 breaker_open_s=options.breaker_open_s,
                 call_timeout_s=options.call_timeout_s,
@@ -308,16 +330,16 @@ class ExecutorProgram:
         return self._executor.faults()
 
     def notes(self) -> tuple[str, ...]:
-        """Return nothing: what is odd is in the metrics."""
-        return ()
+        """Return what an operator should know although it works."""
+        return self._secrets.notes()
 
     async def run(self, stopping: asyncio.Event, ready: Callable[[int], None]) -> None:
         """Work until told to stop. Raises: what ended the executor."""
         try:
             async with _started(self._retention):
-                await _work(self._executor, stopping, ready)
+                await _work(self._executor, stopping, ready, background=self._secrets.jobs)
         finally:
-            await asyncio.gather(*(gateway.close() for gateway in self._gateways.values()))
+            await self._gateways.close()
 
 
 def _watch_tables(worker: "Worker", component: topology.Component) -> None:

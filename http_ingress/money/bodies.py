@@ -46,11 +46,13 @@ _VISIBLE = "^[!-{}-~]+$"
 VISIBLE_WORDS = "Visible ASCII characters without space and `|`"
 _PAYMENT_ID = f"^{PAYMENT_PREFIX}[A-Za-z0-9_-]{{2,240}}$"
 _CURRENCY = "^[A-Z]{3}$"
+_COUNTRY = "^[A-Z]{2}$"
 # What a client is told instead of the pattern that a member does not match.
 _IN_WORDS = {
     _VISIBLE: "Input should be visible ASCII characters without space and '|'",
     _PAYMENT_ID: f"Input should be a payment's id: {PAYMENT_PREFIX}, then letters, digits, '_' and '-'",
     _CURRENCY: "Input should be an ISO 4217 code: three capital letters",
+    _COUNTRY: "Input should be an ISO 3166-1 code: two capital letters",
 }
 
 OriginField = Annotated[
@@ -164,6 +166,13 @@ class PayerBody(Part):
     )
     browser: BrowserBody | None = Field(
         None, description="It may differ when the same request is sent again with its key."
+    )
+    country: str | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        pattern=_COUNTRY,
+        description="The payer's country: ISO 3166-1, two capital letters. Routing may ask for it.",
     )
 
 

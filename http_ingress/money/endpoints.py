@@ -121,6 +121,7 @@ def _payer_of(payer: PayerBody) -> Payer:
         email=payer.email,
         reference=payer.reference,
         ip=payer.ip,
+        country=payer.country,
         browser=None
         if browser is None
         else BrowserFacts(

@@ -62,7 +62,9 @@ class Operation(View):
     refund_id: str | None
     gateway: str | None
     gateway_reference: str | None
-    attempts: int
+    attempts: int = Field(
+        description="The last attempt's place in the route plan. Places of a gateway that had declined are passed over."
+    )
     error: ErrorView | None
     rejection: Rejection | None
     action_url: str | None = Field(

@@ -20,7 +20,7 @@ class RoutePlan:
     gateways: tuple[GatewayRoute, ...]  # `gateway` (its default account), or `gateway/account`
     refusal: Rejection | None  # the policy's refusal (a limit), pinned like the rest
     action_life_ms: int | None = None  # how long a payer may take to act; None: as long as the engine's default
-    fallback_classes: tuple[DeclineClass, ...] = ()  # planned: declines after which the next attempt is made
+    fallback_classes: tuple[DeclineClass, ...] = ()  # declines after which the next attempt is made
 
 
 @quick_init

@@ -60,6 +60,7 @@ class Payer:
     reference: str | None = None  # the merchant's own id of the payer
     ip: str | None = None  # not part of what is asked for: it may differ when the same is asked for again
     browser: BrowserFacts | None = None  # nor are these
+    country: str | None = None  # ISO 3166-1 alpha-2, upper case; routing rules may ask for it
 
 
 @quick_init

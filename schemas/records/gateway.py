@@ -96,6 +96,7 @@ class GatewayCallCompleted:
     replayed: bool = False  # the answer was stored under the key by an earlier call, and will be given again
     occurred_at_ms: int | None = None  # when it came to this, by the gateway's own clock; None: it does not say
     case_reference: str | None = None  # of REVERSED: the gateway's id of it, the same in every word about it
+    sole: bool = False  # of DECLINED: no other copy of the call was made, so that nothing can be held there
 
 
 @quick_init

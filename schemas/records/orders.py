@@ -63,6 +63,7 @@ class AttemptRow:
     gateway: GatewayName
     account: AccountName
     gateway_reference: str | None
+    declined: bool = False  # so it is not made again there
 
 
 @quick_init

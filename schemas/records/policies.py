@@ -51,6 +51,6 @@ class OriginPolicy:
     limits: tuple[AmountLimit, ...]  # a currency without an entry has no limit
     updated_at_ms: int
     action_life_ms: int | None = None  # how long a payer may take to act; None: an hour
-    rules: tuple[RoutingRule, ...] = ()  # planned: the first that fits a payment says its gateways
-    fallback_classes: tuple[DeclineClass, ...] = ()  # planned: declines after which another gateway may be tried
-    dry_run: bool = False  # planned: tells where payments would have gone, and routes none
+    rules: tuple[RoutingRule, ...] = ()  # the first that fits a payment says its gateways
+    fallback_classes: tuple[DeclineClass, ...] = ()  # declines after which another gateway may be tried
+    dry_run: bool = False  # rules tell where payments would have gone, and route none

@@ -7,10 +7,14 @@ asked and told stands in the reference's partition, which is another than its or
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
+
+import structlog
 
 from gateway_adapters.contract import Capabilities
 from gateway_adapters.errors import Code
-from gateway_adapters.policy import plan_for
+from gateway_adapters.policy import policy_for
+from gateway_adapters.routing import Routed, plan_for, routed
 from gateway_adapters.spec import GatewaySpec
 from schemas import identifiers, topics
 from schemas.card_disguises import hides_card_number, without_card_number
@@ -62,6 +66,11 @@ from streams.topology import OPERATIONS_TABLE, ORDERS_TABLE, TIMERS_TABLE
 
 Policies = Callable[[], Mapping[str, OriginPolicy]]
 
+NOWHERE: Final = "none"
+"""Of a payment that is refused, or would be."""
+
+log = structlog.get_logger(__name__)
+
 
 class OrdersAgent:
     """Turns an order's inputs into decisions."""
@@ -82,7 +91,7 @@ class OrdersAgent:
         Args:
             codec: The published language.
             partitions: Of every topic; a record in another partition than its key's is refused.
-            policies: The policies as they are now; read when a claim is made, which pins them.
+            policies: The policies as they are now; read before a claim is made, which pins them.
             gateways: Those whose webhooks can be translated.
             capabilities: Of each account that a plan may name.
             parking: How much waits for references in this worker's partitions, kept in step with its table.
@@ -273,7 +282,12 @@ class OrdersAgent:
         )
 
     def _plan(self, command: Command) -> RoutePlan:
-        return plan_for(self._policies(), command, self._capabilities)
+        policies = self._policies()
+        if not isinstance(command, PaymentRequested):
+            return plan_for(policies, command, self._capabilities)
+        found = routed(policy_for(policies, command.origin_id), command, self._capabilities)
+        _tell_shadow(command, found)
+        return found.plan
 
     def _answer(self, event: InputEvent, query: PaymentQueried | DecisionTried, read: RowReader) -> Step:
         self._intake.require_key(event, query.order_id.encode())
@@ -321,11 +335,22 @@ class OrdersAgent:
         return RowWrite(table=TIMERS_TABLE, key=timer_key(timer), value=value, due=due_of_timer(timer))
 
 
+def _tell_shadow(payment: PaymentRequested, found: Routed) -> None:
+    """Count and say, in a dry run, where the rules would have sent the payment first. After a crash perhaps twice."""
+    if found.shadow is None:
+        return
+    route, would = (next(iter(each.plan.gateways), NOWHERE) for each in (found.course, found.shadow))
+    metrics.count("routes_shadowed", route=route, would=would)
+    log.info("route_shadowed", order_id=payment.order_id, actual=route, wanted=would)
+
+
 def _in_time(result: GatewayCallCompleted, envelope: Envelope, logged_ms: int) -> GatewayCallCompleted:
     """Return the result as it counts: refused by a worker that may have been replaced, the call is in doubt.
 
-    Its successor may have made the same call by then, and a success may follow on the log.
+    Its successor may have made the same call by then, and a success may follow on the log. So a decline is not its sole
+    answer either.
     """
-    if envelope.expiry_ms is None or logged_ms <= envelope.expiry_ms or result.outcome is not Outcome.NOT_EXECUTED:
+    if envelope.expiry_ms is None or logged_ms <= envelope.expiry_ms:
         return result
-    return replace(result, outcome=Outcome.UNKNOWN)
+    late = replace(result, sole=False)
+    return replace(late, outcome=Outcome.UNKNOWN) if result.outcome is Outcome.NOT_EXECUTED else late

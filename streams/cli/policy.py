@@ -1,10 +1,12 @@
-"""`payment-engine policy show|set|delete`: which gateways an origin's payments go to. Called by `application`."""
+"""`payment-engine policy show|set|delete|explain`: where an origin's payments go. Called by `application`."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from streams.cli import policy_explain
 from streams.cli.exits import ExitCode
 from streams.cli.terminal import Output, OutputOption, console, expected_failures, fail, note, print_json, say
 from streams.cli.times import shown_time
@@ -13,7 +15,8 @@ from streams.kafka_clients.log_clock import wall_clock_ms
 if TYPE_CHECKING:
     from gateway_adapters.spec import Accounts
     from schemas.identifiers import GatewayRoute
-    from schemas.records.policies import AmountLimit, OriginPolicy
+    from schemas.records.policies import AmountLimit, OriginPolicy, RoutingRule
+    from schemas.vocabulary import DeclineClass
 
 EVERYONE = "*"
 
@@ -26,6 +29,7 @@ OriginArgument = Annotated[str, typer.Argument(metavar="ORIGIN", help="Origin id
 
 def register(parent: typer.Typer) -> None:
     """Add the group to the command line."""
+    app.command()(policy_explain.explain)
     parent.add_typer(app, name="policy")
 
 
@@ -72,6 +76,21 @@ def set_policy(
     action_minutes: Annotated[
         int | None, typer.Option(help="How long a payer may take to act (3-D Secure, redirect); 60 unless given.")
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Routing rules, JSON or TOML: the first that fits a payment says its gateways. Not given: none.",
+        ),
+    ] = None,
+    fallback_class: Annotated[
+        list[str] | None,
+        typer.Option(help="A class of declines after which the next gateway is asked, such as soft; may be repeated."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--rules-dry-run", help="Route by --gateways; tell by metric and log what the rules would do."),
+    ] = False,
     output: OutputOption = Output.TEXT,
 ) -> None:
     """Put a policy in force: the origin's whole policy, as given here. Running workers follow without a restart."""
@@ -91,13 +110,19 @@ def set_policy(
             limits=_limits(limit or ()),
             updated_at_ms=wall_clock_ms(),
             action_life_ms=None if action_minutes is None else action_minutes * MINUTE_MS,
+            rules=() if rules is None else _rules_of(rules),
+            fallback_classes=_classes(fallback_class or ()),
+            dry_run=dry_run,
         )
         policies.check(wish)
         with opened() as tools:
             connection = operator_connection(tools.settings.kafka)
             write_as_the_log_is(tools.log, tools.codec)
+            before = policies.known_policies(tools.log, tools.codec).get(origin)
             written = policies.change(connection, tools.codec, wish, now_ms=wall_clock_ms())
-        for route in written.gateways:
+        if before is not None and before.rules and not written.rules:
+            note(f"the {len(before.rules)} rules of version {before.version} hold no more: no --rules were given")
+        for route in _named(written):
             if not _is_here(route, tools.settings.accounts):
                 note(f"{route} is not set up in this environment; workers that lack it pass it over")
         if output is Output.JSON:
@@ -127,6 +152,11 @@ def delete_policy(
             policies.forget(operator_connection(tools.settings.kafka), tools.codec, origin)
             known = policies.known_policies(tools.log, tools.codec)
         say(f"{origin}: the policy is deleted; {_otherwise(known)}")
+
+
+def _named(policy: "OriginPolicy") -> list["GatewayRoute"]:
+    """Return each gateway and account that the policy names, once."""
+    return list(dict.fromkeys([*policy.gateways, *(each.gateway for rule in policy.rules for each in rule.routes)]))
 
 
 def _is_here(route: "GatewayRoute", accounts: "Accounts") -> bool:
@@ -162,7 +192,39 @@ def _limits(texts: Sequence[str]) -> tuple["AmountLimit", ...]:
     return tuple(limits)
 
 
+def _rules_of(file: Path) -> tuple["RoutingRule", ...]:
+    from streams.operator_tools import policy_rules
+    from streams.operator_tools.errors import RefusedError
+
+    try:
+        with file.open("rb") as opened_file:
+            raw = opened_file.read(policy_rules.MAX_FILE_BYTES + 1)
+        text = raw.decode()
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be read ({error.strerror or type(error).__name__})") from error
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"{file} is not UTF-8 text") from error
+    if len(raw) > policy_rules.MAX_FILE_BYTES:
+        raise typer.BadParameter(f"{file} is larger than {policy_rules.MAX_FILE_BYTES} bytes")
+    try:
+        return policy_rules.rules_in(text)
+    except RefusedError as error:
+        raise RefusedError(f"{file}: {error}") from error
+
+
+def _classes(names: Sequence[str]) -> tuple["DeclineClass", ...]:
+    from schemas.vocabulary import DeclineClass
+
+    known = {each.value: each for each in DeclineClass}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: no such class of declines; known: {', '.join(known)}")
+    return tuple(known[name] for name in names)
+
+
 def _as_json(policy: "OriginPolicy") -> dict[str, object]:
+    from streams.operator_tools import policy_rules
+
     return {
         "origin_id": policy.origin_id,
         "version": policy.version,
@@ -171,6 +233,9 @@ def _as_json(policy: "OriginPolicy") -> dict[str, object]:
         "max_attempts": policy.max_attempts,
         "limits": {limit.currency: limit.max_amount_minor for limit in policy.limits},
         "action_life_ms": policy.action_life_ms,
+        "rules": policy_rules.shown(policy.rules),
+        "fallback_classes": [each.value for each in policy.fallback_classes],
+        "dry_run": policy.dry_run,
         "updated_at": shown_time(policy.updated_at_ms),
     }
 
@@ -178,11 +243,14 @@ def _as_json(policy: "OriginPolicy") -> dict[str, object]:
 def _draw(chosen: Sequence["OriginPolicy"]) -> None:
     from rich.table import Table
 
+    from streams.operator_tools import policy_rules
+
     table = Table(
         "origin",
         "version",
         "gateways",
         "fallback",
+        "after declines",
         "attempts",
         "limits (minor units)",
         "payer has",
@@ -195,9 +263,14 @@ def _draw(chosen: Sequence["OriginPolicy"]) -> None:
             str(policy.version),
             " > ".join(policy.gateways) or "none: payments are refused",
             "yes" if policy.fallback else "no",
+            ", ".join(policy.fallback_classes) or "no",
             str(policy.max_attempts),
             ", ".join(f"{limit.currency} {limit.max_amount_minor}" for limit in policy.limits) or "none",
             "60 min" if policy.action_life_ms is None else f"{policy.action_life_ms // MINUTE_MS} min",
             shown_time(policy.updated_at_ms),
         )
     console().print(table)
+    for policy in chosen:
+        for number, rule in enumerate(policy.rules, start=1):
+            dry = " (dry run)" if policy.dry_run else ""
+            say(f"{policy.origin_id}: rule {number}{dry}: {policy_rules.in_words(rule)}")

@@ -95,10 +95,11 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool
     if payment is not None and _waits_unknown(turn, operation, payment):
         _cancel_at_once(turn, replace(operation, amount_minor=verdict), payment)
         return
-    route = attempts.gateway_for(operation, plan, payment, attempt=1)
-    if route is None:
+    first = attempts.next_attempt(operation, plan, payment)
+    if first is None:
         settlement.reject(turn, operation, Rejection.NO_GATEWAY)
         return
+    _, route = first
     draws_on = None if payment is None else abilities.capture_to_draw_on(turn, operation, payment, verdict)
     _dispatch(turn, replace(operation, amount_minor=verdict, draws_on=draws_on), route)
 
@@ -139,7 +140,7 @@ def _dispatch(turn: Turn, operation: OperationRow, route: GatewayRoute) -> None:
     if operation.kind in OPENING:
         turn.put_payment(_open_payment(turn, operation))
     operation = replace(operation, state=OperationState.DISPATCHED, updated_at_ms=turn.now_ms)
-    operation = attempts.begin_attempt(turn, turn.put(operation), route)
+    operation = attempts.begin_attempt(turn, turn.put(operation), route, attempt=1)
     operation = turn.publish(operation, Transition.ACCEPTED)
     turn.answer_all(operation)
 

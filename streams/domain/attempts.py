@@ -3,11 +3,16 @@
 Called by `admission` (the first attempt), `outcomes` (the next one), `doubt` (an inquiry, or the same attempt again),
 and by `order` when the pause before an attempt is over; `outbox` asks again for a call that is owed. The intent stands
 in the row before the request leaves, and the gateway's key is made of the operation and the attempt. A plan lists the
-gateways attempt by attempt (`gateway_adapters/policy.py` repeats them up to the policy's number of attempts).
+gateways attempt by attempt (`gateway_adapters/routing.py` repeats them up to the policy's number of attempts).
+
+A payment goes on to another gateway only when nothing of it can be held at this one: the call was positively not
+executed, or it was declined, in a class that the plan names, and no other copy of the call was made. It does not come
+back to a gateway that has declined it: an entry of the plan that names one is passed over.
 """
 
 from typing import Final
 
+from gateway_adapters.policy import may_help_elsewhere
 from schemas import identifiers
 from schemas.identifiers import GatewayRoute
 from schemas.quick_init import replace
@@ -25,33 +30,38 @@ from streams.domain.turn import Turn
 _HOPELESS: Final = frozenset({RetryAdvice.NEVER, RetryAdvice.AFTER_FIX, RetryAdvice.AFTER_SCA})
 
 
-def gateway_for(
-    operation: OperationRow, plan: RoutePlan, payment: PaymentRow | None, *, attempt: int
-) -> GatewayRoute | None:
-    """Return the gateway and account of this attempt, counted from 1; None when there is no such attempt.
+def next_attempt(
+    operation: OperationRow, plan: RoutePlan, payment: PaymentRow | None, *, declined: bool = False
+) -> tuple[int, GatewayRoute] | None:
+    """Return the number of the attempt that follows, and its gateway and account; None when none does.
 
-    A capture, void or refund goes where its payment is, whatever the plan says: nobody else knows the payment.
+    The number is the attempt's place in the plan, from 1. A capture, void or refund goes where its payment is, whatever
+    the plan says: nobody else knows the payment. `declined`: the last attempt was.
     """
-    if attempt > MAX_ATTEMPTS:
-        return None
+    following = operation.attempt + 1
     if operation.kind in OPENING:
-        return plan.gateways[attempt - 1] if attempt <= len(plan.gateways) else None
-    allowed = len(plan.gateways) or FOLLOW_UP_ATTEMPTS
-    if payment is None or payment.gateway is None or attempt > allowed:
+        gone = {_route_of(each) for each in operation.earlier_attempts if each.declined}
+        gone |= {_here(operation)} if declined else set()
+        entries = enumerate(plan.gateways[:MAX_ATTEMPTS], start=1)
+        return next(((at, route) for at, route in entries if at >= following and route not in gone), None)
+    allowed = min(len(plan.gateways) or FOLLOW_UP_ATTEMPTS, MAX_ATTEMPTS)
+    if payment is None or payment.gateway is None or following > allowed:
         return None
-    return identifiers.gateway_route(payment.gateway, payment.account)
+    return following, identifiers.gateway_route(payment.gateway, payment.account)
 
 
-def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> OperationRow:
-    """Begin the operation's next attempt there; return the operation."""
+def begin_attempt(
+    turn: Turn, operation: OperationRow, route: GatewayRoute, *, attempt: int, declined: bool = False
+) -> OperationRow:
+    """Begin this attempt of the operation there; return the operation. `declined`: the one before it was."""
     gateway, account = identifiers.parts_of(route)
     if operation.kind in OPENING:
         here = replace(turn.payment_of(operation), gateway=gateway, account=account)
         turn.put_payment(replace(here, gateway_reference=None, order_reference=None))
     operation = replace(
         operation,
-        earlier_attempts=(*operation.earlier_attempts, *last_attempt(operation)),
-        attempt=operation.attempt + 1,
+        earlier_attempts=(*operation.earlier_attempts, *last_attempt(operation, declined=declined)),
+        attempt=attempt,
         gateway=gateway,
         account=account,
         gateway_reference=None,
@@ -62,7 +72,7 @@ def begin_attempt(turn: Turn, operation: OperationRow, route: GatewayRoute) -> O
     return call_gateway(turn, operation, CallKind(operation.kind.value))
 
 
-def last_attempt(operation: OperationRow) -> tuple[AttemptRow, ...]:
+def last_attempt(operation: OperationRow, *, declined: bool = False) -> tuple[AttemptRow, ...]:
     """Return the operation's last attempt, as it is kept once another follows; nothing before the first."""
     if operation.attempt == 0 or operation.gateway is None:
         return ()
@@ -71,6 +81,7 @@ def last_attempt(operation: OperationRow) -> tuple[AttemptRow, ...]:
         gateway=operation.gateway,
         account=operation.account,
         gateway_reference=operation.gateway_reference,
+        declined=declined,
     )
     return (kept,)
 
@@ -156,20 +167,49 @@ def retry_or_give_up(turn: Turn, operation: OperationRow, error: OperationError 
         return
     assert error is not None
     assert operation.plan is not None
-    following = operation.attempt + 1
-    route = gateway_for(operation, operation.plan, turn.payment_of(operation), attempt=following)
-    if route is None:
+    following = next_attempt(operation, operation.plan, turn.payment_of(operation))
+    if following is None:
         _give_up(turn, operation, error)
         return
+    attempt, route = following
     operation = replace(operation, error=error, updated_at_ms=turn.now_ms)
     if route != _here(operation):
-        begin_attempt(turn, operation, route)
+        begin_attempt(turn, operation, route, attempt=attempt)
         return
     delay_ms = max(error.retry_after_ms or 0, RETRY_BACKOFF_MS[min(operation.attempt, len(RETRY_BACKOFF_MS)) - 1])
     if delay_ms > MAX_RETRY_DELAY_MS:
         _give_up(turn, operation, error)
         return
     turn.set_timer(operation, after_ms=delay_ms)
+
+
+def may_go_elsewhere(operation: OperationRow) -> bool:
+    """Return whether the operation's plan would have it go on to another gateway after a decline of some class."""
+    return _elsewhere(operation) is not None
+
+
+def _elsewhere(operation: OperationRow) -> tuple[int, GatewayRoute] | None:
+    plan = operation.plan
+    if plan is None or not plan.fallback_classes or operation.state is not OperationState.DISPATCHED:
+        return None
+    return next_attempt(operation, plan, None, declined=True) if operation.kind in OPENING else None
+
+
+def go_elsewhere(turn: Turn, operation: OperationRow, error: OperationError | None) -> bool:
+    """Perhaps ask another gateway after this decline, the only answer to the only copy of a call; return whether so.
+
+    Nothing of the operation may be in doubt. What let its order go on is never sent anywhere else.
+    """
+    following = _elsewhere(operation)
+    if following is None or paid_once.may_take_twice(turn, operation):
+        return False
+    assert operation.plan is not None
+    if not may_help_elsewhere(error, operation.plan.fallback_classes):
+        return False
+    attempt, route = following
+    operation = replace(operation, error=error, updated_at_ms=turn.now_ms)
+    begin_attempt(turn, operation, route, attempt=attempt, declined=True)
+    return True
 
 
 def is_hopeless(error: OperationError | None) -> bool:
@@ -183,12 +223,19 @@ def attempt_after_pause(turn: Turn, operation: OperationRow) -> None:
         _give_up(turn, operation, operation.error)
         return
     assert operation.plan is not None
-    begin_attempt(turn, replace(operation, timer_due_at_ms=None), _here(operation))
+    following = next_attempt(operation, operation.plan, turn.payment_of(operation))
+    assert following is not None, "the pause was for it"
+    attempt, route = following
+    begin_attempt(turn, replace(operation, timer_due_at_ms=None), route, attempt=attempt)
 
 
 def _here(operation: OperationRow) -> GatewayRoute:
     assert operation.gateway is not None
     return identifiers.gateway_route(operation.gateway, operation.account)
+
+
+def _route_of(earlier: AttemptRow) -> GatewayRoute:
+    return identifiers.gateway_route(earlier.gateway, earlier.account)
 
 
 def _give_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:

@@ -13,7 +13,7 @@ from gateway_adapters.contract import Capabilities
 from schemas.identifiers import GatewayName, GatewayRoute
 from schemas.vocabulary import CallKind
 
-RULES_VERSION: Final = 1
+RULES_VERSION: Final = 2
 """Of what the state machines decide. It rises with each change by which the same inputs come to another row. Each row
 says which rules decided it last, for whoever looks at it later; no worker refuses one for that alone."""
 
@@ -43,6 +43,9 @@ than `EVENTS_EXPECTED`. An order reaches it before `MAX_OPERATIONS` only with id
 
 OPERATION_CHARS: Final = 150
 """Of an operation, counted without what its command names: hashes, the gateway's reference, numbers."""
+
+PLAN_CHARS: Final = 400
+"""Of a payment's route plan, which it has from its command on: ten attempts at accounts with long names."""
 
 EVENT_CHARS: Final = 75
 """Of a fact, counted without the words of an error and without the payer's page."""

@@ -62,7 +62,7 @@ from streams.domain.inputs import (
 )
 from streams.domain.limits import DEFAULT_RULES, MAX_ROW_WAITERS, MAX_WAITERS, WAITERS_KEPT_MS, Rules
 from streams.domain.outputs import ClearTimer
-from streams.domain.sums import OPEN, UNANSWERED, Books
+from streams.domain.sums import OPEN, OPENING, UNANSWERED, Books
 from streams.domain.turn import Decision, PlanFor, Turn
 from streams.domain.words import Evidence
 
@@ -87,7 +87,8 @@ def decide(
     Args:
         row: The order as it is kept; None when it is unknown.
         event: What has happened.
-        plan_for: The routing policy as it is now; asked only when an operation's claim is first sent.
+        plan_for: The routing policy as it is now; asked once for an operation: of a payment when its command comes,
+            which alone tells of its tokens and its payer, of what follows when its claim is first sent.
         rules: What the deployment sets.
         load: What stands beside the row. Asked only of an order whose operations have partly left the row.
 
@@ -201,6 +202,8 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
     if room.is_full(turn.operations.values(), turn.subtotals):
         _refuse_unrecorded(turn, operation)
         return op_id
+    if operation.kind in OPENING:
+        operation = replace(operation, plan=turn.plan_for(received.command))
     turn.put(operation)
     _forget_waiters(turn)
     if operations.key_is_taken(turn, operation):
@@ -316,5 +319,5 @@ def _start_next(turn: Turn) -> None:
         if operation.initiator is Initiator.ENGINE:
             admission.dispatch_unasked(turn, operation)
         else:
-            plan = turn.plan_for(operations.command_of(turn, operation))
+            plan = operation.plan or turn.plan_for(operations.command_of(turn, operation))
             admission.ask_for_key(turn, turn.put(replace(operation, plan=plan)))

@@ -6,7 +6,9 @@ Called by `order` with each piece of evidence. The rules:
 * Only positive evidence ends it as not executed: the answer to the very call it waits for, a notice, or an inquiry made
   so late that no copy of the call can be on its way any more. In doubt, that a second sending was refused says nothing
   about the first, unless it was made as late: had a copy been carried out, its key would have brought that answer.
-* In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt.
+* In doubt it is never sent anywhere else, and once it has let the order go on it gets no further attempt. Before, a
+  decline may send it to another gateway, by its plan: only the answer to the very call does, where no other copy of the
+  call was made. A notice of that decline waits for the answer, so that it does not matter which comes first.
 * A confirmed amount or currency other than asked for is a success, and a review. A part of a payment is approved only
   where the merchant allows it: else what was approved is let go, and the payment is declined.
 * After its success every word counts, by who confirmed it: what is taken back, carried out again, disputed. What the
@@ -133,12 +135,15 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
         return  # the call's own result will say it, and whose reference this is
     if evidence.outcome is Outcome.DECLINED and evidence.may_be_of_an_earlier(operation):
         return  # the last attempt's own answer, or an inquiry, will say what became of it
+    if evidence.outcome is Outcome.DECLINED and not answered and attempts.may_go_elsewhere(operation):
+        return  # the same
     operation = _note(turn, operation, evidence, answered=answered)
     match evidence.outcome:
         case Outcome.SUCCEEDED:
             _succeed(turn, operation, evidence.confirmed_amount_minor, evidence.confirmed_currency, evidence)
         case Outcome.DECLINED:
-            settlement.refuse_there(turn, operation, OperationState.DECLINED, evidence.error)
+            if not (evidence.sole and attempts.go_elsewhere(turn, operation, evidence.error)):
+                settlement.refuse_there(turn, operation, OperationState.DECLINED, evidence.error)
         case Outcome.NOT_EXECUTED:
             _end_or_look(turn, operation, evidence, answered=answered)
         case Outcome.PENDING | Outcome.REQUIRES_ACTION | Outcome.UNKNOWN:

@@ -19,8 +19,10 @@ from streams.domain.limits import (
     MAX_OPERATIONS,
     MAX_WORDS,
     OPERATION_CHARS,
+    PLAN_CHARS,
     WORD_CHARS,
 )
+from streams.domain.sums import OPENING
 from streams.domain.words import are_folded
 
 
@@ -46,7 +48,8 @@ def kept_chars(operation: OperationRow) -> int:
     tried = sum(EVENT_CHARS + len(each.gateway_reference or "") for each in operation.earlier_attempts)
     # What the last fact tells stands in the operation as well.
     again = max((_told_chars(each) for each in operation.events), default=0)
-    return OPERATION_CHARS + sum(map(len, named)) + sum(facts) + expected + said + tried + again
+    planned = PLAN_CHARS if operation.kind in OPENING else 0  # counted on when it is gone: a full order stays full
+    return OPERATION_CHARS + planned + sum(map(len, named)) + sum(facts) + expected + said + tried + again
 
 
 def _fact_chars(event: EventRow) -> int:

@@ -27,7 +27,7 @@ from streams.domain.outputs import ClearTimer, Output, Publish, Reply, SetTimer
 from streams.domain.sums import UNANSWERED, Books, standing_of
 
 PlanFor = Callable[[Command], RoutePlan]
-"""The routing policy as it is now: asked once an operation, when its claim is first sent."""
+"""The routing policy as it is now: asked once an operation, before its claim is first sent."""
 
 
 @quick_init

@@ -56,6 +56,7 @@ class Evidence:
     confirmed_currency: str | None
     action_url: str | None
     error: OperationError | None
+    sole: bool  # of a decline: the answer to the only copy of the call that was made
     replayed: bool  # stored under the attempt's key, and given again whenever the call is made again
     case: str | None
     occurred_at_ms: int | None  # by the gateway's clock; None: it does not say
@@ -110,6 +111,7 @@ def of_result(result: GatewayCallCompleted) -> Evidence:
         confirmed_currency=result.confirmed_currency,
         action_url=result.action_url,
         error=result.error,
+        sole=result.sole,
         replayed=result.replayed and result.kind is not CallKind.INQUIRE,
         case=_kept_case(result.case_reference),
         occurred_at_ms=result.occurred_at_ms,
@@ -134,6 +136,7 @@ def of_notice(notice: GatewayNotice, account: AccountName) -> Evidence:
         confirmed_currency=notice.confirmed_currency,
         action_url=None,
         error=notice.error,
+        sole=False,
         replayed=False,
         case=case_of(notice),
         occurred_at_ms=notice.occurred_at_ms,

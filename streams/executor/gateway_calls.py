@@ -7,7 +7,8 @@ Called by `handling`. Calls the gateway port. The rules (DESIGN.md, 'What is pro
 * One that may have been answered before, further back than the executor remembers, is not sent either, and that the
   inquiry finds nothing proves nothing: the order may have gone on by that answer (see `past_results`).
 * A request that may have been sent before learns nothing from being refused now: NOT_EXECUTED becomes UNKNOWN. The same
-  holds when another worker may have sent it while this one waited for the answer.
+  holds when another worker may have sent it while this one waited for the answer. A decline stays one. It is said to be
+  the sole answer only where no other copy was made: only then the payment may go on to another gateway.
 * One whose command retention has deleted cannot be sent: it was not executed, if no earlier copy may have been.
 * A request that lacks what its gateway needs is not sent, and says so: nothing was executed.
 * A time-out, and an adapter that raises, is UNKNOWN: an inquiry finds out later.
@@ -66,6 +67,7 @@ async def perform(
     """
     started_s = time.monotonic()
     missing = missing_of(request)
+    sole = False
     if gateway is None:
         result = _unmade(request)
         if maybe_sent_before or not still_ours():  # by an executor that has it
@@ -91,7 +93,8 @@ async def perform(
         result = weakened_for_resend(request, result)
     elif _may_be_sent(gateway, request, maybe_sent_before=maybe_sent_before, now_ms=clock_ms()):
         result = await _called(gateway, request, timeout_s=timeout_s, heard=heard)
-        if maybe_sent_before or not still_ours():
+        sole = not maybe_sent_before and still_ours()
+        if not sole:
             result = weakened_for_resend(request, result)
     else:
         metrics.count("executor_calls_past_key_window", gateway=request.gateway, kind=request.kind)
@@ -103,7 +106,9 @@ async def perform(
     spent_ms = (time.monotonic() - started_s) * 1000
     metrics.count("executor_calls", gateway=request.gateway, kind=request.kind, outcome=result.outcome)
     metrics.observe("executor_call_ms", spent_ms, gateway=request.gateway, kind=request.kind)
-    return completed(request, result, completed_at_ms=clock_ms())
+    record = completed(request, result, completed_at_ms=clock_ms())
+    sole = sole and result.outcome is Outcome.DECLINED and not result.replayed
+    return dataclasses.replace(record, sole=True) if sole else record
 
 
 def _alarm(request: GatewayCallRequested, result: CallResult) -> None:
@@ -149,11 +154,13 @@ def is_first_of_attempt(request: GatewayCallRequested) -> bool:
 
 def is_refusal(result: GatewayCallCompleted) -> bool:
     """Return whether the result says that nothing was done, which holds only where no copy was made."""
-    return result.outcome is Outcome.NOT_EXECUTED and result.kind is not CallKind.INQUIRE
+    return result.sole or (result.outcome is Outcome.NOT_EXECUTED and result.kind is not CallKind.INQUIRE)
 
 
 def weakened_result(result: GatewayCallCompleted) -> GatewayCallCompleted:
     """Return the result as it counts when another worker may have made the same call: as `weakened_for_resend`."""
+    if result.sole:
+        return dataclasses.replace(result, sole=False)
     doubtful = is_refusal(result) and not result.replayed
     return dataclasses.replace(result, outcome=Outcome.UNKNOWN) if doubtful else result
 

@@ -7,6 +7,8 @@ the gateway that takes thirty seconds has the whole pool after a while, and paym
   its room in the worker (`ExecutorOptions.max_requests_in_flight`), and its own offset.
 * A payment's first call, which can go elsewhere, waits for so long and is turned away then. All others wait until there
   is a slot: an answer that nobody got would be doubt of our own making. A revoke ends each wait at once.
+* An account may have a rate (`pace`), and a gateway that asks for fewer calls closes it for a while. A call that finds
+  it used up, or closed, waits among those that wait for a slot, in the same order and as long.
 * A gateway that is sick (`breaker`) is not asked. Whoever waits is turned away at once, then whoever comes, but for one
   probe at a time, which needs no slot: all may be taken by calls that do not end.
 """
@@ -16,19 +18,23 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from enum import Enum
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import structlog
 
 from gateway_adapters.contract import CallResult
-from gateway_adapters.errors import Signal, error_for
+from gateway_adapters.errors import Code, Signal, error_for
 from schemas.identifiers import GatewayRoute
 from schemas.records.gateway import OperationError
 from streams.executor.breaker import Breaker, Change, Permit, Verdict, verdict_of
+from streams.executor.pace import Pace
 from streams.log_worker.errors import PartitionLostError
 from streams.telemetry import metrics
 
 log = structlog.get_logger(__name__)
+
+SHORTEST_WAIT_S: Final = 0.001
+"""Before the pace is looked at again: a clock that ticks between two looks must not make a loop of it."""
 
 
 class _Woken(Enum):
@@ -58,6 +64,9 @@ class Entry:
         """Say what the gateway has answered, or that it did not."""
         if self._slots is not None and self._permit is not None:
             self._slots.note(self._permit, verdict_of(result))
+            error = result.error
+            if error is not None and error.code == Code.RATE_LIMITED:
+                self._slots.slow_down(error.retry_after_ms)
 
     def leave(self) -> None:
         """Give the slot back. Calling it twice is safe."""
@@ -75,12 +84,16 @@ class Entry:
 
 
 class GatewaySlots:
-    """The slots and the breaker of one gateway account. Lives on one event loop."""
+    """The slots, the pace and the breaker of one gateway account. Lives on one event loop."""
 
-    def __init__(self, route: GatewayRoute, *, slots: int, breaker: Breaker, clock_s: Callable[[], float]) -> None:
+    def __init__(
+        self, route: GatewayRoute, *, slots: int, breaker: Breaker, pace: Pace, clock_s: Callable[[], float]
+    ) -> None:
         """Make it empty. `slots`: calls under way at once, beside one probe; the clock is monotonic, seconds."""
         self._slots = slots
         self._breaker = breaker
+        self._pace = pace
+        self._look_again: asyncio.TimerHandle | None = None  # while a slot is free and the pace is not
         self._clock_s = clock_s
         self._taken = 0
         self._waiting: OrderedDict[_Waiter, int] = OrderedDict()  # with their partitions; bounded by the worker's room
@@ -99,7 +112,8 @@ class GatewaySlots:
 
         Args:
             partition: of its request.
-            patience_s: longest wait for a slot, seconds; None: until there is one, since each call under way ends.
+            patience_s: longest wait for a slot, seconds; None: until there is one, since each call under way ends, and
+                each pause too.
 
         Raises: PartitionLostError: the partition was given away while it waited.
         """
@@ -109,9 +123,10 @@ class GatewaySlots:
                 return self._turned_away(Signal.CIRCUIT_OPEN)
             if permit.is_probe:
                 return Entry(self, permit)
-            if self._taken < self._slots:  # then nobody waits: a slot that comes free goes to the first who does
-                self._taken += 1
+            if not self._waiting and self._let_in():
                 return Entry(self, permit)
+            if patience_s is not None and self._pace.closed_s(self._clock_s()) > patience_s:
+                return self._turned_away(Signal.NO_SLOT)
             woken = await self._wait(partition, patience_s)
             if woken is not _Woken.SLOT:
                 return self._turned_away(Signal.CIRCUIT_OPEN if woken is _Woken.CIRCUIT else Signal.NO_SLOT)
@@ -144,11 +159,36 @@ class GatewaySlots:
         if self._waiting.pop(waiter, None) is not None:
             waiter.set_result(why)
 
+    def _let_in(self) -> bool:
+        """Take a slot for whoever is next, if there is one and the pace allows it; else see that it is looked again."""
+        if self._taken >= self._slots:
+            return False
+        wait_s = self._pace.take(self._clock_s())
+        if wait_s > 0:
+            if self._look_again is None:
+                metrics.count("executor_calls_throttled", route=self._route)
+                again_s = max(wait_s, SHORTEST_WAIT_S)
+                self._look_again = asyncio.get_running_loop().call_later(again_s, self._look)
+            return False
+        self._taken += 1
+        return True
+
+    def _look(self) -> None:
+        self._look_again = None
+        self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        while self._waiting and self._let_in():  # bounded by who waits
+            self._wake(next(iter(self._waiting)), _Woken.SLOT)
+
     def _give_back(self) -> None:
-        if self._waiting:
-            self._wake(next(iter(self._waiting)), _Woken.SLOT)  # its slot is the next one's
-        else:
-            self._taken -= 1
+        self._taken -= 1
+        self._admit_waiting()
+
+    def slow_down(self, retry_after_ms: int | None) -> None:
+        """Make no call for as long as the gateway asks: it takes fewer than it was given."""
+        self._pace.close(self._clock_s(), for_s=None if retry_after_ms is None else retry_after_ms / 1000)
+        log.warning("gateway_asks_for_fewer_calls", route=self._route, repeats=True)
 
     def _turned_away(self, signal: Signal) -> Entry:
         metrics.count("executor_calls_turned_away", reason=signal, route=self._route)

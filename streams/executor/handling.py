@@ -26,6 +26,7 @@ from streams.executor.command_reader import ReadCommand, with_details
 from streams.executor.gateway_calls import is_first_of_attempt, is_refusal, perform, weakened_result
 from streams.executor.gateway_slots import Entry, GatewaySlots
 from streams.executor.options import ExecutorOptions
+from streams.executor.pace import Pace
 from streams.executor.past_results import LOOK_AGAIN_S, Answers, Memory, PastResult, result_id
 from streams.kafka_clients.dead_letters import REDRIVEN_FROM_HEADER
 from streams.kafka_clients.lease import Lease
@@ -77,6 +78,7 @@ class RequestHandler(RecordHandler):
                 route,
                 slots=options.max_calls_in_flight,
                 breaker=Breaker(failures=options.breaker_failures, open_s=options.breaker_open_s),
+                pace=Pace(calls_per_second=options.calls_per_second.get(route)),
                 clock_s=clock_s,
             )
             for route in gateways

@@ -1,9 +1,11 @@
 """What an executor may be told; made by `bootstrap` from the settings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from schemas import topics
+from schemas.identifiers import GatewayRoute
 from streams.log_worker.options import LogWorkerOptions, Ordering
 from streams.topology import EXECUTOR
 
@@ -20,6 +22,7 @@ class ExecutorOptions:
     slot_wait_s: float = (
         10.0  # how long a payment's first call waits for a slot; then the order goes to another gateway
     )
+    calls_per_second: Mapping[GatewayRoute, float] = field(default_factory=dict)  # by account; absent: no limit
     breaker_failures: int = 10  # of the last 20 calls to one account: then it is not asked for a while
     breaker_open_s: float = 10.0  # so long, before one call is let through as a probe
     call_timeout_s: float = 30.0  # longest wait for one gateway call; then the outcome is UNKNOWN
@@ -44,6 +47,8 @@ class ExecutorOptions:
             raise ValueError("time-outs and intervals must be above 0")
         if min(self.slot_wait_s, self.breaker_open_s) <= 0:
             raise ValueError("slot_wait_s and breaker_open_s must be above 0")
+        if any(each <= 0 for each in self.calls_per_second.values()):
+            raise ValueError("calls_per_second must be above 0")
 
     @property
     def hand_over_s(self) -> float:

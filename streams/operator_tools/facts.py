@@ -91,6 +91,7 @@ def _of_claim(record: ClaimRequested | ClaimDecided) -> Shown:
                 policy_version=record.plan.policy_version,
                 refusal=record.plan.refusal,
                 action_life_ms=record.plan.action_life_ms,
+                fallback_classes=",".join(record.plan.fallback_classes) or None,
             )
             return Shown(kind="claim", op_id=record.op_id, facts=facts)
         case ClaimDecided():
@@ -142,6 +143,7 @@ def _of_result(result: GatewayCallCompleted) -> tuple[Fact, ...]:
         case_reference=result.case_reference,
         payment_reference=result.payment_reference,
         replayed=True if result.replayed else None,
+        sole=True if result.sole else None,
     ) + _of_error(result.error)
 
 

@@ -1,4 +1,4 @@
-"""Reading and changing the per-origin routing policies on `policies.v1`.
+"""Reading, explaining and changing the per-origin routing policies on `policies.v1`.
 
 Called by `streams.cli.policy`. A change is one record on a compacted topic; running workers follow it by themselves,
 and claims that were made keep the plan they were made under.
@@ -6,13 +6,18 @@ and claims that were made keep the plan they were made under.
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from gateway_adapters import policy as rules
+from gateway_adapters.contract import Capabilities
 from gateway_adapters.registry import GATEWAYS
+from gateway_adapters.routing import Routed, routed
 from schemas.card_disguises import hides_card_number
+from schemas.identifiers import GatewayRoute, OriginId
 from schemas.messages import MessageCodec
 from schemas.misconfigured import MisconfiguredError
-from schemas.records.policies import OriginPolicy
+from schemas.records.commands import PaymentRequested
+from schemas.records.policies import OriginPolicy, WeightedRoute
 from schemas.topics import POLICIES
 from streams.kafka_clients.connection import KafkaConnection
 from streams.kafka_clients.errors import LogError
@@ -31,6 +36,34 @@ def known_policies(log: Log, codec: MessageCodec) -> Mapping[str, OriginPolicy]:
     for record in log.read(POLICIES):
         view.take(record.key, record.value, record.headers)
     return view.current()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """Where a payment would go, and by which policy."""
+
+    policy: OriginPolicy
+    routed: Routed
+    shares: tuple[WeightedRoute, ...]  # of the rule that fits, in a dry run too: who goes first, and how often
+
+
+def policy_held(
+    known: Mapping[str, OriginPolicy], origin: OriginId, configured: tuple[GatewayRoute, ...]
+) -> OriginPolicy:
+    """Return the policy that holds for the origin; `configured`: the gateways of an origin that none speaks of."""
+    return rules.policy_for({rules.ANY_ORIGIN: rules.default_policy(configured), **known}, origin)
+
+
+def explain(
+    policy: OriginPolicy, payment: PaymentRequested, *, capabilities: Mapping[GatewayRoute, Capabilities]
+) -> Explained:
+    """Return where the payment would go under this policy, and why; `capabilities`: of each account that is set up."""
+    found = routed(policy, payment, capabilities)
+    course = found.shadow or found.course
+    weighted = () if course.rule is None else policy.rules[course.rule - 1].routes
+    return Explained(
+        policy=policy, routed=found, shares=tuple(each for each in weighted if each.gateway in course.routes)
+    )
 
 
 def check(wish: OriginPolicy) -> None:

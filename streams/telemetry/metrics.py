@@ -55,6 +55,7 @@ MetricName = Literal[
     "executor_slots_taken",
     "executor_calls_waiting",
     "executor_calls_turned_away",
+    "executor_calls_throttled",
     "executor_breaker_open",
     "executor_breaker_opened",
     "worker_records_in_flight",
@@ -74,7 +75,10 @@ MetricName = Literal[
     "open_transaction_wait_ms",
     "replies_lost",
     "policies_known",
+    "account_secrets_changed",
+    "account_secrets_refused",
     "policies_invalid",
+    "routes_shadowed",
     "http_requests",
     "http_request_ms",
     "http_problems",
@@ -169,6 +173,12 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "route",
             "reason",
         ),
+        "executor_calls_throttled": _spec(
+            "counter",
+            "{pause}",
+            "Pauses in which calls waited, since the account's rate was used up or its gateway had asked for fewer.",
+            "route",
+        ),
         "executor_breaker_open": _spec(
             "gauge",
             "{circuit}",
@@ -218,8 +228,21 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "counter", "{reply}", "Replies that no broker took in time: their waiters get a 202.", "reason"
         ),
         "policies_known": _spec("gauge", "{policy}", "Origins with a policy of their own, `*` included."),
+        "account_secrets_changed": _spec(
+            "counter", "{account}", "Accounts whose secrets have changed in their files, and are in force.", "route"
+        ),
+        "account_secrets_refused": _spec(
+            "counter", "{change}", "ALARM: accounts' secrets that could not be read again; the last good ones hold."
+        ),
         "policies_invalid": _spec(
             "counter", "{record}", "Policy records that could not be taken; the last good one stays."
+        ),
+        "routes_shadowed": _spec(
+            "counter",
+            "{payment}",
+            "Payments during a dry run of routing rules: the route taken first, and the one that the rules would take.",
+            "route",
+            "would",
         ),
         "http_requests": _spec("counter", "{request}", "HTTP requests answered.", "route", "method", "status"),
         "http_request_ms": _spec("histogram", "ms", "From a request's headers to its answer.", "route"),

@@ -64,6 +64,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_decline_by_a_code_that_nobody_knows_is_counted_by_gateway",
     "executor_calls_turned_away": "unit/test_executor_gateway_slots.py::"
     "test_first_call_of_a_payment_that_finds_no_slot_in_time_was_not_executed_and_may_go_elsewhere",
+    "executor_calls_throttled": "unit/test_executor_pace.py::"
+    "test_calls_beyond_the_rate_wait_in_order_and_are_let_in_as_time_passes",
     "executor_breaker_opened": "unit/test_executor_gateway_slots.py::"
     "test_sick_gateway_is_not_asked_and_first_calls_go_elsewhere_at_once",
     "executor_calls_waiting": "unit/test_executor_gateway_slots.py::"
@@ -90,6 +92,12 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "references_awaited": "acceptance/test_references_index.py::awaited",
     "references_contested": "unit/test_orders_webhooks.py::"
     "test_two_orders_known_by_one_reference_are_an_alarm_and_the_first_keeps_it",
+    "account_secrets_changed": "unit/test_account_secrets.py::"
+    "test_secret_that_changes_is_in_force_and_no_other_account_is_touched",
+    "account_secrets_refused": "unit/test_account_secrets.py::"
+    "test_last_good_secrets_hold_and_it_is_said_when_a_file_cannot_be_used",
+    "routes_shadowed": "unit/test_orders_routing.py::"
+    "test_dry_run_routes_by_the_gateways_and_tells_where_the_rules_would_have_sent_the_payment",
     "key_file_faulty": "contract/test_http_on_kafka.py::"
     "test_instance_stays_ready_and_says_so_when_its_key_file_is_spoilt",
     "log_producer_renewed": "unit/test_kafka_clients_producer.py::"

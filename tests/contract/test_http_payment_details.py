@@ -32,7 +32,13 @@ FULL: dict[str, Any] = {
     "allowPartial": True,
     "merchantInitiated": True,
     "returnUrl": "https://shop.example/back",
-    "payer": {"email": "anna@example.com", "reference": "c-17", "ip": "203.0.113.9", "browser": BROWSER},
+    "payer": {
+        "email": "anna@example.com",
+        "reference": "c-17",
+        "ip": "203.0.113.9",
+        "browser": BROWSER,
+        "country": "DE",
+    },
     "statementDescriptor": "SHOP 17",
     "metadata": {"cart": "17", "note": "für Anna"},
 }
@@ -112,6 +118,7 @@ async def test_retry_is_the_same_payment_when_address_and_browser_differ_and_the
     ("path", "value"),
     [
         ("payer/email", "berta@example.com"),
+        ("payer/country", "AT"),
         ("metadata/cart", "18"),
         ("tokens/0/value", "tok_2"),
         ("returnUrl", "https://shop.example/other"),
@@ -139,6 +146,8 @@ async def test_key_is_reused_when_anything_else_differs(running: Running, path: 
         ("payer/email", "anna", "#/payer/email"),
         ("payer/ip", "nowhere", "#/payer/ip"),
         ("payer/name", "Anna", "#/payer/name"),
+        ("payer/country", "de", "#/payer/country"),
+        ("payer/country", "DEU", "#/payer/country"),
         ("payer/browser/colorDepth", 99, "#/payer/browser/colorDepth"),
         ("payer/browser/userAgent", "a\tb", "#/payer/browser/userAgent"),
         ("returnUrl", "/back", "#/returnUrl"),

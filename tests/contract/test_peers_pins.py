@@ -19,9 +19,7 @@ def test_adyens_document_is_the_vendors_own() -> None:
 
 def test_paypals_document_is_what_the_script_makes_of_the_vendors_package() -> None:
     with or_skip():
-        node, folder = peers.node(), peers.node_folder()
-    package = folder / "node_modules" / "@paypal" / "paypal-rest-api-specifications"
-    argv = [node, str(PINS / "vendor_specs.mjs"), str(package / "openapi")]
+        argv = [peers.node(), str(PINS / "vendor_specs.mjs"), str(peers.paypal_documents())]
     made = subprocess.run(argv, capture_output=True, timeout=LIMIT_S, check=True)
     assert made.stdout == peers.PAYPAL_DOCUMENT.read_bytes()
     assert b"6 patterns dropped" in made.stderr

@@ -23,7 +23,6 @@ from tests.faults.world import (
     HABITS,
     LATE_CALL_S,
     ROUTES,
-    SECOND,
     SESSION_TIMEOUT_S,
     Poisoned,
     World,
@@ -36,6 +35,7 @@ from tests.support.clerks import Clerk
 from tests.support.evidence import EvidenceGatherer
 from tests.support.foreign_client import Graveyard, Origin
 from tests.support.local_rows import copies_in, missing_rows
+from tests.support.second_account import SECOND
 from tests.support.workload import Client, History, Shopper
 
 CLIENTS = 80

@@ -7,9 +7,7 @@ proxies; the harness itself asks them directly. A component that ends is started
 import asyncio
 import contextlib
 import itertools
-import json
 import os
-import secrets
 import signal
 import sys
 import tempfile
@@ -39,6 +37,7 @@ from tests.support.answer_checks import command_of
 from tests.support.exhibits import REFUSED_THEN_SUCCEEDED
 from tests.support.foreign_client import CODEC, HeaderList, Origin, Sent, append_all
 from tests.support.group_lag import GroupLag
+from tests.support.second_account import SECOND, second_account
 from tests.support.workload import Client, Habits, History, Request
 
 PARTITIONS = 4
@@ -54,13 +53,9 @@ once. How soon the engine serves again is measured elsewhere."""
 
 CREATED = 201
 PROBER = "originP"
-SECOND = "second"
-"""The Mock's other account, in an accounts file: the default one is set by variables."""
-
 ROUTES = {"originB": f"mock,mock/{SECOND}", "originC": f"mock/{SECOND}"}
 """Policies: of who goes on to the second account when the first did not execute a call, and of who uses it alone."""
 
-SECOND_SECRET_VARIABLE = "FAULTS_SECOND_WEBHOOK_SECRET"
 CONTROL_TIMEOUT_S = 10.0
 VISIT_TRIES = 6
 """Of a payer at the Mock's page: one that is slow on a busy machine must not end a long run."""
@@ -382,7 +377,7 @@ async def opened(cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterabl
     run = f"t{uuid.uuid4().hex[:8]}"
     http_port, gateway_port = free_ports(2)  # no ephemeral ones, which others may take while the ingress is down
     gateway_url = f"http://{LOOPBACK}:{gateway_port}"
-    second = _second_account(folder, gateway_url, f"http://{LOOPBACK}:{http_port}/webhooks/mock/{SECOND}")
+    second = second_account(folder, gateway_url, f"http://{LOOPBACK}:{http_port}/webhooks/mock/{SECOND}")
     engine = LocalEngine(
         folder=folder,
         bootstrap_servers=cluster.proxied_bootstrap_servers,
@@ -401,32 +396,6 @@ async def opened(cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterabl
             yield world
         finally:
             await world.stop()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _SecondAccount:
-    """What the two sides know of the second account."""
-
-    environment: dict[str, str]  # of every component
-    served: Path  # the Mock's own file
-
-
-def _second_account(folder: Path, gateway_url: str, webhook_url: str) -> _SecondAccount:
-    """Write the accounts file of the engine, what it refers to, and the Mock's side of it."""
-    api_key, webhook_secret = secrets.token_hex(16), secrets.token_hex(16)
-    (folder / "second-api-key").write_text(api_key)
-    accounts = folder / "accounts.toml"
-    accounts.write_text(
-        f"[mock.{SECOND}]\n"
-        f'url = "{gateway_url}"\n'
-        'api_key = { file = "second-api-key" }\n'
-        f'webhook_secret = {{ env = "{SECOND_SECRET_VARIABLE}" }}\n'
-    )
-    served = folder / "mock-accounts.json"
-    described = {"name": SECOND, "api_key": api_key, "webhook_url": webhook_url, "webhook_secret": webhook_secret}
-    served.write_text(json.dumps([described]))
-    environment = {"PAYMENT_ENGINE_GATEWAY_ACCOUNTS_FILE": str(accounts), SECOND_SECRET_VARIABLE: webhook_secret}
-    return _SecondAccount(environment=environment, served=served)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from tests.peers.install import (
     localstripe_python,
     node,
     node_folder,
+    paypal_documents,
     peers_are_required,
     stripe_mock_program,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "localstripe_python",
     "node",
     "node_folder",
+    "paypal_documents",
     "peers_are_required",
     "stripe_mock_program",
 ]

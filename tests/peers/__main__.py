@@ -1,4 +1,4 @@
-"""Fetches all peers (`make peers`), three tools at once, and says of each whether it is there.
+"""Fetches all peers (`make peers`), several tools at once, and says of each whether it is there.
 
 Usage: `python -m tests.peers [--or-skip]`. Ends with 1 when one is missing. With `--or-skip` it ends with 0 then,
 unless `TESTS_REQUIRE_PEERS` is 1: the tests that need it are skipped, with the reason and a count.

@@ -1,17 +1,20 @@
 """Fetches the peers into the checkout, each once, from the pins of this folder.
 
-Called by: `tests.peers`. Calls: `npm ci`, `go build` and `pip`, which check every hash. What they make lands in
+Called by: `tests.peers`. Calls: `npm`, `go build` and `pip`; every hash is checked. What they make lands in
 `.peers/` (ignored by git), in a folder that is named after the digest of its pins. So a changed pin is fetched anew,
 and what is there needs no network.
 """
 
+import base64
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -77,6 +80,15 @@ def node_folder() -> Path:
     return fetched(NODE)
 
 
+def paypal_documents() -> Path:
+    """Returns the folder with PayPal's documents as PayPal wrote them, fetched if it is not there yet.
+
+    Raises:
+        PeerUnavailableError: npm is missing, could not get them, or got others.
+    """
+    return fetched(PAYPAL_DOCUMENTS) / "package" / "openapi"
+
+
 def stripe_mock_program() -> Path:
     """Returns the program `stripe-mock`, built if it is not there yet.
 
@@ -121,6 +133,18 @@ def _fill_from_npm(folder: Path) -> None:
     _run([_tool("npm"), "ci"], folder)
 
 
+def _fill_from_paypal(folder: Path) -> None:
+    """The package alone: its dependencies are tools of its authors, of which not all can be had any more."""
+    pin = json.loads((_PINS / "paypal-documents.json").read_bytes())
+    _run([_tool("npm"), "pack", "--silent", "--ignore-scripts", pin["package"]], folder)
+    (packed,) = folder.glob("*.tgz")
+    digest = base64.b64encode(hashlib.sha512(packed.read_bytes()).digest()).decode()
+    if pin["integrity"] != f"sha512-{digest}":
+        raise PeerUnavailableError(f"{pin['package']} has another hash than was pinned: sha512-{digest}")
+    with tarfile.open(packed) as archive:
+        archive.extractall(folder, filter="data")
+
+
 def _fill_from_go(folder: Path) -> None:
     go = shutil.which("go") or _tool("go", GO_OF_ITS_INSTALLER)
     own = {"GOFLAGS": "-mod=readonly -buildvcs=false", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
@@ -145,7 +169,8 @@ STRIPE_MOCK: Final = Kit(
     fill=_fill_from_go,
 )
 LOCALSTRIPE: Final = Kit(name="localstripe", pins=(_PINS / "localstripe.txt",), fill=_fill_from_pip)
-KITS: Final = (NODE, STRIPE_MOCK, LOCALSTRIPE)
+PAYPAL_DOCUMENTS: Final = Kit(name="paypal-documents", pins=(_PINS / "paypal-documents.json",), fill=_fill_from_paypal)
+KITS: Final = (NODE, PAYPAL_DOCUMENTS, STRIPE_MOCK, LOCALSTRIPE)
 
 
 def _tool(name: str, path: str | None = None) -> str:

@@ -15,10 +15,11 @@ from functools import partial
 
 import pytest
 
+from schemas.vocabulary import DeclineClass
 from tests.support.crash_calls import Whims
 from tests.support.crash_checks import violations
 from tests.support.crash_log import Faults
-from tests.support.crash_scenario import PLANS_OF_ACCOUNTS, PLANS_ONCE, Scenario
+from tests.support.crash_scenario import PLANS, PLANS_OF_ACCOUNTS, PLANS_ONCE, Scenario
 from tests.support.crash_world import NeverAtRestError, run
 
 pytestmark = pytest.mark.untraced
@@ -52,6 +53,8 @@ LYING = replace(
 DOUBTFUL = replace(SPEAKING, declined=15, broken_off=30, pending=15, action=10, taken_back=5, unowned=False)
 """Of what a person settles the gateway's reference may never become known."""
 
+CHOOSY = replace(MOODY, declined=5, declined_here=40)
+ELSEWHERE = Scenario(whims=CHOOSY, plans=PLANS_OF_ACCOUNTS, fallback_classes=(DeclineClass.SOFT,))
 CONTRADICTIONS = Scenario(whims=LYING, plans=PLANS_ONCE, commands=14)
 JUDGED = Scenario(whims=DOUBTFUL, decisions=6)
 LEAVING = Scenario(whims=MOODY, leaving=True)
@@ -66,6 +69,16 @@ SOUND = {
     "two accounts of each gateway": (700, ACCOUNTS),
     "gateways that contradict themselves": (800, CONTRADICTIONS),
     "persons who decide, and gateways that speak later": (800, JUDGED),
+    "declined here, and asked elsewhere": (500, ELSEWHERE),
+    "declined here, and asked elsewhere, gateways that contradict themselves": (
+        200,
+        replace(CONTRADICTIONS, whims=replace(LYING, declined_here=30), fallback_classes=(DeclineClass.SOFT,)),
+    ),
+    "declined here, and asked elsewhere, inner records die": (200, replace(ELSEWHERE, faults=MORTAL)),
+    "declined here, and asked elsewhere, zombies": (
+        200,
+        replace(ELSEWHERE, whims=replace(REFUSING, declined_here=40), zombies=True),
+    ),
     "inner records die": (700, Scenario(whims=MOODY, faults=MORTAL)),
     "inner records die, gateways that contradict themselves": (300, replace(CONTRADICTIONS, faults=MORTAL)),
     "calls held by the network": (400, Scenario(whims=HOLDING)),
@@ -98,6 +111,8 @@ FLAWED = {
     "commit past what is unacknowledged": (300, Scenario(whims=STEADY, faults=Faults(commits_past_unacked=True))),
     "last row wins": (300, Scenario(whims=REFUSING, zombies=True, faults=Faults(last_row_wins=True))),
     "gaps taken for read": (300, Scenario(whims=STEADY, zombies=True, faults=Faults(gaps_count_as_read=True))),
+    "asked elsewhere while in doubt": (100, replace(ELSEWHERE, moves_on_in_doubt=True)),
+    "asked again where it was declined": (100, replace(ELSEWHERE, plans=PLANS, comes_back=True)),
     "executor sends again without memory": (100, Scenario(whims=MOODY, executor_forgets=True)),
     "absence taken for proof": (300, Scenario(whims=HOLDING, absence_is_proof=True)),
     "absence or a refusal taken for proof": (

@@ -22,7 +22,7 @@ from schemas.records.commands import Command, op_id_of
 from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.orders import EventRow, OrderRow
 from schemas.records.timers import OpenTimer
-from schemas.vocabulary import OperationState, Rejection, RetryAdvice
+from schemas.vocabulary import DeclineClass, OperationState, Rejection, RetryAdvice
 from streams.domain.claims import decide_claim
 from streams.domain.limits import DEFAULT_RULES
 from streams.domain.outputs import Publish
@@ -30,6 +30,7 @@ from tests.support.order_desk import (
     DECLINE,
     ORDER,
     PENDING,
+    SOFT_DECLINE,
     SUCCESS,
     Desk,
     Said,
@@ -49,6 +50,8 @@ FATES: Final = (
     SUCCESS,
     SUCCESS,
     DECLINE,
+    SOFT_DECLINE,
+    replace(SOFT_DECLINE, sole=False),
     refusal(RetryAdvice.OTHER_GATEWAY),
     refusal(RetryAdvice.NEW_KEY_LATER, retry_after_ms=1_000),
     refusal(RetryAdvice.NEVER),
@@ -77,7 +80,7 @@ class History:
         self._chance = chance
         self._restarts = restarts
         self._duplicates = duplicates
-        self.desk = Desk(plan=plan("mock", "other", "mock"))
+        self.desk = Desk(plan=plan("mock", "other", "mock", "third", after=(DeclineClass.SOFT,)))
         elsewhere = ClaimRow(op_id=OpId("op_x"), order_id=OrderId("order-2"), plan=plan("mock"), claimed_at_ms=1)
         self.desk.claim_rows[HELD_ELSEWHERE] = elsewhere
         self._topics: dict[str, deque[Callable[[], object]]] = {

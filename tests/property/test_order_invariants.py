@@ -1,6 +1,6 @@
 """The invariants of DESIGN.md, 'The order row', held over random lives of an order."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hypothesis import HealthCheck, settings
@@ -12,6 +12,7 @@ from schemas.records.orders import OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import PaymentView
 from schemas.vocabulary import (
     CallKind,
+    DeclineClass,
     Initiator,
     OperationKind,
     OperationState,
@@ -27,7 +28,7 @@ from streams.domain.sums import IN_DOUBT, OPEN, OPENING, Books
 from streams.domain.words import are_decided
 from tests.support.crash_flaws import knowingly_twice
 from tests.support.exhibits import sums_of
-from tests.support.order_desk import ORDER, Desk, Said, plan, refusal
+from tests.support.order_desk import ORDER, SOFT_DECLINE, Desk, Said, plan, refusal
 from tests.support.order_strategies import ANSWERS, CLOCKS, JUDGEMENTS, LOOKS, WISHES, Judgement, Wish
 
 NEVER_LEFT = frozenset({OperationState.DECLINED, OperationState.NOT_EXECUTED, OperationState.CONFLICT})
@@ -35,6 +36,7 @@ NEVER_LEFT |= {OperationState.REJECTED}
 TERMINAL = frozenset({PaymentStatus.VOIDED, PaymentStatus.EXPIRED, PaymentStatus.FAILED, PaymentStatus.REFUNDED})
 NOBODY = payment_id(ORDER, OpId("op_nobody"))
 REVERSED = Said(outcome=Outcome.REVERSED)
+PLAN = plan("mock", "other", "mock", "third", after=(DeclineClass.SOFT,))
 STRAY = Said(reference="stray")
 STRAY_TAKEN_BACK = Said(outcome=Outcome.REVERSED, reference="stray")
 
@@ -57,7 +59,7 @@ class OrderMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.desk = WatchedDesk(plan=plan("mock", "other", "mock"))
+        self.desk = WatchedDesk(plan=PLAN)
         self.before: OrderRow | None = None
         self.contents: dict[str, Publish] = {}
         self.seen = 0
@@ -104,6 +106,12 @@ class OrderMachine(RuleBasedStateMachine):
     def refuse(self) -> None:
         """Another attempt follows, if there may be one."""
         self.desk.call(refusal(RetryAdvice.OTHER_GATEWAY))
+
+    @precondition(lambda self: self.desk.requests)
+    @rule(sole=st.booleans())
+    def decline(self, sole: bool) -> None:
+        """Another gateway is asked, if one may be."""
+        self.desk.call(replace(SOFT_DECLINE, sole=sole))
 
     @precondition(lambda self: self.desk.timers)
     @rule()
@@ -238,6 +246,19 @@ class OrderMachine(RuleBasedStateMachine):
     @invariant()
     def no_call_could_knowingly_take_money_twice(self) -> None:
         assert self.desk.paid_knowingly == [], self.desk.paid_knowingly
+
+    @invariant()
+    def attempts_follow_the_pinned_plan_and_none_comes_back_to_who_declined(self) -> None:
+        for operation in () if self.desk.row is None else self._row().operations:
+            if operation.kind not in OPENING:
+                assert not any(each.declined for each in operation.earlier_attempts)
+                continue
+            tried = [(each.attempt, each.gateway, each.declined) for each in operation.earlier_attempts]
+            if operation.gateway is not None:
+                tried.append((operation.attempt, operation.gateway, False))
+            assert all(str(PLAN.gateways[place - 1]) == str(gateway) for place, gateway, _ in tried)
+            for number, (_, gateway, declined) in enumerate(tried):
+                assert not declined or gateway not in {each for _, each, _ in tried[number + 1 :]}
 
     @invariant()
     def last_words_stand(self) -> None:

@@ -15,7 +15,7 @@ from typing import Final
 
 from schemas.identifiers import AccountName, GatewayName, OpId
 from schemas.records.gateway import GatewayCallRequested
-from schemas.vocabulary import CallKind, Outcome, RetryAdvice
+from schemas.vocabulary import CallKind, DeclineClass, Outcome, RetryAdvice
 from tests.support.bank_objects import BankObject, Told
 from tests.support.crash_telling import OPENING
 from tests.support.order_desk import Said, error
@@ -47,6 +47,11 @@ THROTTLED = Said(
 HAS_TO_ACT = "https://bank.example/3ds"
 NEXT_PAGE = "https://bank.example/next"
 KEPT_FAILURE = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.NEVER, code="gateway_failed"), reference=None)
+DECLINED_HERE = Said(
+    outcome=Outcome.DECLINED,
+    error=error(RetryAdvice.NEW_KEY_LATER, code="do_not_honor", decline_class=DeclineClass.SOFT),
+    reference=None,
+)
 DECLINED = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"), reference=None)
 
 
@@ -61,7 +66,8 @@ class Whims:
     unreachable: int = 0
     refused: int = 0
     broken_off: int = 0
-    declined: int = 0
+    declined: int = 0  # by the issuer: everywhere
+    declined_here: int = 0  # of the payments, by one account of one gateway: another may take it
     pending: int = 0
     action: int = 0  # the payer has to act first
     taken_back: int = 0  # whole, of the times at which a gateway might tell of something
@@ -195,10 +201,16 @@ class Calls:
             said = self._completed(request)
         elif self.strikes(self.whims.declined, "d", request.op_id) or self._holds_nothing(request):
             said = DECLINED
+        elif self._declines_here(request):
+            said = DECLINED_HERE
         else:
             said = self._done(request)
         self.answers[place] = said
         return said
+
+    def _declines_here(self, request: GatewayCallRequested) -> bool:
+        here = f"{request.gateway}/{request.account} {request.op_id}"
+        return request.kind in OPENING and self.strikes(self.whims.declined_here, "dh", here)
 
     def _done(self, request: GatewayCallRequested) -> Said:
         key = f"{request.gateway}{request.gateway_key}"

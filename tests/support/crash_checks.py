@@ -14,13 +14,14 @@ from typing import Final
 from schemas.event_types import Transition
 from schemas.identifiers import OpId, PaymentId
 from schemas.records.commands import op_id_of
+from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied
-from schemas.vocabulary import CallKind, DecisionRefusal, Initiator, OperationKind, OperationState, Verdict
+from schemas.vocabulary import CallKind, DecisionRefusal, Initiator, OperationKind, OperationState, Outcome, Verdict
 from streams.domain.outputs import Publish
 from streams.domain.sums import UNANSWERED, UNSETTLED
 from streams.domain.words import are_decided
-from tests.support.crash_calls import Effect
+from tests.support.crash_calls import REQUESTS, RESULTS, Effect
 from tests.support.crash_desk import ABOUT_MONEY, decided_ops, judged_wrongly
 from tests.support.crash_orders import EVENTS, REPLIES
 from tests.support.crash_references import LETTERS
@@ -53,7 +54,27 @@ def violations(world: World, *, same_content: bool) -> list[str]:
         *_lost(world),
         *judged_wrongly(world.orders.orders, world.gateways.effects, looked_at(world)),
         *_answered_at_the_desk(world),
+        *came_back(world),
     ]
+
+
+def came_back(world: World) -> Iterator[str]:
+    """Yield each payment that is asked of a gateway's account again which has declined it.
+
+    An owner that is behind may have missed the decline: it asks once more, with a new key, and nothing is held.
+    """
+    if world.scenario.zombies:
+        return
+    declined: dict[tuple[OpId, str, str], int] = {}
+    for entry in world.logs.topics[RESULTS]:
+        said: GatewayCallCompleted = entry.value
+        if said.outcome is Outcome.DECLINED and said.kind in OPENING:
+            declined.setdefault((said.op_id, said.gateway, said.account), said.attempt)
+    for entry in world.logs.topics[REQUESTS]:
+        asked: GatewayCallRequested = entry.value
+        at = declined.get((asked.op_id, asked.gateway, asked.account))
+        if at is not None and asked.attempt > at and asked.kind in OPENING:
+            yield f"back {asked.op_id} at {asked.gateway} after its decline"
 
 
 def _answered_at_the_desk(world: World) -> Iterator[str]:

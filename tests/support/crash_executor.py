@@ -28,9 +28,10 @@ class Executor(Worker[None]):
 
     A request whose answer is on that topic, as far back as it remembers, or was given in this life, gets it once more
     and is not made. Any other is made, with the same gateway key each time; that a possible second sending was refused
-    counts as UNKNOWN. Where the gateway keeps no keys, where the memory does not reach back to the request, or when an
-    operator has brought it back, an inquiry is made instead, and proves nothing by finding nothing. What was under way
-    when it crashed may reach the gateway later still, and nobody hears the answer.
+    counts as UNKNOWN, and that it was declined is not its sole answer. Where the gateway keeps no keys, where the
+    memory does not reach back to the request, or when an operator has brought it back, an inquiry is made instead, and
+    proves nothing by finding nothing. What was under way when it crashed may reach the gateway later still, and nobody
+    hears the answer.
     """
 
     name = "executor"
@@ -82,7 +83,8 @@ class Executor(Worker[None]):
             asked = request
         said = self._gateways.call(asked, now_ms=self.logs.now_ms)
         weakened = again and request.kind is not CallKind.INQUIRE and said.outcome is Outcome.NOT_EXECUTED
-        result = completed(request, replace(said, outcome=Outcome.UNKNOWN) if weakened else said, now_ms=now_ms)
+        counts = replace(said, sole=not again, outcome=Outcome.UNKNOWN if weakened else said.outcome)
+        result = completed(request, counts, now_ms=now_ms)
         told = self._gateways.told_with(request, said)
         if told is None:
             return result

@@ -9,13 +9,14 @@ from gateway_adapters.contract import GatewayNotice
 from schemas.event_types import Transition
 from schemas.identifiers import Fingerprint
 from schemas.records.gateway import GatewayCallRequested
-from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow, WordRow
+from schemas.records.orders import AttemptRow, EventRow, OperationRow, OrderRow, PaymentRow, WordRow
 from schemas.records.timers import TimerFired
-from schemas.vocabulary import CallKind, OperationKind, Outcome, PaymentStatus, Verdict
-from streams.domain import later_words, leaving, order, paid_once, words
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome, PaymentStatus, RetryAdvice, Verdict
+from streams.domain import attempts, later_words, leaving, order, outcomes, paid_once, words
 from streams.domain.outputs import CallGateway, Output
-from streams.domain.sums import OPEN
+from streams.domain.sums import OPEN, OPENING
 from streams.domain.turn import Turn
+from streams.domain.words import Evidence
 from tests.support.exhibits import sums_of
 
 
@@ -146,3 +147,30 @@ def put_in_leaving(*, whatever_it_is: bool) -> Iterator[None]:
 def _drop_unseen(turn: Turn, timer: TimerFired) -> None:
     for operation in leaving._meant(turn, timer):
         turn.leave(operation)
+
+
+@contextmanager
+def put_in_routing(*, moves_on_in_doubt: bool, comes_back: bool) -> Iterator[None]:
+    """Let a payment go to the next gateway while it may have been made at this one, or back to one that declined it."""
+    with ExitStack() as stack:
+        if moves_on_in_doubt:
+            stack.enter_context(patch.object(outcomes, "_rest", _go_on_in_doubt))
+        if comes_back:
+            stack.enter_context(patch.object(attempts, "last_attempt", _kept_as_not_declined))
+        yield
+
+
+_REST = outcomes._rest
+_LAST_ATTEMPT = attempts.last_attempt
+
+
+def _go_on_in_doubt(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: bool) -> None:
+    first = operation.state is OperationState.DISPATCHED and operation.kind in OPENING
+    if answered and first and evidence.outcome is Outcome.UNKNOWN and evidence.error is not None:
+        attempts.retry_or_give_up(turn, operation, replace(evidence.error, retry=RetryAdvice.OTHER_GATEWAY))
+    else:
+        _REST(turn, operation, evidence, answered=answered)
+
+
+def _kept_as_not_declined(operation: OperationRow, *, declined: bool = False) -> tuple[AttemptRow, ...]:
+    return _LAST_ATTEMPT(operation, declined=False)

@@ -6,6 +6,7 @@ from typing import Final
 from schemas.identifiers import GatewayRoute
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command
+from schemas.vocabulary import DeclineClass
 from tests.support.crash_calls import Whims
 from tests.support.crash_log import Faults
 
@@ -33,8 +34,11 @@ class Scenario:
     faults: Faults = field(default_factory=Faults)
     whims: Whims = field(default_factory=Whims)
     plans: tuple[tuple[str, ...], ...] = PLANS
+    fallback_classes: tuple[DeclineClass, ...] = ()  # declines after which another gateway is asked
     policy_version: int = 1  # at first; version 0 prefers the gateway that honours keys
     plan_not_pinned: bool = False  # an operation is dispatched by the policy of the moment, not by the claim's plan
+    moves_on_in_doubt: bool = False  # a call that may have been carried out is made at the next gateway
+    comes_back: bool = False  # a payment goes back to a gateway that has declined it
     executor_forgets: bool = False  # the executor sends again without its memory, the results topic
     absence_is_proof: bool = False  # what an inquiry does not find is taken for never executed, at once
     anyone_takes_back: bool = False  # a success is taken back by whoever says so
@@ -59,6 +63,7 @@ class Policy:
     """The routing policy of the moment: each version has its own order of gateways."""
 
     plans: tuple[tuple[str, ...], ...]
+    fallback_classes: tuple[DeclineClass, ...] = ()
     version: int = 1
 
     def plan_for(self, command: Command) -> RoutePlan:
@@ -67,4 +72,6 @@ class Policy:
     @property
     def plan(self) -> RoutePlan:
         routes = tuple(map(GatewayRoute, self.plans[self.version % len(self.plans)]))
-        return RoutePlan(policy_version=self.version, gateways=routes, refusal=None)
+        return RoutePlan(
+            policy_version=self.version, gateways=routes, refusal=None, fallback_classes=self.fallback_classes
+        )

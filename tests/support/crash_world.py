@@ -19,7 +19,13 @@ from streams.domain.order import longest_owed
 from tests.support.crash_commands import client_commands
 from tests.support.crash_desk import DECISIONS, Person
 from tests.support.crash_executor import Executor
-from tests.support.crash_flaws import put_in, put_in_at_the_desk, put_in_leaving, put_in_words
+from tests.support.crash_flaws import (
+    put_in,
+    put_in_at_the_desk,
+    put_in_leaving,
+    put_in_routing,
+    put_in_words,
+)
 from tests.support.crash_gateways import Gateways
 from tests.support.crash_log import Logs, Worker, handed_back, paused
 from tests.support.crash_orders import COMMANDS, RULES, TIMERS, WEBHOOKS, Claims, Orders, Posted
@@ -48,7 +54,9 @@ class World:
         self.scenario = scenario
         self.chance = random.Random(seed)
         self.logs = Logs()
-        self.policy = Policy(plans=scenario.plans, version=scenario.policy_version)
+        self.policy = Policy(
+            plans=scenario.plans, fallback_classes=scenario.fallback_classes, version=scenario.policy_version
+        )
         self.sent = client_commands(self.chance, scenario.commands)
         part_will_do = [
             op_id_of(each) for each in self.sent if isinstance(each, PaymentRequested) and each.allow_partial
@@ -279,6 +287,7 @@ def run(scenario: Scenario, seed: int) -> World:
             is_never_asked_again=scenario.desk_is_never_asked_again,
         ),
         put_in_leaving(whatever_it_is=scenario.left_whatever_it_is),
+        put_in_routing(moves_on_in_doubt=scenario.moves_on_in_doubt, comes_back=scenario.comes_back),
         put_in_words(
             counts_twice=scenario.counts_twice,
             deficits_are_silent=scenario.deficits_are_silent,

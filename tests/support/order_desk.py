@@ -37,7 +37,16 @@ from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested, 
 from schemas.records.orders import ApartRow, OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import OperationReplied, PaymentView, ReplyTo
 from schemas.records.timers import OpenTimer, TimerFired
-from schemas.vocabulary import CallKind, DecisionRefusal, OperationState, Outcome, RetryAdvice, TimerKind, Verdict
+from schemas.vocabulary import (
+    CallKind,
+    DecisionRefusal,
+    DeclineClass,
+    OperationState,
+    Outcome,
+    RetryAdvice,
+    TimerKind,
+    Verdict,
+)
 from streams.domain.claims import decide_claim
 from streams.domain.inputs import (
     CommandReceived,
@@ -70,16 +79,22 @@ OTHER = GatewayName("other")
 MAX_STEPS = 2_000
 
 
-def plan(*gateways: str, version: int = 1) -> RoutePlan:
-    return RoutePlan(policy_version=version, gateways=tuple(GatewayRoute(each) for each in gateways), refusal=None)
+def plan(*gateways: str, version: int = 1, after: tuple[DeclineClass, ...] = ()) -> RoutePlan:
+    """A route plan; `after` which declines the next gateway is asked."""
+    routes = tuple(GatewayRoute(each) for each in gateways)
+    return RoutePlan(policy_version=version, gateways=routes, refusal=None, fallback_classes=after)
 
 
 def error(
-    retry: RetryAdvice, *, retry_after_ms: int | None = None, code: str = "gateway_unreachable"
+    retry: RetryAdvice,
+    *,
+    retry_after_ms: int | None = None,
+    code: str = "gateway_unreachable",
+    decline_class: DeclineClass | None = None,
 ) -> OperationError:
     return OperationError(
         code=code,
-        decline_class=None,
+        decline_class=decline_class,
         gateway_code=None,
         message="said by a test",
         advice=None,
@@ -100,10 +115,15 @@ class Said:
     action_url: str | None = None
     replayed: bool = False
     payment_reference: str | None = None
+    sole: bool = True  # of a decline: no other copy of the call was made
 
 
 SUCCESS = Said()
 DECLINE = Said(outcome=Outcome.DECLINED, error=error(RetryAdvice.NEVER, code="card_declined"))
+SOFT_DECLINE = Said(
+    outcome=Outcome.DECLINED,
+    error=error(RetryAdvice.NEW_KEY_LATER, code="do_not_honor", decline_class=DeclineClass.SOFT),
+)
 UNKNOWN = Said(outcome=Outcome.UNKNOWN, error=error(RetryAdvice.NEVER, code="gateway_timeout"), reference=None)
 PENDING = Said(outcome=Outcome.PENDING)
 ACTION = Said(outcome=Outcome.REQUIRES_ACTION, action_url="https://bank.example/3ds")
@@ -426,6 +446,7 @@ def completed(request: GatewayCallRequested, said: Said, *, now_ms: int) -> Gate
         replayed=said.replayed,
         payment_reference=said.payment_reference,
         completed_at_ms=now_ms,
+        sole=said.sole and said.outcome is Outcome.DECLINED and request.kind is not CallKind.INQUIRE,
     )
 
 

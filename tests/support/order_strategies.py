@@ -1,6 +1,6 @@
 """Random lives of an order, for Hypothesis: what a merchant may ask, what a gateway may say, and in which order."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from hypothesis import strategies as st
@@ -14,6 +14,7 @@ from tests.support.order_desk import (
     DECLINE,
     NOT_FOUND,
     PENDING,
+    SOFT_DECLINE,
     SUCCESS,
     UNKNOWN,
     Said,
@@ -84,6 +85,8 @@ SETTLED_ANSWERS: Final = st.sampled_from(
         SUCCESS,
         SUCCESS,
         DECLINE,
+        SOFT_DECLINE,
+        replace(SOFT_DECLINE, sole=False),
         refusal(RetryAdvice.OTHER_GATEWAY),
         refusal(RetryAdvice.NEVER),
         refusal(RetryAdvice.NEW_KEY_LATER, retry_after_ms=1_000),
@@ -96,4 +99,4 @@ ANSWERS: Final = st.one_of(SETTLED_ANSWERS, st.sampled_from([PENDING, ACTION, UN
 THROTTLED: Final = Said(
     outcome=Outcome.UNKNOWN, error=error(RetryAdvice.NEW_KEY_LATER, retry_after_ms=1_000), reference=None
 )
-LOOKS: Final = st.sampled_from([SUCCESS, DECLINE, PENDING, UNKNOWN, NOT_FOUND, THROTTLED])
+LOOKS: Final = st.sampled_from([SUCCESS, DECLINE, SOFT_DECLINE, PENDING, UNKNOWN, NOT_FOUND, THROTTLED])

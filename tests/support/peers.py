@@ -130,7 +130,8 @@ class Prism(Peer):
         before = self._fenced()
         seen = Seen()
         yield seen
-        for line in self.said()[before : self._fenced()].splitlines():
+        after = self._fenced()
+        for line in self.said()[before:after].splitlines():
             received = _RECEIVED.search(line)
             if _FENCE in line:
                 continue

@@ -128,6 +128,7 @@ def test_help_imports_nothing_heavy_when_it_is_printed() -> None:
         ["policy", "show"],
         ["policy", "delete", "m1", "--yes"],
         ["policy", "set", "m1", "--gateways", "mock"],
+        ["policy", "explain", "--origin", "m1", "--amount", "1999", "--currency", "EUR"],
         ["topics", "plan"],
         ["topics", "apply", "--yes"],
         ["orders"],
@@ -226,6 +227,9 @@ def test_program_does_not_ask_for_a_webhook_secret_when_it_needs_none(
     assert _run(program, environment={GATEWAY_URL: HERE, **given}).exit_code == ExitCode.UNREACHABLE
 
 
+EXPLAIN = ["policy", "explain", "--origin", "m1", "--amount", "1", "--currency", "EUR"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -241,6 +245,13 @@ def test_program_does_not_ask_for_a_webhook_secret_when_it_needs_none(
         (["policy", "set", "m1", "--gateways", "mock/E U"], "lower-case"),
         (["policy", "set", "m1", "--gateways", "mock", "--limit", "USD"], "MINOR_UNITS"),
         (["policy", "set", "m1", "--gateways", "mock", "--max-attempts", "11"], "10"),
+        (["policy", "set", "m1", "--gateways", "mock", "--fallback-class", "sad"], "no such class"),
+        (["policy", "set", "m1", "--gateways", "mock", "--rules", "/nowhere/rules"], "cannot be read"),
+        (["policy", "explain", "--origin", "m1", "--amount", "1"], "--currency"),
+        ([*EXPLAIN, "--country", "de"], "ISO 3166-1"),
+        ([*EXPLAIN, "--token-kind", "mock="], "GATEWAY=KIND"),
+        ([*EXPLAIN, "--order", "a|b"], "order"),
+        (["policy", "explain", "--origin", "m1", "--amount", "0", "--currency", "EUR"], "amount"),
         (["topics", "apply", "-o", "json"], "--yes"),
         (["nonsense"], "nonsense"),
     ],
@@ -262,6 +273,8 @@ def test_command_explains_its_use_when_the_command_line_is_wrong(words: Sequence
         (["policy", "set", "m1", "--gateways", "mock,mock"], "repeat"),
         (["policy", "set", "4242424242424242", "--gateways", "mock"], "card number"),
         (["policy", "set", "m1", "--gateways", "mock", "--limit", "DOLLAR=1"], "ISO 4217"),
+        (["policy", "set", "m1", "--gateways", "mock", "--fallback-class", "fraud"], "must not hold fraud"),
+        (["policy", "set", "m1", "--gateways", "mock", "--rules-dry-run"], "needs some"),
         (["payments", "show", "order-1"], "--origin"),
         (["schemas", "register"], "PAYMENT_ENGINE_REGISTRY_URL"),
     ],
@@ -271,6 +284,33 @@ def test_command_says_refused_when_the_rules_forbid_it(words: Sequence[str], tol
     assert result.exit_code == ExitCode.REFUSED
     assert told in result.stderr
     assert "4242" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("rules", "told"),
+    [
+        ("[{}]", "rule 1: routes must be a list"),
+        ('[{"routes": ["nobody"]}]', f"rule 1: routes names nobody, which this engine does not have; known: {KNOWN}"),
+        ('[{"routes": ["mock"], "currencies": ["eur"]}]', "rule 1: currencies must be ISO 4217"),
+    ],
+)
+def test_policy_is_refused_with_the_place_in_its_file_when_its_rules_cannot_work(
+    rules: str, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "rules.json"
+    file.write_text(rules)
+    result = _run("policy", "set", "m1", "--gateways", "mock", "--rules", str(file))
+    assert (result.exit_code, told in result.stderr) == (ExitCode.REFUSED, True)
+
+
+@pytest.mark.parametrize(("raw", "told"), [(b"\xff", "not UTF-8"), (b" " * 1_048_577, "larger than")])
+def test_policy_is_refused_when_its_file_of_rules_is_no_text_or_too_large(
+    raw: bytes, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "rules.json"
+    file.write_bytes(raw)
+    result = _run("policy", "set", "m1", "--gateways", "mock", "--rules", str(file))
+    assert (result.exit_code, told in " ".join(result.stderr.split())) == (ExitCode.USAGE, True)
 
 
 def test_schemas_check_passes_when_the_package_is_as_released() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from schemas.record_shapes import RECORD_CLASSES, Record, fields_of
-from schemas.records.claims import ClaimDecided, ClaimExpiryRequested, ClaimRequested
+from schemas.records.claims import ClaimDecided, ClaimExpiryRequested
 from schemas.records.commands import (
     BrowserFacts,
     CaptureRequested,
@@ -111,7 +111,7 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     # Not even shortened: whoever holds a token can charge it at some gateways.
     PaymentRequested: {
         *("token", "tokens.kind", "tokens.value", "tokens.payer_reference", "return_url", "statement_descriptor"),
-        *(f"payer.{each}" for each in ("email", "reference", "ip")),
+        *(f"payer.{each}" for each in ("email", "reference", "ip", "country")),
         *(f"payer.browser.{shape.name}" for shape in fields_of(BrowserFacts)),
         *("metadata.name", "metadata.value"),
     },
@@ -119,7 +119,6 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     VoidRequested: {"payment_id"},
     CompletionRequested: {"payment_id", "parameters.name", "parameters.value"},
     RefundRequested: {"payment_id"},
-    ClaimRequested: {"plan.fallback_classes"},  # planned: no policy has any
     # The claim before it says so.
     ClaimDecided: {"plan.refusal", "plan.action_life_ms", "plan.fallback_classes"},
     GatewayCallRequested: {

@@ -11,7 +11,7 @@ from gateway_adapters.contract import WINDOW_MARGIN_MS, CallResult
 from gateway_adapters.errors import Code, Signal, decline_for
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
-from streams.executor.gateway_calls import inquiry_for, perform
+from streams.executor.gateway_calls import inquiry_for, is_refusal, perform, weakened_result
 from tests.support.gateway_calls import NOW_MS, Behaviour, TellableGateway, capabilities_with, request_of, succeeds
 from tests.support.metric_pages import rise_of
 
@@ -197,3 +197,46 @@ async def test_call_is_sent_only_once_when_the_gateway_keeps_no_keys() -> None:
 def test_inquiry_carries_no_token_when_it_stands_for_a_sale() -> None:
     inquiry = inquiry_for(request_of(1))
     assert (inquiry.kind, inquiry.inquired_kind, inquiry.token) == (CallKind.INQUIRE, CallKind.SALE, None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "maybe_sent_before", "still_ours", "sole"),
+    [
+        (Outcome.DECLINED, False, True, True),
+        (Outcome.DECLINED, True, True, False),
+        (Outcome.DECLINED, False, False, False),
+        (Outcome.SUCCEEDED, False, True, False),
+        (Outcome.NOT_EXECUTED, False, True, False),
+    ],
+)
+async def test_decline_is_the_sole_answer_only_when_no_other_copy_of_the_call_may_have_been_made(
+    *, outcome: Outcome, maybe_sent_before: bool, still_ours: bool, sole: bool
+) -> None:
+    result = await perform(
+        TellableGateway(answering(outcome)),
+        request_of(1),
+        maybe_sent_before=maybe_sent_before,
+        timeout_s=5.0,
+        clock_ms=lambda: NOW_MS,
+        still_ours=lambda: still_ours,
+    )
+    assert result.sole is sole
+
+
+async def test_decline_is_not_the_sole_answer_when_it_was_stored_or_an_inquiry_told_it() -> None:
+    async def stored(_: GatewayCallRequested) -> CallResult:
+        return CallResult(outcome=Outcome.DECLINED, replayed=True)
+
+    assert not (await performed(TellableGateway(stored), request_of(1))).sole
+    declining = TellableGateway(answering(Outcome.DECLINED))
+    assert not (await performed(declining, inquiry_for(request_of(1)))).sole
+    past = TellableGateway(answering(Outcome.DECLINED), capabilities=capabilities_with(DAY_MS))
+    assert not (await performed(past, request_of(1), now_ms=NOW_MS + DAY_MS)).sole
+
+
+async def test_sole_decline_is_a_refusal_that_holds_only_while_no_other_worker_may_make_the_call() -> None:
+    result = await performed(TellableGateway(answering(Outcome.DECLINED)), request_of(1))
+    assert is_refusal(result)
+    weaker = weakened_result(result)
+    assert (weaker.outcome, weaker.sole, is_refusal(weaker)) == (Outcome.DECLINED, False, False)
+    assert weakened_result(weaker) == weaker

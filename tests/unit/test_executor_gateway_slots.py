@@ -13,6 +13,7 @@ from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from streams.executor.breaker import Breaker
 from streams.executor.gateway_slots import GatewaySlots
+from streams.executor.pace import Pace
 from streams.log_worker.errors import PartitionLostError
 from tests.support.executor_scene import FIRST, SECOND, Gate, Scene, started, until
 from tests.support.gateway_calls import GATEWAY, TellableGateway, message_of, request_of, succeeds
@@ -226,7 +227,7 @@ class Clock:
 
 def slots(clock: Clock | None = None) -> GatewaySlots:
     breaker = Breaker(failures=FAILURES, open_s=1.0)
-    return GatewaySlots(MOCK, slots=1, breaker=breaker, clock_s=clock or Clock())
+    return GatewaySlots(MOCK, slots=1, breaker=breaker, pace=Pace(calls_per_second=None), clock_s=clock or Clock())
 
 
 async def test_probe_goes_past_slots_that_do_not_come_free_and_takes_none() -> None:

@@ -15,9 +15,10 @@ from tests.faults.kinds import FAULTS
 from tests.faults.nemesis import Nemesis, Struck
 from tests.faults.proxy import FaultyProxy
 from tests.faults.run import come_back, slow_recoveries, too_few_successes, unburied, unused_accounts
-from tests.faults.world import PARTITIONS, PROBER, SECOND, Poisoned, World, _one_a_partition
+from tests.faults.world import PARTITIONS, PROBER, Poisoned, World, _one_a_partition
 from tests.kafka_cluster.cluster import free_ports
 from tests.support.exhibits import LedgerEntry
+from tests.support.second_account import SECOND
 from tests.support.workload import Answer, Client, History, Request
 
 LIMIT_S = 5.0

@@ -1,13 +1,15 @@
 """Our own judge by an OpenAPI document refuses what Prism refuses, and lets through what Prism lets through."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from tests.support.openapi_judge import RequestJudge
+from tests.peers import ADYEN_DOCUMENT, PAYPAL_DOCUMENT
+from tests.support.openapi_judge import RequestJudge, judge_of
 
-HEADERS = {"Content-Type": "application/json", "X-Key": "k", "Request-Id": "r1"}
+HEADERS: Mapping[str, str] = {"Content-Type": "application/json", "X-Key": "k", "Request-Id": "r1"}
 PAYMENT: dict[str, object] = {"amount": {"value": "10.00"}, "intent": "CAPTURE"}
 
 
@@ -88,9 +90,9 @@ def judge(request: pytest.FixtureRequest) -> RequestJudge:
     return RequestJudge(document(request.param))
 
 
-def posted(judge: RequestJudge, *, headers: dict[str, str] | None = None, **changed: object) -> list[str]:
+def posted(judge: RequestJudge, *, headers: Mapping[str, str] = HEADERS, **changed: Any) -> list[str]:
     body = {name: value for name, value in {**PAYMENT, **changed}.items() if value is not ...}
-    return judge.refusals("POST", "/payments", HEADERS if headers is None else headers, json.dumps(body).encode())
+    return judge.refusals("POST", "/payments", headers, json.dumps(body).encode())
 
 
 def test_a_request_fits_when_it_has_all_that_is_required(judge: RequestJudge) -> None:
@@ -110,7 +112,7 @@ def test_a_request_fits_when_it_has_all_that_is_required(judge: RequestJudge) ->
     ],
 )
 def test_a_body_is_refused_with_its_place_when_it_breaks_its_schema(
-    judge: RequestJudge, changed: dict[str, object], place: str
+    judge: RequestJudge, changed: dict[str, Any], place: str
 ) -> None:
     (refusal,) = posted(judge, **changed)
     assert refusal.startswith(f"{place}: ")
@@ -159,3 +161,16 @@ def test_a_form_is_read_as_one_and_an_absent_or_broken_body_is_refused(judge: Re
     assert judge.refusals("POST", "/token", form) == ["the body is missing"]
     (refusal,) = judge.refusals("POST", "/payments", HEADERS, b'{"amount": ')
     assert refusal.startswith("the body can not be read: ")
+
+
+def test_the_vendors_documents_are_read_and_refuse_what_prism_refuses() -> None:
+    """The same canaries as in `tests/contract/test_peers_canaries.py`."""
+    adyen, paypal = judge_of(ADYEN_DOCUMENT), judge_of(PAYPAL_DOCUMENT)
+    key = {"Content-Type": "application/json", "X-API-Key": "key"}
+    assert 'body: "amount" is a required property' in adyen.refusals("POST", "/payments", key, b"{}")
+    token = {"Content-Type": "application/json", "Authorization": "Bearer t", "PayPal-Request-Id": "r1"}
+    order = {"intent": "HOLD", "purchase_units": [{"amount": {"currency_code": "EUR", "value": "10.00"}}]}
+    (refusal,) = paypal.refusals("POST", "/v2/checkout/orders", token, json.dumps(order).encode())
+    assert refusal.startswith("body/intent: ")
+    order["intent"] = "CAPTURE"
+    assert paypal.refusals("POST", "/v2/checkout/orders", token, json.dumps(order).encode()) == []

@@ -12,7 +12,7 @@ from streams.domain.limits import Rules
 from streams.domain.outputs import CallGateway
 from tests.support.order_desk import DECLINE, MOCK, SUCCESS, UNKNOWN, Desk, Said, authorize, plan, refusal, sale
 
-PAYER = Payer(email="anna@example.com", ip="203.0.113.9", browser=BrowserFacts(user_agent="Mozilla/5.0"))
+PAYER = Payer(email="anna@example.com", ip="203.0.113.9", browser=BrowserFacts(user_agent="Mozilla/5.0"), country="ZQ")
 TOKENS = (
     PaymentToken(gateway=MOCK, kind="stored", value="tok_of_mock", payer_reference="shopper-1"),
     PaymentToken(gateway=GatewayName("other"), kind="vault", value="vault-7"),
@@ -69,7 +69,7 @@ def test_nothing_of_the_payer_stands_in_row_events_and_replies_at_any_time() -> 
     desk.fire(op_id)
     desk.settle()
     everything = "".join([*seen, repr(desk.row), repr(desk.said)])
-    for secret in ("anna", "203.0.113.9", "Mozilla", "tok_of_mock", "vault-7", "shopper-1", "shop.example"):
+    for secret in ("anna", "203.0.113.9", "Mozilla", "tok_of_mock", "vault-7", "shopper-1", "shop.example", "'ZQ'"):
         assert secret not in everything
 
 
@@ -125,10 +125,24 @@ def test_inquiry_needs_no_command() -> None:
     assert (inquiry.kind, inquiry.command_offset) == (CallKind.INQUIRE, None)
 
 
-def test_route_plan_is_asked_for_with_the_gateways_that_there_are_tokens_for() -> None:
+def test_route_plan_is_asked_for_with_the_command_and_the_row_keeps_the_plan_alone() -> None:
     desk = Desk()
-    desk.do(payment(token=None, tokens=TOKENS))
-    (planned,) = desk.planned
+    command = payment(token=None, tokens=TOKENS, payer=PAYER)
+    desk.send(command)
+    assert desk.planned == [command]
+    assert "tok_of_mock" not in repr(desk.row)
+    assert "'ZQ'" not in repr(desk.row)
+
+
+def test_route_plan_of_a_payment_that_an_earlier_release_queued_knows_the_gateways_of_its_tokens() -> None:
+    desk = Desk()
+    desk.send(sale(key="1"))
+    second = desk.send(payment(sale(key="2"), token=None, tokens=TOKENS))
+    assert desk.row is not None
+    known = [replace(each, plan=None) if each.op_id == second else each for each in desk.row.operations]
+    desk.row = replace(desk.row, operations=tuple(known))
+    desk.settle()
+    planned = desk.planned[-1]
     assert isinstance(planned, PaymentRequested)
     assert (planned.token, [token.gateway for token in planned.tokens]) == (None, ["mock", "other"])
     assert "tok_of_mock" not in repr(planned)

@@ -6,19 +6,21 @@ from typing import Any
 
 import pytest
 
-from schemas.identifiers import IdempotencyKey, OrderId, PaymentId
+from gateway_adapters.policy import MAX_ATTEMPTS
+from gateway_adapters.registry import SPECS
+from schemas.identifiers import MAX_ACCOUNT_CHARS, IdempotencyKey, OrderId, PaymentId
 from schemas.messages import MessageCodec
 from schemas.record_shapes import fields_of
 from schemas.records.commands import Command, RefundRequested
 from schemas.records.orders import OperationRow
 from schemas.schema_ids import SchemaIds
-from schemas.vocabulary import OperationState, Outcome, Rejection, RetryAdvice
+from schemas.vocabulary import DeclineClass, OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.limits import MAX_KEPT_CHARS, MAX_OPERATIONS, MAX_ROW_WAITERS, MAX_WAITERS
 from streams.domain.outputs import Publish
 from streams.domain.room import is_full, kept_chars
 from streams.kafka.worker_settings import MAX_ROW_BYTES
 from tests.support.golden_messages import example
-from tests.support.order_desk import ORIGIN, Desk, Said, error, refund, sale
+from tests.support.order_desk import ORIGIN, Desk, Said, authorize, error, plan, refund, sale
 
 LONGEST_ORDER = OrderId("o" * 128)
 COPIES = 3
@@ -41,7 +43,7 @@ NOT_COUNTED = {
     "earlier_attempts.gateway": "a name of ours, in EVENT_CHARS",
     "events.gateway": "a name of ours, in EVENT_CHARS",
     "events.transition": "a word of ours, in EVENT_CHARS",
-    "plan.gateways": "leaves the row with the operation's last word",
+    "plan.gateways": "in PLAN_CHARS; leaves the row with the operation's last word",
     "tokens_for": "gateways that a policy names, in OPERATION_CHARS",
     "token": "leaves the row when no call needs it any more",
     "error.code": "the last fact tells it, and is counted twice",
@@ -145,6 +147,21 @@ def test_row_has_room_for_all_that_was_taken_when_ids_are_longest_and_everything
     assert {each.state for each in desk.row.operations} == {OperationState.SUCCEEDED}
     assert row_bytes(desk) < MAX_ROW_BYTES
     assert MAX_KEPT_CHARS < 0.6 * MAX_ROW_BYTES
+
+
+def test_row_has_room_for_payments_that_wait_with_the_longest_plans() -> None:
+    account = "a" * MAX_ACCOUNT_CHARS
+    routes = [f"{spec.name}/{account}" for spec in SPECS] * MAX_ATTEMPTS
+    desk = Desk(plan=plan(*routes[:MAX_ATTEMPTS], after=tuple(DeclineClass)))
+    for number in range(MAX_OPERATIONS):
+        wish = replace(authorize(key=f"k{number}".ljust(255, "x")), order_id=LONGEST_ORDER)
+        for copy in range(COPIES):
+            desk.send(wish, command_id=f"c{number}-{copy}".ljust(128, "c"))
+        if desk.events and desk.events[-1].transition == "rejected":
+            break
+    assert desk.row is not None
+    assert 200 < len(desk.row.operations) < MAX_OPERATIONS
+    assert row_bytes(desk) < MAX_ROW_BYTES
 
 
 def test_command_stays_refused_for_want_of_room_when_it_is_replayed_after_the_row_has_shrunk() -> None:

@@ -4,8 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_adapters.errors import DECLINES, Code, decline_for
 from gateway_adapters.mock.spec import CAPABILITIES
-from gateway_adapters.policy import ANY_ORIGIN, REFUSE_ALL, default_policy, plan_for, policy_for, validate
+from gateway_adapters.policy import (
+    ANY_ORIGIN,
+    MAX_RULES,
+    REFUSE_ALL,
+    default_policy,
+    may_help_elsewhere,
+    policy_for,
+    validate,
+)
+from gateway_adapters.routing import plan_for
 from schemas.identifiers import GatewayName, GatewayRoute, IdempotencyKey, OrderId, OriginId, PaymentId
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import PaymentRequested, PaymentToken, RefundRequested
@@ -35,8 +45,22 @@ REFUND = RefundRequested(
 POLICY = OriginPolicy(
     origin_id="shop", version=4, gateways=(A, B), fallback=True, max_attempts=3, limits=(), updated_at_ms=0
 )
+RULE = RoutingRule(
+    currencies=("EUR",),
+    min_amount_minor=1,
+    max_amount_minor=10_000,
+    token_kinds=("stored",),
+    payer_countries=("DE", "AT"),
+    routes=(WeightedRoute(gateway=A, weight=7), WeightedRoute(gateway=B, weight=0)),
+)
+SOFT, FRAUD = DeclineClass.SOFT, DeclineClass.FRAUD
 KNOWN = frozenset({GatewayName("a"), GatewayName("b"), *(GatewayName(str(n)) for n in range(11))})
 BOTH = {A: CAPABILITIES, B: CAPABILITIES}
+
+
+def with_rule(**fields: object) -> OriginPolicy:
+    """A policy whose first rule can work, and whose second is like it but for these fields."""
+    return replace(POLICY, rules=(RULE, replace(RULE, **fields)))  # type: ignore[arg-type]  # a test names any field
 
 
 def with_tokens(*gateways: str) -> PaymentRequested:
@@ -116,31 +140,6 @@ def test_account_is_refused_when_its_name_is_none_or_has_a_second_spelling(route
         validate(replace(POLICY, gateways=(GatewayRoute(route),)), known=KNOWN)
 
 
-RULE = RoutingRule(
-    currencies=("EUR",),
-    min_amount_minor=None,
-    max_amount_minor=10_000,
-    token_kinds=(),
-    payer_countries=("DE",),
-    routes=(WeightedRoute(gateway=A, weight=1),),
-)
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [
-        replace(POLICY, rules=(RULE,)),
-        replace(POLICY, fallback_classes=(DeclineClass.SOFT,)),
-        replace(POLICY, dry_run=True),
-    ],
-    ids=["rules", "fallback_classes", "dry_run"],
-)
-def test_policy_is_refused_when_it_says_what_no_routing_follows_yet(policy: OriginPolicy) -> None:
-    """The first schemas hold these fields. To route without them would be to route otherwise than it says."""
-    with pytest.raises(MisconfiguredError, match="later release"):
-        validate(policy, known=KNOWN)
-
-
 def test_payment_is_refused_when_no_gateway_is_left() -> None:
     plan = plan_for({"shop": POLICY}, PAYMENT, {})
     assert (plan.gateways, plan.refusal) == ((), Rejection.NO_GATEWAY)
@@ -195,6 +194,25 @@ def test_plan_holds_as_many_attempts_as_the_policy_and_only_its_gateways(
         (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=1),) * 2), "repeat a currency"),
         (replace(POLICY, limits=(AmountLimit(currency="EUR", max_amount_minor=1),) * 201), "at most"),
         (replace(POLICY, gateways=(A, GatewayRoute("z"))), "names z"),
+        (replace(POLICY, fallback_classes=(SOFT, SOFT)), "fallback_classes must not repeat"),
+        (replace(POLICY, fallback_classes=(SOFT,), fallback=False), "needs fallback"),
+        (replace(POLICY, fallback_classes=(SOFT, FRAUD)), "must not hold fraud"),
+        (replace(POLICY, dry_run=True), "needs some"),
+        (replace(POLICY, rules=(RULE,) * (MAX_RULES + 1)), "rules must be at most"),
+        (with_rule(currencies=("eur",)), "rule 2: currencies must be ISO 4217"),
+        (with_rule(currencies=("EUR", "EUR")), "rule 2: currencies must not repeat"),
+        (with_rule(payer_countries=("DEU",)), "rule 2: payer_countries must be ISO 3166-1"),
+        (with_rule(payer_countries=("DE",) * 251), "rule 2: payer_countries must be at most"),
+        (with_rule(token_kinds=("",)), "rule 2: token_kinds must be visible ASCII"),
+        (with_rule(currencies=()), "rule 2: amounts need currencies"),
+        (with_rule(min_amount_minor=0), "rule 2: amounts must be minor units"),
+        (with_rule(min_amount_minor=10_001), "rule 2: min_amount_minor must not be above"),
+        (with_rule(routes=()), "rule 2: routes must name a gateway"),
+        (with_rule(routes=(WeightedRoute(gateway=A, weight=1),) * 2), "rule 2: routes must not repeat"),
+        (with_rule(routes=(WeightedRoute(gateway=GatewayRoute("z"), weight=1),)), "rule 2: routes names z"),
+        (with_rule(routes=(WeightedRoute(gateway=GatewayRoute("a/EU"), weight=1),)), "rule 2: routes: 'a/EU'"),
+        (with_rule(routes=(WeightedRoute(gateway=A, weight=-1),)), "rule 2: each weight must be 0 to"),
+        (with_rule(routes=(WeightedRoute(gateway=A, weight=0),)), "rule 2: one weight at least"),
     ],
 )
 def test_policy_that_cannot_work_is_refused_with_its_reason(policy: OriginPolicy, why: str) -> None:
@@ -206,3 +224,37 @@ def test_policy_that_can_work_is_taken() -> None:
     validate(POLICY)
     validate(replace(POLICY, origin_id=ANY_ORIGIN), known=KNOWN)
     validate(REFUSE_ALL)
+    validate(with_rule(min_amount_minor=None, max_amount_minor=None, currencies=()), known=KNOWN)
+    validate(replace(with_rule(), dry_run=True, fallback_classes=(SOFT, DeclineClass.UNKNOWN)), known=KNOWN)
+
+
+HELPFUL = {
+    Code.CARD_DECLINED,
+    Code.DO_NOT_HONOR,
+    Code.INSUFFICIENT_FUNDS,
+    Code.LIMIT_EXCEEDED,
+    Code.EXPIRED_CARD,
+    Code.INCORRECT_CVC,
+    Code.INVALID_ACCOUNT,
+    Code.AUTHENTICATION_REQUIRED,
+    Code.PROCESSING_ERROR,
+    Code.ISSUER_UNAVAILABLE,
+    Code.NOT_SUPPORTED,
+    Code.PIN_REQUIRED,
+    Code.UNKNOWN,
+}
+"""After all others no gateway is asked, whatever the policy says. A new code is in one of the two on purpose."""
+
+
+@pytest.mark.parametrize("code", DECLINES)
+def test_decline_sends_a_payment_elsewhere_only_when_it_says_that_nothing_is_held_and_its_class_is_named(
+    code: Code,
+) -> None:
+    error = decline_for(code, gateway_code="x")
+    own = error.decline_class
+    assert own is not None
+    assert may_help_elsewhere(error, tuple(DeclineClass)) is (code in HELPFUL)
+    assert may_help_elsewhere(error, (own,)) is (code in HELPFUL)
+    assert not may_help_elsewhere(error, set(DeclineClass) - {own})
+    assert not may_help_elsewhere(replace(error, decline_class=None), tuple(DeclineClass))
+    assert not may_help_elsewhere(None, tuple(DeclineClass))
