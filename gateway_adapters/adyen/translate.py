@@ -172,6 +172,7 @@ def _payment(request: GatewayCallRequested, merchant: Merchant) -> PaymentReques
         capture_delay_hours=0 if captured_at_once else None,
         shopper_email=payer.email,
         shopper_ip=payer.ip,
+        country_code=payer.country,
         browser_info=None if payer.browser is None else _browser(payer.browser),
         shopper_statement=details.statement_descriptor,
         metadata=_metadata(details),

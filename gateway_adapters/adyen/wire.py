@@ -80,6 +80,7 @@ class PaymentRequest(Sent):
     capture_delay_hours: int | None = None
     shopper_email: str | None = None
     shopper_ip: Annotated[str | None, Field(alias="shopperIP")] = None
+    country_code: str | None = None
     browser_info: BrowserInfo | None = None
     shopper_statement: str | None = None
     metadata: dict[str, str] | None = None

@@ -7,8 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from gateway_adapters.errors import UnauthenticError
-from gateway_adapters.stripe.signature import HEADER, TOLERANCE_S, sign
 from gateway_adapters.stripe.client import StripeGateway
+from gateway_adapters.stripe.signature import HEADER, TOLERANCE_S, sign
 from gateway_adapters.stripe.spec import StripeAccount
 from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.vendor_signatures import StripeDelivery, StripeReceived, stripe_accepts, stripe_headers

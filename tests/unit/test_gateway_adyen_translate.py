@@ -107,7 +107,7 @@ def test_hold_says_that_it_is_captured_by_hand_whatever_the_account_does() -> No
 
 
 def test_payment_says_what_was_given_besides() -> None:
-    payer = Payer(email="anna@example.com", reference="customer-1", ip="192.0.2.1", browser=BROWSER)
+    payer = Payer(email="anna@example.com", reference="customer-1", ip="192.0.2.1", country="DE", browser=BROWSER)
     body = sent(
         SALE,
         payer=payer,
@@ -120,6 +120,7 @@ def test_payment_says_what_was_given_besides() -> None:
         "shopperReference": "customer-1",
         "shopperEmail": "anna@example.com",
         "shopperIP": "192.0.2.1",
+        "countryCode": "DE",
         "browserInfo": {
             "acceptHeader": "text/html",
             "colorDepth": 24,
