@@ -18,6 +18,7 @@ MOST_DECIMALS: Final = 2
 """Of an amount that Stripe takes, whatever the currency has."""
 
 DEFAULT_EXPONENT: Final = 2
+_POWERS: Final = (1, 10, 100, 1_000)
 
 
 def _read_exponents() -> Mapping[str, int]:
@@ -44,10 +45,9 @@ def to_stripe(amount_minor: int, currency: str) -> int:
         UncountableError: Stripe takes no such fraction, or nobody knows the currency.
     """
     iso, stripe = _exponents_of(currency)
-    fraction = 10 ** max(0, iso - min(stripe, MOST_DECIMALS))
-    if amount_minor % fraction:
+    if amount_minor % _POWERS[max(0, iso - min(stripe, MOST_DECIMALS))]:
         raise UncountableError(f"{currency} has no such fraction at Stripe")
-    return amount_minor * 10**stripe // 10**iso
+    return amount_minor * _POWERS[stripe] // _POWERS[iso]
 
 
 def from_stripe(amount: int, currency: str) -> int:
@@ -57,7 +57,7 @@ def from_stripe(amount: int, currency: str) -> int:
         UncountableError: ISO has no such fraction, or nobody knows the currency.
     """
     iso, stripe = _exponents_of(currency)
-    minor, rest = divmod(amount * 10**iso, 10**stripe)
+    minor, rest = divmod(amount * _POWERS[iso], _POWERS[stripe])
     if rest:
         raise UncountableError(f"{currency} has no such fraction")
     return minor

@@ -58,7 +58,7 @@ def creation(request: GatewayCallRequested, *, multicapture: bool) -> Params:
         "metadata": {each.name: each.value for each in details.metadata} | _ours(request),
         "expand": ["latest_charge"],
     }
-    params |= _method(request.token or "", kind)
+    params |= _method(request.token or "")
     if request.kind is CallKind.AUTHORIZE:
         params["capture_method"] = "manual"
         if multicapture and kind == CARD:
@@ -128,7 +128,7 @@ def _ours(request: GatewayCallRequested) -> dict[str, str]:
     }
 
 
-def _method(token: str, kind: str) -> Params:
-    if token.startswith("tok_"):  # of the older kind: it becomes a payment method by being used
-        return {"payment_method_data": {"type": kind, kind: {"token": token}}}
+def _method(token: str) -> Params:
+    if token.startswith("ctoken_"):  # what Stripe's page in the payer's browser makes: method and consent in one
+        return {"confirmation_token": token}
     return {"payment_method": token}

@@ -139,8 +139,9 @@ def decline_of(failure: Failure | None) -> OperationError:
     """Return the error of a payment that was refused."""
     if failure is None:
         return DECLINES.decline_of(None)
-    if failure.decline_code is None and failure.code in ERROR_CODES:
-        return decline_for(ERROR_CODES[failure.code], gateway_code=failure.code, advice=failure.advice)
+    refusal = ERROR_CODES.get(failure.code or "")
+    if failure.decline_code is None and refusal is not None:
+        return decline_for(refusal, gateway_code=failure.code, advice=failure.advice)
     return DECLINES.decline_of(failure.decline_code or failure.code, advice=failure.advice)
 
 

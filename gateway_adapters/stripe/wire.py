@@ -117,15 +117,16 @@ def object_of(raw: bytes) -> Json:
 def payment_intent(body: Json) -> PaymentIntent:
     """Return the payment intent. Raises: WireError."""
     _is_a(body, "payment_intent")
-    told, amount = body.get("latest_charge"), _amount(body, "amount")
+    told, amount, status = body.get("latest_charge"), _amount(body, "amount"), _text(body, "status")
     charge = _charge(_object(told, "latest_charge")) if isinstance(told, Mapping) else None
     failure = body.get("last_payment_error")
     return PaymentIntent(
         id=_text(body, "id"),
-        status=_text(body, "status"),
+        status=status,
         amount=amount,
-        capturable=_amount(body, "amount_capturable", default=0),
-        received=_amount(body, "amount_received", default=amount if body.get("status") == "succeeded" else 0),
+        # Old versions of the API do not tell these two.
+        capturable=_amount(body, "amount_capturable", default=amount if status == "requires_capture" else 0),
+        received=_amount(body, "amount_received", default=amount if status == "succeeded" else 0),
         currency=_currency(body),
         created_s=_integer(body, "created"),
         canceled_s=None if body.get("canceled_at") is None else _integer(body, "canceled_at"),

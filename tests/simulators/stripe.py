@@ -30,7 +30,7 @@ MAX_HELD_S: Final = 10.0
 RETRY_AFTER_S: Final = 7
 
 CREATE = {
-    *("amount", "currency", "confirm", "capture_method", "payment_method", "payment_method_data"),
+    *("amount", "currency", "confirm", "capture_method", "payment_method", "confirmation_token"),
     *("payment_method_types", "payment_method_options", "metadata", "expand", "customer", "return_url"),
     *("statement_descriptor_suffix", "statement_descriptor", "off_session"),
 }

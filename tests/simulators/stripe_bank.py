@@ -82,7 +82,7 @@ class Bank:
         """Create a payment and confirm it. Raises: RefusedError, with the payment, when the card is declined."""
         amount = whole(given, "amount")
         manual = given.get("capture_method") == "manual"
-        method = given.get("payment_method") or "pm_of_token"
+        method = given.get("payment_method") or given.get("confirmation_token", "")
         payment: Json = {
             "id": self.new_id("pi"),
             "object": "payment_intent",
@@ -106,7 +106,7 @@ class Bank:
         }
         asked = given.get("payment_method_options", {}).get("card", {}).get("request_multicapture")
         payment["_multicapture"] = self.multicapture and asked == "if_available"
-        self.payments[payment["id"]] = payment
+        self.payments[str(payment["id"])] = payment
         if status is not None:
             payment["status"] = status
         elif method == PAYER_ACTS:
@@ -129,7 +129,7 @@ class Bank:
     def approve(self, payment: Json, *, received: int | None = None) -> None:
         """Approve the payment's attempt: it is held, or taken."""
         amount = payment["amount"] if received is None else received
-        charge = {
+        charge: Json = {
             "id": self.new_id("ch"),
             "object": "charge",
             "status": "succeeded",

@@ -37,6 +37,7 @@ class StripeUnderTest(GatewayUnderTest):
             Situation.PARTIAL_APPROVAL: "the adapter asks for no partial authorizations",
         }
     )
+    token = "pm_card_visa"
     action_token: str | None = "pm_card_authenticationRequired"
     completion_token: str | None = None  # Stripe completes by itself once the payer has agreed
     details: CallDetails | None = CallDetails(return_url="https://shop.example/back")

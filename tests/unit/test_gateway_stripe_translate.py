@@ -216,6 +216,12 @@ def test_throttled_call_says_how_long_to_wait() -> None:
     assert result.error.retry_after_ms == 7_000
 
 
+def test_answer_of_an_old_version_holds_or_took_the_whole_amount() -> None:
+    old = {name: value for name, value in payment(HOLD).items() if name not in {"amount_capturable", "amount_received"}}
+    assert answered(HOLD, old | {"status": "requires_capture"}).confirmed_amount_minor == 10_000
+    assert answered(HOLD, old).confirmed_amount_minor == 10_000
+
+
 def test_success_is_as_old_as_its_charge_and_confirms_what_came() -> None:
     result = answered(SALE, payment(amount_received=9_999))
     assert (result.confirmed_amount_minor, result.confirmed_currency) == (9_999, "USD")
@@ -326,9 +332,9 @@ def test_what_is_given_besides_is_said_in_stripes_words() -> None:
     }
 
 
-def test_token_of_the_older_kind_becomes_a_payment_method_by_being_used() -> None:
-    params = requests.creation(replace(SALE, token="tok_visa"), multicapture=False)
-    assert params["payment_method_data"] == {"type": "card", "card": {"token": "tok_visa"}}
+def test_confirmation_token_is_sent_as_one() -> None:
+    params = requests.creation(replace(SALE, token="ctoken_1"), multicapture=False)
+    assert params["confirmation_token"] == "ctoken_1"
     assert "payment_method" not in params
 
 
