@@ -68,8 +68,8 @@ figures: $(VENV)/.dev ## one measured scenario (FIGURE=failover; `make figures` 
 	$(BIN)/python -m tests.faults.figures $(FIGURE)
 
 lock: $(VENV)/.dev ## compile the hash-pinned locks again
-	$(COMPILE) --extra dev --extra cloud pyproject.toml requirements/build.in -o requirements/dev.txt
-	$(COMPILE) --extra cloud -c requirements/dev.txt pyproject.toml requirements/build.in -o requirements/cloud.txt
+	$(COMPILE) --extra dev --extra cloud --extra stripe pyproject.toml requirements/build.in -o requirements/dev.txt
+	$(COMPILE) --extra cloud --extra stripe -c requirements/dev.txt pyproject.toml requirements/build.in -o requirements/cloud.txt
 	$(COMPILE) -c requirements/dev.txt pyproject.toml requirements/build.in -o requirements/runtime.txt
 	$(COMPILE) tests/peers/localstripe.in -o tests/peers/localstripe.txt
 

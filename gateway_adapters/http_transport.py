@@ -25,6 +25,7 @@ from aiohttp import http_exceptions
 from gateway_adapters.errors import CallFailedError, InDoubtError, NotSentError, Signal
 
 JSON_TYPE: Final = "application/json"
+FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +179,13 @@ class HttpTransport:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(
-        self, method: Literal["GET", "POST"], path: str, *, headers: Mapping[str, str], body: bytes | None = None
+        self,
+        method: Literal["GET", "POST"],
+        path: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        content_type: str = JSON_TYPE,
     ) -> Answer:
         """Return the gateway's whole answer, whatever its status.
 
@@ -188,7 +195,8 @@ class HttpTransport:
             method: GET for what changes nothing, POST for the rest.
             path: from the base URL on, percent-encoded, with its query.
             headers: of the request.
-            body: of the request, JSON.
+            body: of the request.
+            content_type: of the body; without one it is not sent.
 
         Raises:
             NotSentError: the request cannot have reached the gateway.
@@ -197,7 +205,7 @@ class HttpTransport:
         session = self._opened()
         sent_headers = {"Accept": JSON_TYPE, "Accept-Encoding": "identity", **headers}
         if body is not None:
-            sent_headers["Content-Type"] = JSON_TYPE
+            sent_headers["Content-Type"] = content_type
         try:
             async with session.request(
                 method, self._base_url + path, data=body, headers=sent_headers, allow_redirects=False

@@ -293,8 +293,8 @@ def _meaning(operation: Operation) -> tuple[Outcome, OperationError | None]:
     if outcome is Outcome.DECLINED:
         code = _failure_code(operation)
         advice = operation.failure.advice if operation.failure else None
-        # A code this version does not know is still a decline: the class decides, and HARD is the careful one.
-        known = DECLINE_CODES.get(code or "", Code.CARD_DECLINED)
+        # A code this version does not know is still a decline, and says nothing more.
+        known = DECLINE_CODES.get(code or "", Code.UNKNOWN)
         return outcome, decline_for(known, gateway_code=code, advice=advice)
     return outcome, None
 

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from gateway_adapters.contract import Capabilities
+from gateway_adapters.errors import Code
 from gateway_adapters.policy import policy_for
 from gateway_adapters.routing import Routed, plan_for, routed
 from gateway_adapters.spec import GatewaySpec
@@ -144,6 +145,9 @@ class OrdersAgent:
             # Its origin is another system's, or it ended long ago. Nothing of ours is settled by it.
             metrics.count("webhooks_ignored", len(came.notices), gateway=webhook.gateway, reason="order_unknown")
             return Step(rows=(), speak=())
+        unknown = sum(each.error is not None and each.error.code == Code.UNKNOWN for each in came.notices)
+        if unknown:
+            metrics.count("declines_unknown", unknown, gateway=webhook.gateway)
         now_ms, replay = event.timestamp_ms, event.possible_replay
         inputs = [
             NoticeReceived(notice=each, now_ms=now_ms, possible_replay=replay, account=webhook.account)

@@ -5,7 +5,8 @@ Called by `order` with each decision. A decision is known by its id: the second 
 A verdict about money is a word of the operation's (`words`): from then on it counts for so much. It is dated by the
 log, and never before what was heard until then, since whoever decides knows that. So a word of the gateway that is
 dated later beats it, and one that is dated earlier changes nothing; where that one contradicts the verdict, a person is
-asked again (`outcomes`).
+asked again (`outcomes`). Of what still waited for its gateway, that one is asked once more, so that it can: a person
+may be wrong, and a gateway whose answer nobody understood tells no more by itself.
 
 A decision that the order does not take is a fact too, and stands in the operation's life: else a replay might take it.
 """
@@ -19,7 +20,7 @@ from schemas.records.decisions import DecisionMade, DecisionView
 from schemas.records.orders import OperationRow, OrderRow, WordRow
 from schemas.records.payments import OperationReplied, ReplyTo
 from schemas.vocabulary import DecisionRefusal, Initiator, OperationKind, OperationState, Outcome, Verdict
-from streams.domain import admission, later_words, outcomes, paid_once, settlement, words
+from streams.domain import admission, doubt, later_words, outcomes, paid_once, settlement, words
 from streams.domain.apart import Apart, Load, nothing_apart
 from streams.domain.inputs import DecisionReceived
 from streams.domain.limits import MAX_DECISIONS
@@ -27,6 +28,7 @@ from streams.domain.outputs import Reply
 from streams.domain.sums import UNSETTLED
 from streams.domain.turn import Turn
 
+_SETTLING: Final = frozenset({Verdict.SUCCEEDED, Verdict.NOT_EXECUTED})
 _BEFORE_ITS_TURN: Final = frozenset({OperationState.QUEUED, OperationState.CLAIMING})
 _UNRECORDED: Final = frozenset(
     {
@@ -150,6 +152,8 @@ def _record(turn: Turn, operation: OperationRow, told: DecisionView) -> None:
 
 
 def _carry_out(turn: Turn, operation: OperationRow, told: DecisionView) -> None:
+    if told.verdict in _SETTLING:
+        operation = doubt.ask_behind_a_person(turn, operation)
     match told.verdict:
         case Verdict.NOTE:
             turn.publish(operation, Transition.NOTED)

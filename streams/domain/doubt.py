@@ -1,10 +1,10 @@
 """In doubt or pending: when to look at the operation again, and how.
 
-Called by `outcomes` (a word that left it open), by `order` (the timer fired) and by `admission` (another operation
-wants to know). An operation in doubt is never sent to another gateway. Every look is an inquiry first, for a gateway
-may tell what it keeps failing to do again. From the second scheduled look on, where that proved nothing and the gateway
-advises the same key, the same call is made again while the gateway still honours that key (it answers what it did, or
-does it once). After the last look a person decides.
+Called by `outcomes` (a word that left it open), by `order` (the timer fired), by `admission` (another operation wants
+to know) and by `desk` (a person settles it). An operation in doubt is never sent to another gateway. Every look is an
+inquiry first, for a gateway may tell what it keeps failing to do again. From the second scheduled look on, where that
+proved nothing and the gateway advises the same key, the same call is made again while the gateway still honours that
+key (it answers what it did, or does it once). After the last look a person decides.
 
 That the gateway knows nothing of the operation is true of the moment it was asked: the call may be held by the network
 and arrive a minute later. So while the gateway honours the key, the same call is made again at once, and whichever copy
@@ -39,11 +39,28 @@ from streams.domain.turn import Turn
 KEPT_FAILURE: Final = "gateway_failed"
 """The error code of a failure of the gateway; one that it keeps under the key is never to be tried again with it."""
 
+_WAITS_FOR_GATEWAY: Final = frozenset({OperationState.UNKNOWN, OperationState.PENDING})
+
 
 def look_now(turn: Turn, operation: OperationRow) -> None:
     """Make an inquiry now, out of turn; one that is under way will do. The schedule goes on as it was."""
     if operation.call_kind is None:
         _ask(turn, operation)
+
+
+def ask_behind_a_person(turn: Turn, operation: OperationRow) -> OperationRow:
+    """Make a last inquiry about what a person is about to settle, if it waits for its gateway; return the operation.
+
+    Nobody waits for the answer, and it is not asked for again. Only an inquiry: the call itself might be carried out.
+    What has been looked at to the end is not asked about: a person knows that the gateway has nothing to say.
+    """
+    if operation.state not in _WAITS_FOR_GATEWAY or operation.call_kind is not None:
+        return operation
+    can = abilities.capabilities_of(turn, operation)
+    known = operation.gateway_reference is not None
+    if can is not None and not can.can_be_asked(turn.payment_of(operation).currency, reference_known=known):
+        return operation
+    return attempts.call_gateway(turn, operation, CallKind.INQUIRE)
 
 
 def look_later(turn: Turn, operation: OperationRow, *, asked_ms: int | None) -> None:
@@ -103,7 +120,7 @@ def _ask(turn: Turn, operation: OperationRow) -> bool:
     for as long as the gateway honours the key.
     """
     can = abilities.capabilities_of(turn, operation)
-    known = operation.gateway_reference is not None
+    known = attempts.reference_of(operation, turn.payment_of(operation)) is not None
     if can is None or can.can_be_asked(turn.payment_of(operation).currency, reference_known=known):
         attempts.call_gateway(turn, operation, CallKind.INQUIRE)
         return True

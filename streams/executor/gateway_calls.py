@@ -114,6 +114,8 @@ async def perform(
 def _alarm(request: GatewayCallRequested, result: CallResult) -> None:
     """Say loudly what someone must see to, such as credentials that are refused: once a minute for each cause."""
     code = None if result.error is None else result.error.code
+    if code == errors.Code.UNKNOWN:
+        metrics.count("declines_unknown", gateway=request.gateway)
     if code is None or code not in errors.ALARMS:
         return
     route = gateway_route(request.gateway, request.account)

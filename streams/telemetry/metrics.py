@@ -51,6 +51,7 @@ MetricName = Literal[
     "executor_calls_without_command",
     "executor_unexpected_errors",
     "executor_alarms",
+    "declines_unknown",
     "executor_slots_taken",
     "executor_calls_waiting",
     "executor_calls_turned_away",
@@ -152,6 +153,12 @@ CATALOGUE: Mapping[MetricName, MetricSpec] = MappingProxyType(
             "ALARM: calls that failed by our own fault, or by a promise that the gateway broke: see the code.",
             "route",
             "code",
+        ),
+        "declines_unknown": _spec(
+            "counter",
+            "{decline}",
+            "Declines, in answers and webhooks, by a code that this version does not know of the gateway.",
+            "gateway",
         ),
         "executor_slots_taken": _spec(
             "gauge", "{call}", "Slots of a gateway account that calls under way hold.", "route"

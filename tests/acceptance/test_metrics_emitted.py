@@ -60,6 +60,8 @@ EMITTED_BY: Mapping[MetricName, str] = {
     "test_replies_to_a_partition_that_takes_none_are_dropped_and_others_go_on",
     "executor_alarms": "unit/test_executor_gateway_calls.py::"
     "test_credentials_that_are_refused_are_counted_and_logged_for_someone_to_see_to",
+    "declines_unknown": "unit/test_executor_gateway_calls.py::"
+    "test_decline_by_a_code_that_nobody_knows_is_counted_by_gateway",
     "executor_calls_turned_away": "unit/test_executor_gateway_slots.py::"
     "test_first_call_of_a_payment_that_finds_no_slot_in_time_was_not_executed_and_may_go_elsewhere",
     "executor_calls_throttled": "unit/test_executor_pace.py::"

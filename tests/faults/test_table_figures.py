@@ -24,6 +24,18 @@ async def test_rows_that_are_due_go_and_the_others_stay(
     assert report.misses == []
 
 
+def test_rows_wait_longer_each_day_when_fewer_are_asked_for_than_come_due() -> None:
+    ten_s, hundred_s = (expiry.longest_wait_s(days, rows_a_second=1_000, asked_a_second=900) for days in (10, 100))
+    assert hundred_s - ten_s == pytest.approx(90 * 24 * 3_600 * 100 / 900)
+
+
+def test_rows_wait_for_the_night_at_most_when_as_many_are_asked_for_as_come_due() -> None:
+    kept_up_s, month_s = (expiry.longest_wait_s(days, rows_a_second=1_000, asked_a_second=1_100) for days in (3, 30))
+    assert kept_up_s == pytest.approx(month_s)
+    assert 0 < month_s < 12 * 3_600
+    assert expiry.longest_wait_s(30, rows_a_second=1_000, asked_a_second=1_801) == 0
+
+
 async def test_timers_come_and_go_with_their_partitions(tmp_path: Path) -> None:
     report = Report()
     await timers.measure(report, tmp_path, timers=20_000, partitions=4, strict=False)

@@ -7,6 +7,7 @@ be decoded, or stands under another key, is nobody's order (the fault runs put g
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,9 +26,11 @@ from schemas.records.commands import (
     op_id_of,
 )
 from schemas.records.decisions import DecisionMade
+from schemas.records.gateway import GatewayCallCompleted
 from schemas.records.orders import ApartRow, OrderRow
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
+from schemas.vocabulary import Outcome
 from streams.agents.intake import Intake, RefusedError
 from streams.development.local_engine import LocalEngine
 from streams.domain.limits import LATE_CALL_MS
@@ -50,6 +53,9 @@ from tests.support.replay_course import INPUT_TOPICS, input_of
 from tests.support.row_history import RowHistory
 from tests.support.workload import History
 
+NO_LAST_WORD = frozenset({Outcome.UNKNOWN, Outcome.PENDING, Outcome.REQUIRES_ACTION, Outcome.NOT_EXECUTED})
+"""Outcomes by which a call, or an inquiry, leaves open what became of the operation."""
+
 SETTLE_TIMEOUT_S = 120.0
 SETTLE_POLL_S = 0.5
 MAX_SETTLE_POLL_S = 4.0
@@ -70,6 +76,7 @@ class _Found:
     command_ids: set[str] = field(default_factory=set)
     plans: dict[str, frozenset[str]] = field(default_factory=dict)
     decisions: list[Decided] = field(default_factory=list)
+    heard: set[str] = field(default_factory=set)
     replay_faults: list[str] = field(default_factory=list)
 
 
@@ -147,6 +154,7 @@ class EvidenceGatherer:
             plans=found.plans,
             decisions=found.decisions,
             stands=self._stands(found.decisions),
+            heard=frozenset(found.heard),
             row_faults=[*self._history.faults(), *await self._forgotten_claims()],
             replay_faults=found.replay_faults,
             lag=lag,
@@ -232,7 +240,10 @@ class EvidenceGatherer:
                 found.commands[command[0]].append(command[1])
         self._keep_events(by_topic[topics.EVENTS], found)
         found.plans |= plans_in(self._codec, by_topic[topics.VERDICTS])
-        found.decisions += decisions_in(self._codec, by_topic[topics.DECISIONS])
+        decisions = decisions_in(self._codec, by_topic[topics.DECISIONS])
+        found.decisions += decisions
+        named = {each.decision.op_id for each in decisions}
+        found.heard |= heard_of(self._codec, named, by_topic[topics.GATEWAY_RESULTS], by_topic[topics.WEBHOOKS])
         inputs = [record for topic in INPUT_TOPICS for record in by_topic[topic]]
         found.replay_faults += await asyncio.to_thread(replay.compare, inputs, by_topic[topics.EVENTS])
 
@@ -283,6 +294,21 @@ def decisions_in(codec: MessageCodec, records: Iterable[LogRecord]) -> list[Deci
         if isinstance(decision, DecisionMade):
             found.append(Decided(at_ms=record.timestamp_ms, decision=decision))
     return found
+
+
+def heard_of(
+    codec: MessageCodec, op_ids: AbstractSet[str], results: Iterable[LogRecord], webhooks: Iterable[LogRecord]
+) -> set[str]:
+    """Return those of which a gateway has told what became of them: by a last word, or by any notice about them."""
+    heard = {op_id for op_id in op_ids if any(op_id.encode() in (each.value or b"") for each in webhooks)}
+    for record in results:
+        try:
+            _, result = codec.decode(record.value, record.headers)
+        except DecodeError:
+            continue  # poison
+        if isinstance(result, GatewayCallCompleted) and result.op_id in op_ids and result.outcome not in NO_LAST_WORD:
+            heard.add(result.op_id)
+    return heard
 
 
 def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | None:

@@ -126,6 +126,7 @@ class Evidence:
     plans: Mapping[str, frozenset[str]] = field(default_factory=dict)  # op id -> accounts that its pinned plan names
     decisions: Sequence[Decided] = ()  # in log order of their partitions
     stands: Mapping[str, GatewayStand] = field(default_factory=dict)  # op id -> at the gateway
+    heard: frozenset[str] = frozenset()  # of those: what became of them stands on the log, by an answer or a notice
     row_faults: Sequence[str] = ()  # of `row_history`
     replay_faults: Sequence[str] = ()  # of `replay`
     lag: Mapping[str, int] = field(default_factory=dict)  # consumer group -> records not yet committed

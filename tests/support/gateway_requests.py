@@ -50,11 +50,24 @@ def payment_request(
 
 
 def follow_up(
-    first: GatewayCallRequested, kind: CallKind, *, reference: str | None, amount_minor: int, final: bool = False
+    first: GatewayCallRequested,
+    kind: CallKind,
+    *,
+    reference: str | None,
+    amount_minor: int,
+    final: bool = False,
+    capture_reference: str | None = None,
 ) -> GatewayCallRequested:
     """Return a capture, void or refund of the payment that `first` opened, with a new operation and key."""
     new = payment_request(first.order_id, kind, amount_minor=amount_minor, currency=first.currency)
-    return replace(new, token=None, payment_reference=reference, final=final, gateway=first.gateway)
+    return replace(
+        new,
+        token=None,
+        payment_reference=reference,
+        capture_reference=capture_reference,
+        final=final,
+        gateway=first.gateway,
+    )
 
 
 def inquiry_about(call: GatewayCallRequested, *, own_reference: str | None = None) -> GatewayCallRequested:

@@ -11,10 +11,12 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from gateway_adapters.contract import Gateway
+from gateway_adapters.contract import CertificateFetcher, Gateway
 from gateway_adapters.errors import Code
 from schemas.records.commands import NamedText
-from schemas.records.gateway import GatewayCallRequested
+from schemas.records.gateway import CallDetails, GatewayCallRequested
+from schemas.vocabulary import CallKind
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.mock_gateway_process import Delivered
 
 
@@ -66,36 +68,50 @@ class Situation(StrEnum):
 
 
 class GatewayUnderTest(Protocol):
-    """One gateway and its peer."""
+    """One gateway and its peer. What has a value here is how most gateways are; the others say so."""
 
-    @property
-    def gateway(self) -> Gateway:
-        """The adapter, with a read time-out well below a second, connected to the peer."""
-        ...
+    token: str = "tok_visa"
+    """One that simply works."""
 
-    @property
-    def cannot(self) -> Mapping[Situation, str]:
-        """What the peer cannot provoke, and why."""
-        ...
+    tells_later: frozenset[CallKind] = frozenset()
+    """Kinds that are answered with 'received': their verdict comes by webhook."""
 
-    @property
-    def decline_tokens(self) -> Mapping[Code, str]:
-        """A token for each decline the peer knows."""
-        ...
+    marks_replays: bool = True
+    """Whether an answer that was stored under the key says so."""
 
-    @property
-    def action_token(self) -> str | None:
-        """A token that makes the payer act; None: the peer has none."""
-        ...
+    compares_bodies: bool = True
+    """Whether a key refuses another request than its first; else that one's answer is given again."""
+
+    signs_time: bool = True
+    """Whether a webhook's time is signed, so that an old one can be refused."""
+
+    names_orders: bool = True
+    """Whether notices of what the engine asked for give origin and order back, and not our operation's id alone."""
+
+    details: CallDetails | None = None
+    """What every payment needs beside its token."""
+
+    certificates: CertificateFetcher = NO_CERTIFICATES
+    """Where its webhooks' certificates are fetched."""
+
+    gateway: Gateway
+    """The adapter, with a read time-out well below a second, connected to the peer."""
+
+    cannot: Mapping[Situation, str]
+    """What the peer cannot provoke, and why."""
+
+    decline_tokens: Mapping[Code, str]
+    """A token for each decline the peer knows."""
+
+    action_token: str | None
+    """A token that makes the payer act; None: the peer has none."""
 
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:
         """Let this happen to the next call of the request's kind and order."""
         ...
 
-    @property
-    def completion_token(self) -> str | None:
-        """A token that makes the payer act, and the engine then complete the payment; None: the peer has none."""
-        ...
+    completion_token: str | None
+    """A token that makes the payer act, and the engine then complete the payment; None: the peer has none."""
 
     async def come_back(self, reference: str, *, agreed: bool) -> tuple[NamedText, ...]:
         """Act as the payer, and return what the payer comes back with."""
@@ -116,6 +132,14 @@ class GatewayUnderTest(Protocol):
     async def webhooks(self, count: int) -> list[Delivered]:
         """Return the webhooks delivered since the test began, once there are so many."""
         ...
+
+    def tampered(self, body: bytes) -> bytes:
+        """Return a webhook's body, about 100.00, with another amount."""
+        return body.replace(b"10000", b"10001")
+
+    def unsigned(self, body: bytes) -> bytes:
+        """Return a webhook's body without its signature, where that stands in it."""
+        return body
 
 
 Opener = Callable[[], AbstractAsyncContextManager[GatewayUnderTest]]

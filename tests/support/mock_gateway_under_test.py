@@ -22,7 +22,7 @@ SLOW_MS = 200
 CLOSED_MS = 700
 
 
-class MockUnderTest:
+class MockUnderTest(GatewayUnderTest):
     """Fulfils `GatewayUnderTest` with a Mock server process."""
 
     cannot: Mapping[Situation, str] = MappingProxyType({})

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway_adapters.contract import Capabilities, GatewayNotice, RawHeaders, WebhookTranslator
-from gateway_adapters.errors import UntranslatableError
+from gateway_adapters.errors import Code, UntranslatableError, decline_for
 from gateway_adapters.mock.spec import SPEC
 from gateway_adapters.notices import NOBODY, TooManyNoticesError, split
 from http_ingress.command_log import destination_of, webhook_envelope
@@ -74,7 +74,7 @@ def _notice(number: int, item: Mapping[str, Any]) -> GatewayNotice:
         payment_reference=item.get("payment"),
         confirmed_amount_minor=item.get("amount"),
         confirmed_currency="USD",
-        error=None,
+        error=decline_for(Code(item["code"]), gateway_code="as_it_came") if "code" in item else None,
         occurred_at_ms=NOW_MS,
     )
 

@@ -146,8 +146,9 @@ class StagedRun:
         self.stands[op_id] = GatewayStand(counted_minor=counted, said_at_ms=self.now_ms)
         self._tell(call, self._operation(call, status=status, counted=counted), wire.EventType.UPDATED)
 
-    def decide(self, ruling: Ruling) -> None:
-        """Let an operator decide: appended, taken, and answered as the desk does."""
+    def decide(self, ruling: Ruling, *said: Said) -> None:
+        """Let an operator decide: appended, taken, answered as the desk does. The gateway, when asked, says this."""
+        self._script.extend(said)
         body = ruling.body
         decision = DecisionMade(
             decision_id=DecisionId(f"dec_{len(self.history.rulings)}"),
@@ -414,6 +415,7 @@ class StagedRun:
             plans=plans_in(self.codec, self.log[topics.VERDICTS]),
             decisions=decisions_in(self.codec, self.log[topics.DECISIONS]),
             stands=dict(self.stands),
+            heard=frozenset(self.stands),
             row_faults=history.faults(),
         )
 

@@ -42,7 +42,7 @@ def settled_run(*said: wire.Status, verdict: str = "succeeded") -> StagedRun:
     opened = run.send(sale())
     payment = run.evidence().operations()[opened][1].payment_id
     op_id = run.send(refund(payment, REFUND_MINOR, key="back"), PENDING)
-    run.decide(ruling(op_id, verdict, payment=payment))
+    run.decide(ruling(op_id, verdict, payment=payment), PENDING)
     run.send(refund(payment, REFUND_MINOR, key="back"))
     for each in said:
         run.notice(op_id, each)
@@ -227,4 +227,5 @@ def test_checker_catches_a_decision_against_an_earlier_word_that_nobody_is_asked
     (made,) = evidence.decisions
     spoke = settled(wire.Status.FAILED).stands[op_id]
     earlier = {op_id: replace(spoke, said_at_ms=made.at_ms - 1)}
-    assert "later_word_holds" in broken(replace(evidence, stands=earlier))
+    assert "later_word_holds" in broken(replace(evidence, stands=earlier, heard=frozenset({op_id})))
+    assert "later_word_holds" not in broken(replace(evidence, stands=earlier, heard=frozenset()))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway_adapters.registry import GATEWAYS
 from schemas.misconfigured import MisconfiguredError
 from streams.cli.exits import ExitCode
 from streams.cli.settings import env_file, env_file_values
@@ -52,8 +53,9 @@ def test_copy_of_the_example_changes_nothing(tmp_path: Path) -> None:
 
 def test_copy_of_the_example_is_the_defaults_when_every_line_with_a_value_counts(tmp_path: Path) -> None:
     before = load()
-    # An account of which anything is said must be set up whole: its lines count only with its URL.
-    counts = rf"^#({PREFIX}(?!GATEWAY_MOCK_)\w+=.)"
+    # An account of which anything is said must be set up whole: its lines count only all together.
+    of_accounts = "|".join(f"GATEWAY_{name.upper()}_" for name in GATEWAYS)
+    counts = rf"^#({PREFIX}(?!{of_accounts})\w+=.)"
     text = re.sub(counts, r"\1", EXAMPLE.read_text("utf-8"), flags=re.MULTILINE)
     add_to_environment(env_file_values(_written(tmp_path, text)))
     assert "PAYMENT_ENGINE_KAFKA_PARTITIONS" in os.environ

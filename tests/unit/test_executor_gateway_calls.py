@@ -8,7 +8,7 @@ import structlog.testing
 
 from gateway_adapters import errors
 from gateway_adapters.contract import WINDOW_MARGIN_MS, CallResult
-from gateway_adapters.errors import Signal
+from gateway_adapters.errors import Code, Signal, decline_for
 from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from streams.executor.gateway_calls import inquiry_for, is_refusal, perform, weakened_result
@@ -109,6 +109,20 @@ async def test_credentials_that_are_refused_are_counted_and_logged_for_someone_t
     assert alarms() == 3
     lines = [(line["event"], line["log_level"], line["error"], line["repeats"]) for line in logged]
     assert lines == [("gateway_alarm", "error", "gateway_refused_credentials at mock", True)] * 3
+
+
+async def test_decline_by_a_code_that_nobody_knows_is_counted_by_gateway() -> None:
+    counted = rise_of("declines_unknown", gateway="mock")
+
+    def declining(code: Code) -> Behaviour:
+        async def answer(_: GatewayCallRequested) -> CallResult:
+            return CallResult(outcome=Outcome.DECLINED, error=decline_for(code, gateway_code="brand_new"))
+
+        return answer
+
+    await performed(TellableGateway(declining(Code.UNKNOWN)), request_of(1))
+    await performed(TellableGateway(declining(Code.CARD_DECLINED)), request_of(2))
+    assert counted() == 1
 
 
 async def test_call_is_an_inquiry_and_never_sent_when_the_key_window_is_over() -> None:

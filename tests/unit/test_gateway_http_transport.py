@@ -8,7 +8,7 @@ import pytest
 from aiohttp import client_exceptions, http_exceptions
 
 from gateway_adapters.errors import CallFailedError, InDoubtError, NotSentError, Signal
-from gateway_adapters.http_transport import FOREIGN, Answer, HttpTransport, TransportLimits, translated
+from gateway_adapters.http_transport import FOREIGN, FORM_TYPE, Answer, HttpTransport, TransportLimits, translated
 
 QUICK = TransportLimits(connect_timeout_s=0.3, read_timeout_s=0.3, total_timeout_s=1.0, body_bytes=1000)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
@@ -201,6 +201,15 @@ async def test_path_of_the_base_url_stands_before_that_of_the_request(slash: str
         await transport.send("GET", "/payments/a%20b?key=1", headers={})
         await transport.close()
     assert there.requests[0].startswith(b"GET /proxied/v1%2F2/payments/a%20b?key=1 HTTP/1.1")
+
+
+async def test_body_is_json_unless_another_type_is_said_and_no_type_goes_without_a_body() -> None:
+    async with peer(lambda *_: answers(OK)) as listening, transport_to(listening.port) as transport:
+        await transport.send("POST", "/json", headers={}, body=b"{}")
+        await transport.send("POST", "/form", headers={}, body=b"a=1", content_type=FORM_TYPE)
+        await transport.send("GET", "/none", headers={}, content_type=FORM_TYPE)
+    types = [[x for x in head.split(b"\r\n") if x.startswith(b"Content-Type")] for head in listening.requests]
+    assert types == [[b"Content-Type: application/json"], [b"Content-Type: application/x-www-form-urlencoded"], []]
 
 
 async def test_transport_opens_again_after_it_was_closed() -> None:

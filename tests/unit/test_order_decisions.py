@@ -1,11 +1,14 @@
 """What a person decides: what it changes, what it cannot, and who has the last word when the gateway speaks too."""
 
+from dataclasses import replace
+
 import pytest
 
-from schemas.identifiers import OpId
+from gateway_adapters.mock.spec import CAPABILITIES
+from schemas.identifiers import GatewayRoute, OpId
 from schemas.records.orders import PaymentRow
-from schemas.vocabulary import DecisionRefusal, OperationState, Outcome, Overlay, PaymentStatus, Verdict
-from streams.domain.limits import MAX_DECISIONS, MAX_EVENTS
+from schemas.vocabulary import CallKind, DecisionRefusal, OperationState, Outcome, Overlay, PaymentStatus, Verdict
+from streams.domain.limits import DEFAULT_RULES, MAX_DECISIONS, MAX_EVENTS
 from streams.domain.outputs import Publish, SetTimer
 from tests.support.order_desk import (
     ACTION,
@@ -287,6 +290,7 @@ def test_later_success_asks_for_a_review_too_when_the_order_was_paid_again_meanw
     desk = Desk()
     op_id = desk.do(sale(10_000, key="a"), UNKNOWN)
     desk.decide(op_id, NOT_EXECUTED)
+    desk.call(NOT_FOUND)
     desk.do(sale(10_000, key="b"))
     desk.notice(op_id, Said(reference="late"), occurred_at_ms=desk.now_ms + 1)
     assert desk.row is not None
@@ -367,6 +371,44 @@ def test_answer_to_a_call_under_way_is_heard_when_a_person_was_faster() -> None:
     quiet.decide(op_id, SUCCEEDED)
     quiet.call(NOT_FOUND)
     assert (quiet.state(op_id), payment(quiet).review) == (OperationState.SUCCEEDED, False)
+
+
+@pytest.mark.parametrize("answer", [UNKNOWN, PENDING])
+def test_gateway_is_asked_once_more_when_a_person_settles_what_waited_for_it(answer: Said) -> None:
+    desk = Desk()
+    op_id = desk.do(sale(10_000), answer)
+    desk.decide(op_id, NOT_EXECUTED)
+    (request,) = desk.requests
+    assert (request.kind, request.inquired_kind) == (CallKind.INQUIRE, CallKind.SALE)
+    desk.call(Said(confirmed_minor=10_000))
+    assert (desk.state(op_id), sums(desk)) == (OperationState.NOT_EXECUTED, (0, 0, 0))
+    assert payment(desk).review, "the payer has paid, and a person said otherwise"
+
+
+def test_answer_that_says_nothing_is_not_asked_for_again_when_a_person_has_settled_it() -> None:
+    for says in (UNKNOWN, PENDING, NOT_FOUND):
+        desk = Desk()
+        op_id = desk.do(sale(10_000), PENDING)
+        desk.decide(op_id, SUCCEEDED)
+        desk.call(says)
+        assert (desk.state(op_id), payment(desk).review) == (OperationState.SUCCEEDED, False)
+        assert not desk.requests
+
+
+def test_gateway_is_not_asked_behind_a_person_once_all_looks_were_made() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(10_000), UNKNOWN)
+    reviewed(desk, op_id)
+    desk.decide(op_id, NOT_EXECUTED)
+    assert not desk.requests
+
+
+def test_call_is_not_made_again_behind_a_person_where_a_gateway_has_no_inquiry() -> None:
+    unasked = replace(CAPABILITIES, inquire_by_key=False, inquire_by_reference=False)
+    desk = Desk(rules=replace(DEFAULT_RULES, capabilities={GatewayRoute("mock"): unasked}))
+    op_id = desk.do(sale(10_000), UNKNOWN)
+    desk.decide(op_id, NOT_EXECUTED)
+    assert not desk.requests
 
 
 def test_chargeback_that_a_person_entered_counts_once_when_the_gateway_tells_of_it_late() -> None:

@@ -60,6 +60,19 @@ def test_item_of_an_order_that_nobody_has_is_counted_and_no_dead_letter() -> Non
     assert office.operation(FIRST, op).state is OperationState.SUCCEEDED
 
 
+def test_decline_by_a_code_that_nobody_knows_is_counted() -> None:
+    office = PostOffice()
+    known, unknown = pending(office, FIRST), pending(office, SECOND)
+    counted = rise_of("declines_unknown", gateway="mock")
+    office.post(
+        {"origin": ORIGIN, "order": FIRST, "op": known, "outcome": "declined", "code": "card_declined"},
+        {"origin": ORIGIN, "order": SECOND, "op": unknown, "outcome": "declined", "code": "unknown"},
+    )
+    assert office.letters == []
+    assert counted() == 1
+    assert office.operation(SECOND, unknown).state is OperationState.DECLINED
+
+
 def test_webhook_that_means_nothing_to_us_is_passed_over() -> None:
     office = PostOffice()
     office.post()

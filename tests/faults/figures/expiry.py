@@ -6,6 +6,7 @@ stand-in: a record's way to the broker and back is not in the figures, of which 
 one for each request about thirty-two of them.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -45,6 +46,16 @@ AIM_SHARE: Final = 0.02
 AIM_RATE: Final = 1_000
 AIM_WORKERS: Final = 2.0
 """An orders worker takes some 1.3 ms of a core for a payment: a thousand a second need two."""
+
+DAYS: Final = 180
+"""As long as a finished order stays in the table by default: from then on as many rows leave as come."""
+
+PEAK: Final = 1.8
+"""The busiest minute of a day has so many times the payments of an average one."""
+
+MINUTES_OF_DAY: Final = 24 * 60
+AIM_LATE_H: Final = 24.0
+"""A line that is gone within a day does not grow from day to day."""
 
 CODEC: Final = MessageCodec(SchemaIds.packaged())
 
@@ -91,7 +102,29 @@ async def _ask(
     report.figure(
         "workers that 1,000 payments a second need for it", AIM_RATE / most, "", below=AIM_WORKERS if strict else None
     )
+    late_s = longest_wait_s(DAYS, rows_a_second=AIM_RATE, asked_a_second=AIM_WORKERS * most)
+    report.figure(
+        f"{DAYS} days of 1,000 payments a second by day and night: a row that is due waits at most",
+        late_s / 3_600,
+        "h",
+        below=AIM_LATE_H if strict else None,
+    )
     return writer.kept
+
+
+def longest_wait_s(days: int, *, rows_a_second: float, asked_a_second: float) -> float:
+    """Return how long the last row in the line waits at worst, seconds, if so many a second come due on average.
+
+    Rows come due as their payments came: by a wave each day, with PEAK times as many at its top. What cannot be asked
+    for at once waits its turn. A simulation by the minute, of quantities; no row is kept.
+    """
+    waiting, longest = 0.0, 0.0
+    for minute in range(days * MINUTES_OF_DAY):
+        wave = math.sin(2 * math.pi * minute / MINUTES_OF_DAY)
+        come = 60 * rows_a_second * (1 + (PEAK - 1) * wave)
+        waiting = max(waiting + come - 60 * asked_a_second, 0.0)
+        longest = max(longest, waiting)
+    return longest / asked_a_second
 
 
 async def _decide(report: Report, tables: OwnTables, table: Table, requests: Sequence[InputEvent], *, due: int) -> None:

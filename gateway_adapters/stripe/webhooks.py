@@ -1,0 +1,211 @@
+"""Stripe's events in the engine's words. Pure, so that a replay translates as the first run did.
+
+An event holds one object as it stood when the event was made. What opens a payment, captures it or gives it back
+carries our metadata; refunds made at Stripe's own desk, and disputes, name the payment alone, which the references
+index knows. Events of other types, and about payments without our metadata, say nothing here
+(https://docs.stripe.com/api/events/types).
+
+A capture is told with the time of its own request: each later event of its payment holds its note again, and a success
+that seemed new would bring back what a dispute took meanwhile.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Final
+
+from gateway_adapters.contract import GatewayNotice, RawHeaders, WebhookTranslator
+from gateway_adapters.errors import Code, UntranslatableError, decline_for
+from gateway_adapters.stripe import requests, signature, translate, wire
+from gateway_adapters.stripe.amounts import UncountableError, from_stripe
+from gateway_adapters.stripe.wire import Event, PaymentIntent, WireError
+from schemas.identifiers import OpId, OrderId, OriginId
+from schemas.records.gateway import OperationError
+from schemas.vocabulary import CallKind, Outcome
+
+DISPUTES: Final[Mapping[str, Outcome]] = MappingProxyType(
+    {
+        "charge.dispute.created": Outcome.DISPUTE_OPENED,
+        "charge.dispute.funds_withdrawn": Outcome.REVERSED,
+    }
+)
+"""Of the others, `charge.dispute.closed` means what its status says; what is reinstated follows from it."""
+
+DISPUTE_ENDS: Final[Mapping[str, Outcome]] = MappingProxyType(
+    {
+        "won": Outcome.DISPUTE_WON,
+        "lost": Outcome.DISPUTE_LOST,
+        "warning_closed": Outcome.DISPUTE_WON,  # the bank asked, and let it be
+        "prevented": Outcome.DISPUTE_WON,
+    }
+)
+
+_NOT_YET_MOVED: Final = frozenset({"pending", "requires_action"})
+"""Statuses of a refund that has not been carried out."""
+
+
+class StripeTranslator(WebhookTranslator):
+    """The pure half of Stripe's webhooks, as the port wants it."""
+
+    webhook_headers = frozenset({signature.HEADER})
+
+    def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:  # noqa: ARG002 - the port's shape
+        """Return what the webhook says. Raises: UntranslatableError."""
+        try:
+            told = wire.object_of(body)
+            read = READERS.get(wire.event_type(told))
+            return () if read is None else read(wire.event(told))
+        except (WireError, UncountableError) as error:
+            raise UntranslatableError(f"stripe webhook: {error}") from error
+
+
+def _of_payment(event: Event) -> tuple[GatewayNotice, ...]:
+    """`payment_intent.*`: what became of the payment, and of captures of it."""
+    payment = wire.payment_intent(event.object)
+    if requests.OPERATION not in payment.metadata:
+        return ()  # another system's, which shares the account
+    if payment.status in {"succeeded", "requires_capture"} and payment.manual and payment.received > 0:
+        return _of_captures(event, payment)
+    if payment.status == "requires_action":
+        return ()  # the answer to the call tells it, with where the payer goes
+    if payment.status == "canceled" and translate.was_held(payment):
+        return _of_release(event, payment)
+    outcome, error = translate.meaning_of_payment(payment)
+    return (_about_payment(event, payment, outcome, error),)
+
+
+def _of_captures(event: Event, payment: PaymentIntent) -> tuple[GatewayNotice, ...]:
+    notes = requests.capture_notes(payment.metadata)
+    about = _about_payment(event, payment, Outcome.SUCCEEDED, None)
+    about = replace(about, kind=CallKind.CAPTURE, gateway_reference=payment.charge_id, op_id=None)
+    if not notes:  # captured at Stripe's own desk
+        return (replace(about, confirmed_amount_minor=from_stripe(payment.received, payment.currency)),)
+    return tuple(
+        replace(
+            about,
+            notice_id=f"{event.id}:{note.op_id}",
+            op_id=note.op_id,
+            confirmed_amount_minor=from_stripe(payment.received if len(notes) == 1 else note.amount, payment.currency),
+            occurred_at_ms=note.requested_at_ms,
+        )
+        for note in notes
+    )
+
+
+def _of_release(event: Event, payment: PaymentIntent) -> tuple[GatewayNotice, ...]:
+    """What was held and is let go: it ran out, or somebody voided it, the engine or a person at Stripe's desk."""
+    outcome, error = translate.meaning_of_payment(payment)
+    if outcome is Outcome.EXPIRED:
+        return (_about_payment(event, payment, outcome, error),)
+    about = _about_payment(event, payment, Outcome.SUCCEEDED, None)
+    return (replace(about, kind=CallKind.VOID, op_id=None, confirmed_amount_minor=None),)
+
+
+def _of_refund(event: Event) -> tuple[GatewayNotice, ...]:
+    """`refund.*`: ours, with our metadata; or made at Stripe's desk, with the payment's reference alone."""
+    refund = wire.refund(event.object)
+    if refund.payment is None:
+        return ()
+    outcome, error = translate.meaning_of_refund(refund)
+    case = None
+    if refund.status == "failed" and event.previous.get("status") not in _NOT_YET_MOVED:
+        # It had counted until now: what failed late is taken back.
+        outcome, case = Outcome.REVERSED, refund.id
+        error = decline_for(Code.FAILED_LATE, gateway_code=refund.failure_reason)
+    about = _about(
+        event,
+        refund.metadata,
+        kind=CallKind.REFUND,
+        outcome=outcome,
+        reference=refund.id,
+        payment=refund.payment,
+        amount_minor=from_stripe(refund.amount, refund.currency),
+        currency=refund.currency,
+        error=error,
+    )
+    return (replace(about, case_reference=case),)
+
+
+def _of_dispute(event: Event) -> tuple[GatewayNotice, ...]:
+    """`charge.dispute.*`: opened, withdrawn, won, lost, under the dispute's own id."""
+    dispute = wire.dispute(event.object)
+    outcome = DISPUTES.get(event.type) or DISPUTE_ENDS.get(dispute.status)
+    if dispute.payment is None or outcome is None:
+        return ()
+    about = _about(
+        event,
+        {},
+        kind=None,
+        outcome=outcome,
+        reference=dispute.payment,
+        payment=dispute.payment,
+        amount_minor=from_stripe(dispute.amount, dispute.currency),
+        currency=dispute.currency,
+        error=decline_for(Code.FAILED_LATE, gateway_code=event.type) if outcome is Outcome.REVERSED else None,
+    )
+    return (replace(about, case_reference=dispute.id),)
+
+
+def _about_payment(
+    event: Event, payment: PaymentIntent, outcome: Outcome, error: OperationError | None
+) -> GatewayNotice:
+    return _about(
+        event,
+        payment.metadata,
+        kind=translate.kind_of(payment),
+        outcome=outcome,
+        reference=payment.id,
+        payment=payment.id,
+        amount_minor=translate.amount_of(payment),
+        currency=payment.currency,
+        error=error,
+    )
+
+
+def _about(
+    event: Event,
+    metadata: Mapping[str, str],
+    *,
+    kind: CallKind | None,
+    outcome: Outcome,
+    reference: str,
+    payment: str,
+    amount_minor: int,
+    currency: str,
+    error: OperationError | None,
+) -> GatewayNotice:
+    origin, order, op = (metadata.get(name) for name in (requests.ORIGIN, requests.ORDER, requests.OPERATION))
+    return GatewayNotice(
+        gateway=translate.NAME,
+        notice_id=event.id,
+        origin_id=None if origin is None else OriginId(origin),
+        order_id=None if order is None else OrderId(order),
+        op_id=None if op is None else OpId(op),
+        kind=kind,
+        outcome=outcome,
+        gateway_reference=reference,
+        payment_reference=payment,
+        confirmed_amount_minor=amount_minor,
+        confirmed_currency=currency,
+        error=error,
+        occurred_at_ms=event.created_s * 1000,
+    )
+
+
+READERS: Final[Mapping[str, Callable[[Event], tuple[GatewayNotice, ...]]]] = MappingProxyType(
+    {
+        "payment_intent.amount_capturable_updated": _of_payment,
+        "payment_intent.canceled": _of_payment,
+        "payment_intent.payment_failed": _of_payment,
+        "payment_intent.processing": _of_payment,
+        "payment_intent.succeeded": _of_payment,
+        "refund.created": _of_refund,
+        "refund.updated": _of_refund,
+        "refund.failed": _of_refund,
+        "charge.refund.updated": _of_refund,
+        "charge.dispute.created": _of_dispute,
+        "charge.dispute.funds_withdrawn": _of_dispute,
+        "charge.dispute.closed": _of_dispute,
+    }
+)
+"""The events that say something, by their types: those an endpoint is subscribed to."""
