@@ -225,7 +225,8 @@ class Gateway(WebhookTranslator, Protocol):
     async def complete(self, request: GatewayCallRequested) -> CallResult:
         """Go on with the payment `payment_reference`, whose payer has come back with `details.return_parameters`.
 
-        The result is that of the payment: what its authorize or sale has come to, with its references.
+        The result is that of the payment: what its authorize or sale has come to, with its references. Some gateways
+        name what waits for its payer by its order alone (`order_reference`), or not at all: then what came back does.
         """
         ...
 
@@ -316,16 +317,23 @@ def check_request(request: GatewayCallRequested) -> None:
 def missing_of(request: GatewayCallRequested) -> tuple[str, ...]:
     """Return the names of the fields that the request's kind needs and that it does not hold; nothing can be sent."""
     opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
-    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND, CallKind.COMPLETE)
+    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND)
     missing = {
         "gateway_key": not request.gateway_key,
         "token": opens_payment and not request.token,
-        "payment_reference": works_on_payment and not request.payment_reference,
+        "payment_reference": not request.payment_reference
+        and (works_on_payment or (request.kind is CallKind.COMPLETE and not _tells_payment(request))),
         "inquired_kind": request.kind is CallKind.INQUIRE and request.inquired_kind is None,
         "amount_minor": (opens_payment or request.kind in (CallKind.CAPTURE, CallKind.REFUND))
         and request.amount_minor <= 0,
     }
     return tuple(name for name, lacks in missing.items() if lacks)
+
+
+def _tells_payment(request: GatewayCallRequested) -> bool:
+    """Return whether a completion tells its payment otherwise: by the order at the gateway, or by what came back."""
+    came_back = request.details is not None and bool(request.details.return_parameters)
+    return request.order_reference is not None or came_back
 
 
 def _with_reference(request: GatewayCallRequested, result: CallResult) -> CallResult:
@@ -398,11 +406,11 @@ def allow_list(*paths: str) -> AllowList:
     A list is looked into: `items.id` is the `id` of each item. Name no member that holds free text or a fact of the
     payer: names, e-mail addresses and what a card is called stay out of the log because nobody lists them.
     """
-    tree: dict[str, AllowList] = {}
+    below: dict[str, list[str]] = {}
     for path in paths:
         first, _, rest = path.partition(".")
-        tree[first] = {**tree.get(first, {}), **(allow_list(rest) if rest else {})}
-    return tree
+        below.setdefault(first, []).extend([rest] if rest else [])
+    return {first: allow_list(*rests) for first, rests in below.items()}
 
 
 def kept_of(answer: bytes, allowed: AllowList, *, secrets: Sequence[str]) -> str:

@@ -177,7 +177,8 @@ def _judge(turn: Turn, operation: OperationRow, payment: PaymentRow) -> Rejectio
         return Rejection.CURRENCY_MISMATCH
     books = turn.books_of(payment)
     if operation.kind is OperationKind.COMPLETE:
-        return _judge_completion(payment, books)
+        waits = books.opening is OperationState.REQUIRES_ACTION and not books.voiding
+        return payment.amount_minor if waits else Rejection.INVALID_STATE
     waiting_minor = _unclaimed_minor(payment, operation.kind)
     if operation.kind is OperationKind.REFUND:  # what was captured can be given back though the hold was taken back
         return _judge_refund(operation, books, waiting_minor)
@@ -194,12 +195,6 @@ def _unclaimed_minor(payment: PaymentRow, kind: OperationKind) -> int:
     """Return what succeeded of this kind at the gateway without anybody's being able to tell whose it is."""
     made = (each for each in payment.unclaimed if each.kind is kind and each.outcome is Outcome.SUCCEEDED)
     return sum(each.amount_minor or 0 for each in made)
-
-
-def _judge_completion(payment: PaymentRow, books: Books) -> Rejection | int:
-    """Return the payment's amount when it waits for its payer, at a gateway that can tell which payment is meant."""
-    waits = books.opening is OperationState.REQUIRES_ACTION and not books.voiding
-    return payment.amount_minor if waits and payment.gateway_reference is not None else Rejection.INVALID_STATE
 
 
 def _judge_void(payment: PaymentRow, books: Books) -> Rejection | int:

@@ -131,7 +131,7 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         payment_reference=payment.gateway_reference,
         order_reference=payment.order_reference,
         capture_reference=_capture_reference(turn, operation),
-        own_reference=_own_reference(operation, payment) if inquiry else None,
+        own_reference=reference_of(operation, payment) if inquiry else None,
         final=operation.final,
         first_requested_at_ms=operation.first_requested_at_ms,
         requested_at_ms=operation.called_at_ms,
@@ -145,10 +145,14 @@ def _capture_reference(turn: Turn, operation: OperationRow) -> str | None:
     return None if operation.draws_on is None else turn.operations[operation.draws_on].gateway_reference
 
 
-def _own_reference(operation: OperationRow, payment: PaymentRow) -> str | None:
-    """Return what the gateway knows the operation by. A completion makes nothing: it is known by its payment."""
-    completes = operation.kind is OperationKind.COMPLETE
-    return payment.gateway_reference if completes else operation.gateway_reference
+def reference_of(operation: OperationRow, payment: PaymentRow) -> str | None:
+    """Return what the gateway knows the operation by. A completion makes nothing: it is known by its payment.
+
+    What waits for its payer some gateways know by its order alone. That stands for it afterwards, too.
+    """
+    if operation.kind is OperationKind.COMPLETE:
+        return payment.order_reference or payment.gateway_reference
+    return operation.gateway_reference
 
 
 def retry_or_give_up(turn: Turn, operation: OperationRow, error: OperationError | None) -> None:

@@ -120,7 +120,7 @@ def _ask(turn: Turn, operation: OperationRow) -> bool:
     for as long as the gateway honours the key.
     """
     can = abilities.capabilities_of(turn, operation)
-    known = operation.gateway_reference is not None
+    known = attempts.reference_of(operation, turn.payment_of(operation)) is not None
     if can is None or can.can_be_asked(turn.payment_of(operation).currency, reference_known=known):
         attempts.call_gateway(turn, operation, CallKind.INQUIRE)
         return True

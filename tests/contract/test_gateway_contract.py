@@ -295,9 +295,12 @@ async def test_same_key_with_another_amount_is_refused_and_left_in_doubt(peer: G
     request = payment(peer, CallKind.SALE)
     await peer.gateway.call(request)
     result = await peer.gateway.call(replace(request, amount_minor=10_001))
-    assert result.outcome is Outcome.UNKNOWN  # the key stands for something that was executed
-    assert result.error is not None
-    assert result.error.code == Code.GATEWAY_KEY_MISMATCH
+    if peer.compares_bodies:
+        assert result.outcome is Outcome.UNKNOWN  # the key stands for something that was executed
+        assert result.error is not None
+        assert result.error.code == Code.GATEWAY_KEY_MISMATCH
+    else:  # what was executed is told: the engine sees that it is not what it asked for
+        assert (result.outcome, result.confirmed_amount_minor) == (Outcome.SUCCEEDED, 10_000)
     assert peer.effects(request) == [("sale", 10_000)]
 
 
@@ -509,11 +512,12 @@ async def test_success_taken_back_late_is_reversed(peer: GatewayUnderTest) -> No
     reference = reference_of(await settled(peer, request))
     capture = follow_up(request, CallKind.CAPTURE, reference=reference, amount_minor=10_000)
     await provoke(peer, Situation.LATE_FAILURE, capture)
-    assert (await settled(peer, capture)).outcome is Outcome.SUCCEEDED
+    captured = await settled(peer, capture)
+    assert captured.outcome is Outcome.SUCCEEDED
     told_later = CallKind.CAPTURE in peer.tells_later
     notice = (await notices(peer, 1 + told_later))[-1]
     assert (notice.outcome, notice.kind, notice.op_id) == (Outcome.REVERSED, CallKind.CAPTURE, capture.op_id)
-    assert notice.payment_reference == reference
+    assert notice.payment_reference == reference or notice.gateway_reference == captured.gateway_reference
     assert peer.effects(request)[-1] == ("reversal", 10_000)
 
 
@@ -600,7 +604,8 @@ async def test_inquiry_and_notice_about_a_success_taken_back_are_one_word(peer: 
     await provoke(peer, Situation.LATE_FAILURE, request)
     result = await peer.gateway.call(request)
     (notice,) = await notices(peer, 1)
-    needs(peer.gateway.capabilities.can_be_asked(request.currency, reference_known=True), "inquiry")
+    can_be_asked = peer.gateway.capabilities.can_be_asked(request.currency, reference_known=True)
+    needs(peer.tells_reversals and can_be_asked, "inquiry that tells of it")
     found = await asked(peer, request, result)
     assert (found.outcome, found.confirmed_amount_minor) == (Outcome.REVERSED, 10_000)
     assert (found.case_reference, found.occurred_at_ms) == (notice.case_reference, notice.occurred_at_ms)
@@ -694,7 +699,8 @@ async def test_notice_may_come_before_the_answer_of_its_call(peer: GatewayUnderT
         (notice,) = await notices(peer, 1)
         result = await call
     assert (notice.outcome, notice.op_id) == (Outcome.SUCCEEDED, request.op_id)
-    assert (result.outcome, result.occurred_at_ms) == (Outcome.SUCCEEDED, notice.occurred_at_ms)
+    assert result.outcome is Outcome.SUCCEEDED
+    assert result.occurred_at_ms in {notice.occurred_at_ms, None}  # some answers name no time
     assert peer.effects(request) == [("sale", 10_000)]
 
 
@@ -744,6 +750,7 @@ async def test_void_cancels_what_waits_for_its_payer(peer: GatewayUnderTest) -> 
     needs(peer.action_token is not None, "token that makes the payer act")
     request = payment(peer, token=peer.action_token or "")
     waiting = await peer.gateway.call(request)
+    needs(reference_of(waiting) is not None, "name for what waits for its payer")
     void = follow_up(request, CallKind.VOID, reference=reference_of(waiting), amount_minor=10_000)
     assert (await settled(peer, void)).outcome is Outcome.SUCCEEDED
     told: list[GatewayNotice | CallResult] = list((await notices(peer, 1))[:1])

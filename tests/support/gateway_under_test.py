@@ -79,11 +79,17 @@ class GatewayUnderTest(Protocol):
     marks_replays: bool = True
     """Whether an answer that was stored under the key says so."""
 
+    compares_bodies: bool = True
+    """Whether a key refuses another request than its first; else that one's answer is given again."""
+
     signs_time: bool = True
     """Whether a webhook's time is signed, so that an old one can be refused."""
 
     names_orders: bool = True
     """Whether notices of what the engine asked for give origin and order back, and not our operation's id alone."""
+
+    tells_reversals: bool = True
+    """Whether an inquiry tells that a success was taken back."""
 
     details: CallDetails | None = None
     """What every payment needs beside its token."""

@@ -22,6 +22,8 @@ from gateway_adapters.contract import (
 from gateway_adapters.errors import InvariantViolatedError, Signal, error_for
 from gateway_adapters.mock.client import MockGateway
 from gateway_adapters.mock.spec import CAPABILITIES, MockAccount
+from schemas.records.commands import NamedText
+from schemas.records.gateway import CallDetails
 from schemas.vocabulary import CallKind, Outcome
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 
@@ -94,6 +96,9 @@ def test_capabilities_support_a_kind_in_a_currency() -> None:
         ({"gateway_key": ""}, "gateway_key"),
         ({"amount_minor": 0}, "amount_minor"),
         ({"kind": CallKind.CAPTURE, "token": None}, "payment_reference"),
+        ({"kind": CallKind.COMPLETE, "token": None}, "payment_reference"),
+        ({"kind": CallKind.COMPLETE, "token": None, "details": CallDetails()}, "payment_reference"),
+        ({"kind": CallKind.CAPTURE, "token": None, "order_reference": "order"}, "payment_reference"),
         ({"kind": CallKind.INQUIRE}, "inquired_kind"),
     ],
 )
@@ -101,6 +106,18 @@ def test_request_is_refused_when_its_kind_needs_more(change: dict[str, object], 
     request = replace(payment_request(fresh_order()), **change)  # type: ignore[arg-type] # one of the cases above
     with pytest.raises(InvariantViolatedError, match=missing):
         check_request(request)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"payment_reference": "ref"},
+        {"order_reference": "order"},
+        {"details": CallDetails(return_parameters=(NamedText(name="redirectResult", value="X6X!Y"),))},
+    ],
+)
+def test_completion_needs_one_thing_that_tells_its_payment(told: dict[str, object]) -> None:
+    check_request(replace(payment_request(fresh_order(), CallKind.COMPLETE), token=None, **told))  # type: ignore[arg-type]
 
 
 def test_void_needs_no_amount() -> None:
@@ -131,6 +148,13 @@ def test_nothing_is_kept_of_an_answer_but_what_is_listed(answer: bytes, kept: st
     assert "example.com" not in found
     if kept is not None:
         assert found == kept
+
+
+def test_each_listed_member_is_kept_however_deep_it_stands() -> None:
+    deep = allow_list("a.b.c.d", "a.b.c.e", "a.b.f", "a.g")
+    answer = {"a": {"b": {"c": {"d": 1, "e": 2, "x": 3}, "f": 4, "x": 5}, "g": 6, "x": 7}}
+    kept = json.loads(kept_of(json.dumps(answer).encode(), deep, secrets=()))
+    assert kept == {"a": {"b": {"c": {"d": 1, "e": 2}, "f": 4}, "g": 6}}
 
 
 def test_what_is_kept_of_an_answer_is_cut_and_leaves_no_half_of_a_secret_at_the_cut() -> None:

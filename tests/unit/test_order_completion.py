@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.identifiers import IdempotencyKey, OpId, PaymentId, gateway_key
+from gateway_adapters.mock.spec import CAPABILITIES
+from schemas.identifiers import GatewayRoute, IdempotencyKey, OpId, PaymentId, gateway_key
 from schemas.records.commands import Command, CompletionRequested, NamedText
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome, PaymentStatus, Rejection, RetryAdvice
-from streams.domain.limits import DEFAULT_RULES
+from streams.domain.limits import DEFAULT_RULES, Rules
 from streams.domain.outputs import CallGateway
 from tests.support.order_desk import (
     ACTION,
@@ -159,6 +160,49 @@ def test_doubtful_completion_is_made_again_when_its_payment_is_found_waiting() -
     first, inquiry, again = requests_of(desk)[-3:]
     assert (inquiry.kind, again.kind, again.gateway_key) == (CallKind.INQUIRE, CallKind.COMPLETE, first.gateway_key)
     assert again.command_offset == first.command_offset
+    assert (desk.state(opening), desk.state(step)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
+
+
+BY_ORDER = Said(
+    outcome=Outcome.REQUIRES_ACTION, action_url=ACTION.action_url, reference=None, payment_reference="order-7"
+)
+BY_NOTHING = Said(outcome=Outcome.REQUIRES_ACTION, action_url=ACTION.action_url, reference=None)
+HELD = Said(reference="auth-1", payment_reference="order-7")
+NO_KEYS_ASKED = replace(CAPABILITIES, inquire_by_key=False)
+
+
+def by_reference_alone() -> Rules:
+    keys = {MOCK: {CallKind.COMPLETE: None}}
+    return replace(DEFAULT_RULES, capabilities={GatewayRoute(MOCK): NO_KEYS_ASKED}, key_windows_ms=keys)
+
+
+def test_payment_that_its_gateway_knows_by_its_order_alone_is_completed_and_gets_its_reference() -> None:
+    desk = Desk()
+    opening = desk.do(authorize(), BY_ORDER)
+    step = desk.do(complete(desk.payment.payment_id), HELD)
+    *_, request = requests_of(desk)
+    assert (request.kind, request.payment_reference, request.order_reference) == (CallKind.COMPLETE, None, "order-7")
+    assert (desk.state(opening), desk.state(step)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
+    assert (desk.payment.gateway_reference, desk.payment.order_reference) == ("auth-1", "order-7")
+
+
+def test_payment_that_its_gateway_has_not_named_is_completed_by_what_came_back() -> None:
+    desk = Desk()
+    opening = desk.do(authorize(), BY_NOTHING)
+    desk.do(complete(desk.payment.payment_id), SUCCESS)
+    assert desk.state(opening) is OperationState.SUCCEEDED
+    assert desk.payment.gateway_reference == "ref"
+
+
+def test_doubtful_completion_is_inquired_about_by_the_order_where_a_gateway_knows_no_keys() -> None:
+    desk = Desk(rules=by_reference_alone())
+    opening = desk.do(authorize(), BY_ORDER)
+    step = desk.do(complete(desk.payment.payment_id), UNKNOWN)
+    desk.script.append(HELD)
+    desk.fire(step)
+    desk.settle()
+    *_, inquiry = requests_of(desk)
+    assert (inquiry.kind, inquiry.own_reference) == (CallKind.INQUIRE, "order-7")
     assert (desk.state(opening), desk.state(step)) == (OperationState.SUCCEEDED, OperationState.SUCCEEDED)
 
 

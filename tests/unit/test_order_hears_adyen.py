@@ -1,0 +1,258 @@
+"""What an order makes of what Adyen says of it: 'received' answers, notices that come early, late, twice or in vain."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway_adapters.adyen.references import reference_of
+from gateway_adapters.adyen.spec import CAPABILITIES
+from gateway_adapters.adyen.webhooks import notices_of
+from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, GatewayRoute, OpId
+from schemas.vocabulary import CallKind, OperationState, Overlay, PaymentStatus
+from streams.domain.inputs import NoticeReceived
+from streams.domain.limits import DEFAULT_RULES
+from tests.simulators.adyen_post import body_of
+from tests.support.order_desk import (
+    ACTION,
+    ORDER,
+    ORIGIN,
+    PENDING,
+    UNKNOWN,
+    Desk,
+    Said,
+    authorize,
+    capture,
+    plan,
+    refund,
+    sale,
+    void,
+)
+
+ADYEN = GatewayName("adyen")
+RULES = replace(
+    DEFAULT_RULES,
+    key_windows_ms={ADYEN: CAPABILITIES.key_window_ms},
+    capabilities={GatewayRoute(ADYEN): CAPABILITIES},
+)
+PAID = Said(reference="PSP1", confirmed_minor=10_000, confirmed_currency="USD")
+RECEIVED = replace(PENDING, reference="CAP1", payment_reference="PSP1")
+
+
+class AdyenDesk:
+    """An order at Adyen, whose notices are dated one after the other."""
+
+    def __init__(self) -> None:
+        self.desk = Desk(plan=plan("adyen", "adyen"), rules=RULES)
+        self.told = 0
+
+    def item(self, event: str, op_id: OpId, kind: CallKind, **changes: Any) -> dict[str, Any]:
+        self.told += 1
+        return {
+            "pspReference": "PSP1",
+            "merchantAccountCode": "ShopCOM",
+            "merchantReference": reference_of(op_id, kind),
+            "amount": {"currency": "USD", "value": 10_000},
+            "eventCode": event,
+            "success": "true",
+            "eventDate": f"2026-12-01T10:{self.told:02d}:00+01:00",
+            **changes,
+        }
+
+    def hear(self, *items: dict[str, Any]) -> None:
+        for notice in notices_of({}, body_of(list(items))):
+            found = replace(notice, origin_id=ORIGIN, order_id=ORDER)  # by the references index
+            self.desk.take(
+                NoticeReceived(
+                    notice=found, now_ms=self.desk.now_ms, possible_replay=self.desk.replay, account=DEFAULT_ACCOUNT
+                )
+            )
+
+
+def held() -> tuple[AdyenDesk, OpId]:
+    there = AdyenDesk()
+    return there, there.desk.do(authorize(), PAID)
+
+
+def sold() -> tuple[AdyenDesk, OpId]:
+    there = AdyenDesk()
+    return there, there.desk.do(sale(), PAID)
+
+
+def captured(amount: int = 10_000) -> tuple[AdyenDesk, OpId, OpId]:
+    there, hold = held()
+    op = there.desk.do(capture(there.desk.payment.payment_id, amount), RECEIVED)
+    return there, hold, op
+
+
+def of_capture(there: AdyenDesk, op: OpId, event: str = "CAPTURE", **changes: Any) -> dict[str, Any]:
+    return there.item(event, op, CallKind.CAPTURE, **{"pspReference": "CAP1", "originalReference": "PSP1", **changes})
+
+
+def test_capture_is_pending_until_its_notice_says_that_it_was_made() -> None:
+    there, _, op = captured()
+    assert there.desk.state(op) is OperationState.PENDING
+    there.hear(of_capture(there, op))
+    assert there.desk.state(op) is OperationState.SUCCEEDED
+    assert there.desk.view.status is PaymentStatus.CAPTURED
+
+
+@pytest.mark.parametrize("reference", ["op_x.authorize", ""])
+def test_capture_is_found_by_adyens_reference_where_the_notice_names_the_payment(reference: str) -> None:
+    there, hold, op = captured()
+    named = reference.replace("op_x", hold)
+    there.hear(of_capture(there, op, merchantReference=named))
+    assert there.desk.state(op) is OperationState.SUCCEEDED
+    assert there.desk.state(hold) is OperationState.SUCCEEDED
+
+
+def test_capture_whose_answer_was_lost_is_settled_by_its_notice() -> None:
+    there, _ = held()
+    op = there.desk.do(capture(there.desk.payment.payment_id), UNKNOWN)
+    assert there.desk.state(op) is OperationState.UNKNOWN
+    there.hear(of_capture(there, op))
+    assert there.desk.state(op) is OperationState.SUCCEEDED
+    assert there.desk.operation(op).gateway_reference == "CAP1"
+
+
+def test_call_in_doubt_is_made_again_with_its_key_since_nobody_can_be_asked() -> None:
+    there = AdyenDesk()
+    op = there.desk.do(sale(), UNKNOWN)
+    there.desk.script.append(PAID)
+    there.desk.fire(op)
+    again = there.desk.requests[0]
+    assert (again.kind, again.call_number) == (CallKind.SALE, 2)
+    there.desk.settle()
+    assert there.desk.state(op) is OperationState.SUCCEEDED
+
+
+def test_notice_before_the_answer_settles_a_payment_once() -> None:
+    there = AdyenDesk()
+    op = there.desk.send(sale())
+    there.desk.grant()
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
+    there.desk.script.append(PAID)
+    there.desk.settle()
+    assert there.desk.transitions.count("succeeded") == 1
+    assert there.desk.sums.captured == 10_000
+
+
+def test_refusal_of_a_capture_before_its_answer_is_not_forgotten() -> None:
+    there, _ = held()
+    op = there.desk.send(capture(there.desk.payment.payment_id))
+    there.desk.grant()
+    there.hear(of_capture(there, op, success="false", reason="Insufficient balance on payment"))
+    there.desk.script.append(RECEIVED)
+    there.desk.settle()
+    assert there.desk.state(op) is OperationState.DECLINED
+    assert there.desk.sums.captured == 0
+
+
+def test_capture_that_fails_late_and_is_made_again_by_adyen_counts_again() -> None:
+    there, _, op = captured()
+    there.hear(of_capture(there, op))
+    there.hear(of_capture(there, op, "CAPTURE_FAILED"))
+    assert (there.desk.state(op), there.desk.sums.captured) == (OperationState.REVERSED, 0)
+    there.hear(of_capture(there, op, reason="Transaction Recaptured"))
+    assert (there.desk.state(op), there.desk.sums.captured) == (OperationState.SUCCEEDED, 10_000)
+    assert not there.desk.payment.review
+
+
+def test_failure_that_is_told_twice_takes_back_once() -> None:
+    there, _, op = captured()
+    there.hear(of_capture(there, op))
+    there.hear(of_capture(there, op, "CAPTURE_FAILED"), of_capture(there, op, "CAPTURE_FAILED"))
+    assert there.desk.sums.captured == 0
+    there.hear(of_capture(there, op, reason="Transaction Recaptured"))
+    assert there.desk.sums.captured == 10_000
+
+
+def test_sale_whose_capture_fails_late_is_taken_back_and_restored() -> None:
+    there, op = sold()
+    capture_of_sale = {"pspReference": "AUTO1", "originalReference": "PSP1"}
+    there.hear(there.item("CAPTURE", op, CallKind.SALE, **capture_of_sale))  # of an account that tells of each
+    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, False)
+    there.hear(there.item("CAPTURE_FAILED", op, CallKind.SALE, **capture_of_sale))
+    assert there.desk.sums.captured == 0
+    there.hear(there.item("CAPTURE", op, CallKind.SALE, **capture_of_sale, reason="Transaction Recaptured"))
+    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, False)
+
+
+def test_void_is_pending_until_its_notice_lets_the_hold_go() -> None:
+    there, hold = held()
+    op = there.desk.do(void(there.desk.payment.payment_id), replace(RECEIVED, reference="VOID1"))
+    named = {"pspReference": "VOID1", "originalReference": "PSP1"}
+    there.hear(there.item("CANCELLATION", op, CallKind.VOID, **named))
+    assert there.desk.state(hold) is OperationState.SUCCEEDED
+    assert there.desk.view.status is PaymentStatus.VOIDED
+
+
+def test_refund_that_is_refused_or_fails_late_leaves_the_money_where_it_is() -> None:
+    there, _ = sold()
+    first = there.desk.do(refund(there.desk.payment.payment_id, 4_000), replace(RECEIVED, reference="REF1"))
+    named = {"pspReference": "REF1", "originalReference": "PSP1", "amount": {"currency": "USD", "value": 4_000}}
+    there.hear(there.item("REFUND", first, CallKind.REFUND, **named))
+    assert there.desk.sums.refunded == 4_000
+    there.hear(there.item("REFUND_FAILED", first, CallKind.REFUND, **named))
+    there.hear(there.item("REFUNDED_REVERSED", first, CallKind.REFUND, **named))
+    assert (there.desk.sums.refunded, there.desk.payment.review) == (0, False)
+    second = there.desk.do(refund(there.desk.payment.payment_id, 10_000, key="r2"), replace(RECEIVED, reference="REF2"))
+    there.hear(there.item("REFUND", second, CallKind.REFUND, **{**named, "pspReference": "REF2"}, success="false"))
+    assert (there.desk.state(second), there.desk.sums.refunded) == (OperationState.DECLINED, 0)
+
+
+def test_refund_made_on_adyens_own_page_is_recorded() -> None:
+    there, op = sold()
+    named = {"pspReference": "DESK1", "originalReference": "PSP1"}
+    there.hear(there.item("REFUND", op, CallKind.SALE, **named))
+    assert there.desk.transitions[-1] == "recorded"
+    assert there.desk.view.status is PaymentStatus.REFUNDED
+
+
+@pytest.mark.parametrize("manual", [False, True])
+def test_chargeback_takes_the_money_and_gives_it_back_when_it_is_won(manual: bool) -> None:
+    if manual:
+        there, opening, op = captured()
+        there.hear(of_capture(there, op))
+        kind = CallKind.AUTHORIZE
+    else:
+        (there, opening), kind = sold(), CallKind.SALE
+    case = {"pspReference": "CASE1", "originalReference": "PSP1"}
+    there.hear(there.item("NOTIFICATION_OF_CHARGEBACK", opening, kind, **case))
+    assert there.desk.view.overlays == (Overlay.DISPUTED,)
+    there.hear(there.item("CHARGEBACK", opening, kind, **case))
+    assert there.desk.sums.captured == 0
+    there.hear(there.item("CHARGEBACK_REVERSED", opening, kind, **case))
+    assert there.desk.sums.captured == 10_000
+    there.hear(there.item("SECOND_CHARGEBACK", opening, kind, **case))
+    assert there.desk.sums.captured == 0
+    there.hear(there.item("DISPUTE_DEFENSE_PERIOD_ENDED", opening, kind, **case))
+    assert (there.desk.sums.captured, there.desk.payment.review) == (0, False)
+
+
+def test_hold_that_runs_out_is_expired() -> None:
+    there, hold = held()
+    there.hear(there.item("EXPIRE", hold, CallKind.AUTHORIZE))
+    assert there.desk.view.status is PaymentStatus.EXPIRED
+
+
+def test_payment_whose_payer_never_came_ends_and_one_who_did_is_named_by_the_notice() -> None:
+    there = AdyenDesk()
+    op = there.desk.do(sale(), replace(ACTION, reference=None))
+    assert not there.desk.payment.gateway_reference
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
+    assert (there.desk.payment.gateway_reference, there.desk.view.status) == ("PSP1", PaymentStatus.CAPTURED)
+    other = AdyenDesk()
+    op = other.desk.do(sale(), replace(ACTION, reference=None))
+    other.hear(other.item("OFFER_CLOSED", op, CallKind.SALE))
+    assert other.desk.state(op) is OperationState.DECLINED
+
+
+def test_pending_payment_gets_its_verdict_from_the_notice() -> None:
+    there = AdyenDesk()
+    op = there.desk.do(sale(), replace(PENDING, reference="PSP1"))
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE, success="false", reason="Not enough balance"))
+    assert there.desk.state(op) is OperationState.DECLINED
+    error = there.desk.operation(op).error
+    assert error is not None
+    assert error.code == "insufficient_funds"
