@@ -143,3 +143,21 @@ async def test_refund_at_stripes_own_desk_counts(shop: Shop) -> None:
     shop.simulator.provoke(Situation.PARTIAL_DESK_REFUND, "order-7", "sale")
     _, paid = await shop.pay("order-7", capture=True)
     await shop.settle(paid["id"], status="partially_refunded", refundedAmount=3_000)
+
+
+async def test_refund_that_fails_late_is_taken_back(shop: Shop) -> None:
+    _, paid = await shop.pay("order-8", capture=True)
+    await shop.post("/refunds", "refund-8", {"paymentId": paid["id"], "amount": 2_500})
+    await shop.settle(paid["id"], refundedAmount=2_500)
+    (refund,) = [each for each in shop.simulator.bank.refunds.values() if each["metadata"].get("order_id") == "order-8"]
+    refund |= {"status": "failed", "failure_reason": "lost_or_stolen_card"}
+    await shop.simulator.events.send(shop.simulator.events.event("refund.failed", refund))
+    await shop.settle(paid["id"], status="captured", refundedAmount=0)
+
+
+async def test_cancellation_at_stripes_own_desk_releases_the_hold(shop: Shop) -> None:
+    _, held = await shop.pay("order-9", capture=False)
+    payment = shop.simulator.bank.payments[held["operation"]["gatewayReference"]]
+    shop.simulator.bank.cancel(payment)
+    await shop.simulator.events.send(shop.simulator.events.event("payment_intent.canceled", payment))
+    await shop.settle(held["id"], status="voided", releasedAmount=10_000)
