@@ -218,7 +218,8 @@ def _look_again(turn: Turn, payment: PaymentRow) -> bool:
         assert payment.gateway is not None
         ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
         known_as = (payment.gateway, payment.account, unclaimed.gateway_reference)
-        known = any(_is_known_as(each, known_as) for each in ours)
+        # Of its own kind: at some gateways what is done to a payment has the payment's own id.
+        known = any(each.kind is unclaimed.kind and _is_known_as(each, known_as) for each in ours)
         nameless = [each for each in ours if each.kind is unclaimed.kind and each.gateway_reference is None]
         if not known and any(each.state in OPEN for each in nameless):
             continue
