@@ -1,8 +1,8 @@
 """Policies are swapped while money moves: nothing is lost, and nothing moves after its intent.
 
-Two origins pay all the time. Their policies change between one account and the other, weights, conditions and a dry
-run, with and without a move after a decline. The checker holds the bank's ledger, the rows, the events and the answers
-to each other, and each effect to the account that its claim had pinned.
+Two origins pay all the time, and workers are killed. The policies change between one account and the other, weights,
+conditions and a dry run, with and without a move after a decline. The checker holds the bank's ledger, the rows, the
+events and the answers to each other, and each effect to the account that its claim had pinned.
 """
 
 import asyncio
@@ -45,6 +45,9 @@ OPERATIONS = 2_000
 CLIENTS = 20
 SWAPS = 50
 PAUSE_S = 0.2
+KILLED_AT = {10: "executor-0", 20: "orders-0", 30: "claims-0", 40: "executor-0"}
+"""After so many swaps."""
+
 FIRST, OTHER = GatewayRoute("mock"), GatewayRoute(f"mock/{SECOND}")
 OPENING = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
 ENVIRONMENT = {
@@ -110,7 +113,7 @@ async def engine(own_kafka: KafkaCluster) -> AsyncIterator[LocalEngine]:
 
 
 async def _swap(engine: LocalEngine, load: "asyncio.Task[object]") -> int:
-    """Put one policy after the other in force while the load lasts, at least `SWAPS` times."""
+    """Put one policy after the other in force while the load lasts, at least `SWAPS` times; kill workers meanwhile."""
     connection = KafkaConnection(bootstrap_servers=engine.bootstrap_servers)
     for number, policy in enumerate(itertools.cycle(POLICIES)):  # ends with the load
         if load.done() and number >= SWAPS:
@@ -119,6 +122,9 @@ async def _swap(engine: LocalEngine, load: "asyncio.Task[object]") -> int:
         wish = dataclasses.replace(policy, origin_id=origin)
         await set_policy(connection, CODEC, wish, now_ms=time.time_ns() // 1_000_000)
         await asyncio.wait({load}, timeout=PAUSE_S)
+        if number in KILLED_AT:
+            await engine.components[KILLED_AT[number]].kill()
+            await engine.restart(KILLED_AT[number])
     raise AssertionError("a cycle has no end")
 
 

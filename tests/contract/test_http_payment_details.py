@@ -81,6 +81,7 @@ async def test_payment_becomes_a_command_with_all_that_its_body_says(running: Ru
         email="anna@example.com",
         reference="c-17",
         ip="203.0.113.9",
+        country="DE",
         browser=BrowserFacts(
             accept_header="text/html",
             color_depth_bits=24,
