@@ -38,7 +38,8 @@ SIGNATURE_HEADER: Final = "paypal-transmission-sig"
 URL_HEADER: Final = "paypal-cert-url"
 ALGORITHM_HEADER: Final = "paypal-auth-algo"
 HEADERS: Final = (ID_HEADER, TIME_HEADER, SIGNATURE_HEADER, URL_HEADER, ALGORITHM_HEADER)
-MAX_HEADER_CHARS: Final = 512
+MAX_HEADER_CHARS: Final = 1024
+"""PayPal's document gives its signature 500; one by a key of 4,096 bits would take 684."""
 
 ALGORITHM: Final = "SHA256withRSA"
 CERTIFICATE_PATH: Final = "/v1/notifications/certs/"
