@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from schemas.identifiers import GatewayName
+from schemas.misconfigured import MisconfiguredError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +45,11 @@ STRIPE: Final = Cast(
     lacks="Not played here: a capture of a hold, and an outcome that comes later. The peer knows neither.",
 )
 CASTS: Final[Mapping[GatewayName, Cast]] = MappingProxyType({each.gateway: each for each in (MOCK, STRIPE)})
+
+
+def cast_at(gateway: str | None) -> Cast:
+    """Return what is played at this gateway; None: at the Mock. Raises: MisconfiguredError: the tour is not."""
+    cast = MOCK if gateway is None else CASTS.get(GatewayName(gateway))
+    if cast is None:
+        raise MisconfiguredError(f"the tour is played at {' or '.join(CASTS)}, not at {gateway!r}")
+    return cast
