@@ -173,7 +173,7 @@ async def answer_to(call: Callable[[], Awaitable[object]]) -> Answer:
     except CallFailedError:
         if exchange.answer is None:
             raise
-    except stripe.StripeError as error:
+    except (stripe.StripeError, RecursionError) as error:  # it unfolds what is nested by calling itself
         if not exchange.sent:
             raise NotSentError(Signal.NOT_SENT, type(error).__name__) from error
         if exchange.answer is None or verdict_on(error) is not Verdict.ANSWERED:
