@@ -2,8 +2,12 @@
 
 from dataclasses import replace
 
+import pytest
+
 from gateway_adapters.contract import Ability, Capabilities
+from gateway_adapters.errors import Signal, error_for
 from schemas.identifiers import GatewayRoute
+from schemas.records.gateway import OperationError
 from schemas.vocabulary import CallKind, OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.limits import LATE_CALL_MS, RECONCILE_AFTER_MS
 from tests.support.doubtful_orders import DAY_MS, RESEND_ADVISED, WINDOWS, looked
@@ -14,6 +18,7 @@ ALL = capabilities_with(None)
 UNASKED = replace(ALL, operations=ALL.operations - {CallKind.INQUIRE})
 BY_REFERENCE = replace(ALL, inquire_by_key=False)
 STORED = replace(RESEND_ADVISED, replayed=True)
+KEPT = error_for(Signal.KEPT_ERROR)
 
 
 def desk_with(can: Capabilities) -> Desk:
@@ -105,6 +110,19 @@ def test_stored_doubt_ends_as_not_executed_when_the_gateway_knows_nothing_of_it_
     desk.now_ms += LATE_CALL_MS
     looked(desk, op_id, NOT_FOUND)
     assert desk.state(op_id) is OperationState.NOT_EXECUTED
+
+
+@pytest.mark.parametrize("failure", [STORED.error, KEPT])
+def test_stored_doubt_is_for_a_person_where_what_a_gateway_does_not_find_may_still_come_to_be(
+    failure: OperationError,
+) -> None:
+    desk = desk_with(replace(ALL, not_found_is_proof=False))
+    op_id = desk.do(sale(), replace(STORED, error=failure))
+    while op_id in desk.timers:
+        desk.now_ms += LATE_CALL_MS
+        looked(desk, op_id, NOT_FOUND)
+        assert not desk.requests
+    assert desk.state(op_id) is OperationState.MANUAL_REVIEW
 
 
 def test_stored_doubt_drops_the_token_that_no_call_needs_any_more() -> None:
