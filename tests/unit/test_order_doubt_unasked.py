@@ -12,7 +12,19 @@ from schemas.vocabulary import CallKind, OperationState, Outcome, Rejection, Ret
 from streams.domain.limits import LATE_CALL_MS, RECONCILE_AFTER_MS
 from tests.support.doubtful_orders import DAY_MS, RESEND_ADVISED, WINDOWS, looked
 from tests.support.gateway_calls import capabilities_with
-from tests.support.order_desk import ACTION, NOT_FOUND, PENDING, SUCCESS, UNKNOWN, Desk, Said, error, refund, sale
+from tests.support.order_desk import (
+    ACTION,
+    NOT_FOUND,
+    PENDING,
+    SUCCESS,
+    UNKNOWN,
+    Desk,
+    Said,
+    error,
+    refund,
+    refusal,
+    sale,
+)
 
 ALL = capabilities_with(None)
 UNASKED = replace(ALL, operations=ALL.operations - {CallKind.INQUIRE})
@@ -49,6 +61,17 @@ def test_reference_serves_for_an_inquiry_where_a_key_does_not() -> None:
     op_id = desk.do(sale(), UNKNOWN)
     assert looked(desk, op_id, replace(UNKNOWN, reference="ref")).kind is CallKind.SALE  # none is known yet
     assert looked(desk, op_id, SUCCESS).kind is CallKind.INQUIRE
+
+
+@pytest.mark.parametrize("answer", [PENDING, replace(UNKNOWN, reference="ref")])
+def test_refusal_of_the_same_call_ends_nothing_that_the_gateway_has_named(answer: Said) -> None:
+    desk = desk_with(UNASKED)
+    desk.do(sale(), SUCCESS)
+    op_id = desk.do(refund(desk.payment.payment_id, 1, key="r"), replace(answer, reference="ref"))
+    before = desk.state(op_id)
+    desk.now_ms += LATE_CALL_MS
+    assert looked(desk, op_id, refusal(RetryAdvice.NEVER)).kind is CallKind.REFUND
+    assert desk.state(op_id) is before, "it was taken up: that a copy is refused says nothing about it"
 
 
 def test_nobody_is_asked_past_the_window_and_a_person_decides_at_the_end() -> None:
