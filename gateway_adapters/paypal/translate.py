@@ -165,6 +165,26 @@ def from_order(request: GatewayCallRequested, answer: "Answer", kind: CallKind |
     return _read(request, answer, lambda: _from_order(request, answer, kind))
 
 
+def intent_of(order_id: str, answer: "Answer") -> CallKind | None:
+    """Return whether the order in this answer is for an authorize or a sale; None: it does not show that order."""
+    try:
+        order = Order.read(answer.json_object()) if answer.status == HTTP_OK else None
+    except (CallFailedError, WireError):
+        return None
+    return INTENTS.get(order.intent or "") if order is not None and order.id == order_id else None
+
+
+def unlooked(request: GatewayCallRequested, answer: "Answer") -> CallResult:
+    """Return the result of a completion whose order this answer does not show."""
+    shown = answer.status == HTTP_OK  # something else
+    return unsent(_failed(request, answer, Signal.UNREADABLE) if shown else _refused(request, answer))
+
+
+def unsent(result: CallResult) -> CallResult:
+    """Return the result of a step that was not sent, since the look before it came to this: a look changes nothing."""
+    return dataclasses.replace(result, outcome=Outcome.NOT_EXECUTED)
+
+
 def from_made(request: GatewayCallRequested, answer: "Answer") -> CallResult:
     """Return what the answer with a capture or a refund means for the call that asked for it."""
     return _read(request, answer, lambda: _from_made(request, Made.read(answer.json_object()), answer))
