@@ -199,6 +199,28 @@ async def test_completion_of_an_order_that_is_not_there_is_not_executed() -> Non
         assert (result.outcome, result.error.retry) == (Outcome.NOT_EXECUTED, RetryAdvice.NEVER)
 
 
+@pytest.mark.parametrize("situation", [Situation.RESET_BEFORE, Situation.HTML_502_BEFORE, Situation.UNAUTHORIZED])
+async def test_completion_whose_look_at_its_order_fails_was_not_sent(situation: Situation) -> None:
+    async with scene() as here:
+        _, step = await waiting(here, CallKind.SALE)
+        order_id = step.order_reference or ""
+        here.simulator.bank.approve(order_id)
+        for _ in range(2):  # a GET is made again by the library
+            here.simulator.arm(situation, order_id)
+        assert (await here.gateway.call(step)).outcome is Outcome.NOT_EXECUTED
+        assert here.simulator.bank.orders[order_id].effects == []
+
+
+async def test_completion_is_not_executed_without_a_token() -> None:
+    async with scene() as here:
+        _, step = await waiting(here, CallKind.SALE)
+        here.simulator.good_tokens.clear()
+        here.simulator.refuses_credentials = True
+        result = await here.gateway.call(step)
+        assert result.error is not None
+        assert (result.outcome, result.error.code) == (Outcome.NOT_EXECUTED, Code.GATEWAY_REFUSED_CREDENTIALS)
+
+
 async def test_completion_waits_as_long_as_paypal_asks_when_the_look_at_its_order_is_throttled() -> None:
     async with scene() as here:
         _, step = await waiting(here, CallKind.SALE)

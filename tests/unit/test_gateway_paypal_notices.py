@@ -255,3 +255,15 @@ def test_event_that_is_not_as_described_is_untranslatable(event_type: str, resou
 def test_event_without_what_every_event_has_is_untranslatable(changes: Json) -> None:
     with pytest.raises(UntranslatableError):
         notices("CUSTOMER.DISPUTE.CREATED", dispute(), **changes)
+
+
+@pytest.mark.parametrize("transactions", [[], [{}], [{"seller_transaction_id": "A"}, {"seller_transaction_id": "B"}]])
+def test_dispute_about_no_capture_or_about_several_is_for_a_person(transactions: list[Json]) -> None:
+    with pytest.raises(UntranslatableError):
+        notices("CUSTOMER.DISPUTE.CREATED", dispute() | {"disputed_transactions": transactions})
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b"\xff"])
+def test_body_that_is_not_json_is_untranslatable(body: bytes) -> None:
+    with pytest.raises(UntranslatableError):
+        PayPalTranslator().parse_webhook({}, body)

@@ -383,6 +383,25 @@ def test_completion_is_about_its_payments_operation() -> None:
     assert result.outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    ("shown", "kind"),
+    [
+        (answer(order(), 200), CallKind.AUTHORIZE),
+        (answer(order(intent="CAPTURE"), 200), CallKind.SALE),
+        (answer(order(intent="DREAM"), 200), None),
+        (answer(order() | {"id": "OTHER"}, 200), None),
+        (answer(order(), 404), None),
+        (answer([], 200), None),
+        (answer({}, 200), None),
+    ],
+)
+def test_order_says_whether_it_is_to_be_authorized_or_captured(shown: Answer, kind: CallKind | None) -> None:
+    assert translate.intent_of("ORDER", shown) is kind
+    if kind is None:
+        completion = later(CallKind.COMPLETE, order_reference="ORDER")
+        assert translate.unlooked(completion, shown).outcome is Outcome.NOT_EXECUTED
+
+
 # Voids
 
 
