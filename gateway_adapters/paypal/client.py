@@ -118,6 +118,8 @@ class PayPalGateway(PayPalTranslator, Gateway):
         kind = None if order is None else requests.INTENTS.get(order.intent or "")
         if order is None or kind is None or order.id != order_id:
             return _not_looked_at(f"HTTP {shown.status}")
+        if order.status == translate.DONE:  # by an earlier completion: PayPal would refuse this one
+            return translate.from_order(request, shown, kind)
         step: Literal["/authorize", "/capture"] = "/authorize" if kind is CallKind.AUTHORIZE else "/capture"
         return await self._exchange(
             request,
