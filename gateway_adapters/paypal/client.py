@@ -117,9 +117,12 @@ class PayPalGateway(PayPalTranslator, Gateway):
             return _without_access(error)
         except CallFailedError as error:
             return translate.unsent(translate.from_failure(request, error))
-        kind = translate.intent_of(order_id, shown)
-        if kind is None:
+        order = translate.order_in(shown, order_id)
+        if order is None:
             return translate.unlooked(request, shown)
+        kind = requests.INTENTS[order.intent or ""]
+        if order.status == translate.DONE:  # by an earlier completion: PayPal would refuse this one
+            return translate.from_order(request, shown, kind)
         step: Literal["/authorize", "/capture"] = "/authorize" if kind is CallKind.AUTHORIZE else "/capture"
         return await self._exchange(
             request,

@@ -191,6 +191,15 @@ async def test_lost_completion_is_found_by_its_order() -> None:
         assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, request.amount_minor)
 
 
+async def test_second_completion_tells_what_the_first_has_taken() -> None:
+    async with scene() as here:
+        _, step = await waiting(here, CallKind.SALE)
+        here.simulator.bank.approve(step.order_reference or "")
+        first = await here.gateway.call(step)
+        second = await here.gateway.call(replace(step, gateway_key=f"{step.gateway_key}-again"))
+        assert (second.outcome, second.gateway_reference) == (Outcome.SUCCEEDED, first.gateway_reference)
+
+
 async def test_completion_of_an_order_that_is_not_there_is_not_executed() -> None:
     async with scene() as here:
         _, step = await waiting(here, CallKind.SALE)

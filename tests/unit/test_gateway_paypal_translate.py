@@ -384,22 +384,35 @@ def test_completion_is_about_its_payments_operation() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shown", "kind"),
+    "shown",
     [
-        (answer(order(), 200), CallKind.AUTHORIZE),
-        (answer(order(intent="CAPTURE"), 200), CallKind.SALE),
-        (answer(order(intent="DREAM"), 200), None),
-        (answer(order() | {"id": "OTHER"}, 200), None),
-        (answer(order(), 404), None),
-        (answer([], 200), None),
-        (answer({}, 200), None),
+        answer(order(intent="DREAM"), 200),
+        answer(order() | {"id": "OTHER"}, 200),
+        answer(order(), 404),
+        answer([], 200),
+        answer({}, 200),
     ],
 )
-def test_order_says_whether_it_is_to_be_authorized_or_captured(shown: Answer, kind: CallKind | None) -> None:
-    assert translate.intent_of("ORDER", shown) is kind
-    if kind is None:
-        completion = later(CallKind.COMPLETE, order_reference="ORDER")
-        assert translate.unlooked(completion, shown).outcome is Outcome.NOT_EXECUTED
+def test_step_is_not_sent_when_its_order_is_not_shown(shown: Answer) -> None:
+    assert translate.order_in(answer(order(), 200), "ORDER") is not None
+    assert translate.order_in(shown, "ORDER") is None
+    completion = later(CallKind.COMPLETE, order_reference="ORDER")
+    assert translate.unlooked(completion, shown).outcome is Outcome.NOT_EXECUTED
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_order_whose_second_capture_succeeded_was_not_declined(at: int) -> None:
+    captures = [made(id="NO", status="DECLINED")]
+    captures.insert(at, made(id="YES"))
+    body = order(intent="CAPTURE", captures=captures)
+    result = translate.from_order(later(CallKind.COMPLETE, order_reference="ORDER"), answer(body), CallKind.SALE)
+    assert (result.outcome, result.gateway_reference) == (Outcome.SUCCEEDED, "YES")
+
+
+@pytest.mark.parametrize("issue", ["ORDER_ALREADY_CAPTURED", "ORDER_ALREADY_AUTHORIZED"])
+def test_completion_of_an_order_that_another_has_completed_is_in_doubt(issue: str) -> None:
+    result = translate.from_order(later(CallKind.COMPLETE, order_reference="ORDER"), refusal(issue), CallKind.SALE)
+    assert result.outcome is Outcome.UNKNOWN
 
 
 # Voids
