@@ -20,6 +20,9 @@ MAX_ID_CHARS: Final = 255
 MAX_METADATA: Final = 50
 """Entries of one object's metadata, as Stripe has it."""
 
+EXPIRED_HOLD: Final = "expired_uncaptured_charge"
+"""The reason that Stripe itself gives to the refund by which it lets a hold go that ran out."""
+
 _PAGE_MEMBERS: Final = ("url", "hosted_voucher_url", "hosted_instructions_url")
 """Where the kinds of `next_action` name the payer's page."""
 
@@ -80,6 +83,7 @@ class Refund:
     created_s: int
     payment: str | None  # None: of a charge without a payment intent, which this adapter never makes
     failure_reason: str | None
+    released: bool  # of money that was held and never taken
     metadata: Mapping[str, str]
 
 
@@ -101,6 +105,7 @@ class Event:
     id: str
     type: str
     created_s: int
+    account: str | None  # a connected account's id; None: of the account that is called
     object: Json
     previous: Json  # what its members were before, of those that changed
 
@@ -151,6 +156,7 @@ def refund(body: Json) -> Refund:
         created_s=_integer(body, "created"),
         payment=_reference(body, "payment_intent"),
         failure_reason=_optional(body, "failure_reason"),
+        released=_optional(body, "reason") == EXPIRED_HOLD,
         metadata=_metadata(body),
     )
 
@@ -175,6 +181,7 @@ def event(body: Json) -> Event:
         id=_text(body, "id", max_chars=MAX_ID_CHARS),
         type=_text(body, "type"),
         created_s=_integer(body, "created"),
+        account=_optional(body, "account"),
         object=_object(data.get("object"), "data.object"),
         previous={} if previous is None else _object(previous, "data.previous_attributes"),
     )

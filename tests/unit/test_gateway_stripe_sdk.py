@@ -137,6 +137,12 @@ async def test_answer_of_another_shape_leaves_the_call_in_doubt_and_raises_nothi
     assert "pm_secret_1" not in repr(result)
 
 
+async def test_answer_that_is_nested_too_deep_for_the_library_raises_nothing() -> None:
+    async with serving(200, b'{"a":' * 900 + b"1" + b"}" * 900) as (_, gateway):
+        result = await gateway.call(sale())
+    assert result.outcome is Outcome.UNKNOWN
+
+
 async def raising(error: Callable[[], Exception]) -> object:
     raise error()
 

@@ -263,6 +263,17 @@ def test_inquiry_finds_a_capture_by_what_it_left_in_its_payment() -> None:
     assert (missing.outcome, code_of(missing)) == (Outcome.NOT_EXECUTED, Code.NOT_FOUND_AT_GATEWAY)
 
 
+def test_note_of_a_capture_alone_is_no_proof_that_it_took_anything() -> None:
+    note = {requests.capture_name(CAPTURE.op_id): "4000 1000"}
+    other = {requests.capture_name("op_of_another"): "1000 1000"}
+    for told in (
+        payment(HOLD, **HELD, metadata=note),
+        payment(HOLD, status="canceled", amount_received=0, metadata=note),
+        payment(HOLD, amount_received=1_000, metadata=note | other),
+    ):
+        assert answered(inquiry_about(CAPTURE), told).outcome is Outcome.UNKNOWN
+
+
 def test_inquiry_finds_no_void_where_the_hold_still_stands() -> None:
     assert answered(inquiry_about(VOID), payment(HOLD, **HELD)).outcome is Outcome.NOT_EXECUTED
     assert answered(inquiry_about(VOID), payment(HOLD, status="canceled")).outcome is Outcome.SUCCEEDED
