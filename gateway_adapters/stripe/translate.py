@@ -61,6 +61,7 @@ ERROR_CODES: Final[Mapping[str, Code]] = MappingProxyType(
 
 REFUND_FAILURES: Final[Mapping[str, Code]] = MappingProxyType(
     {
+        "charge_for_pending_refund_disputed": Code.CANCELLED,
         "declined": Code.CARD_DECLINED,
         "expired_or_canceled_card": Code.EXPIRED_CARD,
         "insufficient_funds": Code.INSUFFICIENT_FUNDS,
@@ -72,6 +73,9 @@ REFUND_FAILURES: Final[Mapping[str, Code]] = MappingProxyType(
 
 BY_ITSELF: Final = frozenset({"automatic", "expired"})
 """Why Stripe itself cancels a payment: nobody captured it in time, or the payer did not act."""
+
+APPROVED: Final = frozenset({"succeeded", "requires_capture", "processing"})
+"""Statuses of a payment that was not refused, whatever an answer about it says."""
 
 HTTP_OK: Final = 200
 FIRST_SERVER_ERROR: Final = 500
@@ -330,6 +334,8 @@ def _declined(request: GatewayCallRequested, answer: "Answer", error: Json) -> C
     told = error.get("payment_intent")
     payment = wire.payment_intent(told) if isinstance(told, dict) else None
     opens = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
+    if opens and payment is not None and payment.status in APPROVED:
+        raise WireError("a refusal of a payment that was approved")
     return CallResult(
         outcome=Outcome.DECLINED,
         gateway_reference=payment.id if payment is not None and opens else None,

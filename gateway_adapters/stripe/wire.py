@@ -7,7 +7,7 @@ Stripe counts them; times are seconds since the epoch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 import orjson
 
@@ -156,7 +156,7 @@ def refund(body: Json) -> Refund:
         created_s=_integer(body, "created"),
         payment=_reference(body, "payment_intent"),
         failure_reason=_optional(body, "failure_reason"),
-        released=_optional(body, "reason") == EXPIRED_HOLD,
+        released=_optional(body, "reason") == EXPIRED_HOLD or _moved_nothing(body),
         metadata=_metadata(body),
     )
 
@@ -193,6 +193,15 @@ def event_type(body: Json) -> str:
     return _text(body, "type")
 
 
+def is_live(raw: bytes) -> bool | None:
+    """Return whether an event is about real money; None: it does not say, or cannot be read."""
+    try:
+        told = object_of(raw).get("livemode")
+    except WireError:
+        return None
+    return told if isinstance(told, bool) else None
+
+
 def failure_of(error: Json) -> Failure:
     """Return why it failed, of an error's members. Raises: WireError."""
     return Failure(
@@ -225,6 +234,12 @@ def text(body: Json, member: str) -> str | None:
     return _optional(body, member)
 
 
+def _moved_nothing(refund: Json) -> bool:
+    """Return whether the refund let go of money that was only held: done, and nothing of it is in the balance."""
+    told = "balance_transaction" in refund and refund["balance_transaction"] is None
+    return told and refund.get("status") == "succeeded"
+
+
 def _is_a(body: Json, kind: str) -> None:
     if body.get("object") != kind:
         raise WireError(f"object must be {kind}")
@@ -241,7 +256,11 @@ def _action_url(action: object) -> str | None:
     details = _object(action, "next_action").get(kind)
     if not isinstance(details, Mapping):
         return None
-    return next((url for name in _PAGE_MEMBERS if isinstance(url := details.get(name), str) and url), None)
+    return next((url for name in _PAGE_MEMBERS if _is_page(url := details.get(name))), None)
+
+
+def _is_page(url: object) -> TypeGuard[str]:
+    return isinstance(url, str) and url.startswith("https://") and len(url) <= MAX_TEXT_CHARS
 
 
 def _metadata(body: Json) -> Mapping[str, str]:

@@ -203,6 +203,12 @@ def test_decline_keeps_the_codes_as_they_came_and_names_its_payment() -> None:
     assert (result.gateway_reference, result.occurred_at_ms) == ("pi_1", 1_800_000_000_000)
 
 
+@pytest.mark.parametrize("status", ["succeeded", "requires_capture", "processing"])
+def test_refusal_of_a_payment_that_was_approved_is_in_doubt(status: str) -> None:
+    told = payment(status=status)
+    assert answered(SALE, {"error": {**FAILED, "payment_intent": told}}, status=402).outcome is Outcome.UNKNOWN
+
+
 def test_server_error_that_is_replayed_is_kept_and_brings_nothing_when_it_is_asked_for_again() -> None:
     result = answered(SALE, error(kind="api_error"), status=500, headers={"idempotent-replayed": "true"})
     assert result.replayed
@@ -247,6 +253,8 @@ def test_capture_and_refund_of_a_currency_without_decimals_are_counted_as_they_a
             "https://v.example",
         ),
         ({"type": "brand_new"}, None),
+        ({"type": "redirect_to_url", "redirect_to_url": {"url": "http://bank.example/3ds"}}, None),
+        ({"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example/" + "x" * 5_000}}, None),
     ],
 )
 def test_action_names_where_the_payer_goes(action: object, url: str | None) -> None:

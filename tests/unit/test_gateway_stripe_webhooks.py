@@ -190,6 +190,14 @@ def test_refund_at_stripes_own_desk_names_the_payment_alone() -> None:
     assert [each.reference for each in split((notice,), CAPABILITIES).addresses] == ["pi_1"]
 
 
+def test_refund_that_moved_nothing_gives_nothing_back() -> None:
+    """Stripe makes one of what it lets go, after a capture of a part and after a cancellation."""
+    assert notices_of("refund.created", refund(balance_transaction=None)) == ()
+    assert notice_of("refund.created", refund(balance_transaction="txn_1")).outcome is Outcome.SUCCEEDED
+    waiting = refund(balance_transaction=None, status="pending")
+    assert notice_of("refund.created", waiting).outcome is Outcome.PENDING
+
+
 def test_refund_that_fails_is_taken_back_if_it_had_counted_and_a_refusal_if_not() -> None:
     failed = refund(metadata=OURS, status="failed", failure_reason="lost_or_stolen_card")
     late = notice_of("refund.failed", failed)
