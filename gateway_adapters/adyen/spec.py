@@ -98,6 +98,13 @@ class AdyenAccount(AccountSettings):
         "replaced. The ingress needs it.",
     )
 
+    @field_validator("notices_name_orders")
+    @classmethod
+    def _never(cls, chosen: bool) -> bool:  # noqa: FBT001 - pydantic's shape
+        if chosen:
+            raise ValueError("must be false: Adyen's notices of captures, refunds and disputes name no order")
+        return chosen
+
     @field_validator("url")
     @classmethod
     def _one_address(cls, url: str | None, others: ValidationInfo) -> str | None:

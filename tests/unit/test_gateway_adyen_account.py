@@ -55,6 +55,7 @@ def test_address_is_the_test_systems_or_the_companys_live_one_or_the_one_that_is
         ({"merchant_account": "Shop:COM"}, "merchant account"),
         ({"merchant_account": ""}, "merchant account"),
         ({"return_url": "shop.example"}, "http"),
+        ({"notices_name_orders": True}, "name no order"),
     ],
 )
 def test_setting_that_cannot_work_is_refused_with_the_reason(fields: dict[str, object], says: str) -> None:
