@@ -100,7 +100,7 @@ class AdyenAccount(AccountSettings):
 
     @field_validator("notices_name_orders")
     @classmethod
-    def _never(cls, chosen: bool) -> bool:  # noqa: FBT001 - pydantic's shape
+    def _never(cls, chosen: bool) -> bool:
         if chosen:
             raise ValueError("must be false: Adyen's notices of captures, refunds and disputes name no order")
         return chosen
