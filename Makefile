@@ -29,8 +29,8 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(VENV)/.created
 run: $(VENV)/.runtime ## the whole engine on this machine, nothing else needed (PORT=8080; settings in .env, see .env.example)
 	@exec $(BIN)/payment-engine $(if $(wildcard .env),--env-file .env) dev --port $(PORT)
 
-demo: $(VENV)/.runtime ## a scripted tour against a fresh engine, shown as a timeline
-	@exec $(BIN)/payment-engine demo
+demo: $(if $(GATEWAY),$(VENV)/.dev,$(VENV)/.runtime) ## a scripted tour against a fresh engine, shown as a timeline (GATEWAY=…: at a peer of that gateway)
+	@exec $(BIN)/$(if $(GATEWAY),python -m tests.peers.demo $(GATEWAY),payment-engine demo)
 
 peers: $(VENV)/.dev ## the gateways' peers that the tests run against, fetched once (needs Node.js and Go)
 	$(BIN)/python -m tests.peers

@@ -406,11 +406,11 @@ def allow_list(*paths: str) -> AllowList:
     A list is looked into: `items.id` is the `id` of each item. Name no member that holds free text or a fact of the
     payer: names, e-mail addresses and what a card is called stay out of the log because nobody lists them.
     """
-    tree: dict[str, AllowList] = {}
+    below: dict[str, list[str]] = {}
     for path in paths:
         first, _, rest = path.partition(".")
-        tree[first] = {**tree.get(first, {}), **(allow_list(rest) if rest else {})}
-    return tree
+        below.setdefault(first, []).extend([rest] if rest else [])
+    return {first: allow_list(*rests) for first, rests in below.items()}
 
 
 def kept_of(answer: bytes, allowed: AllowList, *, secrets: Sequence[str]) -> str:

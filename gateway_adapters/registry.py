@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from gateway_adapters.adyen.spec import SPEC as ADYEN
 from gateway_adapters.contract import Capabilities, Gateway
 from gateway_adapters.mock.spec import SPEC as MOCK
+from gateway_adapters.paypal.spec import SPEC as PAYPAL
 from gateway_adapters.spec import Accounts, GatewaySpec
 from gateway_adapters.stripe.spec import SPEC as STRIPE
 from schemas.identifiers import GatewayName, GatewayRoute, gateway_route
@@ -18,7 +19,7 @@ from schemas.identifiers import GatewayName, GatewayRoute, gateway_route
 if TYPE_CHECKING:
     from gateway_adapters.http_transport import TransportLimits
 
-SPECS: Final[tuple[GatewaySpec, ...]] = (MOCK, STRIPE, ADYEN)
+SPECS: Final[tuple[GatewaySpec, ...]] = (MOCK, STRIPE, ADYEN, PAYPAL)
 """Every gateway this version knows. The first serves origins without a policy, unless a deployment says otherwise."""
 
 GATEWAYS: Final[Mapping[GatewayName, GatewaySpec]] = MappingProxyType({spec.name: spec for spec in SPECS})

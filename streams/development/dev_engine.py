@@ -22,6 +22,7 @@ WATCH_INTERVAL_S = 0.5
 TRY_IT = """
 Payment Engine Lite is ready: {url}   (docs: {url}/docs)
 The desk, where operators decide: {desk}
+For `payment-engine policy set` and its like: export PAYMENT_ENGINE_KAFKA_BOOTSTRAP_SERVERS={broker}
 For development only: the embedded broker is in memory and is not Kafka, the Mock gateway moves no money.
 Logs, tables and the Mock's ledger: {folder}
 Metrics, and with /readyz what keeps a component from serving:
@@ -64,7 +65,8 @@ async def _serve(stopping: asyncio.Event, port: int, folder: Path, say: Callable
     try:
         if await _unless_stopped(engine.start(), stopping):
             url = f"http://localhost:{engine.http_port}"
-            say(TRY_IT.format(url=url, folder=folder, metrics=_metrics_of(engine), desk=engine.desk_url))
+            broker, desk = engine.bootstrap_servers, engine.desk_url
+            say(TRY_IT.format(url=url, folder=folder, metrics=_metrics_of(engine), desk=desk, broker=broker))
             await _watch(engine, stopping, say)
             say("stopping …")
     finally:

@@ -1,9 +1,10 @@
 // node vendor_specs.mjs FOLDER: merges the documents in PayPal's folder `openapi` into one, and prints it.
 //
-// The names of components are prefixed by document. A path for OAuth tokens is added. Two things are repaired, since they
-// make Prism a false judge:
+// The names of components are prefixed by document. A path for OAuth tokens is added. Three things are repaired, since
+// they make Prism a false judge:
 // - patterns that JavaScript cannot compile are dropped: Prism would then pass over the whole schema, and say nothing;
-// - `Content-Type` is no required header of a GET any more.
+// - `Content-Type` is no required header of a GET any more;
+// - `Prefer` may be as long as the values that it is described with: Payments gives it 20 characters, and one has 21.
 // What was dropped is told on standard error.
 import fs from "node:fs";
 import path from "node:path";
@@ -87,6 +88,9 @@ function merged(folder) {
     }
   });
   whole.paths["/v1/oauth2/token"] = TOKEN_PATH;
+  for (const each of Object.values(whole.components.parameters)) {
+    if (each.name === "Prefer") each.schema.maxLength = Math.max(each.schema.maxLength, "return=representation".length);
+  }
   return whole;
 }
 

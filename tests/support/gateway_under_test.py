@@ -88,6 +88,9 @@ class GatewayUnderTest(Protocol):
     names_orders: bool = True
     """Whether notices of what the engine asked for give origin and order back, and not our operation's id alone."""
 
+    tells_reversals: bool = True
+    """Whether an inquiry tells that a success was taken back."""
+
     details: CallDetails | None = None
     """What every payment needs beside its token."""
 

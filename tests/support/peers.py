@@ -170,7 +170,7 @@ def stripe_mock_or_skip() -> Peer:
 def localstripe_or_skip() -> LocalStripe:
     """Return the one that keeps payments much as Stripe would, and delivers signed webhooks."""
     with or_skip():
-        return _localstripe()
+        return localstripe()
 
 
 def adyen_prism_or_skip() -> Prism:
@@ -198,7 +198,7 @@ def or_skip() -> Iterator[None]:
 
 def stop_all() -> None:
     """End every peer that was started. Safe to call twice."""
-    for start in (_stripe_mock, _localstripe, _prism):
+    for start in (_stripe_mock, localstripe, _prism):
         start.cache_clear()
     while _running:
         process = _running.pop()
@@ -217,7 +217,8 @@ def _stripe_mock() -> Peer:
 
 
 @functools.cache
-def _localstripe() -> LocalStripe:
+def localstripe() -> LocalStripe:
+    """Return it without a test around. Raises: PeerUnavailableError."""
     return _started(LocalStripe, [str(localstripe_python()), "-c", LOCALSTRIPE_ON_LOOPBACK], _READY_LOCALSTRIPE)
 
 

@@ -150,6 +150,13 @@ def test_nothing_is_kept_of_an_answer_but_what_is_listed(answer: bytes, kept: st
         assert found == kept
 
 
+def test_each_listed_member_is_kept_however_deep_it_stands() -> None:
+    deep = allow_list("a.b.c.d", "a.b.c.e", "a.b.f", "a.g")
+    answer = {"a": {"b": {"c": {"d": 1, "e": 2, "x": 3}, "f": 4, "x": 5}, "g": 6, "x": 7}}
+    kept = json.loads(kept_of(json.dumps(answer).encode(), deep, secrets=()))
+    assert kept == {"a": {"b": {"c": {"d": 1, "e": 2}, "f": 4}, "g": 6}}
+
+
 def test_what_is_kept_of_an_answer_is_cut_and_leaves_no_half_of_a_secret_at_the_cut() -> None:
     items = [{"id": "x" * MAX_RAW_VALUE_CHARS} for _ in range(MAX_RAW_ITEMS - 1)]
     for padding in range(MAX_RAW_VALUE_CHARS):

@@ -13,6 +13,7 @@ from schemas.messages import Envelope
 from schemas.records.commands import PaymentRequested
 from schemas.records.dead_letters import DeadLetter, DeadLetterHandled
 from schemas.vocabulary import DeadLetterReason
+from streams.development.demo.casts import Cast
 from streams.development.demo.log_desk import now_ms
 from streams.development.demo.scenes import Expected
 from streams.development.demo.stage import ORIGIN, Stage
@@ -37,6 +38,7 @@ class ScenePlan:
     title: str
     meaning: str
     play: Callable[[Stage], Awaitable[None]]
+    at: Callable[[Cast], bool] = lambda _: True  # which gateways can play it
 
 
 async def pay(stage: Stage) -> None:
@@ -79,6 +81,20 @@ async def authorize_then_capture(stage: Stage) -> None:
     await stage.follow(LAMP, until=["payments.authorization.succeeded.v1", captured, captured])
 
 
+async def authorize_then_void(stage: Stage) -> None:
+    """Hold 50.00; a part that is not the last is refused; let go of all."""
+    held = Expected(status=201, says={"status": "authorized", "authorizedAmount": 5000, "capturedAmount": 0})
+    await stage.pay(LAMP, key="demo-auth", amount=5000, capture=False, expect=held)
+    path = f"/payments/{stage.payment_of(LAMP)}"
+    refused = Expected(status=422, says={"code": "multiple_capture_unsupported"})
+    await stage.ask(
+        f"{path}/capture?mode=sync", key="demo-capture", body={"amount": 2000}, wish="20.00 USD", expect=refused
+    )
+    let_go = Expected(status=200, says={"status": "voided", "capturedAmount": 0})
+    await stage.ask(f"{path}/void?mode=sync", key="demo-void", body={}, wish="all of it", expect=let_go)
+    await stage.follow(LAMP, until=["payments.authorization.succeeded.v1", "payments.void.succeeded.v1"])
+
+
 async def refund_in_parts(stage: Stage) -> None:
     """5.00, then 14.99; then a cent more than there is."""
     payment = stage.payment_of(BOOK)
@@ -95,9 +111,9 @@ async def refund_in_parts(stage: Stage) -> None:
 
 
 async def decline(stage: Stage) -> None:
-    """A card without funds."""
-    expect = Expected(status=402, says={"code": "declined", "operation.error.gatewayCode": "insufficient_funds"})
-    token = "tok_chargeDeclinedInsufficientFunds"  # noqa: S105 -- a test token of the Mock
+    """A card that its issuer says no to."""
+    says = {"code": "declined", "operation.error.gatewayCode": stage.cast.declined_as}
+    expect, token = Expected(status=402, says=says), stage.cast.declined_token
     await stage.pay(SHOES, key="demo-decline", amount=8900, token=token, expect=expect)
     await stage.follow(SHOES, until=["payments.sale.declined.v1"])
 
@@ -112,8 +128,7 @@ async def asynchronous(stage: Stage) -> None:
 async def pending_then_webhook(stage: Stage) -> None:
     """The gateway cannot say yet; its webhook says it later."""
     expect = Expected(status=202, says={"state": "pending", "inDoubt": False})
-    token = "tok_mock_pending_then_succeeded"  # noqa: S105 -- a test token of the Mock
-    await stage.pay(TABLE, key="demo-pending", amount=30_000, token=token, expect=expect)
+    await stage.pay(TABLE, key="demo-pending", amount=30_000, token=stage.cast.pending_token, expect=expect)
     await stage.read_until(TABLE, expect=Expected(status=200, says={"status": "captured", "capturedAmount": 30_000}))
     await stage.follow(TABLE, until=["payments.sale.pended.v1", "payments.sale.succeeded.v1"])
 
@@ -142,7 +157,7 @@ async def redrive(stage: Stage) -> None:
         idempotency_key=IdempotencyKey("demo-misplaced"),
         amount_minor=4200,
         currency="USD",
-        token="tok_visa",  # noqa: S106 -- a test token of the Mock
+        token=stage.cast.token,
         capture=True,
     )
     envelope = Envelope(id="demo-command-1", source="demo/till", type=COMMAND, time_ms=now_ms())
@@ -162,6 +177,11 @@ def _all(state: LetterState) -> Callable[[tuple[Letter, ...]], bool]:
     return lambda letters: bool(letters) and all(each.state is state for each in letters)
 
 
+def scenes_at(cast: Cast) -> tuple[ScenePlan, ...]:
+    """Return what can be played at this gateway, in its order."""
+    return tuple(plan for plan in SCENES if plan.at(cast))
+
+
 SCENES: tuple[ScenePlan, ...] = (
     ScenePlan(title="Pay", meaning="A sale in one request: claimed, called, captured, answered.", play=pay),
     ScenePlan(
@@ -172,7 +192,11 @@ SCENES: tuple[ScenePlan, ...] = (
     ),
     ScenePlan(
         title="Authorize, then capture twice", meaning="Hold 50.00, take 20.00, then the rest.",
-        play=authorize_then_capture,
+        play=authorize_then_capture, at=lambda cast: cast.captures_holds,
+    ),
+    ScenePlan(
+        title="Authorize, then void", meaning="Hold 50.00; a part that is not the last is refused; let go of all.",
+        play=authorize_then_void, at=lambda cast: not cast.captures_holds,
     ),
     ScenePlan(
         title="Refund in parts", meaning="5.00, then 14.99; a cent more than was captured is refused.",
@@ -184,7 +208,7 @@ SCENES: tuple[ScenePlan, ...] = (
     ),
     ScenePlan(
         title="Pending, then a webhook", meaning="The gateway cannot say yet; its signed notice settles it.",
-        play=pending_then_webhook,
+        play=pending_then_webhook, at=lambda cast: cast.pending_token is not None,
     ),
     ScenePlan(
         title="A poison message", meaning="Kept whole as a dead letter; its neighbour in the same partition is paid.",

@@ -13,13 +13,13 @@ import aiohttp
 
 from schemas import money
 from schemas.identifiers import PAYMENT_PREFIX, OrderId, OriginId
+from streams.development.demo.casts import Cast
 from streams.development.demo.log_desk import LogDesk, now_ms
 from streams.development.demo.scenes import Answer, Expected, Moment, Scene, Speaker
 from streams.development.demo.words import answer_words, entry_title, entry_words
 from streams.operator_tools.dead_letters import Letter
 from streams.operator_tools.timelines import Entry
 
-PLAIN_TOKEN = "tok_visa"  # noqa: S105 -- a test token of the Mock, which anything else than a scenario's is as well
 ORIGIN = OriginId("demo-shop")
 REQUEST_TIMEOUT_S = 15.0
 WAIT_LIMIT_S = 20.0
@@ -33,6 +33,7 @@ class Shared:
     session: aiohttp.ClientSession
     url: str
     desk: LogDesk
+    cast: Cast
     began_ms: int
     payments: dict[OrderId, str] = field(default_factory=dict)
     shown: set[tuple[str, int, int]] = field(default_factory=set)  # records that an earlier moment told of
@@ -50,6 +51,11 @@ class Stage:
         return self._shared.payments[order]
 
     @property
+    def cast(self) -> Cast:
+        """What the gateway of this tour knows."""
+        return self._shared.cast
+
+    @property
     def desk(self) -> LogDesk:
         """The log."""
         return self._shared.desk
@@ -59,10 +65,11 @@ class Stage:
         self._scene.moments.append(Moment(at_ms=now_ms(), speaker=Speaker.YOU, what=what, details=details))
 
     async def pay(
-        self, order: OrderId, *, key: str, amount: int, token: str = PLAIN_TOKEN, capture: bool = True,
+        self, order: OrderId, *, key: str, amount: int, token: str | None = None, capture: bool = True,
         mode: str = "sync", expect: Expected,
     ) -> Answer:  # fmt: skip
-        """Open the order's payment and remember its id."""
+        """Open the order's payment and remember its id. Without a token it is by one that simply works."""
+        token = token or self.cast.token
         body = {
             "originId": ORIGIN, "orderId": order, "amount": amount, "currency": "USD", "token": token,
             "capture": capture,

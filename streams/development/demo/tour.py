@@ -13,16 +13,23 @@ import aiohttp
 from rich.console import Console
 from rich.text import Text
 
+from streams.development.demo.casts import MOCK, Cast
 from streams.development.demo.drawing import draw_scene
 from streams.development.demo.log_desk import LogDesk, now_ms
 from streams.development.demo.scenes import Scene
-from streams.development.demo.script import SCENES
+from streams.development.demo.script import ScenePlan, scenes_at
 from streams.development.demo.stage import Shared, Stage
 from streams.development.local_engine import Component, LocalEngine
 
 
-async def play_tour(console: Console, stopping: asyncio.Event) -> bool | None:
+async def play_tour(console: Console, stopping: asyncio.Event, *, cast: Cast = MOCK, http_port: int = 0) -> bool | None:
     """Play every scene against a fresh engine.
+
+    Args:
+        console: Where the timeline is drawn.
+        stopping: Set to end the tour early.
+        cast: Whose gateway is played at. Another than the Mock is reached as the settings say.
+        http_port: Port of the ingress; 0 takes a free one.
 
     Returns:
         Whether everything, the engine's end too, went as expected. None when told to stop first; the engine has ended.
@@ -31,7 +38,7 @@ async def play_tour(console: Console, stopping: asyncio.Event) -> bool | None:
         ComponentFailedError: The engine did not start.
     """
     with tempfile.TemporaryDirectory(prefix="payment-engine-demo-") as folder:
-        playing = asyncio.ensure_future(_tour(console, Path(folder)))
+        playing = asyncio.ensure_future(_tour(console, Path(folder), cast, http_port))
         stop = asyncio.ensure_future(stopping.wait())
         await asyncio.wait({playing, stop}, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
@@ -42,15 +49,20 @@ async def play_tour(console: Console, stopping: asyncio.Event) -> bool | None:
         return await playing
 
 
-async def _tour(console: Console, folder: Path) -> bool:
-    console.print("Starting an engine: the embedded broker (in memory, not Kafka) and the Mock gateway …")
+async def _tour(console: Console, folder: Path, cast: Cast, http_port: int) -> bool:
+    gateway = "the Mock gateway" if cast is MOCK else f"the gateway {cast.gateway}"
+    console.print(f"Starting an engine: the embedded broker (in memory, not Kafka) and {gateway} …")
+    if cast.lacks:
+        console.print(cast.lacks)
     began_ms = now_ms()
-    engine = LocalEngine(folder=folder)
+    own = {} if cast is MOCK else {"PAYMENT_ENGINE_GATEWAY_DEFAULT_GATEWAYS": cast.gateway}
+    engine, scenes = LocalEngine(folder=folder, http_port=http_port, environment=own), scenes_at(cast)
     async with engine:
         console.print(f"Ready after {now_ms() - began_ms} ms: {engine.url}, {len(engine.components)} processes.")
         async with aiohttp.ClientSession() as session:
-            shared = Shared(session=session, url=engine.url, desk=LogDesk(engine.bootstrap_servers), began_ms=began_ms)
-            played = [await _play(console, shared, number) for number in range(len(SCENES))]
+            desk = LogDesk(engine.bootstrap_servers)
+            shared = Shared(session=session, url=engine.url, desk=desk, cast=cast, began_ms=began_ms)
+            played = [await _play(console, shared, scenes, number) for number in range(len(scenes))]
         lost = [each.name for each in engine.components.values() if not each.running]
         console.print()
         console.print("Stopping the engine …")
@@ -58,15 +70,15 @@ async def _tour(console: Console, folder: Path) -> bool:
     return _summarize(console, played, lost=lost, unclean=unclean, took_ms=now_ms() - began_ms)
 
 
-async def _play(console: Console, shared: Shared, number: int) -> Scene:
-    plan = SCENES[number]
+async def _play(console: Console, shared: Shared, scenes: tuple[ScenePlan, ...], number: int) -> Scene:
+    plan = scenes[number]
     scene = Scene(title=plan.title, meaning=plan.meaning)
     try:
         await plan.play(Stage(shared, scene))
     except (aiohttp.ClientError, TimeoutError, KeyError) as error:
         # KeyError: an earlier scene left no payment to go on with.
         scene.faults.append(f"broken off: {type(error).__name__}: {error}")
-    draw_scene(console, scene, number=number + 1, count=len(SCENES))
+    draw_scene(console, scene, number=number + 1, count=len(scenes))
     return scene
 
 
