@@ -88,6 +88,9 @@ and Adyen's own return has it for people to read. A payer's return has names of 
 
 PAYMENT_DATA: Final = "paymentData"
 
+CONFLICT: Final = 409
+"""Of another call, perhaps of this very one: in whatever code, it does not prove that nothing was done."""
+
 FIRST_SERVER_ERROR: Final = 500
 
 
@@ -280,7 +283,7 @@ def _signal_of(answer: "Answer") -> tuple[Signal, str | None]:  # noqa: PLR0911 
             code = wire.read(ErrorAnswer, answer.json_object()).error_code
             if code is None:  # whoever answers so is not Adyen
                 return Signal.UNREADABLE, None
-            if code == IN_PROGRESS_CODE:
+            if code == IN_PROGRESS_CODE or answer.status == CONFLICT:
                 return Signal.IN_PROGRESS, code
             return Signal.SERVER_ERROR if transient else Signal.BAD_REQUEST, code
         case status if status >= FIRST_SERVER_ERROR:

@@ -39,6 +39,7 @@ DISPUTES: Final[Mapping[str, Outcome]] = MappingProxyType(
     {
         "REQUEST_FOR_INFORMATION": Outcome.DISPUTE_OPENED,
         "NOTIFICATION_OF_CHARGEBACK": Outcome.DISPUTE_OPENED,
+        "DISPUTE_OPENED_WITH_CHARGEBACK": Outcome.DISPUTE_OPENED,  # told instead of it, where none came before
         "CHARGEBACK": Outcome.REVERSED,  # the money is gone; that it is disputed still was told before
         "CHARGEBACK_REVERSED": Outcome.DISPUTE_WON,
         "ISSUER_RESPONSE_TIMEFRAME_EXPIRED": Outcome.DISPUTE_WON,
@@ -122,13 +123,16 @@ def _of_payment(item: NoticeItem, named: Named | None) -> GatewayNotice | None:
     if said is None:
         return None
     outcome, problem = said
+    # That a hold ran out may come under a reference of its own, and name the payment as a modification does.
+    payment = item.original_reference if outcome is Outcome.EXPIRED else None
+    payment = payment or item.psp_reference
     return _made(
         item,
         outcome,
         op_id=named.op_id,
         kind=named.kind,
-        reference=item.psp_reference,
-        payment=item.psp_reference,
+        reference=payment,
+        payment=payment,
         error=problem,
         # What is told of a hold that runs out is what it once was.
         confirms=outcome is not Outcome.EXPIRED,

@@ -60,6 +60,7 @@ def refused(**changes: Any) -> dict[str, Any]:
         (item("PENDING"), Outcome.PENDING, None),
         (item("OFFER_CLOSED"), Outcome.DECLINED, Code.ACTION_EXPIRED),
         (item("EXPIRE"), Outcome.EXPIRED, Code.AUTHORIZATION_EXPIRED),
+        (about("EXPIRE"), Outcome.EXPIRED, Code.AUTHORIZATION_EXPIRED),
     ],
 )
 @pytest.mark.parametrize("kind", [CallKind.SALE, CallKind.AUTHORIZE])
@@ -73,6 +74,12 @@ def test_notice_about_a_payment_names_its_operation_and_its_kind(
     assert (notice.origin_id, notice.order_id, notice.occurred_at_ms) == (None, None, AT_MS)
     # A hold that runs out is told with the amount that it once had.
     assert notice.confirmed_amount_minor == (None if outcome is Outcome.EXPIRED else 10_000)
+
+
+def test_chargeback_that_no_notification_came_before_opens_its_dispute() -> None:
+    notice = said(about("DISPUTE_OPENED_WITH_CHARGEBACK", pspReference="CASE1"))
+    assert (notice.outcome, notice.case_reference) == (Outcome.DISPUTE_OPENED, "CASE1")
+    assert (notice.payment_reference, notice.confirmed_amount_minor) == ("PSP1", 10_000)
 
 
 @pytest.mark.parametrize(
