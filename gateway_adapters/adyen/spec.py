@@ -118,6 +118,10 @@ class AdyenAccount(AccountSettings):
             return LIVE_URL.format(prefix=self.live_prefix)
         return TEST_URL if self.url is None else self.url
 
+    def is_live(self) -> bool | None:
+        """Return whether this is an account of Adyen's live system; None: its own URL does not tell."""
+        return None if self.url is not None else self.live_prefix is not None
+
     def narrowed(self, gateway: Capabilities) -> Capabilities:
         """Return what can be done with this account, of what can be done at Adyen."""
         can = super().narrowed(gateway)

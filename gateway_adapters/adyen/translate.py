@@ -67,6 +67,7 @@ OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
 )
 """https://docs.adyen.com/online-payments/build-your-integration/payment-result-codes"""
 
+PARTIAL: Final = "PartiallyAuthorised"
 RECEIVED: Final = "received"
 IN_PROGRESS_CODE: Final = "704"
 """'request already processed or in progress', of a key whose first call is under way."""
@@ -308,6 +309,8 @@ def _from_payment(request: GatewayCallRequested, said: PaymentAnswer, answer: "A
     # Until the payer has acted Adyen may name a step of the payment, and then the payment by another reference.
     named = None if outcome is Outcome.REQUIRES_ACTION else said.psp_reference
     confirmed = said.amount if outcome is Outcome.SUCCEEDED else None
+    if said.result_code == PARTIAL and confirmed is None:
+        raise WireError("does not say how large the part is")
     url = None if said.action is None else said.action.url
     return CallResult(
         outcome=outcome,

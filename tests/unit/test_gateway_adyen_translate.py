@@ -241,6 +241,7 @@ def test_inquiry_is_never_sent() -> None:
     [
         ({}, Outcome.SUCCEEDED, None),
         ({"resultCode": "PartiallyAuthorised"}, Outcome.SUCCEEDED, None),
+        ({"resultCode": "PartiallyAuthorised", "amount": None}, Outcome.UNKNOWN, Code.UNREADABLE_ANSWER),
         ({"resultCode": "Received"}, Outcome.PENDING, None),
         ({"resultCode": "Pending"}, Outcome.PENDING, None),
         ({"resultCode": "BrandNew"}, Outcome.PENDING, Code.UNKNOWN_STATUS),
