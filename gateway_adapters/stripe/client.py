@@ -6,9 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, cast
 
 from gateway_adapters.contract import CallResult, Capabilities, CertificateFetcher, Gateway, RawHeaders
-from gateway_adapters.errors import CallFailedError, Signal, error_for
+from gateway_adapters.errors import CallFailedError, Signal, UnauthenticError, error_for
 from gateway_adapters.http_transport import Answer, HttpTransport, TransportLimits
-from gateway_adapters.stripe import requests, sdk, signature, translate
+from gateway_adapters.stripe import requests, sdk, signature, translate, wire
 from gateway_adapters.stripe.amounts import UncountableError
 from gateway_adapters.stripe.spec import CAPABILITIES, StripeAccount
 from gateway_adapters.stripe.webhooks import StripeTranslator
@@ -65,6 +65,7 @@ class StripeGateway(StripeTranslator, Gateway):
             MisconfiguredError: the library would log what it sends.
         """
         self._secrets = account.webhook_secrets()
+        self._live = _mode_of(account.api_key.get_secret_value())
         self._capabilities = account.narrowed(CAPABILITIES)
         self._multicapture = self._capabilities.multiple_capture
         self._transport = HttpTransport(base_url=account.url, limits=limits or TransportLimits())
@@ -143,6 +144,8 @@ class StripeGateway(StripeTranslator, Gateway):
     ) -> None:
         """Return if these raw bytes are Stripe's own and fresh. Raises: UnauthenticError."""
         signature.verify(headers.get(signature.HEADER), body, secrets=self._secrets, now_s=now_ms // 1000)
+        if self._live is not None and wire.is_live(body) not in {None, self._live}:
+            raise UnauthenticError("an event of Stripe's other mode: the key and the secret are of two modes")
 
     async def close(self) -> None:
         """Let go of connections. Calling it twice is safe."""
@@ -219,6 +222,12 @@ class StripeGateway(StripeTranslator, Gateway):
         except CallFailedError as error:
             return translate.from_failure(request, error)
         return translate.from_answer(request, answer)
+
+
+def _mode_of(api_key: str) -> bool | None:
+    """Return whether the key moves money; None: it does not say."""
+    kind = api_key.partition("_")[2]
+    return True if kind.startswith("live_") else False if kind.startswith("test_") else None
 
 
 def _options(request: GatewayCallRequested) -> "RequestOptions":

@@ -27,6 +27,7 @@ VERSION: Final = "2026-08-26.dahlia"
 """Of Stripe's API: what `wire` describes, and what webhook endpoints are to be made with."""
 
 LIBRARY_LOG: Final = stripe._util  # noqa: SLF001 - where it keeps what the environment says about its log
+FIRST_REFUSAL: Final = 300
 UNSENT_HEADERS: Final = frozenset({"x-stripe-client-user-agent", "x-stripe-client-telemetry"})
 
 
@@ -115,7 +116,13 @@ class TransportClient(stripe.HTTPClient):
     async def request_async(
         self, method: str, url: str, headers: Mapping[str, str], post_data: str | None = None
     ) -> tuple[bytes, int, Mapping[str, str]]:
-        """Return body, status and headers of Stripe's answer. Raises: CallFailedError."""
+        """Return body, status and headers of Stripe's answer; of a success an empty object.
+
+        The library makes objects of all that it is given, which costs more than the call, and nobody reads them here.
+
+        Raises:
+            CallFailedError: no answer came, or a refusal that the library cannot read.
+        """
         exchange = _EXCHANGE.get()
         exchange.sent = True
         posts = method.lower() == "post"
@@ -127,6 +134,8 @@ class TransportClient(stripe.HTTPClient):
             content_type=FORM_TYPE,
         )
         exchange.answer = answer
+        if answer.status < FIRST_REFUSAL:
+            return b"{}", answer.status, answer.headers
         if not _is_readable(answer):
             raise InDoubtError(Signal.UNREADABLE, f"HTTP {answer.status}")  # the library would stumble over it
         return answer.body, answer.status, answer.headers
@@ -164,7 +173,7 @@ async def answer_to(call: Callable[[], Awaitable[object]]) -> Answer:
     except CallFailedError:
         if exchange.answer is None:
             raise
-    except stripe.StripeError as error:
+    except (stripe.StripeError, RecursionError) as error:  # it unfolds what is nested by calling itself
         if not exchange.sent:
             raise NotSentError(Signal.NOT_SENT, type(error).__name__) from error
         if exchange.answer is None or verdict_on(error) is not Verdict.ANSWERED:

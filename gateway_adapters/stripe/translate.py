@@ -61,6 +61,7 @@ ERROR_CODES: Final[Mapping[str, Code]] = MappingProxyType(
 
 REFUND_FAILURES: Final[Mapping[str, Code]] = MappingProxyType(
     {
+        "charge_for_pending_refund_disputed": Code.CANCELLED,
         "declined": Code.CARD_DECLINED,
         "expired_or_canceled_card": Code.EXPIRED_CARD,
         "insufficient_funds": Code.INSUFFICIENT_FUNDS,
@@ -72,6 +73,9 @@ REFUND_FAILURES: Final[Mapping[str, Code]] = MappingProxyType(
 
 BY_ITSELF: Final = frozenset({"automatic", "expired"})
 """Why Stripe itself cancels a payment: nobody captured it in time, or the payer did not act."""
+
+APPROVED: Final = frozenset({"succeeded", "requires_capture", "processing"})
+"""Statuses of a payment that was not refused, whatever an answer about it says."""
 
 HTTP_OK: Final = 200
 FIRST_SERVER_ERROR: Final = 500
@@ -170,8 +174,11 @@ def meaning_of_payment(payment: PaymentIntent) -> Meaning:  # noqa: PLR0911 - on
 
 
 def was_held(payment: PaymentIntent) -> bool:
-    """Return whether the payment's last attempt was approved, whatever came of it since."""
-    if payment.failure is not None or payment.charge_id is None:
+    """Return whether the payment's last attempt was approved, whatever came of it since.
+
+    What is captured by itself is never held: a bank debit that is cancelled under way has a charge too, a pending one.
+    """
+    if not payment.manual or payment.failure is not None or payment.charge_id is None:
         return False
     return payment.charge is None or payment.charge.status == "succeeded"
 
@@ -241,6 +248,9 @@ def _of_capture(request: GatewayCallRequested, payment: PaymentIntent, answer: "
     own = next((each for each in notes if each.op_id == request.op_id), None)
     if own is None and request.kind is CallKind.INQUIRE:
         return failed(request, answer, Signal.INQUIRY_FOUND_NOTHING)
+    if request.kind is CallKind.INQUIRE and (payment.received == 0 or _notes_say_too_much(payment, notes)):
+        # A note alone took nothing: it came with a capture that may have failed, or may still be under way.
+        return failed(request, answer, Signal.INQUIRY_PROVED_NOTHING)
     # The payment tells what was captured of it in all; of several captures, each note tells its own part.
     taken = payment.received if own is None or len(notes) == 1 else own.amount
     known = {"succeeded": Outcome.SUCCEEDED, "requires_capture": Outcome.SUCCEEDED, "canceled": Outcome.SUCCEEDED}
@@ -256,6 +266,11 @@ def _of_capture(request: GatewayCallRequested, payment: PaymentIntent, answer: "
         raw=_raw(request, answer),
         replayed=_replayed(answer),
     )
+
+
+def _notes_say_too_much(payment: PaymentIntent, notes: list[requests.CaptureNote]) -> bool:
+    """Return whether one of several notes is of a capture that took nothing; which, nobody can tell."""
+    return len(notes) > 1 and sum(each.amount for each in notes) > payment.received
 
 
 def _of_void(request: GatewayCallRequested, payment: PaymentIntent, answer: "Answer") -> CallResult:
@@ -319,6 +334,8 @@ def _declined(request: GatewayCallRequested, answer: "Answer", error: Json) -> C
     told = error.get("payment_intent")
     payment = wire.payment_intent(told) if isinstance(told, dict) else None
     opens = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
+    if opens and payment is not None and payment.status in APPROVED:
+        raise WireError("a refusal of a payment that was approved")
     return CallResult(
         outcome=Outcome.DECLINED,
         gateway_reference=payment.id if payment is not None and opens else None,

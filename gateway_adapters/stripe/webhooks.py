@@ -54,7 +54,11 @@ class StripeTranslator(WebhookTranslator):
         try:
             told = wire.object_of(body)
             read = READERS.get(wire.event_type(told))
-            return () if read is None else read(wire.event(told))
+            if read is None:
+                return ()
+            event = wire.event(told)
+            # A connected account's: whoever owns it writes its metadata, and could name any order there.
+            return () if event.account is not None else read(event)
         except (WireError, UncountableError) as error:
             raise UntranslatableError(f"stripe webhook: {error}") from error
 
@@ -107,11 +111,14 @@ def _of_refund(event: Event) -> tuple[GatewayNotice, ...]:
     if refund.payment is None:
         return ()
     outcome, error = translate.meaning_of_refund(refund)
-    case = None
-    if refund.status == "failed" and event.previous.get("status") not in _NOT_YET_MOVED:
+    if requests.OPERATION not in refund.metadata and refund.released:
+        return ()  # Stripe's way of letting a hold go: nothing that was taken is given back
+    case, before = None, event.previous.get("status")
+    failed_late = refund.status == "failed" and before not in _NOT_YET_MOVED
+    if failed_late or (refund.status == "canceled" and before == "succeeded"):
         # It had counted until now: what failed late is taken back.
         outcome, case = Outcome.REVERSED, refund.id
-        error = decline_for(Code.FAILED_LATE, gateway_code=refund.failure_reason)
+        error = decline_for(Code.FAILED_LATE, gateway_code=refund.failure_reason or refund.status)
     about = _about(
         event,
         refund.metadata,

@@ -7,7 +7,7 @@ Stripe counts them; times are seconds since the epoch.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 import orjson
 
@@ -19,6 +19,9 @@ MAX_ID_CHARS: Final = 255
 
 MAX_METADATA: Final = 50
 """Entries of one object's metadata, as Stripe has it."""
+
+EXPIRED_HOLD: Final = "expired_uncaptured_charge"
+"""The reason that Stripe itself gives to the refund by which it lets a hold go that ran out."""
 
 _PAGE_MEMBERS: Final = ("url", "hosted_voucher_url", "hosted_instructions_url")
 """Where the kinds of `next_action` name the payer's page."""
@@ -80,6 +83,7 @@ class Refund:
     created_s: int
     payment: str | None  # None: of a charge without a payment intent, which this adapter never makes
     failure_reason: str | None
+    released: bool  # of money that was held and never taken
     metadata: Mapping[str, str]
 
 
@@ -101,6 +105,7 @@ class Event:
     id: str
     type: str
     created_s: int
+    account: str | None  # a connected account's id; None: of the account that is called
     object: Json
     previous: Json  # what its members were before, of those that changed
 
@@ -151,6 +156,7 @@ def refund(body: Json) -> Refund:
         created_s=_integer(body, "created"),
         payment=_reference(body, "payment_intent"),
         failure_reason=_optional(body, "failure_reason"),
+        released=_optional(body, "reason") == EXPIRED_HOLD or _moved_nothing(body),
         metadata=_metadata(body),
     )
 
@@ -175,6 +181,7 @@ def event(body: Json) -> Event:
         id=_text(body, "id", max_chars=MAX_ID_CHARS),
         type=_text(body, "type"),
         created_s=_integer(body, "created"),
+        account=_optional(body, "account"),
         object=_object(data.get("object"), "data.object"),
         previous={} if previous is None else _object(previous, "data.previous_attributes"),
     )
@@ -184,6 +191,15 @@ def event_type(body: Json) -> str:
     """Return an event's type, of which there are many that say nothing to us. Raises: WireError."""
     _text(body, "id", max_chars=MAX_ID_CHARS)
     return _text(body, "type")
+
+
+def is_live(raw: bytes) -> bool | None:
+    """Return whether an event is about real money; None: it does not say, or cannot be read."""
+    try:
+        told = object_of(raw).get("livemode")
+    except WireError:
+        return None
+    return told if isinstance(told, bool) else None
 
 
 def failure_of(error: Json) -> Failure:
@@ -218,6 +234,12 @@ def text(body: Json, member: str) -> str | None:
     return _optional(body, member)
 
 
+def _moved_nothing(refund: Json) -> bool:
+    """Return whether the refund let go of money that was only held: done, and nothing of it is in the balance."""
+    told = "balance_transaction" in refund and refund["balance_transaction"] is None
+    return told and refund.get("status") == "succeeded"
+
+
 def _is_a(body: Json, kind: str) -> None:
     if body.get("object") != kind:
         raise WireError(f"object must be {kind}")
@@ -234,7 +256,11 @@ def _action_url(action: object) -> str | None:
     details = _object(action, "next_action").get(kind)
     if not isinstance(details, Mapping):
         return None
-    return next((url for name in _PAGE_MEMBERS if isinstance(url := details.get(name), str) and url), None)
+    return next((url for name in _PAGE_MEMBERS if _is_page(url := details.get(name))), None)
+
+
+def _is_page(url: object) -> TypeGuard[str]:
+    return isinstance(url, str) and url.startswith("https://") and len(url) <= MAX_TEXT_CHARS
 
 
 def _metadata(body: Json) -> Mapping[str, str]:

@@ -87,7 +87,8 @@ def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> O
     known = [each for each in captures if any(_is_of_case(word, case, notice) for word in each.words)]
     # One that was refused has no payment.
     books = Books.of(operation.payment_id, turn.operations.values(), turn.subtotals)
-    if notice.outcome is Outcome.REVERSED and not known and not books.released:
+    by_dispute = notice.kind is None and bool(captures)  # it names the payment, and takes what was captured of it
+    if notice.outcome is Outcome.REVERSED and not known and not books.released and not by_dispute:
         return operation  # the hold itself was taken back
     return max(known or captures, key=lambda each: each.counted_minor, default=operation)
 
@@ -218,7 +219,8 @@ def _look_again(turn: Turn, payment: PaymentRow) -> bool:
         assert payment.gateway is not None
         ours = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
         known_as = (payment.gateway, payment.account, unclaimed.gateway_reference)
-        known = any(_is_known_as(each, known_as) for each in ours)
+        # Of its own kind: at some gateways what is done to a payment has the payment's own id.
+        known = any(each.kind is unclaimed.kind and _is_known_as(each, known_as) for each in ours)
         nameless = [each for each in ours if each.kind is unclaimed.kind and each.gateway_reference is None]
         if not known and any(each.state in OPEN for each in nameless):
             continue

@@ -7,7 +7,7 @@ pinned one, and a wrong credential. A situation is told for the next call of an 
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -200,7 +200,7 @@ class StripeSimulator:
             found = [] if situation is Situation.NOT_FOUND_YET else self._searched(given)
             return 200, {"object": "search_result", "data": [shown(each) for each in found], "has_more": False}
         if path == "/v1/refunds":
-            ours = [each for each in self.bank.refunds.values() if each["payment_intent"] == given["payment_intent"]]
+            ours = self.bank.of_payment(self.bank.payments[given["payment_intent"]])
             newest, after = ours[::-1], given.get("starting_after")
             start = 1 + [each["id"] for each in newest].index(after) if after else 0
             page = newest[start : start + int(given.get("limit", "10"))]
@@ -222,6 +222,7 @@ class StripeSimulator:
             _known(given, REFUND)
             refund = self.bank.refund(payment, whole(given, "amount"), given.get("metadata", {}))
             return dict(refund), self._announced("refund.created", refund)
+        before = len(self.bank.refunds)
         if path.endswith("/capture"):
             _known(given, CAPTURE)
             self.bank.capture(payment, given)
@@ -232,7 +233,8 @@ class StripeSimulator:
             waited = payment["status"] == "requires_action"
             self.bank.cancel(payment)
             told = self._announced("payment_intent.canceled", payment, always=waited)
-        return self.bank.told(payment, expand="expand" in given), told
+        released = [self._announced("refund.created", each) for each in list(self.bank.refunds.values())[before:]]
+        return self.bank.told(payment, expand="expand" in given), partial(_one_by_one, [told, *released])
 
     async def _create(self, given: Json, situation: Situation | None) -> tuple[Json, Later | None]:
         _known(given, CREATE)
@@ -340,6 +342,12 @@ def _known(given: Json, allowed: set[str]) -> None:
 
 async def _run(later: Later) -> None:
     await later()
+
+
+async def _one_by_one(laters: Sequence[Later | None]) -> None:
+    for later in laters:
+        if later is not None:
+            await later()
 
 
 def _abort(request: web.Request) -> None:

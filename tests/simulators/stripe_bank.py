@@ -162,13 +162,16 @@ class Bank:
         rest = 0 if final else held - amount
         payment |= {"amount_capturable": rest, "status": "requires_capture" if rest else "succeeded"}
         self._happened(payment, "capture", amount)
+        if final and held > amount:
+            self._release(payment, held - amount)
         return payment
 
     def cancel(self, payment: Json, *, reason: str | None = None) -> Json:
         """Let go of what is held, or waits for its payer. Raises: RefusedError."""
         if payment["status"] not in {"requires_capture", "requires_action", "requires_payment_method", "processing"}:
             raise RefusedError(400, "payment_intent_unexpected_state")
-        released = payment["amount_capturable"] or payment["amount"]
+        held = payment["amount_capturable"]
+        released = held or payment["amount"]
         payment |= {
             "status": "canceled",
             "amount_capturable": 0,
@@ -178,15 +181,30 @@ class Bank:
         }
         if reason is None:
             self._happened(payment, "void", released)
+        if held:
+            self._release(payment, held, reason=None if reason is None else "expired_uncaptured_charge")
         return payment
 
     def refund(self, payment: Json, amount: int, metadata: Json, *, status: str = "succeeded") -> Json:
         """Give some of what was taken back. Raises: RefusedError."""
-        given = [each for each in self.refunds.values() if each["payment_intent"] == payment["id"]]
+        given = [each for each in self.of_payment(payment) if each["balance_transaction"] is not None]
         left = payment["amount_received"] - sum(each["amount"] for each in given if each["status"] != "failed")
         if not 0 < amount <= left:
             raise RefusedError(400, "charge_already_refunded" if left == 0 else "refund_amount_too_large")
-        refund = {
+        refund = self._new_refund(payment, amount, metadata, status=status, balance_transaction=self.new_id("txn"))
+        self._happened(payment, "refund", amount)
+        return refund
+
+    def of_payment(self, payment: Json) -> list[Json]:
+        """Return the payment's refunds, oldest first, those by which a hold was let go among them."""
+        return [each for each in self.refunds.values() if each["payment_intent"] == payment["id"]]
+
+    def _release(self, payment: Json, amount: int, *, reason: str | None = None) -> None:
+        """Let go of what was held, as Stripe does it: by a refund that moves nothing."""
+        self._new_refund(payment, amount, {}, status="succeeded", balance_transaction=None, reason=reason)
+
+    def _new_refund(self, payment: Json, amount: int, metadata: Json, *, status: str, **more: object) -> Json:
+        refund: Json = {
             "id": self.new_id("re"),
             "object": "refund",
             "amount": amount,
@@ -196,10 +214,11 @@ class Bank:
             "failure_reason": None,
             "metadata": dict(metadata),
             "payment_intent": payment["id"],
+            "reason": None,
             "status": status,
+            **more,
         }
         self.refunds[refund["id"]] = refund
-        self._happened(payment, "refund", amount)
         return refund
 
     def with_key(self, key: str) -> list[Json]:

@@ -40,6 +40,8 @@ class Events:
         """`hook_url`: where events go; None: nowhere."""
         self._bank = bank
         self._hook_url = hook_url
+        self.refused: list[tuple[int, bytes]] = []  # events that the endpoint did not take, with its answer
+        self._under_way = 0
         self._courses: Mapping[Situation, Course] = {
             Situation.PENDING_THEN_SUCCEEDED: self.succeeds,
             Situation.PENDING_THEN_FAILED: self._fails,
@@ -51,6 +53,14 @@ class Events:
             Situation.PARTIAL_DESK_REFUND: partial(self._is_refunded, share=0.3),
             **{case: partial(self._is_disputed, case=case) for case in CASES},
         }
+
+    def tell(self, hook_url: str) -> None:
+        """Send events there from now on."""
+        self._hook_url = hook_url
+
+    async def all_told(self) -> bool:
+        """Return whether no event is on its way."""
+        return self._under_way == 0
 
     def course(self, payment: Json, situation: Situation | None) -> Later | None:
         """Return what happens to the payment after its answer; None: nothing."""
@@ -89,8 +99,16 @@ class Events:
             return
         now_s = int(self._bank.real_time_s())
         headers = {"Stripe-Signature": sign(event, secret=SECRET, at_s=now_s), "Content-Type": "application/json"}
-        async with aiohttp.ClientSession() as session, session.post(self._hook_url, data=event, headers=headers):
-            pass
+        self._under_way += 1
+        try:
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(self._hook_url, data=event, headers=headers) as response,
+            ):
+                if not response.ok:
+                    self.refused.append((response.status, event))
+        finally:
+            self._under_way -= 1
 
     async def _fails(self, payment: Json) -> None:
         with contextlib.suppress(RefusedError):

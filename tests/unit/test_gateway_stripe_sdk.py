@@ -11,14 +11,16 @@ import stripe
 from aiohttp import web
 from pydantic import SecretStr
 
-from gateway_adapters.errors import Code, InDoubtError, NotSentError
+from gateway_adapters.errors import Code, InDoubtError, NotSentError, UnauthenticError
 from gateway_adapters.stripe import sdk
 from gateway_adapters.stripe.client import StripeGateway
 from gateway_adapters.stripe.sdk import FOREIGN, Verdict, verdict_on
+from gateway_adapters.stripe.signature import HEADER, sign
 from gateway_adapters.stripe.spec import SPEC, StripeAccount
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import fresh_order, payment_request
 
 PATH = "/below/a/path"
@@ -137,6 +139,12 @@ async def test_answer_of_another_shape_leaves_the_call_in_doubt_and_raises_nothi
     assert "pm_secret_1" not in repr(result)
 
 
+async def test_answer_that_is_nested_too_deep_for_the_library_raises_nothing() -> None:
+    async with serving(200, b'{"a":' * 900 + b"1" + b"}" * 900) as (_, gateway):
+        result = await gateway.call(sale())
+    assert result.outcome is Outcome.UNKNOWN
+
+
 async def raising(error: Callable[[], Exception]) -> object:
     raise error()
 
@@ -168,3 +176,29 @@ def test_account_without_the_library_is_refused_with_the_command_that_mends_it(
     monkeypatch.setitem(__import__("sys").modules, "stripe", None)
     with pytest.raises(MisconfiguredError, match=r"pip install 'payment-engine-lite\[stripe\]'"):
         SPEC.factory(StripeAccount(api_key=SecretStr("sk_test_key")), TransportLimits())
+
+
+@pytest.mark.parametrize(
+    ("key", "live", "good"),
+    [
+        ("sk_test_1", False, True),
+        ("sk_test_1", True, False),
+        ("rk_live_1", True, True),
+        ("rk_live_1", False, False),
+        ("sk_1", True, True),
+        ("sk_test_1", None, True),
+    ],
+)
+async def test_event_of_the_other_mode_is_not_authentic(key: str, live: bool | None, good: bool) -> None:
+    gateway = StripeGateway(StripeAccount(api_key=SecretStr(key), webhook_secret=SecretStr("whsec_1")))
+    body = b"not JSON" if live is None else b'{"livemode": %s}' % str(live).lower().encode()
+    headers = {HEADER: sign(body, secret="whsec_1", at_s=1_800_000_000)}
+
+    async def verified() -> bool:
+        try:
+            await gateway.verify_webhook(headers, body, now_ms=1_800_000_000_000, certificates=NO_CERTIFICATES)
+        except UnauthenticError:
+            return False
+        return True
+
+    assert await verified() is good

@@ -203,6 +203,12 @@ def test_decline_keeps_the_codes_as_they_came_and_names_its_payment() -> None:
     assert (result.gateway_reference, result.occurred_at_ms) == ("pi_1", 1_800_000_000_000)
 
 
+@pytest.mark.parametrize("status", ["succeeded", "requires_capture", "processing"])
+def test_refusal_of_a_payment_that_was_approved_is_in_doubt(status: str) -> None:
+    told = payment(status=status)
+    assert answered(SALE, {"error": {**FAILED, "payment_intent": told}}, status=402).outcome is Outcome.UNKNOWN
+
+
 def test_server_error_that_is_replayed_is_kept_and_brings_nothing_when_it_is_asked_for_again() -> None:
     result = answered(SALE, error(kind="api_error"), status=500, headers={"idempotent-replayed": "true"})
     assert result.replayed
@@ -247,6 +253,8 @@ def test_capture_and_refund_of_a_currency_without_decimals_are_counted_as_they_a
             "https://v.example",
         ),
         ({"type": "brand_new"}, None),
+        ({"type": "redirect_to_url", "redirect_to_url": {"url": "http://bank.example/3ds"}}, None),
+        ({"type": "redirect_to_url", "redirect_to_url": {"url": "https://bank.example/" + "x" * 5_000}}, None),
     ],
 )
 def test_action_names_where_the_payer_goes(action: object, url: str | None) -> None:
@@ -261,6 +269,17 @@ def test_inquiry_finds_a_capture_by_what_it_left_in_its_payment() -> None:
     assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, 4_000)
     missing = answered(inquiry_about(CAPTURE), payment(HOLD, **HELD, metadata=other))
     assert (missing.outcome, code_of(missing)) == (Outcome.NOT_EXECUTED, Code.NOT_FOUND_AT_GATEWAY)
+
+
+def test_note_of_a_capture_alone_is_no_proof_that_it_took_anything() -> None:
+    note = {requests.capture_name(CAPTURE.op_id): "4000 1000"}
+    other = {requests.capture_name("op_of_another"): "1000 1000"}
+    for told in (
+        payment(HOLD, **HELD, metadata=note),
+        payment(HOLD, status="canceled", amount_received=0, metadata=note),
+        payment(HOLD, amount_received=1_000, metadata=note | other),
+    ):
+        assert answered(inquiry_about(CAPTURE), told).outcome is Outcome.UNKNOWN
 
 
 def test_inquiry_finds_no_void_where_the_hold_still_stands() -> None:

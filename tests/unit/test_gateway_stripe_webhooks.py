@@ -190,6 +190,14 @@ def test_refund_at_stripes_own_desk_names_the_payment_alone() -> None:
     assert [each.reference for each in split((notice,), CAPABILITIES).addresses] == ["pi_1"]
 
 
+def test_refund_that_moved_nothing_gives_nothing_back() -> None:
+    """Stripe makes one of what it lets go, after a capture of a part and after a cancellation."""
+    assert notices_of("refund.created", refund(balance_transaction=None)) == ()
+    assert notice_of("refund.created", refund(balance_transaction="txn_1")).outcome is Outcome.SUCCEEDED
+    waiting = refund(balance_transaction=None, status="pending")
+    assert notice_of("refund.created", waiting).outcome is Outcome.PENDING
+
+
 def test_refund_that_fails_is_taken_back_if_it_had_counted_and_a_refusal_if_not() -> None:
     failed = refund(metadata=OURS, status="failed", failure_reason="lost_or_stolen_card")
     late = notice_of("refund.failed", failed)
@@ -200,6 +208,30 @@ def test_refund_that_fails_is_taken_back_if_it_had_counted_and_a_refusal_if_not(
     assert (never.outcome, never.case_reference) == (Outcome.DECLINED, None)
     assert never.error is not None
     assert never.error.code == Code.LOST_OR_STOLEN
+
+
+def test_refund_that_is_cancelled_is_taken_back_if_it_had_counted_and_a_refusal_if_not() -> None:
+    cancelled = refund(metadata=OURS, status="canceled", failure_reason="merchant_request")
+    late = notice_of("refund.updated", cancelled, previous={"status": "succeeded"})
+    assert (late.outcome, late.case_reference, late.confirmed_amount_minor) == (Outcome.REVERSED, "re_1", 2_500)
+    never = notice_of("refund.updated", cancelled, previous={"status": "requires_action"})
+    assert (never.outcome, never.case_reference) == (Outcome.DECLINED, None)
+
+
+def test_hold_that_stripe_lets_go_by_a_refund_gives_nothing_back() -> None:
+    assert notices_of("refund.created", refund(reason="expired_uncaptured_charge")) == ()
+    assert notice_of("refund.created", refund(reason="requested_by_customer")).outcome is Outcome.SUCCEEDED
+
+
+def test_debit_that_is_cancelled_under_way_was_never_held() -> None:
+    notice = notice_of("payment_intent.canceled", payment(status="canceled", amount_received=0))
+    assert (notice.kind, notice.op_id, notice.outcome) == (CallKind.SALE, "op_1", Outcome.DECLINED)
+
+
+def test_event_of_a_connected_account_says_nothing() -> None:
+    data = {"object": payment()}
+    event = {"id": "evt_1", "object": "event", "created": CREATED_S, "type": "payment_intent.succeeded", "data": data}
+    assert StripeTranslator().parse_webhook({}, orjson.dumps(event | {"account": "acct_2"})) == ()
 
 
 @pytest.mark.parametrize(

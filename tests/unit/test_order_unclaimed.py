@@ -6,9 +6,9 @@ import pytest
 
 from schemas.identifiers import OpId
 from schemas.records.commands import PaymentRequested
-from schemas.vocabulary import CallKind, OperationState, Outcome, RetryAdvice, Verdict
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome, RetryAdvice, Verdict
 from streams.domain.limits import MAX_UNCLAIMED
-from tests.support.order_desk import UNKNOWN, Desk, Said, authorize, refund, refusal, sale
+from tests.support.order_desk import UNKNOWN, Desk, Said, authorize, refund, refusal, sale, void
 
 PART = Said(reference="ch", confirmed_minor=6_000)
 GONE = Said(outcome=Outcome.REVERSED, reference="ch", confirmed_minor=2_000)
@@ -91,6 +91,38 @@ def test_refund_at_the_gateways_desk_that_is_taken_back_and_made_again_counts_wh
         tell(desk, outcome, amount_minor, at_ms=at_ms)
     desk.call(refusal(RetryAdvice.NEVER))
     assert (desk.sums.refunded, desk.payment.unclaimed, desk.payment.review) == (1_001, (), False)
+
+
+def voiding() -> tuple[Desk, OpId]:
+    """A hold whose void is under way, at a gateway that has no id for a void but the payment's."""
+    desk = Desk()
+    desk.do(authorize(), Said(reference="pi"))
+    desk.send(void(desk.payment.payment_id))
+    desk.grant()
+    assert desk.row is not None
+    desk.notice(None, Said(reference="pi", confirmed_minor=None), kind=CallKind.VOID, payment_reference="pi")
+    return desk, desk.row.operations[-1].op_id
+
+
+def test_void_that_is_told_by_the_payments_own_id_before_its_answer_is_that_void() -> None:
+    desk, op_id = voiding()
+    assert (desk.state(op_id), desk.payment.review) == (OperationState.DISPATCHED, False)
+    desk.call(Said(reference="pi"))
+    assert desk.state(op_id) is OperationState.SUCCEEDED
+    assert (desk.payment.unclaimed, desk.payment.review, len(desk.operations)) == ((), False, 2)
+
+
+def test_void_at_the_gateways_desk_is_recorded_once_ours_was_refused() -> None:
+    desk, op_id = voiding()
+    desk.call(refusal(RetryAdvice.NEVER))
+    assert desk.state(op_id) is OperationState.NOT_EXECUTED
+    assert (desk.payment.unclaimed, desk.payment.review, len(desk.operations)) == ((), False, 3)
+    recorded = desk.operations[-1]
+    assert (recorded.kind, recorded.state, recorded.counted_minor) == (
+        OperationKind.VOID,
+        OperationState.SUCCEEDED,
+        10_000,
+    )
 
 
 def test_same_refund_at_the_gateways_desk_never_speaks_for_ours_that_is_in_doubt() -> None:

@@ -223,6 +223,17 @@ def test_dispute_that_names_the_payment_is_about_its_largest_capture() -> None:
     assert desk.sums.captured == 6_000
 
 
+@pytest.mark.parametrize("final", [False, True])
+def test_money_that_a_dispute_took_is_the_captures_also_when_that_is_told_before_the_dispute(final: bool) -> None:
+    desk = Desk()
+    desk.do(authorize(), Said(reference="auth"))
+    taken = desk.do(capture(desk.payment.payment_id, 10_000, final=final), Said(reference="c1"))
+    for outcome, at in ((Outcome.REVERSED, 5_000), (Outcome.DISPUTE_OPENED, 5_000), (Outcome.DISPUTE_LOST, 6_000)):
+        told = replace(said(outcome, 10_000), reference="auth")
+        desk.notice(None, told, kind=None, case_reference="du_1", occurred_at_ms=at)
+        assert (desk.operation(taken).counted_minor, desk.sums.captured) == (0, 0)
+
+
 def test_dispute_opened_late_is_not_told_when_it_was_won_already() -> None:
     desk, op_id = sold()
     tell(desk, op_id, Outcome.DISPUTE_WON, 4_000, case="dp_1", at=6_000)
