@@ -72,6 +72,7 @@ class HttpsCertificates(CertificateFetcher):
             UnverifiableError: it cannot be had now.
         """
         host, path = _parts(url, hosts)
+        url = f"https://{host}{path}"  # other spellings of one place would each be fetched and kept
         now_s = self._monotonic_s()
         until_s, kept = self._kept.get(url, (0.0, b""))
         if now_s < until_s:

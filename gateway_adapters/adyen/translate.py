@@ -17,7 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from gateway_adapters.adyen import amounts, wire
-from gateway_adapters.adyen.references import reference_of
+from gateway_adapters.adyen.references import named_by, reference_of
 from gateway_adapters.adyen.wire import (
     Amount,
     BrowserInfo,
@@ -68,6 +68,7 @@ OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
 """https://docs.adyen.com/online-payments/build-your-integration/payment-result-codes"""
 
 PARTIAL: Final = "PartiallyAuthorised"
+_OPENING: Final = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
 RECEIVED: Final = "received"
 IN_PROGRESS_CODE: Final = "704"
 """'request already processed or in progress', of a key whose first call is under way."""
@@ -302,10 +303,12 @@ def _code_in(answer: "Answer") -> str | None:
 
 
 def _from_payment(request: GatewayCallRequested, said: PaymentAnswer, answer: "Answer") -> CallResult:
-    ours = request.kind in {CallKind.AUTHORIZE, CallKind.SALE}
+    ours = request.kind in _OPENING
     if ours and said.merchant_reference not in {None, reference_of(request.op_id, request.kind)}:
         raise WireError("answers another payment")
     outcome, problem = _meaning(said)
+    if request.kind is CallKind.COMPLETE:
+        _check_completed(request, said, outcome)
     # Until the payer has acted Adyen may name a step of the payment, and then the payment by another reference.
     named = None if outcome is Outcome.REQUIRES_ACTION else said.psp_reference
     confirmed = said.amount if outcome is Outcome.SUCCEEDED else None
@@ -322,6 +325,18 @@ def _from_payment(request: GatewayCallRequested, said: PaymentAnswer, answer: "A
         error=problem,
         raw=_raw(request, answer),
     )
+
+
+def _check_completed(request: GatewayCallRequested, said: PaymentAnswer, outcome: Outcome) -> None:
+    """Return if the payment that was completed is the one that was meant: a payer brings back what names it.
+
+    Raises: WireError: it is another one, perhaps of the same payer, or a success that does not say which.
+    """
+    named = named_by(said.merchant_reference)
+    if named is None and said.merchant_reference is None and outcome is not Outcome.SUCCEEDED:
+        return
+    if named is None or named.kind not in _OPENING or named.op_id != request.opening_op_id:
+        raise WireError("completes another payment")
 
 
 def _meaning(said: PaymentAnswer) -> tuple[Outcome, OperationError | None]:

@@ -8,12 +8,12 @@ authorized or captured. A look changes nothing, so when it fails, nothing was se
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import certifi
 
 from gateway_adapters.contract import CallResult, Capabilities, CertificateFetcher, Gateway, RawHeaders
-from gateway_adapters.errors import CallFailedError, Signal, error_for
+from gateway_adapters.errors import CallFailedError, error_for
 from gateway_adapters.http_transport import JSON_TYPE, Answer, HttpTransport, TransportLimits
 from gateway_adapters.paypal import requests, translate, wire
 from gateway_adapters.paypal.access import AccessTokens, NoAccessError
@@ -22,10 +22,13 @@ from gateway_adapters.paypal.requests import UnsendableError
 from gateway_adapters.paypal.signature import Verifier, signer_of, store_of
 from gateway_adapters.paypal.spec import CAPABILITIES, PayPalAccount
 from schemas.identifiers import GatewayName
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 
-HTTP_OK: Final = 200
+if TYPE_CHECKING:
+    from cryptography.x509.verification import Store
+
 HTTP_UNAUTHORIZED: Final = 401
 WHOLE: Final = {"Prefer": "return=representation"}
 """Without it an answer holds neither amounts nor what was made."""
@@ -50,7 +53,7 @@ class PayPalGateway(PayPalTranslator, Gateway):
             monotonic_s: a clock that never goes back, seconds: by it tokens end.
 
         Raises:
-            ValueError: the file of roots holds no certificates.
+            MisconfiguredError: the file of roots cannot be read, or holds no certificates.
         """
         self._capabilities = account.narrowed(CAPABILITIES)
         self._transport = HttpTransport(base_url=account.url, limits=limits or TransportLimits())
@@ -63,7 +66,7 @@ class PayPalGateway(PayPalTranslator, Gateway):
         self._verifier = Verifier(
             webhook_ids=account.webhook_secrets(),
             signer=signer_of(account.url),
-            roots=store_of(Path(account.webhook_roots or certifi.where()).read_bytes()),
+            roots=_roots_of(account),
         )
 
     @property
@@ -110,14 +113,16 @@ class PayPalGateway(PayPalTranslator, Gateway):
             return translate.unsendable(request, str(error))
         try:
             shown = await self._answered("GET", wire.order_path(order_id))
-            order = wire.Order.read(shown.json_object()) if shown.status == HTTP_OK else None
         except NoAccessError as error:
             return _without_access(error)
-        except (CallFailedError, wire.WireError) as error:
-            return _not_looked_at(type(error).__name__)
-        kind = None if order is None else requests.INTENTS.get(order.intent or "")
-        if order is None or kind is None or order.id != order_id:
-            return _not_looked_at(f"HTTP {shown.status}")
+        except CallFailedError as error:
+            return translate.unsent(translate.from_failure(request, error))
+        order = translate.order_in(shown, order_id)
+        if order is None:
+            return translate.unlooked(request, shown)
+        kind = requests.INTENTS[order.intent or ""]
+        if order.status == translate.DONE:  # by an earlier completion: PayPal would refuse this one
+            return translate.from_order(request, shown, kind)
         step: Literal["/authorize", "/capture"] = "/authorize" if kind is CallKind.AUTHORIZE else "/capture"
         return await self._exchange(
             request,
@@ -211,6 +216,14 @@ class PayPalGateway(PayPalTranslator, Gateway):
         return await self._transport.send(method, path, headers=headers, body=body)
 
 
+def _roots_of(account: PayPalAccount) -> "Store":
+    """Return who may vouch for webhooks. Raises: MisconfiguredError."""
+    try:
+        return store_of(Path(account.webhook_roots or certifi.where()).read_bytes())
+    except (OSError, ValueError) as error:
+        raise MisconfiguredError(f"webhook_roots of an account at PayPal: {error}") from error
+
+
 def _inquired_path(request: GatewayCallRequested) -> str:
     reference = request.own_reference or ""
     match request.inquired_kind:
@@ -227,8 +240,3 @@ def _inquired_path(request: GatewayCallRequested) -> str:
 def _without_access(error: NoAccessError) -> CallResult:
     problem = error_for(error.signal, detail="no access token", retry_after_ms=error.retry_after_ms)
     return CallResult(outcome=Outcome.NOT_EXECUTED, error=problem)
-
-
-def _not_looked_at(detail: str) -> CallResult:
-    """Return the result of a completion whose order could not be looked at: nothing was sent."""
-    return CallResult(outcome=Outcome.NOT_EXECUTED, error=error_for(Signal.NOT_SENT, detail=detail))

@@ -26,6 +26,8 @@ from schemas.identifiers import OpId
 from schemas.records.gateway import OperationError
 from schemas.vocabulary import CallKind, Outcome
 
+GIVEN_BACK: Final = frozenset({"PARTIALLY_REFUNDED", "REFUNDED"})
+"""The statuses of a capture that has changed since it succeeded."""
 SELLER_LOST: Final = frozenset({"RESOLVED_BUYER_FAVOUR", "ACCEPTED"})
 SELLER_KEPT: Final = frozenset(
     {"RESOLVED_SELLER_FAVOUR", "RESOLVED_WITH_PAYOUT", "CANCELED_BY_BUYER", "DENIED", "NONE"}
@@ -164,11 +166,14 @@ def _disputed(event: Event) -> GatewayNotice:
         raise WireError("Dispute: seller_transaction_id is missing")
     ours = operation_in(about.invoice_number, about.custom)
     taking = ours is not None and ours[0] in {CallKind.SALE, CallKind.CAPTURE}
+    outcome = _verdict(event, dispute)
     amount = dispute.dispute_amount
+    if outcome is Outcome.DISPUTE_LOST and dispute.dispute_outcome is not None:
+        amount = dispute.dispute_outcome.amount_refunded or amount  # a part of what was disputed may have been lost
     return _notice(
         event,
         kind=ours[0] if ours is not None and taking else None,
-        outcome=_verdict(event, dispute),
+        outcome=outcome,
         op_id=ours[1] if ours is not None and taking else None,
         gateway_reference=about.seller_transaction_id,
         amount=None if amount is None else (minor_of(amount), amount.currency_code),
@@ -180,7 +185,8 @@ def _disputed(event: Event) -> GatewayNotice:
 def _verdict(event: Event, dispute: Dispute) -> Outcome:
     outcome = dispute.dispute_outcome
     code = None if outcome is None else outcome.outcome_code
-    if event.event_type != RESOLVED or code not in SELLER_LOST | SELLER_KEPT:
+    ended = event.event_type == RESOLVED or dispute.status == ENDED  # one that has ended is told as updated, too
+    if not ended or code not in SELLER_LOST | SELLER_KEPT:
         return Outcome.DISPUTE_OPENED  # also by a word that we do not know: then it stays open, and a person looks
     return Outcome.DISPUTE_LOST if code in SELLER_LOST else Outcome.DISPUTE_WON
 
@@ -246,6 +252,9 @@ def _op_of(ours: tuple[CallKind, OpId] | None, kind: CallKind) -> OpId | None:
 
 
 def _changed_at_ms(event: Event, made: Made) -> int:
+    if made.status in GIVEN_BACK:
+        # Its last change was no success, but money that went back: the success must not seem to come after that.
+        return to_ms(made.create_time or event.create_time)
     return to_ms(made.update_time or made.create_time or event.create_time)
 
 
@@ -285,6 +294,8 @@ def _notice(
 
 VOIDED: Final = "PAYMENT.AUTHORIZATION.VOIDED"
 RESOLVED: Final = "CUSTOMER.DISPUTE.RESOLVED"
+ENDED: Final = "RESOLVED"
+"""The status of a dispute that nothing follows, unless somebody appeals."""
 
 _READERS: Final[Mapping[str, Callable[[Event], GatewayNotice | None]]] = MappingProxyType(
     {

@@ -8,7 +8,7 @@ each refund, and would make an old success seem a new one.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -54,11 +54,15 @@ FIRST_SERVER_ERROR: Final = 500
 
 ALREADY_VOIDED: Final = "PREVIOUSLY_VOIDED"
 NOT_APPROVED: Final = "ORDER_NOT_APPROVED"
+DONE: Final = "COMPLETED"
+"""The status of an order that was authorized or captured, whatever came of it."""
 ACTS_AGAIN: Final = frozenset({"PAYER_ACTION_REQUIRED", "REDIRECT_PAYER_FOR_ALTERNATE_FUNDING"})
 KEY_TAKEN: Final = frozenset({"DUPLICATE_REQUEST_ID", "DUPLICATE_INVOICE_ID"})
 """Something was asked for, or paid, under this key or this reference already, and it was not this."""
 
 UNDER_WAY: Final = frozenset({"PREVIOUS_REQUEST_IN_PROGRESS", "ORDER_COMPLETION_IN_PROGRESS"})
+ALREADY_DONE: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_ALREADY_AUTHORIZED"})
+"""Of a completion: another one has taken the money since the order was looked at. The next look at it will tell."""
 
 WAITS_FOR_PAYER: Final = frozenset({"PAYER_ACTION_REQUIRED", "CREATED", "SAVED", "APPROVED"})
 
@@ -165,6 +169,26 @@ def from_order(request: GatewayCallRequested, answer: "Answer", kind: CallKind |
     return _read(request, answer, lambda: _from_order(request, answer, kind))
 
 
+def order_in(answer: "Answer", order_id: str) -> Order | None:
+    """Return the order in this answer, whose intent is known; None: it does not show that order."""
+    try:
+        order = Order.read(answer.json_object()) if answer.status == HTTP_OK else None
+    except (CallFailedError, WireError):
+        return None
+    return order if order is not None and order.id == order_id and order.intent in INTENTS else None
+
+
+def unlooked(request: GatewayCallRequested, answer: "Answer") -> CallResult:
+    """Return the result of a completion whose order this answer does not show."""
+    shown = answer.status == HTTP_OK  # something else
+    return unsent(_failed(request, answer, Signal.UNREADABLE) if shown else _refused(request, answer))
+
+
+def unsent(result: CallResult) -> CallResult:
+    """Return the result of a step that was not sent, since the look before it came to this: a look changes nothing."""
+    return dataclasses.replace(result, outcome=Outcome.NOT_EXECUTED)
+
+
 def from_made(request: GatewayCallRequested, answer: "Answer") -> CallResult:
     """Return what the answer with a capture or a refund means for the call that asked for it."""
     return _read(request, answer, lambda: _from_made(request, Made.read(answer.json_object()), answer))
@@ -253,7 +277,7 @@ def _from_order(request: GatewayCallRequested, answer: "Answer", kind: CallKind 
         raise WireError("Order: intent is not as described")
     made = order.payments.authorizations if kind is CallKind.AUTHORIZE else order.payments.captures
     if made:
-        return _of_made(request, made[0], answer, kind, belongs_to=order.id)
+        return _of_made(request, _that_counts(made, kind), answer, kind, belongs_to=order.id)
     _check_ours(request, order.unit.custom_id, order.unit.invoice_id)
     if order.status == "VOIDED":
         error = decline_for(Code.CANCELLED, gateway_code=order.status)
@@ -266,6 +290,11 @@ def _from_order(request: GatewayCallRequested, answer: "Answer", kind: CallKind 
         action_url=order.action_url,
         raw=_raw(request, answer),
     )
+
+
+def _that_counts(made: Sequence[Made], kind: CallKind) -> Made:
+    """Return which of an order's objects tells what became of it: one that was not declined, wherever it stands."""
+    return next((each for each in made if STATUSES[kind].get(each.status) is not Outcome.DECLINED), made[0])
 
 
 def _from_made(request: GatewayCallRequested, made: Made, answer: "Answer") -> CallResult:
@@ -354,7 +383,7 @@ def _by_issue(  # noqa: PLR0911 - one a meaning
         return _failed(request, answer, Signal.UNREADABLE)
     if KEY_TAKEN.intersection(issues):
         return _failed(request, answer, Signal.KEY_MISMATCH, issues[0])
-    if UNDER_WAY.intersection(issues):
+    if UNDER_WAY.intersection(issues) or (request.kind is CallKind.COMPLETE and ALREADY_DONE.intersection(issues)):
         return _failed(request, answer, Signal.IN_PROGRESS, issues[0])
     if ACTS_AGAIN.intersection(issues) and request.kind is CallKind.COMPLETE and said.action_url is not None:
         order_id = request.order_reference or request.payment_reference

@@ -303,6 +303,7 @@ class DisputeOutcome(_Read):
     """How it ended."""
 
     outcome_code: Word | None = None
+    amount_refunded: Money | None = None  # to the buyer; it may be a part of what was disputed
 
 
 class Dispute(_Read):

@@ -137,6 +137,7 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         requested_at_ms=operation.called_at_ms,
         repeated=repeated,
         command_offset=None if inquiry else operation.command_offset,
+        opening_op_id=payment.op_id if operation.kind is OperationKind.COMPLETE else None,
     )
     turn.say(CallGateway(request=request))
 

@@ -194,6 +194,18 @@ def is_key_spent(operation: OperationRow) -> bool:
     return error is not None and (error.code, error.retry) == (KEPT_FAILURE, RetryAdvice.NEVER)
 
 
+def may_be_proven(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether it can be proven at all that the operation never was.
+
+    Not where the gateway keeps a failure under the key, and what it does not find may come to be: Stripe calls a 500
+    indeterminate, and may carry the operation out later (https://docs.stripe.com/error-low-level). A person decides.
+    """
+    if not operation.answer_stored and not is_key_spent(operation):
+        return True
+    can = abilities.capabilities_of(turn, operation)
+    return can is None or can.not_found_is_proof
+
+
 def absence_is_proof(turn: Turn, operation: OperationRow) -> bool:
     """Return whether no copy of the call could arrive after the inquiry that was just answered was made."""
     return operation.called_at_ms - operation.sent_until_ms >= turn.rules.late_call_ms

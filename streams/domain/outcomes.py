@@ -231,8 +231,11 @@ def _end_or_look(turn: Turn, operation: OperationRow, evidence: Evidence, *, ans
     found_nothing = answered and evidence.inquiry
     if found_nothing and doubt.call_again(turn, operation, found_nothing=True):
         return
-    refused = answered and not evidence.inquiry and attempts.is_hopeless(evidence.error)
-    proven = doubt.absence_is_proof(turn, operation) or (found_nothing and doubt.is_key_spent(operation))
+    # What a gateway has taken up, and named, no refusal of a further copy undoes.
+    unnamed = operation.state is OperationState.UNKNOWN and operation.gateway_reference is None
+    refused = answered and not evidence.inquiry and attempts.is_hopeless(evidence.error) and unnamed
+    spent = found_nothing and doubt.is_key_spent(operation)
+    proven = (doubt.absence_is_proof(turn, operation) or spent) and doubt.may_be_proven(turn, operation)
     if told_unasked or ((found_nothing or refused) and proven):
         settlement.refuse_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:

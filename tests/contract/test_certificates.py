@@ -120,6 +120,14 @@ async def test_other_spelling_of_the_same_place_is_fetched(url: str) -> None:
         assert await fetcher.fetch(url, hosts=HOSTS) == b"certificate"
 
 
+async def test_other_spellings_of_one_place_are_fetched_and_kept_once() -> None:
+    peer = Peer()
+    async with serving(peer) as fetcher:
+        for url in (URL, f"HTTPS://{HOST.upper()}/certs/CERT-1", f"https://{HOST}:443/certs/CERT-1"):
+            assert await fetcher.fetch(url, hosts=HOSTS) == b"certificate"
+    assert peer.asked == {"/certs/CERT-1": 1}
+
+
 async def test_webhook_is_forged_when_nothing_stands_at_its_url_and_that_is_remembered_for_a_minute() -> None:
     peer = Peer(answers={"/certs/CERT-1": web.Response(status=404)})
     async with serving(peer) as fetcher:

@@ -20,9 +20,10 @@ from gateway_adapters.paypal.spec import PayPalAccount
 from gateway_adapters.paypal.translate import NAME
 from gateway_adapters.registry import build_gateways, specs_of
 from schemas.identifiers import DEFAULT_ACCOUNT
+from schemas.misconfigured import MisconfiguredError
 from schemas.records.commands import NamedText
 from schemas.records.gateway import CallDetails, GatewayCallRequested
-from schemas.vocabulary import CallKind, Outcome
+from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from tests.simulators.paypal import CLIENT_ID, CLIENT_SECRET, TOKEN_LIFE_S, PayPalSimulator
 from tests.simulators.paypal_bank import APPROVES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
@@ -190,11 +191,53 @@ async def test_lost_completion_is_found_by_its_order() -> None:
         assert (found.outcome, found.confirmed_amount_minor) == (Outcome.SUCCEEDED, request.amount_minor)
 
 
+async def test_second_completion_tells_what_the_first_has_taken() -> None:
+    async with scene() as here:
+        _, step = await waiting(here, CallKind.SALE)
+        here.simulator.bank.approve(step.order_reference or "")
+        first = await here.gateway.call(step)
+        second = await here.gateway.call(replace(step, gateway_key=f"{step.gateway_key}-again"))
+        assert (second.outcome, second.gateway_reference) == (Outcome.SUCCEEDED, first.gateway_reference)
+
+
 async def test_completion_of_an_order_that_is_not_there_is_not_executed() -> None:
     async with scene() as here:
         _, step = await waiting(here, CallKind.SALE)
         result = await here.gateway.call(replace(step, order_reference="NOBODYS"))
-        assert result.outcome is Outcome.NOT_EXECUTED
+        assert result.error is not None
+        assert (result.outcome, result.error.retry) == (Outcome.NOT_EXECUTED, RetryAdvice.NEVER)
+
+
+@pytest.mark.parametrize("situation", [Situation.RESET_BEFORE, Situation.HTML_502_BEFORE, Situation.UNAUTHORIZED])
+async def test_completion_whose_look_at_its_order_fails_was_not_sent(situation: Situation) -> None:
+    async with scene() as here:
+        _, step = await waiting(here, CallKind.SALE)
+        order_id = step.order_reference or ""
+        here.simulator.bank.approve(order_id)
+        for _ in range(2):  # a GET is made again by the library
+            here.simulator.arm(situation, order_id)
+        assert (await here.gateway.call(step)).outcome is Outcome.NOT_EXECUTED
+        assert here.simulator.bank.orders[order_id].effects == []
+
+
+async def test_completion_is_not_executed_without_a_token() -> None:
+    async with scene() as here:
+        _, step = await waiting(here, CallKind.SALE)
+        here.simulator.good_tokens.clear()
+        here.simulator.refuses_credentials = True
+        result = await here.gateway.call(step)
+        assert result.error is not None
+        assert (result.outcome, result.error.code) == (Outcome.NOT_EXECUTED, Code.GATEWAY_REFUSED_CREDENTIALS)
+
+
+async def test_completion_waits_as_long_as_paypal_asks_when_the_look_at_its_order_is_throttled() -> None:
+    async with scene() as here:
+        _, step = await waiting(here, CallKind.SALE)
+        here.simulator.arm(Situation.RATE_LIMITED, step.order_reference or "")
+        result = await here.gateway.call(step)
+        assert result.error is not None
+        assert (result.outcome, result.error.code) == (Outcome.NOT_EXECUTED, Code.RATE_LIMITED)
+        assert result.error.retry_after_ms == 7_000
 
 
 async def test_completion_without_an_order_sends_nothing() -> None:
@@ -275,16 +318,18 @@ async def test_amount_that_paypal_has_no_decimals_for_sends_nothing() -> None:
         assert here.simulator.bank.orders == {}
 
 
-def test_account_whose_roots_are_no_certificates_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["nothing", None])
+def test_account_whose_roots_are_no_certificates_is_refused(tmp_path: Path, content: str | None) -> None:
     roots = tmp_path / "roots.pem"
-    roots.write_text("nothing")
+    if content is not None:
+        roots.write_text(content)
     account = PayPalAccount(
         url="https://api-m.sandbox.paypal.com",
         client_id=CLIENT_ID,
         client_secret=SecretStr(CLIENT_SECRET),
         webhook_roots=str(roots),
     )
-    with pytest.raises(ValueError, match="PEM"):
+    with pytest.raises(MisconfiguredError, match="webhook_roots"):
         PayPalGateway(account)
 
 

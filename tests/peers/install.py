@@ -110,21 +110,37 @@ def localstripe_python() -> Path:
 def fetched(kit: Kit) -> Path:
     """Returns the kit's folder, filled if it is not there yet.
 
-    Safe to call from several processes at once: one fetches, the others wait.
+    Safe to call from several processes at once: one fetches, the others wait. What failed once is not tried again by
+    this process: without a network a tool takes its time to say so, and many tests ask.
 
     Raises:
         PeerUnavailableError: a tool is missing, or failed; the message has its last words.
     """
-    if kit.folder.is_dir():
-        return kit.folder
-    with _exclusive(kit.name):
-        if not kit.folder.is_dir():
-            with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
-                filled = Path(scratch) / kit.name
-                filled.mkdir()
-                kit.fill(filled)
-                filled.rename(kit.folder)
-    return kit.folder
+    folder = kit.folder
+    if folder.is_dir():
+        return folder
+    if folder in _failed:
+        raise PeerUnavailableError(_failed[folder])
+    try:
+        with _exclusive(kit.name):
+            if not folder.is_dir():
+                _fill(kit, folder)
+    except PeerUnavailableError as missing:
+        _failed[folder] = str(missing)
+        raise
+    return folder
+
+
+_failed: dict[Path, str] = {}
+
+
+def _fill(kit: Kit, folder: Path) -> None:
+    """Fill it beside its place, so that no half of it is ever found there."""
+    with tempfile.TemporaryDirectory(dir=_CACHE) as scratch:
+        filled = Path(scratch) / kit.name
+        filled.mkdir()
+        kit.fill(filled)
+        filled.rename(folder)
 
 
 def _fill_from_npm(folder: Path) -> None:

@@ -73,6 +73,7 @@ class PayPalSimulator:
         self.armed: defaultdict[str, deque[Situation]] = defaultdict(deque)
         self.judged = 0  # requests that fitted the document
         self.tokens_given = 0
+        self.refuses_credentials = False
         self.good_tokens: set[str] = set()
         self.port = 0
         self._held = asyncio.Event()  # set at the end: lets go of calls that are never answered
@@ -144,7 +145,7 @@ class PayPalSimulator:
 
     def _give_token(self, headers: dict[str, str], body: bytes) -> web.Response:
         pair = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        if headers.get("authorization") != f"Basic {pair}":
+        if self.refuses_credentials or headers.get("authorization") != f"Basic {pair}":
             return _json(401, {"error": "invalid_client", "error_description": "said by a test"})
         assert urllib.parse.parse_qs(body.decode()) == {"grant_type": ["client_credentials"]}
         self.tokens_given += 1

@@ -67,6 +67,7 @@ def follow_up(
         capture_reference=capture_reference,
         final=final,
         gateway=first.gateway,
+        opening_op_id=first.op_id if kind is CallKind.COMPLETE else None,
     )
 
 

@@ -383,3 +383,26 @@ def test_no_answer_raises_or_succeeds_unless_adyen_says_authorised(status: int, 
 @given(changes=st.dictionaries(st.sampled_from(sorted(paid())), JSON_VALUES, min_size=1))
 def test_answer_with_a_field_of_any_kind_never_raises(changes: dict[str, object]) -> None:
     from_answer(SALE, answer(200, paid(SALE, **changes)))
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"merchantReference": "op_another.sale"},
+        {"merchantReference": f"{HOLD.op_id}.refund"},
+        {"merchantReference": "not ours"},
+        {"merchantReference": None},
+    ],
+)
+def test_completion_of_another_payment_is_unreadable_though_it_succeeded(named: dict[str, object]) -> None:
+    result = translate.from_answer(completion(redirectResult="r"), answer(200, paid(HOLD) | named))
+    assert (result.outcome, result.gateway_reference) == (Outcome.UNKNOWN, None)
+    assert result.error is not None
+    assert result.error.code == Code.UNREADABLE_ANSWER
+
+
+def test_completion_is_of_the_payment_that_was_opened() -> None:
+    request = completion(redirectResult="r")
+    assert translate.from_answer(request, answer(200, paid(HOLD))).outcome is Outcome.SUCCEEDED
+    refused = {"resultCode": "Refused", "refusalReasonCode": "2", "merchantReference": None}
+    assert translate.from_answer(request, answer(200, paid(HOLD) | refused)).outcome is Outcome.DECLINED

@@ -106,6 +106,12 @@ def test_capture_is_its_captures_or_sales(
         assert address_of(notice, CAPABILITIES) == Address(reference=address)
 
 
+@pytest.mark.parametrize("status", ["PARTIALLY_REFUNDED", "REFUNDED"])
+def test_success_of_a_capture_is_no_later_than_what_was_taken_back_of_it(status: str) -> None:
+    notice = told("PAYMENT.CAPTURE.COMPLETED", made("sale:op_1", status=status))
+    assert (notice.outcome, notice.occurred_at_ms) == (Outcome.SUCCEEDED, to_ms(MADE_AT))
+
+
 def test_related_ids_are_listened_to_before_links_are() -> None:
     related = {"related_ids": {"order_id": "ORDER-2", "authorization_id": "AUTH-2"}}
     notice = told("PAYMENT.CAPTURE.COMPLETED", made("capture:op_2", up=HELD_UP, supplementary_data=related))
@@ -196,6 +202,25 @@ def test_dispute_ends_as_its_outcome_says_and_stays_open_by_one_that_nobody_know
     assert told("CUSTOMER.DISPUTE.RESOLVED", dispute(code)).outcome is outcome
 
 
+def test_dispute_that_is_lost_in_part_takes_that_part() -> None:
+    resource = dispute() | {
+        "status": "RESOLVED",
+        "dispute_outcome": {
+            "outcome_code": "RESOLVED_BUYER_FAVOUR",
+            "amount_refunded": {"currency_code": "USD", "value": "10.00"},
+        },
+    }
+    notice = told("CUSTOMER.DISPUTE.RESOLVED", resource)
+    assert (notice.outcome, notice.confirmed_amount_minor) == (Outcome.DISPUTE_LOST, 1_000)
+
+
+def test_dispute_that_has_ended_is_not_opened_again_by_an_update() -> None:
+    ended = dispute("RESOLVED_BUYER_FAVOUR") | {"status": "RESOLVED"}
+    assert told("CUSTOMER.DISPUTE.UPDATED", ended).outcome is Outcome.DISPUTE_LOST
+    appealed = dispute("RESOLVED_BUYER_FAVOUR") | {"status": "UNDER_REVIEW"}
+    assert told("CUSTOMER.DISPUTE.UPDATED", appealed).outcome is Outcome.DISPUTE_OPENED
+
+
 def test_reversal_and_dispute_of_one_capture_are_one_case() -> None:
     lost = told("CUSTOMER.DISPUTE.RESOLVED", dispute("RESOLVED_BUYER_FAVOUR"))
     taken = told("PAYMENT.CAPTURE.REVERSED", made("sale:op_1", up=TAKEN_UP))
@@ -255,3 +280,15 @@ def test_event_that_is_not_as_described_is_untranslatable(event_type: str, resou
 def test_event_without_what_every_event_has_is_untranslatable(changes: Json) -> None:
     with pytest.raises(UntranslatableError):
         notices("CUSTOMER.DISPUTE.CREATED", dispute(), **changes)
+
+
+@pytest.mark.parametrize("transactions", [[], [{}], [{"seller_transaction_id": "A"}, {"seller_transaction_id": "B"}]])
+def test_dispute_about_no_capture_or_about_several_is_for_a_person(transactions: list[Json]) -> None:
+    with pytest.raises(UntranslatableError):
+        notices("CUSTOMER.DISPUTE.CREATED", dispute() | {"disputed_transactions": transactions})
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"<html>", b"\xff"])
+def test_body_that_is_not_json_is_untranslatable(body: bytes) -> None:
+    with pytest.raises(UntranslatableError):
+        PayPalTranslator().parse_webhook({}, body)

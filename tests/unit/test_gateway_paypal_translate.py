@@ -383,6 +383,38 @@ def test_completion_is_about_its_payments_operation() -> None:
     assert result.outcome is Outcome.SUCCEEDED
 
 
+@pytest.mark.parametrize(
+    "shown",
+    [
+        answer(order(intent="DREAM"), 200),
+        answer(order() | {"id": "OTHER"}, 200),
+        answer(order(), 404),
+        answer([], 200),
+        answer({}, 200),
+    ],
+)
+def test_step_is_not_sent_when_its_order_is_not_shown(shown: Answer) -> None:
+    assert translate.order_in(answer(order(), 200), "ORDER") is not None
+    assert translate.order_in(shown, "ORDER") is None
+    completion = later(CallKind.COMPLETE, order_reference="ORDER")
+    assert translate.unlooked(completion, shown).outcome is Outcome.NOT_EXECUTED
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_order_whose_second_capture_succeeded_was_not_declined(at: int) -> None:
+    captures = [made(id="NO", status="DECLINED")]
+    captures.insert(at, made(id="YES"))
+    body = order(intent="CAPTURE", captures=captures)
+    result = translate.from_order(later(CallKind.COMPLETE, order_reference="ORDER"), answer(body), CallKind.SALE)
+    assert (result.outcome, result.gateway_reference) == (Outcome.SUCCEEDED, "YES")
+
+
+@pytest.mark.parametrize("issue", ["ORDER_ALREADY_CAPTURED", "ORDER_ALREADY_AUTHORIZED"])
+def test_completion_of_an_order_that_another_has_completed_is_in_doubt(issue: str) -> None:
+    result = translate.from_order(later(CallKind.COMPLETE, order_reference="ORDER"), refusal(issue), CallKind.SALE)
+    assert result.outcome is Outcome.UNKNOWN
+
+
 # Voids
 
 

@@ -75,6 +75,7 @@ def test_completion_is_a_call_with_a_key_of_its_own_about_the_payment() -> None:
     step = desk.do(complete(desk.payment.payment_id))
     *_, request = requests_of(desk)
     assert (request.kind, request.gateway, request.payment_reference) == (CallKind.COMPLETE, MOCK, "ref")
+    assert request.opening_op_id == desk.payment.op_id, "what the gateway says it completes is held to it"
     assert request.gateway_key == gateway_key(step, 1) != gateway_key(opening, 1)
     assert (request.token, request.command_offset, request.amount_minor) == (None, 2, 10_000)
     assert "redirectResult" not in repr(desk.row) + repr(desk.said)

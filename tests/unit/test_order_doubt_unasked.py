@@ -2,18 +2,35 @@
 
 from dataclasses import replace
 
+import pytest
+
 from gateway_adapters.contract import Ability, Capabilities
+from gateway_adapters.errors import Signal, error_for
 from schemas.identifiers import GatewayRoute
+from schemas.records.gateway import OperationError
 from schemas.vocabulary import CallKind, OperationState, Outcome, Rejection, RetryAdvice
 from streams.domain.limits import LATE_CALL_MS, RECONCILE_AFTER_MS
 from tests.support.doubtful_orders import DAY_MS, RESEND_ADVISED, WINDOWS, looked
 from tests.support.gateway_calls import capabilities_with
-from tests.support.order_desk import ACTION, NOT_FOUND, PENDING, SUCCESS, UNKNOWN, Desk, Said, error, refund, sale
+from tests.support.order_desk import (
+    ACTION,
+    NOT_FOUND,
+    PENDING,
+    SUCCESS,
+    UNKNOWN,
+    Desk,
+    Said,
+    error,
+    refund,
+    refusal,
+    sale,
+)
 
 ALL = capabilities_with(None)
 UNASKED = replace(ALL, operations=ALL.operations - {CallKind.INQUIRE})
 BY_REFERENCE = replace(ALL, inquire_by_key=False)
 STORED = replace(RESEND_ADVISED, replayed=True)
+KEPT = error_for(Signal.KEPT_ERROR)
 
 
 def desk_with(can: Capabilities) -> Desk:
@@ -44,6 +61,17 @@ def test_reference_serves_for_an_inquiry_where_a_key_does_not() -> None:
     op_id = desk.do(sale(), UNKNOWN)
     assert looked(desk, op_id, replace(UNKNOWN, reference="ref")).kind is CallKind.SALE  # none is known yet
     assert looked(desk, op_id, SUCCESS).kind is CallKind.INQUIRE
+
+
+@pytest.mark.parametrize("answer", [PENDING, replace(UNKNOWN, reference="ref")])
+def test_refusal_of_the_same_call_ends_nothing_that_the_gateway_has_named(answer: Said) -> None:
+    desk = desk_with(UNASKED)
+    desk.do(sale(), SUCCESS)
+    op_id = desk.do(refund(desk.payment.payment_id, 1, key="r"), replace(answer, reference="ref"))
+    before = desk.state(op_id)
+    desk.now_ms += LATE_CALL_MS
+    assert looked(desk, op_id, refusal(RetryAdvice.NEVER)).kind is CallKind.REFUND
+    assert desk.state(op_id) is before, "it was taken up: that a copy is refused says nothing about it"
 
 
 def test_nobody_is_asked_past_the_window_and_a_person_decides_at_the_end() -> None:
@@ -105,6 +133,19 @@ def test_stored_doubt_ends_as_not_executed_when_the_gateway_knows_nothing_of_it_
     desk.now_ms += LATE_CALL_MS
     looked(desk, op_id, NOT_FOUND)
     assert desk.state(op_id) is OperationState.NOT_EXECUTED
+
+
+@pytest.mark.parametrize("failure", [STORED.error, KEPT])
+def test_stored_doubt_is_for_a_person_where_what_a_gateway_does_not_find_may_still_come_to_be(
+    failure: OperationError,
+) -> None:
+    desk = desk_with(replace(ALL, not_found_is_proof=False))
+    op_id = desk.do(sale(), replace(STORED, error=failure))
+    while op_id in desk.timers:
+        desk.now_ms += LATE_CALL_MS
+        looked(desk, op_id, NOT_FOUND)
+        assert not desk.requests
+    assert desk.state(op_id) is OperationState.MANUAL_REVIEW
 
 
 def test_stored_doubt_drops_the_token_that_no_call_needs_any_more() -> None:
