@@ -32,14 +32,14 @@ class Measured:
         return 1000 * ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 
 
-def payments(run: str, mode: str) -> Iterator[bytes]:
-    """Yield requests without end, each for a new order."""
+def payments(run: str, mode: str, *, origin: str = "bench") -> Iterator[bytes]:
+    """Yield requests without end, each for a new order of the origin's."""
     number = 0
     while True:
         number += 1
         body = json.dumps(
             {
-                "originId": "bench",
+                "originId": origin,
                 "amount": 1999,
                 "currency": "USD",
                 "token": "tok_visa",
@@ -49,7 +49,7 @@ def payments(run: str, mode: str) -> Iterator[bytes]:
         ).encode()
         head = (
             f"POST /payments?mode={mode} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            f"Idempotency-Key: {run}-{number}\r\nX-Origin-Id: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+            f"Idempotency-Key: {run}-{number}\r\nX-Origin-Id: {origin}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         yield head.encode() + body
 

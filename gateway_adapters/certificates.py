@@ -20,6 +20,7 @@ from gateway_adapters.errors import CallFailedError, UnauthenticError, Unverifia
 from gateway_adapters.http_transport import HttpTransport, TransportLimits
 
 MAX_URL_CHARS: Final = 512
+PEM_MARKER: Final = b"-----BEGIN CERTIFICATE-----"
 MAX_BYTES: Final = 64 * 1024
 """Of an answer: a chain of four certificates takes a tenth."""
 MAX_KEPT: Final = 64
@@ -109,6 +110,8 @@ class HttpsCertificates(CertificateFetcher):
             raise UnauthenticError("there is no such certificate")
         if answer.status != _OK:
             raise UnverifiableError(f"the certificate could not be fetched (HTTP {answer.status})")
+        if PEM_MARKER not in answer.body:  # a page of a proxy's, say, which must not stand for the certificate
+            raise UnverifiableError("no certificate stands in what was fetched")
         _keep(self._kept, url, (self._monotonic_s() + KEPT_S, answer.body))
         return answer.body
 

@@ -3,8 +3,16 @@
 from gateway_adapters.adyen import signature, translate, wire
 from gateway_adapters.adyen.spec import ACKNOWLEDGED, CAPABILITIES, AdyenAccount
 from gateway_adapters.adyen.translate import IncompleteError, Merchant
-from gateway_adapters.adyen.webhooks import AdyenTranslator
-from gateway_adapters.contract import Acknowledgement, CallResult, Capabilities, CertificateFetcher, Gateway, RawHeaders
+from gateway_adapters.adyen.webhooks import AdyenTranslator, notices_of
+from gateway_adapters.contract import (
+    Acknowledgement,
+    CallResult,
+    Capabilities,
+    CertificateFetcher,
+    Gateway,
+    GatewayNotice,
+    RawHeaders,
+)
 from gateway_adapters.errors import CallFailedError, Signal, error_for
 from gateway_adapters.http_transport import HttpTransport, TransportLimits
 from schemas.identifiers import GatewayName
@@ -25,6 +33,7 @@ class AdyenGateway(AdyenTranslator, Gateway):
         self._secrets = account.webhook_secrets()
         self._credential = {wire.API_KEY_HEADER: account.api_key.get_secret_value()}
         self._merchant = Merchant(account=account.merchant_account, return_url=account.return_url)
+        self._live = account.is_live()
         self._capabilities = account.narrowed(CAPABILITIES)
         self._transport = HttpTransport(base_url=account.base_url(), limits=limits or TransportLimits())
 
@@ -70,6 +79,13 @@ class AdyenGateway(AdyenTranslator, Gateway):
     async def inquire(self, request: GatewayCallRequested) -> CallResult:  # noqa: ARG002 - the port's shape
         """Say that nobody can be asked: the same call with its key is the question (`Capabilities` say so)."""
         return CallResult(outcome=Outcome.UNKNOWN, error=error_for(Signal.UNSUPPORTED))
+
+    def parse_webhook(self, headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
+        """Return what the webhook says to this account: of other accounts' items, that they are about nobody of ours.
+
+        Raises: UntranslatableError.
+        """
+        return notices_of(headers, body, merchant_account=self._merchant.account, live=self._live)
 
     async def verify_webhook(
         self,

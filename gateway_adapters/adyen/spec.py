@@ -98,6 +98,13 @@ class AdyenAccount(AccountSettings):
         "replaced. The ingress needs it.",
     )
 
+    @field_validator("notices_name_orders")
+    @classmethod
+    def _never(cls, chosen: bool) -> bool:
+        if chosen:
+            raise ValueError("must be false: Adyen's notices of captures, refunds and disputes name no order")
+        return chosen
+
     @field_validator("url")
     @classmethod
     def _one_address(cls, url: str | None, others: ValidationInfo) -> str | None:
@@ -110,6 +117,10 @@ class AdyenAccount(AccountSettings):
         if self.live_prefix is not None:
             return LIVE_URL.format(prefix=self.live_prefix)
         return TEST_URL if self.url is None else self.url
+
+    def is_live(self) -> bool | None:
+        """Return whether this is an account of Adyen's live system; None: its own URL does not tell."""
+        return None if self.url is not None else self.live_prefix is not None
 
     def narrowed(self, gateway: Capabilities) -> Capabilities:
         """Return what can be done with this account, of what can be done at Adyen."""

@@ -67,6 +67,7 @@ OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
 )
 """https://docs.adyen.com/online-payments/build-your-integration/payment-result-codes"""
 
+PARTIAL: Final = "PartiallyAuthorised"
 _OPENING: Final = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
 RECEIVED: Final = "received"
 IN_PROGRESS_CODE: Final = "704"
@@ -88,6 +89,9 @@ COMPLETION_MEMBERS: Final = frozenset(
 and Adyen's own return has it for people to read. A payer's return has names of the merchant's own beside them."""
 
 PAYMENT_DATA: Final = "paymentData"
+
+CONFLICT: Final = 409
+"""Of another call, perhaps of this very one: in whatever code, it does not prove that nothing was done."""
 
 FIRST_SERVER_ERROR: Final = 500
 
@@ -281,7 +285,7 @@ def _signal_of(answer: "Answer") -> tuple[Signal, str | None]:  # noqa: PLR0911 
             code = wire.read(ErrorAnswer, answer.json_object()).error_code
             if code is None:  # whoever answers so is not Adyen
                 return Signal.UNREADABLE, None
-            if code == IN_PROGRESS_CODE:
+            if code == IN_PROGRESS_CODE or answer.status == CONFLICT:
                 return Signal.IN_PROGRESS, code
             return Signal.SERVER_ERROR if transient else Signal.BAD_REQUEST, code
         case status if status >= FIRST_SERVER_ERROR:
@@ -308,6 +312,8 @@ def _from_payment(request: GatewayCallRequested, said: PaymentAnswer, answer: "A
     # Until the payer has acted Adyen may name a step of the payment, and then the payment by another reference.
     named = None if outcome is Outcome.REQUIRES_ACTION else said.psp_reference
     confirmed = said.amount if outcome is Outcome.SUCCEEDED else None
+    if said.result_code == PARTIAL and confirmed is None:
+        raise WireError("does not say how large the part is")
     url = None if said.action is None else said.action.url
     return CallResult(
         outcome=outcome,

@@ -39,6 +39,7 @@ DISPUTES: Final[Mapping[str, Outcome]] = MappingProxyType(
     {
         "REQUEST_FOR_INFORMATION": Outcome.DISPUTE_OPENED,
         "NOTIFICATION_OF_CHARGEBACK": Outcome.DISPUTE_OPENED,
+        "DISPUTE_OPENED_WITH_CHARGEBACK": Outcome.DISPUTE_OPENED,  # told instead of it, where none came before
         "CHARGEBACK": Outcome.REVERSED,  # the money is gone; that it is disputed still was told before
         "CHARGEBACK_REVERSED": Outcome.DISPUTE_WON,
         "ISSUER_RESPONSE_TIMEFRAME_EXPIRED": Outcome.DISPUTE_WON,
@@ -60,6 +61,7 @@ MODIFICATIONS: Final[Mapping[str, CallKind]] = MappingProxyType(
         "REFUND": CallKind.REFUND,
     }
 )
+CANCEL_OR_REFUND: Final = "CANCEL_OR_REFUND"
 ACTION: Final = "modification.action"
 ACTIONS: Final[Mapping[str, CallKind]] = MappingProxyType({"cancel": CallKind.VOID, "refund": CallKind.REFUND})
 """What a `CANCEL_OR_REFUND` was, which this engine never asks for and a person in Adyen's pages may."""
@@ -83,8 +85,16 @@ class AdyenTranslator(WebhookTranslator):
         return notices_of(headers, body)
 
 
-def notices_of(headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
+def notices_of(
+    headers: RawHeaders, body: bytes, *, merchant_account: str | None = None, live: bool | None = None
+) -> tuple[GatewayNotice, ...]:
     """Return what a webhook says, one notice for each item. One that is signed as a whole may be of another kind: none.
+
+    Args:
+        headers: of the delivery.
+        body: as it came.
+        merchant_account: whose items are ours; others of the company may share the webhook and its key. None: all.
+        live: whether ours are of Adyen's live system. None: of either.
 
     Raises:
         UntranslatableError: it cannot be read.
@@ -93,7 +103,14 @@ def notices_of(headers: RawHeaders, body: bytes) -> tuple[GatewayNotice, ...]:
         parsed: object = orjson.loads(body)
         if signature.HEADER in headers and isinstance(parsed, dict) and "notificationItems" not in parsed:
             return ()
-        return tuple(_notice(each) for each in wire.read(Notification, parsed).items)
+        said = wire.read(Notification, parsed)
+        foreign = live is not None and said.live != str(live).lower()
+        return tuple(
+            _about_nobody(each)
+            if foreign or merchant_account not in {None, each.merchant_account_code}
+            else _notice(each)
+            for each in said.items
+        )
     except orjson.JSONDecodeError:
         raise UntranslatableError("adyen webhook: not JSON") from None
     except (WireError, amounts.InexactAmountError) as error:
@@ -122,13 +139,16 @@ def _of_payment(item: NoticeItem, named: Named | None) -> GatewayNotice | None:
     if said is None:
         return None
     outcome, problem = said
+    # That a hold ran out may come under a reference of its own, and name the payment as a modification does.
+    payment = item.original_reference if outcome is Outcome.EXPIRED else None
+    payment = payment or item.psp_reference
     return _made(
         item,
         outcome,
         op_id=named.op_id,
         kind=named.kind,
-        reference=item.psp_reference,
-        payment=item.psp_reference,
+        reference=payment,
+        payment=payment,
         error=problem,
         # What is told of a hold that runs out is what it once was.
         confirms=outcome is not Outcome.EXPIRED,
@@ -154,8 +174,10 @@ def _said_of_payment(item: NoticeItem) -> tuple[Outcome, OperationError | None] 
 def _of_modification(item: NoticeItem, named: Named | None) -> GatewayNotice | None:
     """What became of a capture, cancel or refund: ours, or one of the merchant's own in Adyen's pages."""
     kind = MODIFICATIONS.get(item.event_code)
-    if item.event_code == "CANCEL_OR_REFUND":
+    if item.event_code == CANCEL_OR_REFUND:
         kind = ACTIONS.get(str((item.additional_data or {}).get(ACTION)))
+        if kind is None:
+            return _of_unsaid_action(item)
     if kind is None or item.original_reference is None:
         return None
     if kind is CallKind.CAPTURE and named is not None and named.kind is CallKind.SALE:
@@ -164,6 +186,21 @@ def _of_modification(item: NoticeItem, named: Named | None) -> GatewayNotice | N
         return _made_to(item, kind, named, Outcome.SUCCEEDED)
     # That Adyen did not do it is a refusal, and no decline of the payer's bank: no code of those has a meaning here.
     return _made_to(item, kind, named, Outcome.DECLINED, decline_for(Code.UNKNOWN, gateway_code=item.reason))
+
+
+def _of_unsaid_action(item: NoticeItem) -> GatewayNotice | None:
+    """A hold was let go or money given back, and nothing says which: no operation is named, so a person is asked."""
+    if item.success != SUCCESS or item.original_reference is None:
+        return None
+    return _made(
+        item,
+        Outcome.REVERSED,
+        op_id=None,
+        kind=None,
+        reference=item.psp_reference,
+        payment=item.original_reference,
+        error=decline_for(Code.FAILED_LATE, gateway_code=item.event_code),
+    )
 
 
 def _of_failure(item: NoticeItem, named: Named | None) -> GatewayNotice | None:
@@ -206,13 +243,14 @@ def _made_to(
     *,
     case: str | None = None,
 ) -> GatewayNotice:
-    ours = named is not None and named.kind is kind
+    ours = named if named is not None and named.kind is kind else None
     return _made(
         item,
         outcome,
-        op_id=named.op_id if named is not None and ours else None,
+        op_id=None if ours is None else ours.op_id,
         kind=kind,
-        reference=item.psp_reference,
+        # A failure that names our operation may come under a reference of its own, which is not the operation's.
+        reference=None if ours is not None and outcome is Outcome.REVERSED else item.psp_reference,
         payment=item.original_reference,
         error=error,
         case=case,
@@ -220,17 +258,21 @@ def _made_to(
 
 
 def _of_dispute(item: NoticeItem, named: Named | None) -> GatewayNotice | None:
-    """What is told of a dispute about a payment of ours. Of a hold no kind is said: the money is in its captures."""
+    """What is told of a dispute. Of a hold no kind is said: the money is in its captures.
+
+    It is about the payment that it names by Adyen's reference, whatever it says of ours: none is passed over.
+    """
     outcome = DISPUTES.get(item.event_code)
-    if outcome is None or named is None or named.kind not in OPENING:
+    opening = named if named is not None and named.kind in OPENING else None
+    if outcome is None or (opening is None and item.original_reference is None):
         return None
     payment = item.original_reference or item.psp_reference
     lost = outcome is Outcome.REVERSED
     return _made(
         item,
         outcome,
-        op_id=named.op_id,
-        kind=CallKind.SALE if named.kind is CallKind.SALE else None,
+        op_id=None if opening is None else opening.op_id,
+        kind=CallKind.SALE if opening is not None and opening.kind is CallKind.SALE else None,
         reference=payment,
         payment=payment,
         error=decline_for(Code.FAILED_LATE, gateway_code=item.event_code) if lost else None,

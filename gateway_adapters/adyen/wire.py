@@ -180,6 +180,7 @@ class _Wrapped(Read):
 class Notification(Read):
     """A standard webhook: one item as a rule, and several by contract."""
 
+    live: str | None = None
     notification_items: list[_Wrapped] = Field(min_length=1)
 
     @property

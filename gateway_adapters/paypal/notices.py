@@ -140,6 +140,27 @@ def _refunded(event: Event) -> GatewayNotice:
     )
 
 
+def _failed_refund(event: Event) -> GatewayNotice:
+    """A refund that has failed, perhaps long after it counted: what it gave back has come back.
+
+    The event does not say whether it had counted. Of one that had not, it says the same sum.
+    """
+    made = Made.read(event.resource)
+    reason = None if made.status_details is None else made.status_details.reason
+    return _notice(
+        event,
+        kind=CallKind.REFUND,
+        outcome=Outcome.REVERSED,
+        op_id=_op_of(operation_in(made.custom_id, made.invoice_id), CallKind.REFUND),
+        gateway_reference=made.id,
+        payment_reference=made.up("captures"),
+        made=made,
+        error=decline_for(Code.FAILED_LATE, gateway_code=reason or made.status),
+        occurred_at_ms=to_ms(event.create_time),
+        case_reference=made.id,
+    )
+
+
 def _reversed(event: Event) -> GatewayNotice:
     made = Made.read(event.resource)
     capture = made.up("captures") or made.id  # told as a refund of it, or as the capture itself
@@ -308,7 +329,7 @@ _READERS: Final[Mapping[str, Callable[[Event], GatewayNotice | None]]] = Mapping
         "PAYMENT.CAPTURE.REFUNDED": _refunded,
         "PAYMENT.CAPTURE.REVERSED": _reversed,
         "PAYMENT.REFUND.PENDING": _refunded,
-        "PAYMENT.REFUND.FAILED": _refunded,
+        "PAYMENT.REFUND.FAILED": _failed_refund,
         "CHECKOUT.ORDER.APPROVED": _approved,
         "CHECKOUT.PAYMENT-APPROVAL.REVERSED": _unused,
         "CUSTOMER.DISPUTE.CREATED": _disputed,

@@ -26,6 +26,7 @@ from tests.support.waiting import until
 
 HOST = "api.gateway.example"
 HOSTS = frozenset({HOST})
+PEM = b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
 URL = f"https://{HOST}/certs/CERT-1"
 
 
@@ -42,7 +43,7 @@ class Peer:
     async def answer(self, request: web.Request) -> web.Response:
         self.asked[request.path] += 1
         await self.gate.wait()
-        found = self.answers.get(request.path, b"certificate")
+        found = self.answers.get(request.path, PEM)
         if isinstance(found, bytes):
             return web.Response(body=found)
         return web.Response(status=found.status, headers=found.headers, body=found.body)
@@ -70,7 +71,7 @@ async def serving(peer: Peer, *, timeout_s: float = 5.0) -> AsyncIterator[HttpsC
 async def test_certificate_is_fetched_once_and_kept_for_an_hour() -> None:
     peer = Peer()
     async with serving(peer) as fetcher:
-        assert [await fetcher.fetch(URL, hosts=HOSTS) for _ in range(3)] == [b"certificate"] * 3
+        assert [await fetcher.fetch(URL, hosts=HOSTS) for _ in range(3)] == [PEM] * 3
         peer.now_s += KEPT_S - 1
         await fetcher.fetch(URL, hosts=HOSTS)
         assert peer.asked == {"/certs/CERT-1": 1}
@@ -117,14 +118,14 @@ async def test_nothing_is_fetched_from_elsewhere_than_the_gateways_own_hosts(url
 @pytest.mark.parametrize("url", [f"https://{HOST}:443/c", f"HTTPS://{HOST.upper()}/c"])
 async def test_other_spelling_of_the_same_place_is_fetched(url: str) -> None:
     async with serving(Peer()) as fetcher:
-        assert await fetcher.fetch(url, hosts=HOSTS) == b"certificate"
+        assert await fetcher.fetch(url, hosts=HOSTS) == PEM
 
 
 async def test_other_spellings_of_one_place_are_fetched_and_kept_once() -> None:
     peer = Peer()
     async with serving(peer) as fetcher:
         for url in (URL, f"HTTPS://{HOST.upper()}/certs/CERT-1", f"https://{HOST}:443/certs/CERT-1"):
-            assert await fetcher.fetch(url, hosts=HOSTS) == b"certificate"
+            assert await fetcher.fetch(url, hosts=HOSTS) == PEM
     assert peer.asked == {"/certs/CERT-1": 1}
 
 
@@ -137,7 +138,7 @@ async def test_webhook_is_forged_when_nothing_stands_at_its_url_and_that_is_reme
         assert peer.asked == {"/certs/CERT-1": 1}
         peer.now_s += ABSENT_S + 1
         peer.answers.clear()
-        assert await fetcher.fetch(URL, hosts=HOSTS) == b"certificate"
+        assert await fetcher.fetch(URL, hosts=HOSTS) == PEM
 
 
 @pytest.mark.parametrize(
@@ -146,6 +147,8 @@ async def test_webhook_is_forged_when_nothing_stands_at_its_url_and_that_is_reme
         web.Response(status=500),
         web.Response(status=302, headers={"Location": "https://evil.example/c"}),
         b"x" * (MAX_BYTES + 1),
+        b"<html>The proxy is being mended</html>",
+        b"",
     ],
 )
 async def test_webhook_is_asked_for_again_when_its_certificate_cannot_be_had_now(answer: web.Response | bytes) -> None:
@@ -154,7 +157,7 @@ async def test_webhook_is_asked_for_again_when_its_certificate_cannot_be_had_now
         with pytest.raises(UnverifiableError):
             await fetcher.fetch(URL, hosts=HOSTS)
         peer.answers.clear()
-        assert await fetcher.fetch(URL, hosts=HOSTS) == b"certificate"  # nothing of the failure is kept
+        assert await fetcher.fetch(URL, hosts=HOSTS) == PEM  # nothing of the failure is kept
 
 
 async def test_webhook_is_asked_for_again_when_the_host_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,7 +181,7 @@ async def test_one_fetch_serves_all_that_wait_and_one_more_url_than_may_be_fetch
             await fetcher.fetch(URL, hosts=HOSTS)
         waiting[0].cancel()  # whoever gives up takes the certificate from nobody else
         peer.gate.set()
-        assert set(await asyncio.gather(*waiting[1:])) == {b"certificate"}
+        assert set(await asyncio.gather(*waiting[1:])) == {PEM}
         assert set(peer.asked.values()) == {1}
 
 

@@ -182,6 +182,18 @@ async def test_what_a_bank_takes_back_counts_once(situation: Situation, webhooks
         assert here.is_settled()
 
 
+async def test_refund_that_fails_late_counts_no_more() -> None:
+    async with play() as here:
+        await here.do(sale(10_000))
+        refunded = await here.do(refund(here.desk.payment.payment_id, 4_000))
+        assert here.sums() == (10_000, 10_000, 4_000)
+        here.simulator.bank.fail_refund(here.desk.operation(refunded).gateway_reference or "")
+        await here.wait_for(3)
+        assert here.sums() == (10_000, 10_000, 0)
+        assert here.desk.state(refunded) is OperationState.REVERSED
+        assert here.is_settled()
+
+
 async def test_dispute_that_is_open_lies_over_the_payment() -> None:
     async with play() as here:
         await here.do(authorize(10_000))

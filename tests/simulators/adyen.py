@@ -87,7 +87,14 @@ class AdyenSimulator:
         """The base URL of the API, with a path as Adyen's has."""
         return f"http://127.0.0.1:{self.port}{BASE_PATH}"
 
+    def _read_document(self) -> None:
+        """Let the judge compile what it needs: the first request would wait for it, and its caller's time be over."""
+        headers = {"Content-Type": "application/json"}
+        for path in ("", "/details", "/psp/captures", "/psp/cancels", "/psp/refunds"):
+            self.judge.refusals("POST", f"/payments{path}", headers, b"{}")
+
     async def __aenter__(self) -> Self:
+        self._read_document()
         app = web.Application(client_max_size=MAX_BODY_BYTES)
         app.router.add_post(f"{BASE_PATH}/payments", self._payments)
         app.router.add_post(f"{BASE_PATH}/payments/details", self._details)

@@ -199,6 +199,13 @@ class PayPalBank:
         taken.order.effects.append(("refund", minor))
         return made
 
+    def fail_refund(self, refund_id: str) -> None:
+        """Let a refund fail that was carried out: the money has come back to the merchant."""
+        made = self.made[refund_id]
+        made.status, made.updated = "FAILED", self.events.now()
+        made.order.effects.append(("reversal", made.amount_minor))
+        self.events.tell("PAYMENT.REFUND.FAILED", "refund", made_json(made))
+
     def _refund_at_desk(self, taken: Made, minor: int) -> None:
         made = self._refund(taken, minor, None, None)
         self.events.tell("PAYMENT.CAPTURE.REFUNDED", "refund", made_json(made))

@@ -88,7 +88,7 @@ class Peer:
 
     def said(self) -> str:
         """Everything that it has written, without colours."""
-        return _COLOURS.sub("", self.process.log_path.read_text(errors="replace"))
+        return _written(self.process)
 
     def ask(self, method: str, path: str, headers: Mapping[str, str], body: str = "") -> Answer:
         """Send a request; returns what is answered."""
@@ -234,8 +234,12 @@ def _started(kind: type[_Started], argv: Sequence[str], ready: re.Pattern[str]) 
     process = ChildProcess(argv, log_path=folder / "log", cwd=folder)
     process.start()
     _running.append(process)
-    said = _until(lambda: ready.search(process.log_path.read_text(errors="replace")), process, START_TIMEOUT_S)
+    said = _until(lambda: ready.search(_written(process)), process, START_TIMEOUT_S)
     return kind(process=process, url=f"http://{said[1]}")
+
+
+def _written(process: ChildProcess) -> str:
+    return _COLOURS.sub("", process.log_path.read_text(errors="replace"))
 
 
 def _until(found: Callable[[], re.Match[str] | None], process: ChildProcess, limit_s: float) -> re.Match[str]:

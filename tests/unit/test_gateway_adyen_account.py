@@ -43,6 +43,14 @@ def test_address_is_the_test_systems_or_the_companys_live_one_or_the_one_that_is
     assert account(**fields).base_url() == url
 
 
+def test_account_is_live_by_its_prefix_and_its_own_url_does_not_tell() -> None:
+    assert [account(**fields).is_live() for fields in ({}, {"live_prefix": "a"}, {"url": "https://proxy.example"})] == [
+        False,
+        True,
+        None,
+    ]
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
@@ -55,6 +63,7 @@ def test_address_is_the_test_systems_or_the_companys_live_one_or_the_one_that_is
         ({"merchant_account": "Shop:COM"}, "merchant account"),
         ({"merchant_account": ""}, "merchant account"),
         ({"return_url": "shop.example"}, "http"),
+        ({"notices_name_orders": True}, "name no order"),
     ],
 )
 def test_setting_that_cannot_work_is_refused_with_the_reason(fields: dict[str, object], says: str) -> None:

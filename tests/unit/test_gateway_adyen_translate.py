@@ -241,6 +241,7 @@ def test_inquiry_is_never_sent() -> None:
     [
         ({}, Outcome.SUCCEEDED, None),
         ({"resultCode": "PartiallyAuthorised"}, Outcome.SUCCEEDED, None),
+        ({"resultCode": "PartiallyAuthorised", "amount": None}, Outcome.UNKNOWN, Code.UNREADABLE_ANSWER),
         ({"resultCode": "Received"}, Outcome.PENDING, None),
         ({"resultCode": "Pending"}, Outcome.PENDING, None),
         ({"resultCode": "BrandNew"}, Outcome.PENDING, Code.UNKNOWN_STATUS),
@@ -321,6 +322,7 @@ def test_modification_is_received_and_no_more(
         (answer(422, error("702"), transient_error="true"), Outcome.UNKNOWN, Code.GATEWAY_FAILED, None),
         (answer(422, error("704"), transient_error="true"), Outcome.UNKNOWN, Code.CALL_IN_PROGRESS, None),
         (answer(409, error("704")), Outcome.UNKNOWN, Code.CALL_IN_PROGRESS, None),
+        (answer(409, error("702")), Outcome.UNKNOWN, Code.CALL_IN_PROGRESS, None),
         (answer(401, error("000")), Outcome.NOT_EXECUTED, Code.GATEWAY_REFUSED_CREDENTIALS, RetryAdvice.OTHER_GATEWAY),
         (answer(403, b"<html>"), Outcome.NOT_EXECUTED, Code.GATEWAY_REFUSED_CREDENTIALS, RetryAdvice.OTHER_GATEWAY),
         (answer(429, b""), Outcome.NOT_EXECUTED, Code.RATE_LIMITED, RetryAdvice.NEW_KEY_LATER),

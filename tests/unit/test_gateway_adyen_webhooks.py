@@ -60,6 +60,7 @@ def refused(**changes: Any) -> dict[str, Any]:
         (item("PENDING"), Outcome.PENDING, None),
         (item("OFFER_CLOSED"), Outcome.DECLINED, Code.ACTION_EXPIRED),
         (item("EXPIRE"), Outcome.EXPIRED, Code.AUTHORIZATION_EXPIRED),
+        (about("EXPIRE"), Outcome.EXPIRED, Code.AUTHORIZATION_EXPIRED),
     ],
 )
 @pytest.mark.parametrize("kind", [CallKind.SALE, CallKind.AUTHORIZE])
@@ -73,6 +74,12 @@ def test_notice_about_a_payment_names_its_operation_and_its_kind(
     assert (notice.origin_id, notice.order_id, notice.occurred_at_ms) == (None, None, AT_MS)
     # A hold that runs out is told with the amount that it once had.
     assert notice.confirmed_amount_minor == (None if outcome is Outcome.EXPIRED else 10_000)
+
+
+def test_chargeback_that_no_notification_came_before_opens_its_dispute() -> None:
+    notice = said(about("DISPUTE_OPENED_WITH_CHARGEBACK", pspReference="CASE1"))
+    assert (notice.outcome, notice.case_reference) == (Outcome.DISPUTE_OPENED, "CASE1")
+    assert (notice.payment_reference, notice.confirmed_amount_minor) == ("PSP1", 10_000)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +112,14 @@ def test_outcome_of_a_modification_is_its_own_by_its_reference_or_by_ours(
 def test_reversal_made_on_adyens_own_page_is_what_adyen_made_of_it(action: str, kind: CallKind) -> None:
     notice = said(about("CANCEL_OR_REFUND", additionalData={"modification.action": action}))
     assert (notice.kind, notice.op_id, notice.gateway_reference) == (kind, None, "MOD1")
-    for unsaid in ({}, {"modification.action": "another"}, {"modification.action": ["refund"]}):
-        assert address_of(said(about("CANCEL_OR_REFUND", additionalData=unsaid)), CAPABILITIES) == NOBODY
+
+
+@pytest.mark.parametrize("unsaid", [{}, {"modification.action": "another"}, {"modification.action": ["refund"]}, None])
+def test_reversal_of_which_nothing_says_what_it_was_is_about_its_payment_and_no_operation(unsaid: object) -> None:
+    notice = said(about("CANCEL_OR_REFUND", additionalData=unsaid))
+    assert (notice.outcome, notice.kind, notice.op_id) == (Outcome.REVERSED, None, None)
+    assert address_of(notice, CAPABILITIES) == Address(reference="PSP1")
+    assert address_of(said(about("CANCEL_OR_REFUND", additionalData=unsaid, success="false")), CAPABILITIES) == NOBODY
 
 
 @pytest.mark.parametrize(
@@ -149,6 +162,28 @@ def test_dispute_is_about_its_payment_under_its_own_reference(event: str) -> Non
     assert said(about(event, pspReference="CASE1")).kind is CallKind.SALE
 
 
+@pytest.mark.parametrize("reference", ["op_2.capture", "typed by somebody", "", None])
+def test_dispute_that_does_not_name_our_payment_is_about_adyens(reference: str | None) -> None:
+    notice = said(about("CHARGEBACK", pspReference="CASE1", merchantReference=reference))
+    assert (notice.op_id, notice.kind, notice.gateway_reference) == (None, None, "PSP1")
+    assert address_of(notice, CAPABILITIES) == Address(reference="PSP1")
+
+
+@pytest.mark.parametrize(
+    ("ours", "addresses"),
+    [
+        ({}, 1),
+        ({"merchant_account": "ShopCOM"}, 1),
+        ({"merchant_account": "AnotherCOM"}, 0),
+        ({"live": False}, 1),
+        ({"live": True}, 0),
+    ],
+)
+def test_items_of_another_account_or_system_are_about_nobody(ours: dict[str, Any], addresses: int) -> None:
+    parts = split(notices_of({}, body_of([about("CHARGEBACK")]), **ours), CAPABILITIES)
+    assert (len(parts.addresses), parts.ignored) == (addresses, 1 - addresses)
+
+
 def test_dispute_of_an_account_that_does_not_name_the_payment_has_no_case() -> None:
     notice = said(item("CHARGEBACK_REVERSED"))
     assert (notice.outcome, notice.gateway_reference, notice.case_reference) == (Outcome.DISPUTE_WON, "PSP1", None)
@@ -160,7 +195,7 @@ def test_dispute_of_an_account_that_does_not_name_the_payment_has_no_case() -> N
         item("REPORT_AVAILABLE", merchantReference=""),
         item("AUTHORISATION", merchantReference="cart-17"),
         item("AUTHORISATION", merchantReference=None),
-        item("CHARGEBACK", merchantReference="cart-17", originalReference="PSP9"),
+        item("CHARGEBACK", merchantReference="cart-17"),
         item("RECURRING_CONTRACT"),
         item("CAPTURE"),  # of no payment
         item("BRAND_NEW"),

@@ -140,12 +140,18 @@ def test_refund_is_ours_or_was_made_at_paypals_own_desk(reference: str | None, o
     ("event_type", "status", "outcome"),
     [
         ("PAYMENT.REFUND.PENDING", "PENDING", Outcome.PENDING),
-        ("PAYMENT.REFUND.FAILED", "FAILED", Outcome.DECLINED),
         ("PAYMENT.CAPTURE.REFUNDED", "CANCELLED", Outcome.DECLINED),
     ],
 )
 def test_refund_that_has_not_come_to_money_is_told(event_type: str, status: str, outcome: Outcome) -> None:
     assert told(event_type, made("refund:op_3", up=TAKEN_UP, status=status)).outcome is outcome
+
+
+def test_refund_that_fails_is_taken_back_whether_or_not_it_had_counted() -> None:
+    notice = told("PAYMENT.REFUND.FAILED", made("refund:op_3", up=TAKEN_UP, status="FAILED"))
+    assert (whose(notice), notice.outcome) == ((CallKind.REFUND, "op_3", "MADE", "CAP"), Outcome.REVERSED)
+    assert (notice.case_reference, notice.confirmed_amount_minor) == ("MADE", 10_000)
+    assert notice.occurred_at_ms == to_ms(TOLD_AT)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ RULES = replace(
     key_windows_ms={ADYEN: CAPABILITIES.key_window_ms},
     capabilities={GatewayRoute(ADYEN): CAPABILITIES},
 )
+MAX_LOOKS = 20
 PAID = Said(reference="PSP1", confirmed_minor=10_000, confirmed_currency="USD")
 RECEIVED = replace(PENDING, reference="CAP1", payment_reference="PSP1")
 
@@ -246,6 +247,43 @@ def test_payment_whose_payer_never_came_ends_and_one_who_did_is_named_by_the_not
     op = other.desk.do(sale(), replace(ACTION, reference=None))
     other.hear(other.item("OFFER_CLOSED", op, CallKind.SALE))
     assert other.desk.state(op) is OperationState.DECLINED
+
+
+def test_payer_who_acts_after_the_payment_has_ended_is_for_a_person() -> None:
+    there = AdyenDesk()
+    op = there.desk.do(sale(), replace(ACTION, reference=None))
+    for _ in range(MAX_LOOKS):
+        if there.desk.state(op) is OperationState.NOT_EXECUTED:
+            break
+        there.desk.script.append(replace(ACTION, reference=None))  # the same call brings the same answer
+        there.desk.fire(op)
+        there.desk.settle()
+    assert there.desk.state(op) is OperationState.NOT_EXECUTED
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
+    assert there.desk.payment.review
+
+
+def test_failure_told_under_another_reference_takes_back_the_capture_that_it_names() -> None:
+    there, _, op = captured()
+    there.hear(of_capture(there, op))
+    there.hear(of_capture(there, op, "CAPTURE_FAILED", pspReference="ANOTHER"))
+    assert (there.desk.state(op), there.desk.sums.captured) == (OperationState.REVERSED, 0)
+
+
+def test_chargeback_that_names_the_capture_or_nothing_of_ours_takes_the_money() -> None:
+    for reference in ("{op}.capture", "typed by somebody", ""):
+        there, hold, op = captured()
+        there.hear(of_capture(there, op))
+        case = {"pspReference": "CASE1", "originalReference": "PSP1", "merchantReference": reference.format(op=op)}
+        there.hear(there.item("CHARGEBACK", hold, CallKind.AUTHORIZE, **case))
+        assert there.desk.sums.captured == 0
+
+
+def test_reversal_of_which_nothing_says_what_it_was_is_for_a_person_and_changes_no_sum() -> None:
+    there, op = sold()
+    named = {"pspReference": "DESK1", "originalReference": "PSP1"}
+    there.hear(there.item("CANCEL_OR_REFUND", op, CallKind.SALE, **named))
+    assert (there.desk.payment.review, there.desk.sums.captured, there.desk.sums.refunded) == (True, 10_000, 0)
 
 
 def test_pending_payment_gets_its_verdict_from_the_notice() -> None:
