@@ -194,13 +194,13 @@ def is_key_spent(operation: OperationRow) -> bool:
     return error is not None and (error.code, error.retry) == (KEPT_FAILURE, RetryAdvice.NEVER)
 
 
-def may_be_proven(turn: Turn, operation: OperationRow) -> bool:
-    """Return whether it can be proven at all that the operation never was.
+def may_be_proven(turn: Turn, operation: OperationRow, *, found_nothing: bool) -> bool:
+    """Return whether it can be proven at all that the operation never was, by an inquiry or else by a refusal.
 
-    Not where the gateway keeps a failure under the key, and what it does not find may come to be: Stripe calls a 500
+    Not by what some gateways do not find; nor where such a gateway keeps a failure under the key: Stripe calls a 500
     indeterminate, and may carry the operation out later (https://docs.stripe.com/error-low-level). A person decides.
     """
-    if not operation.answer_stored and not is_key_spent(operation):
+    if not found_nothing and not operation.answer_stored:
         return True
     can = abilities.capabilities_of(turn, operation)
     return can is None or can.not_found_is_proof

@@ -235,7 +235,8 @@ def _end_or_look(turn: Turn, operation: OperationRow, evidence: Evidence, *, ans
     unnamed = operation.state is OperationState.UNKNOWN and operation.gateway_reference is None
     refused = answered and not evidence.inquiry and attempts.is_hopeless(evidence.error) and unnamed
     spent = found_nothing and doubt.is_key_spent(operation)
-    proven = (doubt.absence_is_proof(turn, operation) or spent) and doubt.may_be_proven(turn, operation)
+    late = doubt.absence_is_proof(turn, operation) or spent
+    proven = late and doubt.may_be_proven(turn, operation, found_nothing=found_nothing)
     if told_unasked or ((found_nothing or refused) and proven):
         settlement.refuse_there(turn, operation, OperationState.NOT_EXECUTED, evidence.error)
     elif answered:

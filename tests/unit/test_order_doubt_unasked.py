@@ -148,6 +148,15 @@ def test_stored_doubt_is_for_a_person_where_what_a_gateway_does_not_find_may_sti
     assert desk.state(op_id) is OperationState.MANUAL_REVIEW
 
 
+def test_operation_is_never_held_for_not_executed_by_what_some_gateways_do_not_find() -> None:
+    desk = desk_with(replace(ALL, not_found_is_proof=False))
+    op_id = desk.do(sale(), UNKNOWN)
+    desk.now_ms += DAY_MS  # its key is no longer honoured
+    while op_id in desk.timers:
+        looked(desk, op_id, NOT_FOUND)
+    assert desk.state(op_id) is OperationState.MANUAL_REVIEW
+
+
 def test_stored_doubt_drops_the_token_that_no_call_needs_any_more() -> None:
     desk = desk_with(ALL)
     op_id = desk.do(sale(), STORED)
