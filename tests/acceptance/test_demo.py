@@ -43,7 +43,7 @@ def test_demo_plays_what_stripes_peer_can_when_that_gateway_is_named() -> None:
     with or_skip():
         localstripe()
     told = played(["tests.peers.demo", "stripe"], STRIPE)
-    for fact in ("gateways=stripe", "void.succeeded", "refund.succeeded", "card_declined", "redriven"):
+    for fact in ("gateway=stripe", "void.succeeded", "refund.succeeded", "card_declined", "redriven"):
         assert fact in told
 
 
