@@ -25,7 +25,7 @@ from tests.simulators.adyen_post import HMAC_KEY, MERCHANT_ACCOUNT, AdyenPost
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, Situation
 from tests.support.mock_gateway_process import Delivered, WebhookReceiver, until
 
-READ_TIMEOUT_S = 0.4
+READ_TIMEOUT_S = 1.0
 CLOSED_S = 0.5
 NO_INQUIRY = "Adyen has no inquiry: the same call with its key is the question"
 KEEPS_NO_FAILURES = "no page of Adyen's says that it keeps a 5xx under a key"
@@ -46,7 +46,7 @@ def account_of(simulator: AdyenSimulator, **changes: object) -> AdyenAccount:
 
 def limits() -> TransportLimits:
     """Return time-outs that a test can wait for."""
-    return TransportLimits(connect_timeout_s=0.5, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=2.0)
+    return TransportLimits(connect_timeout_s=2.0, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=4.0)
 
 
 class AdyenUnderTest(GatewayUnderTest):

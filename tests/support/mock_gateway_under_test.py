@@ -17,7 +17,7 @@ from schemas.records.gateway import GatewayCallRequested
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, Situation
 from tests.support.mock_gateway_process import SECRET, Delivered, MockGatewayProcess, WebhookReceiver, until
 
-READ_TIMEOUT_S = 0.4
+READ_TIMEOUT_S = 1.0
 SLOW_MS = 200
 CLOSED_MS = 700
 
@@ -47,7 +47,7 @@ class MockUnderTest(GatewayUnderTest):
     def __init__(self, process: MockGatewayProcess, receiver: WebhookReceiver) -> None:
         self._process = process
         self._receiver = receiver
-        limits = TransportLimits(connect_timeout_s=0.5, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=2.0)
+        limits = TransportLimits(connect_timeout_s=2.0, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=4.0)
         self.gateway: Gateway = MockGateway(MockAccount(url=process.url, webhook_secret=SecretStr(SECRET)), limits)
 
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:

@@ -26,7 +26,7 @@ from tests.support.mock_gateway_process import Delivered, WebhookReceiver, until
 from tests.support.openapi_judge import RequestJudge, judge_of
 from tests.support.webhook_certificates import SigningCertificate, authority, certificate_for
 
-READ_TIMEOUT_S = 0.4
+READ_TIMEOUT_S = 1.0
 WEBHOOK_ID = "8PT597110X687430LKGECATA"
 CERTIFICATE_URL = "https://api.paypal.com/v1/notifications/certs/CERT-1"
 ONE_CASE = "what is taken back from one capture is one case: PayPal names no dispute in a reversal"
@@ -98,7 +98,7 @@ class PayPalUnderTest(GatewayUnderTest):
                 webhook_secret=SecretStr(WEBHOOK_ID),
                 webhook_roots=str(roots),
             ),
-            TransportLimits(connect_timeout_s=0.5, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=2.0),
+            TransportLimits(connect_timeout_s=2.0, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=4.0),
         )
 
     async def provoke(self, situation: Situation, request: GatewayCallRequested) -> None:

@@ -18,7 +18,7 @@ from tests.simulators.stripe_events import SECRET
 from tests.support.gateway_under_test import GatewayUnderTest, Opener, Situation
 from tests.support.mock_gateway_process import Delivered, WebhookReceiver, until
 
-READ_TIMEOUT_S = 0.4
+READ_TIMEOUT_S = 1.0
 
 _ONLY_DISPUTES = "Stripe takes money back by disputes, and by refunds that fail: it has no other reversal"
 
@@ -66,7 +66,7 @@ class StripeUnderTest(GatewayUnderTest):
     def __init__(self, simulator: StripeSimulator, receiver: WebhookReceiver) -> None:
         self._simulator = simulator
         self._receiver = receiver
-        limits = TransportLimits(connect_timeout_s=0.5, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=2.0)
+        limits = TransportLimits(connect_timeout_s=2.0, read_timeout_s=READ_TIMEOUT_S, total_timeout_s=4.0)
         account = StripeAccount(
             api_key=SecretStr(API_KEY), url=simulator.url, webhook_secret=SecretStr(SECRET), multicapture=True
         )
