@@ -87,7 +87,8 @@ def _drawn_from(turn: Turn, operation: OperationRow, notice: GatewayNotice) -> O
     known = [each for each in captures if any(_is_of_case(word, case, notice) for word in each.words)]
     # One that was refused has no payment.
     books = Books.of(operation.payment_id, turn.operations.values(), turn.subtotals)
-    by_dispute = notice.kind is None and bool(captures)  # it names the payment, and takes what was captured of it
+    # A dispute names the payment, and takes what was captured of it.
+    by_dispute = notice.kind is None and notice.case_reference is not None and bool(captures)
     if notice.outcome is Outcome.REVERSED and not known and not books.released and not by_dispute:
         return operation  # the hold itself was taken back
     return max(known or captures, key=lambda each: each.counted_minor, default=operation)
