@@ -122,6 +122,7 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     # The claim before it says so.
     ClaimDecided: {"plan.refusal", "plan.action_life_ms", "plan.fallback_classes"},
     GatewayCallRequested: {
+        "opening_op_id",  # of the payment, whose own operation stands on the timeline
         *(
             "token",
             "payment_id",

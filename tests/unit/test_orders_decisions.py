@@ -118,7 +118,9 @@ def test_decision_says_the_same_again_when_it_is_replayed() -> None:
     row = agent.tables[ORDERS_TABLE, KEY]
     again = agent.take(topics.DECISIONS, agent.decision(), replay=True)
     assert agent.tables[ORDERS_TABLE, KEY] == row
-    assert {each.value for each in first.speak} <= {each.value for each in again.speak}
+    owed = [each for each in first.speak if each.topic != topics.GATEWAY_REQUESTS]  # a look that nobody waits for
+    assert len(owed) == len(first.speak) - 1
+    assert {each.value for each in owed} <= {each.value for each in again.speak}
 
 
 def test_trial_answers_what_would_be_and_keeps_nothing() -> None:
