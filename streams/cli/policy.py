@@ -98,6 +98,7 @@ def set_policy(
         from schemas.records.policies import OriginPolicy
         from streams.cli.tools import opened
         from streams.operator_tools import policies
+        from streams.operator_tools.errors import NotFoundError
         from streams.operator_tools.kafka_log import operator_connection
         from streams.operator_tools.upgrades import write_as_the_log_is
 
@@ -118,7 +119,10 @@ def set_policy(
         with opened() as tools:
             connection = operator_connection(tools.settings.kafka)
             write_as_the_log_is(tools.log, tools.codec)
-            before = policies.known_policies(tools.log, tools.codec).get(origin)
+            try:
+                before = policies.known_policies(tools.log, tools.codec).get(origin)
+            except NotFoundError:  # no topic: to write is refused then, with the command that mends it
+                before = None
             written = policies.change(connection, tools.codec, wish, now_ms=wall_clock_ms())
         if before is not None and before.rules and not written.rules:
             note(f"the {len(before.rules)} rules of version {before.version} hold no more: no --rules were given")
