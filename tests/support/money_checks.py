@@ -114,15 +114,18 @@ def effects_are_what_was_asked(evidence: Evidence) -> list[str]:
         part = isinstance(command, PaymentRequested) and command.allow_partial and _is_approved_part(found, wanted, has)
         if wanted not in {None, has} and not part and not _said_so(found, wanted, has, reviewed):
             faults.append(f"{entry.op_id} was asked for {wanted}, its effect is {has}")
-        if isinstance(command, PaymentRequested) and entry.token not in _tokens_of(command):
-            faults.append(f"{entry.op_id} was asked for by {_tokens_of(command)}, its effect is by {entry.token}")
+        if isinstance(command, PaymentRequested) and entry.token not in (tokens := _tokens_of(command, entry.gateway)):
+            faults.append(f"{entry.op_id} was asked for by {tokens}, its effect is by {entry.token}")
         if command.currency not in {None, entry.currency}:
             faults.append(f"{entry.op_id} was asked for in {command.currency}, its effect is in {entry.currency}")
     return faults
 
 
-def _tokens_of(command: PaymentRequested) -> tuple[str | None, ...]:
-    return (command.token,) if command.token is not None else tuple(token.value for token in command.tokens)
+def _tokens_of(command: PaymentRequested, gateway: str) -> tuple[str | None, ...]:
+    """Return what the payment may be opened with at this gateway."""
+    if command.token is not None:
+        return (command.token,)
+    return tuple(token.value for token in command.tokens if token.gateway.partition("/")[0] == gateway)
 
 
 def _is_approved_part(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, has: int) -> bool:
