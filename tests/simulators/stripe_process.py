@@ -185,8 +185,11 @@ class StripeProcess(StripeSimulator):
         return payment
 
     def payer_acts(self, reference: str, *, agreed: bool) -> Mapping[str, str]:
-        """Act as the payer of a payment intent: Stripe goes on with it by itself. Raises: KeyError."""
+        """Act as the payer at the page of a payment intent: Stripe goes on with it by itself. Raises: KeyError."""
+        reference, _, op_id = reference.partition("_for_")
         payment = self.kept_bank.payments[reference]
+        if payment["metadata"].get("op_id") != op_id:
+            raise KeyError(op_id)
         if payment["status"] == "requires_action":
             if agreed:
                 self.kept_bank.approve(payment)

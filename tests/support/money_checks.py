@@ -18,6 +18,9 @@ from tests.support.answer_checks import command_of, op_of
 from tests.support.exhibits import Evidence, LedgerEntry, OrderKey, Sums, sums_of
 
 _TRANSITIONS = {event_type(kind, step): step for kind in OperationKind for step in Transition}
+APPROVAL = "approval"
+"""The kind of token that no gateway is given: the payer agrees at its page."""
+
 _SUCCESSES = frozenset({Transition.SUCCEEDED, Transition.RECORDED})
 
 
@@ -125,7 +128,8 @@ def _tokens_of(command: PaymentRequested, gateway: str) -> tuple[str | None, ...
     """Return what the payment may be opened with at this gateway."""
     if command.token is not None:
         return (command.token,)
-    return tuple(token.value for token in command.tokens if token.gateway.partition("/")[0] == gateway)
+    tokens = [token for token in command.tokens if token.gateway.partition("/")[0] == gateway]
+    return tuple("" if token.kind == APPROVAL else token.value for token in tokens)
 
 
 def _is_approved_part(found: tuple[OrderRow, OperationRow] | None, wanted: int | None, has: int) -> bool:

@@ -14,12 +14,10 @@ from typing import Any, Final
 
 from schemas.identifiers import DEFAULT_ACCOUNT
 from tests.simulators.book import UNTOLD
-from tests.support.exhibits import GatewayStand, LedgerEntry, OrderKey
+from tests.support.exhibits import LedgerEntry, OrderKey
 
 NOBODYS: Final[OrderKey] = ("nobody", "nobody's order")
 """Whose an effect is that no command on the log asked for: the checker finds no such order."""
-
-TAKEN_BACK: Final = frozenset({"reversal", "expiry"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,17 +57,6 @@ class PeerBook:
     def owed(self) -> int:
         """Return how many webhooks nobody has taken yet."""
         return int(next(iter(self._rows(f"SELECT count(*) FROM deliveries WHERE {UNTOLD}")))[0])
-
-    def stands(self) -> dict[str, GatewayStand]:
-        """Return what each operation counts for that had an effect, and when it had its last."""
-        found: dict[str, GatewayStand] = {}
-        for op_id, kind, amount, at_ms in self._rows(
-            "SELECT op_id, kind, amount_minor, at_ms FROM ledger ORDER BY seq"
-        ):
-            before = found[op_id].counted_minor if op_id in found else 0
-            counted = before - amount if kind in TAKEN_BACK else before + amount
-            found[op_id] = GatewayStand(counted_minor=counted, said_at_ms=at_ms)
-        return found
 
     def faults(self) -> list[str]:
         """Return what no adapter may send, and no ingress may refuse: a sentence each."""
