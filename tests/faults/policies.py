@@ -84,6 +84,16 @@ GENERATIONS: Final[Sequence[OriginPolicy]] = (
 """One after the other, again and again. Three origins and nine of them: each origin sees each."""
 
 
+def generation(number: int, origins: Sequence[str]) -> OriginPolicy:
+    """Return the policy that the swap of this number puts in force.
+
+    The origins take turns, and each begins elsewhere: no two are in the same generation.
+    """
+    place, turn = number % len(origins), number // len(origins)
+    apart = len(GENERATIONS) // len(origins)
+    return dataclasses.replace(GENERATIONS[(turn + place * apart) % len(GENERATIONS)], origin_id=origins[place])
+
+
 class Swapper:
     """Puts one generation after the other in force."""
 
@@ -108,11 +118,7 @@ class Swapper:
 
     async def swap(self) -> None:
         """Put the next one in force for the next origin; brokers that are gone are waited for."""
-        number = next(self._next)
-        # The origins take turns, and each begins elsewhere: no two are in the same generation.
-        place, round_ = number % len(self._origins), number // len(self._origins)
-        policy = GENERATIONS[(round_ + place * (len(GENERATIONS) // len(self._origins))) % len(GENERATIONS)]
-        wish = dataclasses.replace(policy, origin_id=self._origins[place])
+        wish = generation(next(self._next), self._origins)
         swapped = False
         while not swapped:
             with contextlib.suppress(LogError):

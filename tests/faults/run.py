@@ -48,8 +48,8 @@ from tests.support.workload import Client, History, Shopper
 CLIENTS = 80
 OPERATORS = ("anna", "ben", "chris")
 ONLY_AT_MOCK = frozenset({"mock"})
-"""Where operators settle what waits, with four gateways: the Mock alone dates its words to the millisecond, by which the
-checker tells whose word was the last."""
+"""Where operators settle what waits, with four gateways: the Mock alone dates its words to the millisecond, and so the
+checker can tell whose word was the last."""
 
 REQUESTS_A_RULING = 20
 LOOK_AGAIN_S = 0.1

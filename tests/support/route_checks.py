@@ -114,7 +114,7 @@ def _may_go_on(moves: Moves, asked: Iterable[GatewayCallRequested], attempt: int
 def _lets_go_on(answer: GatewayCallCompleted, plan: RoutePlan) -> bool:
     if answer.outcome is Outcome.NOT_EXECUTED:
         return True
-    declined = answer.outcome is Outcome.DECLINED and answer.error is not None
+    declined = answer.outcome is Outcome.DECLINED and answer.sole and answer.error is not None
     return declined and answer.error is not None and answer.error.decline_class in plan.fallback_classes
 
 
