@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.kinds import FAULTS
-from tests.faults.kinds.peers import AT_PEERS, OF_FOUR
+from tests.faults.kinds.peers import OF_FOUR, OF_FOUR_ALONE
 from tests.faults.run import Plan, run, summary
 from tests.support.checker import MAX_SHOWN
 
@@ -26,11 +26,10 @@ def main() -> int:
     parser.add_argument("--gateways", action="store_true", help="all four gateways, each with faults of its own")
     parser.add_argument("--list", action="store_true", help="the kinds of faults")
     chosen = parser.parse_args()
-    kinds_of_run = OF_FOUR if chosen.gateways and not chosen.only else (*FAULTS, *AT_PEERS)
-    if not chosen.gateways:
-        kinds_of_run = FAULTS
+    there_are = (*FAULTS, *OF_FOUR_ALONE) if chosen.gateways else FAULTS
+    kinds_of_run = OF_FOUR if chosen.gateways and not chosen.only else there_are
     if chosen.list:
-        for fault in kinds_of_run:
+        for fault in there_are:
             print(f"{fault.name:36} {fault.missing() or ''}")
         return 0
     wanted = tuple(name for name in chosen.only.split(",") if name) or ("",)

@@ -133,15 +133,19 @@ async def tell_late(world: World, chance: random.Random) -> str:
     return f"notices of {share:.0%} of all calls come {delay_ms} ms later, {seconds:.1f} s"
 
 
+LATE_AT_MOCK: Final = Fault(name="gateway-webhooks-late", site=Site.GATEWAY, strike=tell_late)
 AT_MOCK: Final = (
     *(
         fault
         for fault in gateway.FAULTS
         if fault.name.removeprefix("gateway-") in EACH_ONCE | {Situation.DUPLICATE_WEBHOOKS.value}
     ),
-    Fault(name="gateway-webhooks-late", site=Site.GATEWAY, strike=tell_late),
+    LATE_AT_MOCK,
 )
 """The same at the Mock."""
+
+OF_FOUR_ALONE: Final = (*AT_PEERS, LATE_AT_MOCK)
+"""What only a run with four gateways can play."""
 
 EXECUTORS: Final = tuple(fault for fault in workers.FAULTS if fault.name.endswith("-executor"))
 OTHERS: Final = tuple(fault for fault in workers.FAULTS if fault.name in {"kill-orders", "kill-claims", "kill-ingress"})
