@@ -47,9 +47,8 @@ from tests.support.workload import Client, History, Shopper
 
 CLIENTS = 80
 OPERATORS = ("anna", "ben", "chris")
-ONLY_AT_MOCK = frozenset({"mock"})
-"""Where operators settle what waits, with four gateways: the Mock alone dates its words to the millisecond, and so the
-checker can tell whose word was the last."""
+TELL_LATER = frozenset({"mock", "adyen"})
+"""Where operators settle what waits, with four gateways: their books say what they told of it, and under which date."""
 
 REQUESTS_A_RULING = 20
 LOOK_AGAIN_S = 0.1
@@ -187,7 +186,7 @@ async def come_back(client: Client, history: History, *, timeout_s: float) -> No
 async def rule(world: World, plan: Plan, *, until: Callable[[], bool]) -> None:
     """Let operators decide, one thing after the other, until `until` says so: a decision for so many requests."""
     seeds = random.Random(plan.seed)
-    settles_at = None if world.peers is None else ONLY_AT_MOCK
+    settles_at = None if world.peers is None else TELL_LATER
     clerks = [
         Clerk(
             world.desk,

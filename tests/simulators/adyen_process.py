@@ -17,6 +17,8 @@ from tests.simulators.process import Desk, Postman, control_routes
 from tests.support.gateway_under_test import Situation
 
 REDIRECTED: Final = "X6X"
+VERDICTS: Final = frozenset({"AUTHORISATION", "CAPTURE", "CANCELLATION", "REFUND"})
+"""Events that say what became of an operation."""
 
 CALLS: Final = frozenset(
     {
@@ -57,10 +59,14 @@ class KeptPost(AdyenPost):
     def __init__(self, desk: Desk) -> None:
         super().__init__()
         self._desk = desk
+        self.about = ""
+        """The operation that is asked for now, where the words about it may name its payment instead."""
 
     def item(self, word: Word) -> Json:
-        at = datetime.fromtimestamp(self._desk.clock.tick(), UTC).astimezone(timezone(timedelta(hours=1)))
-        return item_of(word, at)
+        at_s = self._desk.clock.tick()
+        if word.event in VERDICTS:
+            self._desk.book.word(self.about or _op_of(word.reference), word.value if word.success else 0, at_s=at_s)
+        return item_of(word, datetime.fromtimestamp(at_s, UTC).astimezone(timezone(timedelta(hours=1))))
 
     def send_later(self, bodies: Sequence[Sequence[Json]]) -> None:
         for items in bodies:
@@ -74,11 +80,16 @@ class KeptPost(AdyenPost):
         self._desk.book.commit()
 
 
+def _op_of(reference: str) -> str:
+    return reference.partition(".")[0]
+
+
 class AdyenProcess(AdyenSimulator):
     """The server."""
 
     def __init__(self, desk: Desk, *, port: int) -> None:
-        super().__init__(multiple_captures=True, tells_what_it_answered=True, port=port, post=KeptPost(desk))
+        self.kept_post = KeptPost(desk)
+        super().__init__(multiple_captures=True, tells_what_it_answered=True, port=port, post=self.kept_post)
         self.desk = desk
         self._key = ""
         self._reference = self._method = ""
@@ -105,6 +116,7 @@ class AdyenProcess(AdyenSimulator):
         self._met.clear()
         self._key, self._reference = key, body.get("reference", "")
         self.bank.last = None
+        self.kept_post.about = _op_of(self._reference)
         self.desk.begin()
         self._method = body.get("paymentMethod", {}).get("storedPaymentMethodId", "")
 
@@ -123,14 +135,14 @@ class AdyenProcess(AdyenSimulator):
 
     def _note_effects(self, payment: Payment) -> None:
         """Write what the call has done. An authorisation is its payment's, whoever completed it."""
-        opening = payment.reference.partition(".")[0]
+        opening = _op_of(payment.reference)
         for kind, amount in payment.effects[payment.noted :]:
             opens = kind in {"authorize", "sale"}
             self.desk.book.effect(
                 kind,
                 amount,
                 currency=payment.currency,
-                op_id=opening if opens else self._reference.partition(".")[0],
+                op_id=opening if opens else _op_of(self._reference),
                 opening_op_id=opening,
                 gateway_key=self._key,
                 token=self._tokens[payment.psp],

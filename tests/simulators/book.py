@@ -32,6 +32,11 @@ CREATE TABLE IF NOT EXISTS ledger (
     at_desk INTEGER NOT NULL DEFAULT 0,
     at_ms INTEGER NOT NULL
 ) STRICT;
+CREATE TABLE IF NOT EXISTS words (         -- what was told of operations that are only received at first
+    op_id TEXT PRIMARY KEY,
+    counted INTEGER NOT NULL,               -- what it counts for by that word, as the vendor counts
+    at_ms INTEGER NOT NULL                  -- as the word is dated
+) STRICT;
 CREATE TABLE IF NOT EXISTS objects (id TEXT PRIMARY KEY, kept BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS keys (gateway_key TEXT PRIMARY KEY, kept BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
@@ -109,6 +114,10 @@ class Book:
             " at_desk, at_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (*values, time.time_ns() // 1_000_000),
         )
+
+    def word(self, op_id: str, counted: int, *, at_s: int) -> None:
+        """Note what will be told of an operation, with the date that it is told under."""
+        self._write("INSERT OR REPLACE INTO words VALUES (?, ?, ?)", (op_id, counted, at_s * 1000))
 
     # What it needs to go on
 

@@ -238,6 +238,8 @@ class EvidenceGatherer:
         """Return how those operations stand at the gateway that somebody has decided about."""
         named = {each.decision.op_id for each in decisions}
         stands = read_stands(self._ledger_path) if named else {}
+        for book in self._peers if named else ():
+            stands |= book.stands()
         return {op_id: each for op_id, each in stands.items() if op_id in named}
 
     def _ours(self, key: bytes | None) -> bool:

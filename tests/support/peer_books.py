@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from schemas.identifiers import DEFAULT_ACCOUNT
 from tests.simulators.book import UNTOLD
-from tests.support.exhibits import LedgerEntry, OrderKey
+from tests.support.exhibits import GatewayStand, LedgerEntry, OrderKey
 
 NOBODYS: Final[OrderKey] = ("nobody", "nobody's order")
 """Whose an effect is that no command on the log asked for: the checker finds no such order."""
@@ -57,6 +57,11 @@ class PeerBook:
     def owed(self) -> int:
         """Return how many webhooks nobody has taken yet."""
         return int(next(iter(self._rows(f"SELECT count(*) FROM deliveries WHERE {UNTOLD}")))[0])
+
+    def stands(self) -> dict[str, GatewayStand]:
+        """Return how each operation stands that this gateway has told of later than by its answer."""
+        rows = self._rows("SELECT op_id, counted, at_ms FROM words")
+        return {op_id: GatewayStand(counted_minor=counted, said_at_ms=at_ms) for op_id, counted, at_ms in rows}
 
     def faults(self) -> list[str]:
         """Return what no adapter may send, and no ingress may refuse: a sentence each."""

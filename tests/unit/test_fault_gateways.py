@@ -28,6 +28,7 @@ from tests.faults.run import ORIGINS, effects_by_account
 from tests.simulators.book import Book
 from tests.simulators.paypal_process import CERTIFICATE_PATH, CERTIFICATE_URL
 from tests.simulators.weather import BETWEEN_WORDS_S, Post, Rule, Weather
+from tests.support.exhibits import GatewayStand
 from tests.support.gateway_calls import request_of
 from tests.support.gateway_under_test import Situation
 from tests.support.means import KINDS, mock_token_of, with_tokens
@@ -169,6 +170,17 @@ def test_effects_are_read_as_those_of_the_commands_that_opened_their_payments(tm
     ]
     assert {(each.route, each.currency) for each in found} == {("adyen", "USD")}
     assert effects_by_account(found) == {"adyen": {"sale": 107, "refund": 40}}
+
+
+def test_last_word_of_an_operation_is_read_with_its_date(tmp_path: Path) -> None:
+    book = Book(tmp_path / "book")
+    book.word("op_1", 100, at_s=7)
+    book.word("op_1", 0, at_s=9)
+    book.commit()
+    assert PeerBook(gateway="adyen", path=tmp_path / "book").stands() == {
+        "op_1": GatewayStand(counted_minor=0, said_at_ms=9_000)
+    }
+    book.close()
 
 
 def test_what_was_not_committed_is_not_there_and_numbers_go_on(tmp_path: Path) -> None:
