@@ -129,6 +129,32 @@ async def test_call_that_never_arrived_has_no_effect_before_it_is_made_again(
         assert (await gateway.call(call)).outcome is Outcome.SUCCEEDED
 
 
+TAKEN_BACK = {
+    "stripe": (Situation.CHARGEBACK_WON, [("reversal", "sale"), ("restoral", "sale")]),
+    "adyen": (Situation.LATE_FAILURE, [("reversal", "sale")]),
+    "paypal": (Situation.LATE_FAILURE, [("refund", None), ("reversal", "refund")]),
+}
+"""What each vendor takes back in its own way: of a sale, or of the refund that follows."""
+
+
+async def test_what_is_taken_back_stands_under_the_operation_that_had_done_it(process: SimulatorProcess) -> None:
+    situation, taken_back = TAKEN_BACK[process.name]
+    async with adapter_of(process) as gateway:
+        await process.tell("POST", "/rules", {"situation": situation, "probability": 1.0, "seed": 1})
+        call = sale(process)
+        result = await gateway.call(call)
+        assert result.outcome is Outcome.SUCCEEDED
+        about = call
+        if process.name == "paypal":
+            about = refund_of(call, result)
+            assert (await gateway.call(about)).outcome is Outcome.SUCCEEDED
+        await process.tell("DELETE", "")
+    entries = process.book.entries({call.op_id: WHOSE})[-len(taken_back) - 1 :]
+    assert [(each.kind, each.reversed_kind) for each in entries] == [("sale", None), *taken_back]
+    assert {each.op_id for each in entries[1:]} == {about.op_id}
+    assert [each.is_effect for each in entries] == [each.reversed_kind is None for each in entries]
+
+
 @by_name
 async def test_webhook_comes_again_until_it_is_taken_also_after_kill_9_and_is_authentic(
     name: str, tmp_path: Path

@@ -44,12 +44,25 @@ PAYMENTS: Final = (CALLS - {Situation.WEBHOOKS_BY_REFERENCE}) | {
     Situation.EARLY_WEBHOOK,
 }
 COMPLETIONS: Final = CALLS - {Situation.WEBHOOKS_BY_REFERENCE}
+TAKEN_BACK: Final = frozenset(
+    {
+        Situation.LATE_FAILURE,
+        Situation.DISPUTE_LOST,
+        Situation.CHARGEBACK_WON,
+        Situation.CHARGEBACK_LOST,
+        Situation.PARTIAL_CHARGEBACK_LOST,
+    }
+)
+"""What Adyen had said to be done, and takes back."""
 
 
-def able(path: str) -> frozenset[Situation]:
-    """Return what can happen to a call of this path."""
+def able(path: str, body: Json) -> frozenset[Situation]:
+    """Return what can happen to this call."""
     if path == "/payments":
-        return PAYMENTS
+        sale = "additionalData" not in body
+        return PAYMENTS | TAKEN_BACK if sale else PAYMENTS
+    if path.endswith("/captures"):
+        return CALLS | {Situation.LATE_FAILURE}
     return COMPLETIONS if path == "/payments/details" else CALLS
 
 
@@ -109,7 +122,7 @@ class AdyenProcess(AdyenSimulator):
         return Postman(self.desk.book, url)
 
     def drawn(self, body: Json, path: str) -> Situation | None:
-        return self.desk.weather.met_by_call(able(path))
+        return self.desk.weather.met_by_call(able(path, body))
 
     def begins(self, key: str, body: Json) -> None:
         self.requests.clear()
@@ -135,14 +148,18 @@ class AdyenProcess(AdyenSimulator):
 
     def _note_effects(self, payment: Payment) -> None:
         """Write what the call has done. An authorisation is its payment's, whoever completed it."""
-        opening = _op_of(payment.reference)
+        opening, asked = _op_of(payment.reference), _op_of(self._reference)
+        done = ""
         for kind, amount in payment.effects[payment.noted :]:
             opens = kind in {"authorize", "sale"}
+            taken_back = kind in {"reversal", "restoral"}
+            done = done if taken_back else kind
             self.desk.book.effect(
                 kind,
                 amount,
+                reversed_kind=done if taken_back else None,
                 currency=payment.currency,
-                op_id=opening if opens else _op_of(self._reference),
+                op_id=opening if opens else asked or opening,
                 opening_op_id=opening,
                 gateway_key=self._key,
                 token=self._tokens[payment.psp],

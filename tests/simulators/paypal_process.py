@@ -65,6 +65,9 @@ SALES: Final = CALLS | {
     Situation.PENDING_THEN_FAILED,
     Situation.OUT_OF_ORDER_WEBHOOKS,
 }
+REFUNDS: Final = CALLS | {Situation.LATE_FAILURE}
+"""A refund that was completed may fail (PAYMENT.REFUND.FAILED): the money comes back to the merchant."""
+
 ON_THE_WAY: Final = CALLS | LOOKS
 """What happens to a call on its way, and not to what it asks for."""
 
@@ -73,6 +76,8 @@ def able(method: str, path: str, said: Json) -> frozenset[Situation]:
     """Return what can happen to this call."""
     if method == "GET":
         return LOOKS
+    if path.endswith("/refund"):
+        return REFUNDS
     return SALES if path == "/v2/checkout/orders" and said.get("intent") == "CAPTURE" else CALLS
 
 
@@ -122,7 +127,11 @@ class KeptBank(PayPalBank):
             self._noted[name] = len(order.effects)
 
     def carried_out(self, path: str, said: Json, situation: Situation | None) -> Callable[[], Json]:
-        return super().carried_out(path, said, None if situation in ON_THE_WAY else situation)
+        render = super().carried_out(path, said, None if situation in ON_THE_WAY else situation)
+        if situation is Situation.LATE_FAILURE:
+            refund = str(render()["id"])
+            self._later_do(lambda: self.fail_refund(refund))
+        return render
 
     def follow(self) -> None:
         """Let happen what comes after the answer."""
@@ -133,11 +142,14 @@ class KeptBank(PayPalBank):
     def keep(self, order: Order, key: str) -> None:
         """Write down what was done to the order, and have the book keep it."""
         opening = (order.reference or "").rpartition(":")[2]
+        done = ""
         for kind, minor in order.effects[self._noted.get(order.id, 0) :]:
             opens = kind in {"authorize", "sale"}
+            done = done if kind == "reversal" else kind
             self.desk.book.effect(
                 kind,
                 minor,
+                reversed_kind=done if kind == "reversal" else None,
                 currency=order.currency,
                 op_id=opening if opens else key.rpartition("-")[0],
                 opening_op_id=opening,

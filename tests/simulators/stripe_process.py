@@ -15,7 +15,7 @@ from gateway_adapters.stripe.signature import sign
 from tests.simulators.process import Desk, Postman, control_routes
 from tests.simulators.stripe import Later, Stored, StripeSimulator
 from tests.simulators.stripe_bank import Bank, Json, RefusedError
-from tests.simulators.stripe_events import Events
+from tests.simulators.stripe_events import CASES, Events
 from tests.support.gateway_under_test import Situation
 
 NOT_SEARCHED_S: Final = 8.0
@@ -59,11 +59,28 @@ PAYMENTS: Final = CALLS | {
 }
 
 
+DISPUTED: Final = frozenset(
+    {
+        Situation.DISPUTE_LOST,
+        Situation.CHARGEBACK_WON,
+        Situation.CHARGEBACK_LOST,
+        Situation.PARTIAL_CHARGEBACK_LOST,
+    }
+)
+"""Of a sale: money that Stripe takes back, and may give back again."""
+
+
 def able(kind: str) -> frozenset[Situation]:
     """Return what can happen to a call of this kind."""
-    if kind == "inquire":
-        return LOOKS
-    return PAYMENTS if kind in {"authorize", "sale"} else CALLS
+    match kind:
+        case "inquire":
+            return LOOKS
+        case "sale":
+            return PAYMENTS | DISPUTED
+        case "authorize":
+            return PAYMENTS
+        case _:
+            return CALLS
 
 
 class KeptBank(Bank):
@@ -105,6 +122,20 @@ class KeptBank(Bank):
             self.desk.book.keep(name, (payment, charge, self.of_payment(payment)))
         self.touched.clear()
 
+    def disputed(self, payment: Json, kind: str, amount: int) -> None:
+        """Note what a dispute takes from a sale, or gives back."""
+        metadata = payment["metadata"]
+        self.desk.book.effect(
+            kind,
+            amount,
+            reversed_kind="sale",
+            currency=payment["currency"],
+            op_id=metadata.get("op_id", ""),
+            opening_op_id=metadata.get("op_id", ""),
+            gateway_key=metadata.get("gateway_key", ""),
+            token=payment["payment_method"],
+        )
+
     def _happened(self, payment: Json, kind: str, amount: int) -> None:
         metadata = payment["metadata"]
         opening = metadata.get("op_id", "")
@@ -127,12 +158,24 @@ class KeptEvents(Events):
     def __init__(self, bank: KeptBank, *, secret: str) -> None:
         super().__init__(bank, hook_url=None, secret=secret)
         self._desk = bank.desk
+        self._kept_bank = bank
 
     async def send(self, event: bytes) -> None:
         self._desk.tell(event)
 
     async def comes_early(self, payment: Json, *, at_s: int) -> None:
         self._desk.tell(self.event("payment_intent.succeeded", payment, at_s=at_s), at_once=True)
+
+    async def _is_disputed(self, payment: Json, *, case: Situation) -> None:
+        """Tell of it, and note what is taken back by it: when the money is withdrawn, or else with a loss."""
+        await super()._is_disputed(payment, case=case)
+        share, said = CASES[case]
+        amount = round(payment["amount"] * share)
+        withdrawn = "funds_withdrawn" in said
+        if withdrawn or "lost" in said:
+            self._kept_bank.disputed(payment, "reversal", amount)
+        if withdrawn and "won" in said:
+            self._kept_bank.disputed(payment, "restoral", amount)
 
     def signed(self, body: bytes) -> Mapping[str, str]:
         """Return the signature of one try: Stripe signs each anew."""

@@ -26,9 +26,9 @@ LATE_S: Final = (4.0, 12.0)
 GONE_FOR_S: Final = (0.2, 3.0)
 
 ABLE: Final = {
-    "stripe": stripe_process.PAYMENTS | stripe_process.LOOKS,
-    "adyen": adyen_process.PAYMENTS | adyen_process.CALLS,
-    "paypal": paypal_process.SALES | paypal_process.LOOKS,
+    "stripe": stripe_process.PAYMENTS | stripe_process.LOOKS | stripe_process.DISPUTED,
+    "adyen": adyen_process.PAYMENTS | adyen_process.CALLS | adyen_process.TAKEN_BACK,
+    "paypal": paypal_process.SALES | paypal_process.LOOKS | paypal_process.REFUNDS,
 }
 """What a simulator may be told to do to calls."""
 
@@ -150,7 +150,19 @@ OF_FOUR_ALONE: Final = (*AT_PEERS, LATE_AT_MOCK)
 EXECUTORS: Final = tuple(fault for fault in workers.FAULTS if fault.name.endswith("-executor"))
 OTHERS: Final = tuple(fault for fault in workers.FAULTS if fault.name in {"kill-orders", "kill-claims", "kill-ingress"})
 
+TAKEN_BACK: Final = frozenset(
+    {
+        "stripe-chargeback_won",
+        "stripe-second-chargeback_lost",
+        "adyen-late_failure",
+        "adyen-chargeback_lost",
+        "paypal-late_failure",
+    }
+)
+"""Each vendor's way of taking back what it had said to be done."""
+
 OF_FOUR: Final = (
+    *(each for each in AT_PEERS if each.name in TAKEN_BACK),
     *(each for each in AT_PEERS if each.name.partition("-")[2].removeprefix("second-") in EACH_ONCE),
     *AT_MOCK,
     *(each for each in AT_PEERS if each.name.startswith("kill-") and "second" not in each.name),
