@@ -22,6 +22,8 @@ from tests.support.simulator_process import SimulatorProcess, simulator
 NAMES = ("stripe", "adyen", "paypal")
 WHOSE = ("originA", "order-of-the-test")
 
+pytestmark = pytest.mark.slow
+
 by_name = pytest.mark.parametrize("name", NAMES)
 
 
