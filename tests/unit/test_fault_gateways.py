@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from aiohttp import web
@@ -25,9 +26,11 @@ from tests.faults.kinds.peers import AT_PEERS, EACH_ONCE, OF_FOUR
 from tests.faults.peers import PEERS, Peers
 from tests.faults.policies import GENERATIONS, ROUTES, SWAPS, generation
 from tests.faults.run import ORIGINS, effects_by_account
+from tests.faults.world import HABITS
 from tests.simulators.book import Book
 from tests.simulators.paypal_process import CERTIFICATE_PATH, CERTIFICATE_URL
 from tests.simulators.weather import BETWEEN_WORDS_S, Post, Rule, Weather
+from tests.support.clerks import VERDICTS, Clerk
 from tests.support.exhibits import GatewayStand
 from tests.support.gateway_calls import request_of
 from tests.support.gateway_under_test import Situation
@@ -35,6 +38,7 @@ from tests.support.means import KINDS, mock_token_of, with_tokens
 from tests.support.peer_books import NOBODYS, PeerBook
 from tests.support.route_checks import Moves, later_elsewhere, moved_after_intent, unused
 from tests.support.second_account import SECOND, SECRET_VARIABLE, second_account
+from tests.support.workload import Answer, Client, History
 
 # Policies
 
@@ -143,6 +147,30 @@ async def test_ingress_of_the_run_fetches_what_stands_at_paypals_hosts_and_nothi
                 await certificates.fetch(f"{url}{CERTIFICATE_PATH}", hosts=LIVE.hosts)
         finally:
             await certificates.close()
+
+
+@pytest.mark.parametrize(("gateway", "settles"), [("mock", True), ("stripe", False)])
+def test_operators_settle_what_waits_where_the_books_tell_when_it_was_told(gateway: str, settles: bool) -> None:
+    history = History()
+    operation = {"id": "op_1", "state": "pending", "kind": "capture", "gateway": gateway}
+    body = {"id": "pay_1", "overlays": [], "operation": operation}
+    request = history.new(origin_id="o", order_id="1", key="k", path="/payments", body={})
+    request.answers.append(Answer(status=202, body=body, replayed=False, seconds=0.0))
+    clerks = [
+        Clerk(
+            cast("Client", None),
+            history,
+            seed=seed,
+            name="anna",
+            run="r",
+            habits=HABITS,
+            settles_at=frozenset({"mock", "adyen"}),
+        )
+        for seed in range(50)
+    ]
+    rulings = [clerk._chosen() for clerk in clerks]
+    assert {ruling.body["outcome"] for ruling in rulings if ruling is not None} >= {"note"}
+    assert any(ruling is not None and ruling.body["outcome"] in VERDICTS for ruling in rulings) is settles
 
 
 # Books
