@@ -27,7 +27,7 @@ SWAPS: Final = 50
 BETWEEN_SWAPS_S: Final = 4.0
 AGAIN_S: Final = 0.5
 ACTION_LIFE_MS: Final = 60_000
-"""A payer at Adyen who left cannot be cancelled there: the payment waits as long as a page is kept, at least."""
+"""As long as a page is kept at least: no payment waits longer than the run."""
 
 MOCK, MOCK_SECOND = GatewayRoute("mock"), GatewayRoute(f"mock/{SECOND}")
 STRIPE, STRIPE_SECOND = GatewayRoute("stripe"), GatewayRoute(f"stripe/{SECOND}")

@@ -21,7 +21,7 @@ _TRANSITIONS = {event_type(kind, step): step for kind in OperationKind for step 
 APPROVAL = "approval"
 """The kind of token that no gateway is given: the payer agrees at its page."""
 
-NEVER_TOLD_OF_CANCELS = frozenset({"paypal"})
+NEVER_TOLD_OF_CANCELS = frozenset({"adyen", "paypal"})
 """Gateways that take no money before the engine completes a payment: what waits for its payer there just ends."""
 
 _SUCCESSES = frozenset({Transition.SUCCEEDED, Transition.RECORDED})
