@@ -4,7 +4,7 @@ Spoken to by the real adapters. The fault run with four gateways relies on this 
 """
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -131,7 +131,7 @@ async def test_call_that_never_arrived_has_no_effect_before_it_is_made_again(
         assert (await gateway.call(call)).outcome is Outcome.SUCCEEDED
 
 
-TAKEN_BACK = {
+TAKEN_BACK: Mapping[str, tuple[Situation, list[tuple[str, str | None]]]] = {
     "stripe": (Situation.CHARGEBACK_WON, [("reversal", "sale"), ("restoral", "sale")]),
     "adyen": (Situation.LATE_FAILURE, [("reversal", "sale")]),
     "paypal": (Situation.LATE_FAILURE, [("refund", None), ("reversal", "refund")]),

@@ -29,6 +29,6 @@ class LoopbackCertificates(HttpsCertificates):
 
 
 if __name__ == "__main__":
-    program.HttpsCertificates = LoopbackCertificates  # type: ignore[misc]  # a class of the same shape
+    setattr(program, HttpsCertificates.__name__, LoopbackCertificates)
     sys.argv[1:] = ["ingress"]
     main()

@@ -25,6 +25,8 @@ from tests.support.second_account import SECOND
 
 SWAPS: Final = 50
 BETWEEN_SWAPS_S: Final = 4.0
+"""At most; in a short run less, so that money moves under each of them."""
+
 AGAIN_S: Final = 0.5
 ACTION_LIFE_MS: Final = 60_000
 """As long as a page is kept at least: no payment waits longer than the run."""
@@ -97,12 +99,18 @@ def generation(number: int, origins: Sequence[str]) -> OriginPolicy:
 class Swapper:
     """Puts one generation after the other in force."""
 
-    def __init__(self, bootstrap_servers: str, origins: Sequence[str]) -> None:
+    def __init__(self, bootstrap_servers: str, origins: Sequence[str], *, run_s: float) -> None:
+        """`run_s`: about how long money moves."""
+        self._pause_s = min(BETWEEN_SWAPS_S, run_s / SWAPS)
         self._connection = KafkaConnection(bootstrap_servers=bootstrap_servers)
         self._codec = MessageCodec(SchemaIds.packaged())
         self._origins = origins
         self._next = itertools.count()
         self.swaps = 0
+
+    def has_swapped(self) -> bool:
+        """Return whether it was often enough."""
+        return self.swaps >= SWAPS
 
     async def begin(self) -> None:
         """Give each origin its first policy."""
@@ -112,8 +120,8 @@ class Swapper:
 
     async def run(self, *, until: Callable[[], bool]) -> None:
         """Swap until `until` says so, at least `SWAPS` times."""
-        while self.swaps < SWAPS or not until():
-            await asyncio.sleep(BETWEEN_SWAPS_S)  # a generation is in force for so long
+        while not (self.has_swapped() and until()):
+            await asyncio.sleep(self._pause_s)  # a generation is in force for so long
             await self.swap()
 
     async def swap(self) -> None:

@@ -83,6 +83,11 @@ class Plan:
     gateways: bool = False
     """Whether all four gateways are there, and policies are swapped."""
 
+    @property
+    def seconds(self) -> float:
+        """About how long the faults take."""
+        return max(1.0, self.faults * self.seconds_a_fault / (1 + self.overlap))
+
 
 @dataclass(slots=True, kw_only=True)
 class Verdict:
@@ -146,11 +151,13 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
 
     nemesis = Nemesis(world, plan.kinds, seed=plan.seed, count=plan.faults, overlap=plan.overlap, tell=tell_struck)
     workload = Workload(world, plan)
-    swapper = Swapper(world.cluster.bootstrap_servers, ORIGINS) if plan.gateways else None
+    swapper = Swapper(world.cluster.bootstrap_servers, ORIGINS, run_s=plan.seconds) if plan.gateways else None
     if swapper is not None:
         await swapper.begin()
     striking = asyncio.create_task(nemesis.run())
-    shopping = asyncio.create_task(workload.run(until=striking.done))
+    shopping = asyncio.create_task(
+        workload.run(until=lambda: striking.done() and (swapper is None or swapper.has_swapped()))
+    )
     tasks = [striking, shopping, asyncio.create_task(rule(world, plan, until=shopping.done))]
     if swapper is not None:
         tasks.append(asyncio.create_task(swapper.run(until=shopping.done)))
@@ -332,8 +339,7 @@ class Workload:
     def __init__(self, world: World, plan: Plan) -> None:
         self._world = world
         self._operations = plan.operations
-        seconds = max(1.0, plan.faults * plan.seconds_a_fault / (1 + plan.overlap))
-        self._orders_a_second = plan.operations / OPERATIONS_AN_ORDER / seconds
+        self._orders_a_second = plan.operations / OPERATIONS_AN_ORDER / plan.seconds
         self._seed = plan.seed
 
     async def run(self, *, until: Callable[[], bool]) -> None:

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from gateway_adapters.stripe.signature import sign
 from tests.simulators.process import Desk, Postman, control_routes
-from tests.simulators.stripe import Later, Stored, StripeSimulator
+from tests.simulators.stripe import Stored, StripeSimulator
 from tests.simulators.stripe_bank import Bank, Json, RefusedError
-from tests.simulators.stripe_events import CASES, Events
+from tests.simulators.stripe_events import CASES, Events, Later
 from tests.support.gateway_under_test import Situation
 
 NOT_SEARCHED_S: Final = 8.0
