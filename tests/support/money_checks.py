@@ -93,14 +93,16 @@ def _untold_cancels(evidence: Evidence) -> frozenset[str]:
     Only where that is true by the ledger: nothing was ever done for the payment. A void that was lost is none of these.
     """
     done = {entry.op_id for entry in evidence.ledger if entry.is_effect}
-    opened_by = {payment.payment_id: payment.op_id for row in evidence.rows.values() for payment in row.payments}
+    never_held = {
+        payment.payment_id
+        for row in evidence.rows.values()
+        for payment in row.payments
+        if payment.gateway in NEVER_TOLD_OF_CANCELS and payment.op_id not in done
+    }
     return frozenset(
         op_id
         for op_id, (_, operation) in evidence.operations().items()
-        if operation.kind is OperationKind.VOID
-        and operation.gateway in NEVER_TOLD_OF_CANCELS
-        and opened_by.get(operation.payment_id, op_id) not in done
-        and op_id not in done
+        if operation.kind is OperationKind.VOID and operation.payment_id in never_held and op_id not in done
     )
 
 

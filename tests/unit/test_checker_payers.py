@@ -169,7 +169,7 @@ def cancelled_at(gateway: str, *, in_ledger: bool, held: bool = False) -> Eviden
     run.history.requests = [each for each in run.history.requests if each.last.status != 202]
     evidence = run.evidence()
     rows = {
-        key: replace(row, operations=tuple(replace(each, gateway=GatewayName(gateway)) for each in row.operations))
+        key: replace(row, payments=tuple(replace(each, gateway=GatewayName(gateway)) for each in row.payments))
         for key, row in evidence.rows.items()
     }
     ledger = [replace(each, gateway=gateway) for each in evidence.ledger if in_ledger or each.kind != "void"]
