@@ -99,7 +99,7 @@ class Turn:
         self.subtotals = () if row is None else row.subtotals
         self.outputs: list[Output] = []
         self._standings: dict[PaymentId, PaymentStanding] = {}
-        """As long as nothing changes that they follow from: a fact shows the same as the answer that is sent with it."""
+        """As long as nothing changes that they follow from: a fact shows the same as the answer that goes with it."""
         self.told_decision: DecisionView | None = None
         """A person's decision while it is carried out: each fact that is published then tells of it."""
 
