@@ -196,8 +196,10 @@ _VALUES = st.sampled_from(
     ]
 )
 _NAMES = st.sampled_from(
-    ["content-type", "ce_id", "ce_time", "ce_subject", "ce_sequence", "ce_replypartition", "ce_replyfinal"]
-    + ["ce_expirytime", "ce_traceparent", "ce_tracestate", "ce_foreign", "other", "ce_"]
+    [
+        *("content-type", "ce_id", "ce_time", "ce_subject", "ce_sequence", "ce_replypartition", "ce_replyfinal"),
+        *("ce_expirytime", "ce_traceparent", "ce_tracestate", "ce_foreign", "other", "ce_"),
+    ]
 )
 
 
