@@ -299,16 +299,25 @@ def decisions_in(codec: MessageCodec, records: Iterable[LogRecord]) -> list[Deci
 def heard_of(
     codec: MessageCodec, op_ids: AbstractSet[str], results: Iterable[LogRecord], webhooks: Iterable[LogRecord]
 ) -> set[str]:
-    """Return those of which a gateway has told what became of them: by a last word, or by any notice about them."""
-    heard = {op_id for op_id in op_ids if any(op_id.encode() in (each.value or b"") for each in webhooks)}
+    """Return those of which a gateway has told what became of them: by a last word, or by any notice about them.
+
+    A notice may name the gateway's own object alone, which some result has told to be the operation's.
+    """
+    heard: set[str] = set()
+    names = {op_id: {op_id.encode()} for op_id in op_ids}
     for record in results:
         try:
             _, result = codec.decode(record.value, record.headers)
         except DecodeError:
             continue  # poison
-        if isinstance(result, GatewayCallCompleted) and result.op_id in op_ids and result.outcome not in NO_LAST_WORD:
+        if not isinstance(result, GatewayCallCompleted) or result.op_id not in op_ids:
+            continue
+        if result.outcome not in NO_LAST_WORD:
             heard.add(result.op_id)
-    return heard
+        if result.gateway_reference is not None:
+            names[result.op_id].add(result.gateway_reference.encode())
+    bodies = [each.value or b"" for each in webhooks]
+    return heard | {op_id for op_id, known in names.items() if any(name in body for name in known for body in bodies)}
 
 
 def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | None:
