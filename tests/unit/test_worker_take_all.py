@@ -61,7 +61,7 @@ def _message(offset: int, generation: int, headers: Sequence[tuple[str, bytes | 
         offset,
         timestamp=0.0,
         timestamp_type=0,
-        headers=list(headers),
+        headers=list(headers),  # type: ignore[arg-type]  # Kafka allows one without a value
         key=b"k",
         value=b"v",
         checksum=None,
