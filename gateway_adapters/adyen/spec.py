@@ -39,6 +39,7 @@ CAPABILITIES: Final = Capabilities(
     inquire_by_reference=False,
     not_found_is_proof=False,
     webhooks=True,
+    notice_times_signed=False,
     key_window_ms=MappingProxyType(dict.fromkeys(EFFECTS, KEY_WINDOW_MS)),
     # Captures, cancels, refunds and disputes name the payment by Adyen's reference.
     references_indexed=OPENING,

@@ -12,7 +12,7 @@ from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow, PaymentRow, WordRow
 from schemas.vocabulary import Initiator, OperationKind, OperationState, Outcome
-from streams.domain import paid_once, settlement, words
+from streams.domain import abilities, paid_once, settlement, words
 from streams.domain.limits import MAX_EVENTS
 from streams.domain.sums import OPEN, OPENING, Books, amount_counted, is_part_of_payment
 from streams.domain.turn import Turn
@@ -35,6 +35,8 @@ def hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
         turn.ask_review(turn.payment_of(operation))
     if said == operation.words:
         return
+    if _trusts_a_date(turn, operation, evidence, word):
+        turn.ask_review(turn.payment_of(operation))
     after = replace(operation, words=said, counted_minor=words.counted(said))
     if words.contradicts_desk(said, word):
         if evidence.outcome not in words.DISPUTES:
@@ -75,6 +77,14 @@ def _is_past_counting(operation: OperationRow, evidence: Evidence, said: tuple[W
     ):
         return True
     return operation.initiator is Initiator.ENGINE and words.counted(said) < operation.counted_minor
+
+
+def _trusts_a_date(turn: Turn, operation: OperationRow, evidence: Evidence, word: WordRow) -> bool:
+    """Return whether the sums follow a date that whoever sent the notice may have chosen: the gateway signs none."""
+    can = abilities.capabilities_of(turn, operation)
+    if evidence.call_number is not None or can is None or can.notice_times_signed:
+        return False
+    return words.is_decided_by_its_date(operation.words, word)
 
 
 def _ask_again(turn: Turn, operation: OperationRow) -> None:

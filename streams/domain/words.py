@@ -12,7 +12,7 @@ from typing import Final
 from gateway_adapters.contract import GatewayNotice
 from schemas import identifiers
 from schemas.identifiers import AccountName, GatewayName
-from schemas.quick_init import quick_init
+from schemas.quick_init import quick_init, replace
 from schemas.records.gateway import GatewayCallCompleted, OperationError
 from schemas.records.orders import OperationRow, WordRow
 from schemas.vocabulary import CallKind, Outcome
@@ -214,6 +214,19 @@ def contradicts_desk(words: Collection[WordRow], word: WordRow) -> bool:
     if word not in timed or not any(each.by_desk for each in timed[timed.index(word) + 1 :]):
         return False
     return counted(each for each in words if not each.by_desk) != counted(words)
+
+
+def is_decided_by_its_date(words: tuple[WordRow, ...], word: WordRow) -> bool:
+    """Return whether this word's date alone decides what these words come to with it: a later one would say otherwise.
+
+    Or it was said before, of another time, and more counts by its being said again.
+    """
+    last_ms = max((each.occurred_at_ms for each in words), default=0) + 1
+    now_said = with_word(words, word)
+    if counted(now_said) != counted(with_word(words, replace(word, occurred_at_ms=max(last_ms, word.occurred_at_ms)))):
+        return True
+    before = ((each.outcome, each.case) for each in words if not each.by_desk)
+    return counted(now_said) > counted(words) and (word.outcome, word.case) in before
 
 
 def _is_settled_by(earlier: WordRow, word: WordRow) -> bool:

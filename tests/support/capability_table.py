@@ -52,6 +52,7 @@ ROWS: Final[Mapping[str, Callable[[Capabilities], str]]] = {
     "can be asked by its own reference": lambda can: _yes(can.inquire_by_reference),
     "that it finds nothing is proof": lambda can: _yes(can.not_found_is_proof),
     "sends webhooks": lambda can: _yes(can.webhooks),
+    "signs when it happened": lambda can: _yes(can.notice_times_signed),
     "keys are honoured": _window,
     "references kept in the index": lambda can: _kinds(can.references_indexed),
     "our own references kept there": lambda can: _kinds(can.own_references_indexed),

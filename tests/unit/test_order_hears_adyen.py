@@ -156,7 +156,7 @@ def test_capture_that_fails_late_and_is_made_again_by_adyen_counts_again() -> No
     assert (there.desk.state(op), there.desk.sums.captured) == (OperationState.REVERSED, 0)
     there.hear(of_capture(there, op, reason="Transaction Recaptured"))
     assert (there.desk.state(op), there.desk.sums.captured) == (OperationState.SUCCEEDED, 10_000)
-    assert not there.desk.payment.review
+    assert there.desk.payment.review  # Adyen signs neither the date nor the reason: it may be the first one, said again
 
 
 def test_failure_that_is_told_twice_takes_back_once() -> None:
@@ -176,7 +176,7 @@ def test_sale_whose_capture_fails_late_is_taken_back_and_restored() -> None:
     there.hear(there.item("CAPTURE_FAILED", op, CallKind.SALE, **capture_of_sale))
     assert there.desk.sums.captured == 0
     there.hear(there.item("CAPTURE", op, CallKind.SALE, **capture_of_sale, reason="Transaction Recaptured"))
-    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, False)
+    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, True)
 
 
 def test_void_is_pending_until_its_notice_lets_the_hold_go() -> None:
@@ -228,6 +228,43 @@ def test_chargeback_takes_the_money_and_gives_it_back_when_it_is_won(manual: boo
     there.hear(there.item("SECOND_CHARGEBACK", opening, kind, **case))
     assert there.desk.sums.captured == 0
     there.hear(there.item("DISPUTE_DEFENSE_PERIOD_ENDED", opening, kind, **case))
+    assert (there.desk.sums.captured, there.desk.payment.review) == (0, False)
+
+
+CASE = {"pspReference": "CASE1", "originalReference": "PSP1"}
+LONG_AGO, FAR_OFF = "2026-12-01T09:59:00+01:00", "2099-12-31T00:00:00+01:00"
+
+
+def test_success_that_is_dated_anew_hides_no_chargeback_from_a_person() -> None:
+    there, op = sold()
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE, eventDate=FAR_OFF))
+    assert not there.desk.payment.review  # it changes nothing yet
+    there.hear(there.item("CHARGEBACK", op, CallKind.SALE, **CASE))
+    assert there.desk.payment.review
+
+
+def test_chargeback_that_is_dated_before_its_payment_is_for_a_person() -> None:
+    there, op = sold()
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
+    there.hear(there.item("CHARGEBACK", op, CallKind.SALE, **CASE, eventDate=LONG_AGO))
+    assert there.desk.payment.review
+
+
+def test_won_dispute_that_is_told_again_after_it_was_lost_is_for_a_person() -> None:
+    there, op = sold()
+    for event in ("CHARGEBACK", "CHARGEBACK_REVERSED", "SECOND_CHARGEBACK"):
+        there.hear(there.item(event, op, CallKind.SALE, **CASE))
+    assert (there.desk.sums.captured, there.desk.payment.review) == (0, False)
+    there.hear(there.item("CHARGEBACK_REVERSED", op, CallKind.SALE, **CASE))
+    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, True)
+
+
+def test_item_that_is_told_again_with_its_own_date_asks_nobody() -> None:
+    there, op = sold()
+    first = there.item("AUTHORISATION", op, CallKind.SALE)
+    items = [first, there.item("CHARGEBACK", op, CallKind.SALE, **CASE)]
+    there.hear(*items, *items)
     assert (there.desk.sums.captured, there.desk.payment.review) == (0, False)
 
 
