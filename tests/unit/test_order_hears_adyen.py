@@ -8,8 +8,10 @@ import pytest
 from gateway_adapters.adyen.references import reference_of
 from gateway_adapters.adyen.spec import CAPABILITIES
 from gateway_adapters.adyen.webhooks import notices_of
+from gateway_adapters.notices import address_of
 from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, GatewayRoute, OpId
-from schemas.vocabulary import CallKind, OperationState, Overlay, PaymentStatus
+from schemas.records.commands import Command
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Overlay, PaymentStatus, RetryAdvice
 from streams.domain.inputs import NoticeReceived
 from streams.domain.limits import DEFAULT_RULES
 from tests.simulators.adyen_post import body_of
@@ -25,6 +27,7 @@ from tests.support.order_desk import (
     capture,
     plan,
     refund,
+    refusal,
     sale,
     void,
 )
@@ -286,18 +289,116 @@ def test_payment_whose_payer_never_came_ends_and_one_who_did_is_named_by_the_not
     assert other.desk.state(op) is OperationState.DECLINED
 
 
-def test_payer_who_acts_after_the_payment_has_ended_is_for_a_person() -> None:
+RECEIVED_CANCEL = replace(PENDING, reference="TECH1")
+
+
+def waited(command: Command, *, answer: Said = RECEIVED_CANCEL) -> tuple[AdyenDesk, OpId, OpId]:
+    """Let a payer not come in time; return the payment's operation, and the void by our reference that was sent."""
     there = AdyenDesk()
-    op = there.desk.do(sale(), replace(ACTION, reference=None))
+    op = there.desk.do(command, replace(ACTION, reference=None))
     for _ in range(MAX_LOOKS):
-        if there.desk.state(op) is OperationState.NOT_EXECUTED:
+        there.desk.fire(op)
+        if there.desk.requests and there.desk.requests[0].kind is CallKind.VOID:
             break
         there.desk.script.append(replace(ACTION, reference=None))  # the same call brings the same answer
-        there.desk.fire(op)
         there.desk.settle()
+    request = there.desk.requests[0]
+    opening = there.desk.operation(op)
+    assert (request.payment_reference, request.opening_op_id, request.opening_kind) == (None, op, opening.kind.value)
+    there.desk.script.append(answer)
+    there.desk.settle()
+    return there, op, request.op_id
+
+
+def cancelled(there: AdyenDesk, void_id: OpId, **changes: Any) -> dict[str, Any]:
+    return there.item("TECHNICAL_CANCEL", void_id, CallKind.VOID, **{"pspReference": "TECH1", **changes})
+
+
+@pytest.mark.parametrize("success", ["true", "false"])
+@pytest.mark.parametrize("command", [sale(), authorize()])
+def test_payer_who_never_comes_is_waited_for_no_more_once_adyen_has_judged_the_void(
+    command: Command, success: str
+) -> None:
+    there, op, void_id = waited(command)
+    assert there.desk.state(op) is OperationState.REQUIRES_ACTION
+    there.hear(cancelled(there, void_id, success=success))
     assert there.desk.state(op) is OperationState.NOT_EXECUTED
+    error = there.desk.operation(op).error
+    assert (error and error.code, there.desk.payment.review) == ("action_expired", False)
+
+
+def test_hold_of_a_payer_who_acted_just_before_is_let_go() -> None:
+    there, op, void_id = waited(authorize())
+    there.hear(there.item("AUTHORISATION", op, CallKind.AUTHORIZE))
+    assert there.desk.state(op) is OperationState.SUCCEEDED
+    there.hear(cancelled(there, void_id, originalReference="PSP1"))
+    assert (there.desk.view.status, there.desk.payment.review) == (PaymentStatus.VOIDED, False)
+
+
+def test_hold_of_a_payer_who_acts_after_the_void_is_let_go_and_a_person_is_asked() -> None:
+    there, op, void_id = waited(authorize())
+    there.hear(cancelled(there, void_id, success="false"))
+    there.hear(there.item("AUTHORISATION", op, CallKind.AUTHORIZE))
+    assert there.desk.payment.review
+    (request,) = there.desk.requests
+    assert (request.kind, request.payment_reference, request.amount_minor) == (CallKind.VOID, "PSP1", 10_000)
+    there.desk.script.append(replace(RECEIVED, reference="VOID1"))
+    there.desk.settle()
+    there.hear(
+        there.item("CANCELLATION", request.op_id, CallKind.VOID, pspReference="VOID1", originalReference="PSP1"),
+        there.item("AUTHORISATION", op, CallKind.AUTHORIZE),
+    )
+    assert (there.desk.state(request.op_id), there.desk.view.status) == (OperationState.SUCCEEDED, PaymentStatus.FAILED)
+    assert len([each for each in there.desk.operations if each.kind is OperationKind.VOID]) == 2
+    assert there.desk.payment.review
+
+
+def test_money_that_was_captured_before_the_void_is_for_a_person_whether_its_notice_comes_or_not() -> None:
+    there, op, void_id = waited(sale())
+    there.hear(cancelled(there, void_id, originalReference="PSP1", success="false", reason="already captured"))
+    assert (there.desk.state(op), there.desk.payment.review) == (OperationState.NOT_EXECUTED, True)
     there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
     assert there.desk.payment.review
+    assert not there.desk.requests  # what was captured only a person gives back
+
+
+def test_void_that_adyen_would_not_even_take_is_for_a_person() -> None:
+    there, op, void_id = waited(sale(), answer=refusal(RetryAdvice.AFTER_FIX))
+    assert there.desk.state(void_id) is OperationState.NOT_EXECUTED
+    assert (there.desk.state(op), there.desk.payment.review) == (OperationState.NOT_EXECUTED, True)
+
+
+def test_void_of_which_nothing_is_heard_for_a_day_is_for_a_person() -> None:
+    there, _, void_id = waited(authorize(), answer=UNKNOWN)
+    for _ in range(MAX_LOOKS):
+        if there.desk.state(void_id) is OperationState.MANUAL_REVIEW:
+            break
+        there.desk.script.append(RECEIVED_CANCEL)
+        there.desk.fire(void_id)
+        there.desk.settle()
+    assert there.desk.state(void_id) is OperationState.MANUAL_REVIEW
+    first = there.desk.operation(void_id).first_requested_at_ms
+    assert there.desk.now_ms - first <= 2 * CAPABILITIES.pending_life_ms[CallKind.VOID]
+    assert Overlay.REVIEW in there.desk.view.overlays
+
+
+def test_void_by_a_merchant_of_what_waits_for_its_payer_is_sent_and_judged_alike() -> None:
+    there = AdyenDesk()
+    op = there.desk.do(authorize(), replace(ACTION, reference=None))
+    void_id = there.desk.do(void(there.desk.payment.payment_id), RECEIVED_CANCEL)
+    assert (there.desk.state(op), there.desk.state(void_id)) == (OperationState.REQUIRES_ACTION, OperationState.PENDING)
+    there.hear(cancelled(there, void_id))
+    error = there.desk.operation(op).error
+    assert (there.desk.state(void_id), error and error.code) == (OperationState.SUCCEEDED, "cancelled")
+
+
+def test_void_by_our_reference_is_found_where_notices_name_the_payment_by_ours() -> None:
+    there, op, void_id = waited(authorize())
+    told = cancelled(there, void_id, merchantReference=reference_of(op, CallKind.AUTHORIZE), originalReference="PSP9")
+    (notice,) = notices_of({}, body_of([told]))
+    assert address_of(notice, CAPABILITIES).reference == op
+    there.hear(told)
+    assert there.desk.state(void_id) is OperationState.SUCCEEDED
 
 
 def test_failure_told_under_another_reference_takes_back_the_capture_that_it_names() -> None:
