@@ -46,7 +46,7 @@ def dispatch_unasked(turn: Turn, operation: OperationRow) -> None:
     """
     opening = settlement.opening_of(turn, operation)
     waits = opening.state is OperationState.REQUIRES_ACTION
-    if not (waits or settlement.is_part_let_go(opening) or settlement.is_held_late(opening)):
+    if not (waits or settlement.is_part_let_go(opening) or settlement.is_held_late(turn, opening)):
         settlement.reject(turn, operation, Rejection.INVALID_STATE)
         return
     payment = turn.payment_of(operation)

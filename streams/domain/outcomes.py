@@ -61,7 +61,7 @@ def _let_go_of_late_hold(turn: Turn, opening: OperationRow, evidence: Evidence) 
     A person is asked in any case: the payer was told of a success. What was captured with it only a person gives back.
     """
     held = opening.kind is OperationKind.AUTHORIZE and evidence.outcome is Outcome.SUCCEEDED
-    if not held or evidence.gateway_reference is None or not settlement.is_held_late(opening):
+    if not held or evidence.gateway_reference is None or not settlement.is_held_late(turn, opening):
         return
     opening = turn.put(replace(opening, gateway_reference=evidence.gateway_reference))
     turn.put_payment(replace(turn.payment_of(opening), gateway_reference=evidence.gateway_reference))

@@ -10,7 +10,7 @@ from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import DeclineClass, Initiator, OperationKind, OperationState, Rejection, RetryAdvice
-from streams.domain import paid_once
+from streams.domain import abilities, paid_once
 from streams.domain.sums import UNANSWERED, UNSETTLED
 from streams.domain.transitions import require_move
 from streams.domain.turn import Turn
@@ -115,11 +115,16 @@ def ended_by(void: OperationRow) -> OperationError:
     return ACTION_EXPIRED if void.initiator is Initiator.ENGINE else CANCELLED
 
 
-def is_held_late(opening: OperationRow) -> bool:
-    """Return whether the payer of this payment has agreed to it after the wait had been ended."""
+def is_held_late(turn: Turn, opening: OperationRow) -> bool:
+    """Return whether the payer of this payment has agreed to it after the engine had ended the wait on its own.
+
+    So only where the gateway had named nothing that could be voided for certain. Elsewhere it contradicts its own word,
+    and a person alone decides.
+    """
     if opening.state is not OperationState.NOT_EXECUTED or opening.error is None:
         return False
-    return opening.error.code in {ACTION_EXPIRED.code, CANCELLED.code} and paid_once.is_contradicted(opening)
+    unacted = opening.error.code in {ACTION_EXPIRED.code, CANCELLED.code} and paid_once.is_contradicted(opening)
+    return unacted and abilities.voids_unnamed(turn, turn.payment_of(opening))
 
 
 def end_unacted(turn: Turn, opening: OperationRow, error: OperationError) -> OperationRow:
