@@ -2,7 +2,7 @@
 
 The executor calls `Gateway.call`; the webhook route calls `verify_webhook`; the orders agent calls `parse_webhook`,
 which is pure, so that a replay translates a notice as the first run did. Each gateway's folder has one class that
-fulfils this, and `tests/contract/test_gateway_contract.py` holds every one of them to it over a real socket.
+fulfils this, and `tests/contract/test_gateway_contract_*.py` hold every one of them to it over a real socket.
 
 Rules that every adapter keeps:
 
