@@ -214,9 +214,10 @@ def test_no_money_of_a_payer_who_acts_late_is_held_or_taken_without_a_person_bei
         if step == acts_after:
             life.bank.settle_redirect()
         life.hear_some()
-        due = [op_id for op_id in life.desk.timers if op_id is not None]
-        if due and data.draw(st.booleans(), label="time passes"):
-            life.desk.fire(data.draw(st.sampled_from(due)))
+        waking = [op_id for op_id in life.desk.timers if op_id is not None]
+        passes = data.draw(st.booleans(), label="time passes")
+        if waking and passes:
+            life.desk.fire(data.draw(st.sampled_from(waking)))
         if step == acts_after and data.draw(st.booleans(), label="merchant cancels"):
             life.desk.send(order_desk.void(life.desk.payment.payment_id, key="cancel"))
         life.settle()

@@ -88,8 +88,10 @@ class AdyenBank:
         payment = self._ledger.waiting_for(self._redirects.pop())
         assert payment is not None
         payment.authorise(payment.asked)
-        why = {"success": False, "reason": "Cancelled"} if payment.called_off else {}
-        self._post.tell_later([of_payment(payment, "AUTHORISATION", **why)])
+        off = payment.called_off
+        self._post.tell_later(
+            [of_payment(payment, "AUTHORISATION", success=not off, reason="Cancelled" if off else "")]
+        )
 
     def pay(self, body: Json, situation: Situation | None) -> Answer:
         """Return what a request for a payment comes to."""
