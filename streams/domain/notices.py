@@ -122,7 +122,9 @@ def _payment_named(turn: Turn, notice: GatewayNotice, account: AccountName) -> P
         return None
     for each in turn.payments:
         named = (notice.gateway, account, notice.payment_reference)
-        if named in {(each.gateway, each.account, known) for known in (each.gateway_reference, each.order_reference)}:
+        # By our own reference where the gateway may have named nothing to us.
+        known_by = (each.gateway_reference, each.order_reference, each.op_id)
+        if named in {(each.gateway, each.account, known) for known in known_by}:
             return each
     for taken in turn.operations.values():  # some gateways' refunds name the capture that they draw from
         if taken.kind in _TAKING and _is_known_as(taken, (notice.gateway, account, notice.payment_reference)):

@@ -401,6 +401,19 @@ def test_void_by_our_reference_is_found_where_notices_name_the_payment_by_ours()
     assert there.desk.state(void_id) is OperationState.SUCCEEDED
 
 
+def test_verdict_on_a_void_whose_answer_was_lost_is_kept_until_its_reference_is_known() -> None:
+    there, op, void_id = waited(authorize(), answer=UNKNOWN)
+    there.hear(there.item("AUTHORISATION", op, CallKind.AUTHORIZE))
+    of_payment = {"merchantReference": reference_of(op, CallKind.AUTHORIZE), "originalReference": "PSP1"}
+    there.hear(cancelled(there, void_id, **of_payment))
+    assert there.desk.state(void_id) is OperationState.UNKNOWN
+    there.desk.script.append(RECEIVED_CANCEL)
+    there.desk.fire(void_id)
+    there.desk.settle()
+    assert there.desk.state(void_id) is OperationState.SUCCEEDED
+    assert (there.desk.view.status, there.desk.payment.review) == (PaymentStatus.VOIDED, False)
+
+
 def test_failure_told_under_another_reference_takes_back_the_capture_that_it_names() -> None:
     there, _, op = captured()
     there.hear(of_capture(there, op))
