@@ -167,13 +167,12 @@ async def test_sale_is_refunded_by_its_capture_and_at_paypals_own_desk() -> None
     ("situation", "webhooks", "captured"),
     [
         (Situation.PARTIAL_DISPUTE_LOST, 2, 7_000),
-        (Situation.PARTIAL_CHARGEBACK_LOST, 3, 7_000),  # a reversal carries it out: one case
-        (Situation.PARTIAL_CHARGEBACK_WON, 3, 10_000),
         (Situation.DISPUTE_WON, 2, 10_000),
         (Situation.PARTIAL_REVERSAL, 1, 7_000),
+        (Situation.TWO_REVERSALS, 2, 5_000),
     ],
 )
-async def test_what_a_bank_takes_back_counts_once(situation: Situation, webhooks: int, captured: int) -> None:
+async def test_what_is_taken_back_counts_once(situation: Situation, webhooks: int, captured: int) -> None:
     async with play() as here:
         await here.do(sale(10_000), situation=situation)
         await here.wait_for(webhooks)
