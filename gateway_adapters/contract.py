@@ -118,6 +118,8 @@ class Capabilities:
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
     pending_life_ms: Mapping[CallKind, int] = field(default_factory=dict)  # how long a last word may take; else a month
     refunds_name_captures: bool = False  # a refund draws from one capture, which it names, and from no more
+    tells_cases: bool = True
+    """Whether a reversal, or a refund at the gateway's own desk, names the dispute that it carries out, if it does."""
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that

@@ -42,6 +42,7 @@ CAPABILITIES: Final = Capabilities(
         }
     ),
     refunds_name_captures=True,
+    tells_cases=False,
     # A dispute, a reversal and a refund at PayPal's desk name captures.
     references_indexed=frozenset({CallKind.AUTHORIZE, CallKind.SALE, CallKind.CAPTURE}),
     # What opens a payment is told with our reference alone, perhaps before its answer.

@@ -181,6 +181,16 @@ async def test_what_is_taken_back_counts_once(situation: Situation, webhooks: in
         assert here.is_settled()
 
 
+@pytest.mark.parametrize("situation", [Situation.PARTIAL_CHARGEBACK_LOST, Situation.PARTIAL_CHARGEBACK_WON])
+async def test_reversal_beside_a_dispute_that_has_ended_is_for_a_person_and_not_counted(situation: Situation) -> None:
+    async with play() as here:
+        await here.do(sale(10_000), situation=situation)
+        await here.wait_for(3)
+        lost = situation is Situation.PARTIAL_CHARGEBACK_LOST
+        assert here.sums()[1:] == (4_000 if lost else 7_000, 0)
+        assert here.desk.payment.review
+
+
 async def test_refund_that_fails_late_counts_no_more() -> None:
     async with play() as here:
         await here.do(sale(10_000))
