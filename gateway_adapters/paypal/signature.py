@@ -149,19 +149,10 @@ class Verifier:
             UnauthenticError: it did not; the message says which check failed.
             UnverifiableError: the certificate cannot be had now.
         """
-        said = _headers_of(headers)
-        if said[ALGORITHM_HEADER] != ALGORITHM:
-            raise UnauthenticError("signed by another algorithm than is PayPal's")
-        now = datetime.fromtimestamp(now_ms / 1000, UTC)
-        _check_age(said[TIME_HEADER], now)
-        try:
-            signature = base64.b64decode(said[SIGNATURE_HEADER], validate=True)
-        except binascii.Error:
-            raise UnauthenticError("the signature is malformed") from None
-        url = said[URL_HEADER]
-        _check_path(url)  # the fetcher checks the rest of the URL
-        pem = await certificates.fetch(url, hosts=self._signer.hosts)
-        key = self._key_of(pem, now)
+        said = check_delivery(headers, self._signer, now_ms=now_ms)
+        signature = base64.b64decode(said[SIGNATURE_HEADER])
+        pem = await certificates.fetch(said[URL_HEADER], hosts=self._signer.hosts)
+        key = self._key_of(pem, datetime.fromtimestamp(now_ms / 1000, UTC))
         if not any(self._is_signed(key, signature, said, each, body) for each in self._webhook_ids):
             raise UnauthenticError("signature does not match")
 
@@ -214,6 +205,24 @@ class Verifier:
         return _Kept(key=key, from_time=now, until_time=until)
 
 
+def check_delivery(headers: RawHeaders, signer: Signer, *, now_ms: int) -> RawHeaders:
+    """Return the headers of the signature, if this may be a delivery of the signer's by all that can be seen of it.
+
+    Raises:
+        UnauthenticError: it cannot be; the message says which check failed.
+    """
+    said = _headers_of(headers)
+    if said[ALGORITHM_HEADER] != ALGORITHM:
+        raise UnauthenticError("signed by another algorithm than is PayPal's")
+    _check_age(said[TIME_HEADER], datetime.fromtimestamp(now_ms / 1000, UTC))
+    try:
+        base64.b64decode(said[SIGNATURE_HEADER], validate=True)
+    except binascii.Error:
+        raise UnauthenticError("the signature is malformed") from None
+    _check_place(said[URL_HEADER], signer)
+    return said
+
+
 def _headers_of(headers: RawHeaders) -> RawHeaders:
     said = {name: headers.get(name, "") for name in HEADERS}
     if not all(0 < len(value) <= MAX_HEADER_CHARS and value.isascii() for value in said.values()):
@@ -232,11 +241,14 @@ def _check_age(time: str, now: datetime) -> None:
         raise UnauthenticError("the delivery is too old or from the future")
 
 
-def _check_path(url: str) -> None:
+def _check_place(url: str, signer: Signer) -> None:
     try:
-        path = urlsplit(url).path
+        parts = urlsplit(url)
+        host, path = parts.hostname, parts.path
     except ValueError:
         raise UnauthenticError("the certificate's URL is malformed") from None
     name = path.removeprefix(CERTIFICATE_PATH)
     if name == path or not name or "/" in name or "%" in name or name.startswith("."):
         raise UnauthenticError("the certificate does not stand where PayPal keeps its own")
+    if parts.scheme != "https" or host not in signer.hosts:
+        raise UnauthenticError("the certificate does not stand at PayPal's")

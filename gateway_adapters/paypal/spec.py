@@ -1,7 +1,7 @@
 """What PayPal tells of itself. Named by `gateway_adapters.registry`."""
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, SecretStr
 
@@ -68,6 +68,11 @@ class PayPalAccount(AccountSettings):
         default=None,
         description="File of the root certificates that may vouch for PayPal's signatures, PEM. Unset: Mozilla's, as "
         "the package certifi has them.",
+    )
+    webhook_check: Literal["certificate", "call"] = Field(
+        default="certificate",
+        description="How webhooks are verified. certificate: here, by PayPal's certificate. call: PayPal is asked "
+        "about each, which costs a call and waits for it.",
     )
 
 
