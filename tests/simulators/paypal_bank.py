@@ -22,6 +22,8 @@ from tests.support.gateway_under_test import Situation
 
 APPROVES = "approval"
 """A token whose payer has to agree. Others say what becomes of them: `declined_5120`, `issue_CARD_EXPIRED`."""
+NEEDS_PAYER = "needs_payer"
+"""A method in the vault whose payer has to act once more, as for 3-D Secure."""
 
 
 class PayPalBank:
@@ -91,7 +93,7 @@ class PayPalBank:
             situation=situation,
         )
         self.orders[order.id] = order
-        if order.token in {None, APPROVES} or situation is Situation.ACTION_EXPIRED:
+        if order.token in {None, APPROVES, NEEDS_PAYER} or situation is Situation.ACTION_EXPIRED:
             order.status = "PAYER_ACTION_REQUIRED"
             if situation is Situation.ACTION_EXPIRED:
                 self._later_do(lambda: self._lapse(order))
