@@ -89,10 +89,8 @@ def may_be_taken_twice(turn: Turn, operation: OperationRow, said: tuple[WordRow,
         return False
     if words.are_taken_twice(said):
         return True
-    if not words.are_lost(said):
-        return False
-    turn.fetch_all()  # of those that left the row no subtotal tells who made them
-    return any(
+    # What was made at the gateway's desk never leaves the row (`leaving`).
+    return words.are_lost(said) and any(
         each.payment_id == operation.payment_id
         and (each.kind, each.initiator) == (OperationKind.REFUND, Initiator.GATEWAY)
         and each.counted_minor > 0
