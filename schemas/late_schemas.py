@@ -86,7 +86,8 @@ class LateSchemas:
 
             question.answered.add_done_callback(wake)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(answered.wait(), max(0.0, question.until_s - self._clock_s()))
+                async with asyncio.timeout(max(0.0, question.until_s - self._clock_s())):
+                    await answered.wait()
 
         return wait
 

@@ -42,7 +42,8 @@ async def silence(request: web.Request, stopping: asyncio.Event) -> web.Response
             break
         try:
             # aiohttp tells a handler nothing when its caller goes away, so it looks.
-            await asyncio.wait_for(stopping.wait(), DISCONNECT_CHECK_S)
+            async with asyncio.timeout(DISCONNECT_CHECK_S):
+                await stopping.wait()
         except TimeoutError:
             continue
     return reset(request)

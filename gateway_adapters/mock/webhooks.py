@@ -123,7 +123,8 @@ class Clockwork:
         due_ms = await self._storage.run(self._next_due_ms)
         wait_s = MAX_IDLE_S if due_ms is None else min(MAX_IDLE_S, max(0.0, (due_ms - now_ms()) / 1000))
         try:
-            await asyncio.wait_for(self._woken.wait(), wait_s)
+            async with asyncio.timeout(wait_s):
+                await self._woken.wait()
         except TimeoutError:
             return
 

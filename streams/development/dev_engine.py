@@ -101,7 +101,8 @@ async def _watch(engine: LocalEngine, stopping: asyncio.Event, say: Callable[[st
             say(f"{component.name} has ended; starting it again (its log: {component.log_path})")
             await engine.restart(component.name)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), WATCH_INTERVAL_S)
+            async with asyncio.timeout(WATCH_INTERVAL_S):
+                await stopping.wait()
 
 
 def _give_up_past_limit(component: Component, restarts: int) -> None:

@@ -114,7 +114,8 @@ class Component:
             )
         self.process = process
         try:
-            self.port = await asyncio.wait_for(self._ready(process), ready_timeout_s)
+            async with asyncio.timeout(ready_timeout_s):
+                self.port = await self._ready(process)
         except TimeoutError:
             await self.kill()
             raise ComponentFailedError(
@@ -156,7 +157,8 @@ class Component:
         if self.process is None:
             return 0
         try:
-            code = await asyncio.wait_for(self.process.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                code = await self.process.wait()
         except TimeoutError:
             self.process.kill()
             code = await self.process.wait()
@@ -271,7 +273,8 @@ class LocalEngine:
             stderr=asyncio.subprocess.STDOUT,
             preexec_fn=_die_with_parent,
         )
-        printed, _ = await asyncio.wait_for(process.communicate(), READY_TIMEOUT_S)
+        async with asyncio.timeout(READY_TIMEOUT_S):
+            printed, _ = await process.communicate()
         if process.returncode != 0:
             raise ComponentFailedError(f"topics apply ended with {process.returncode}\n{printed.decode()}")
 

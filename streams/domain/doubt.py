@@ -48,6 +48,18 @@ def look_now(turn: Turn, operation: OperationRow) -> None:
         _ask(turn, operation)
 
 
+def look_for_the_page(turn: Turn, operation: OperationRow) -> bool:
+    """Make an inquiry now, since a notice says that the payer has to act and not where; return whether one will tell.
+
+    The answer of a call that is under way may be older than the notice: then there is another look soon after it.
+    """
+    if operation.call_kind is None:
+        return _ask(turn, operation)
+    if operation.timer_due_at_ms is None or turn.now_ms + MIN_ASKED_PAUSE_MS < operation.timer_due_at_ms:
+        turn.set_timer(operation, after_ms=MIN_ASKED_PAUSE_MS)
+    return True
+
+
 def ask_behind_a_person(turn: Turn, operation: OperationRow) -> OperationRow:
     """Make a last inquiry about what a person is about to settle, if it waits for its gateway; return the operation.
 

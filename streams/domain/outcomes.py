@@ -249,6 +249,8 @@ def _rest(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: 
         return
     state, transition = _RESTS[evidence.outcome]
     if _leads_on(operation, state):
+        if _lacks_the_page(evidence) and doubt.look_for_the_page(turn, operation):
+            return  # its answer says where the payer has to act: who is told so without it can do nothing
         expires_at_ms = operation.action_expires_at_ms
         if state is OperationState.REQUIRES_ACTION and expires_at_ms is None:
             expires_at_ms = turn.now_ms + _action_life_ms(operation)
@@ -262,6 +264,11 @@ def _rest(turn: Turn, operation: OperationRow, evidence: Evidence, *, answered: 
         if evidence.inquiry and doubt.call_again(turn, operation, found_nothing=False):
             return
     _look_later(turn, operation, evidence)
+
+
+def _lacks_the_page(evidence: Evidence) -> bool:
+    told_unasked = evidence.call_number is None
+    return told_unasked and evidence.outcome is Outcome.REQUIRES_ACTION and evidence.action_url is None
 
 
 def _action_life_ms(operation: OperationRow) -> int:

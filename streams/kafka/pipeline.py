@@ -435,7 +435,8 @@ class Pipeline:
                 self.fail(StalledError(f"{self.in_flight} inputs still in flight after {self._drain_timeout_s} s"))
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), LEASE_LOOK_S)
+                async with asyncio.timeout(LEASE_LOOK_S):
+                    await self._idle.wait()
 
     def fail(self, failure: BaseException) -> None:
         """Stop handling; the first failure is reported. What is in flight stays uncommitted."""

@@ -131,6 +131,7 @@ class Calls:
     strays: set[str] = field(default_factory=set)  # gateway keys of calls that were refused and may be done after all
     cancelling: set[str] = field(default_factory=set)  # keys of voids by which a payment that waited came to nothing
     untold: list[Effect] = field(default_factory=list)  # strays that were done, of which nobody has heard
+    acting: list[Effect] = field(default_factory=list)  # whose payer has to act, which no webhook has told yet
     objects: dict[tuple[GatewayName, AccountName], int] = field(default_factory=dict)  # how many it has made
     requests: dict[OpId, GatewayCallRequested] = field(default_factory=dict)  # the last call of each operation
     calls: int = 0
@@ -220,6 +221,8 @@ class Calls:
         amount_minor = request.amount_minor * PART_PERCENT // 100 if part else request.amount_minor
         effect = Effect(request, Outcome.PENDING, self.now_ms, self.new_object(request, amount_minor))
         self.effects.append(effect)
+        if acts:
+            self.acting.append(effect)
         if waits:
             said = Said(outcome=Outcome.PENDING, reference=effect.object.reference)
             return replace(said, outcome=Outcome.REQUIRES_ACTION, action_url=HAS_TO_ACT) if acts else said
@@ -333,6 +336,8 @@ class Calls:
         """Return whether a capture or void comes when its authorization is gone already, or was let go at the desk."""
         if request.kind not in {CallKind.CAPTURE, CallKind.VOID}:
             return False
+        if request.kind is CallKind.VOID and self.is_taken(request):
+            return True
         gone = any(
             each.request.kind is CallKind.AUTHORIZE and (each.outcome is Outcome.REVERSED or each.expired)
             for each in self.of_payment(request)
@@ -340,6 +345,12 @@ class Calls:
         return gone or any(
             each.request.kind is CallKind.VOID and each.outcome is not Outcome.REVERSED
             for each in self.at_desk_of(request)
+        )
+
+    def is_taken(self, void: GatewayCallRequested) -> bool:
+        """Return whether the void's payment is a sale that was carried out: its payer acted first."""
+        return any(
+            each.request.kind is CallKind.SALE and each.outcome is not Outcome.PENDING for each in self.of_payment(void)
         )
 
     def of_payment(self, request: GatewayCallRequested) -> list[Effect]:

@@ -55,7 +55,16 @@ def violations(world: World, *, same_content: bool) -> list[str]:
         *judged_wrongly(world.orders.orders, world.gateways.effects, looked_at(world)),
         *_answered_at_the_desk(world),
         *came_back(world),
+        *_told_nowhere_to_act(world),
     ]
+
+
+def _told_nowhere_to_act(world: World) -> Iterator[str]:
+    """Yield each operation whose payer is told to act and not where: a webhook does not say it, an inquiry does."""
+    for entry in world.logs.topics[EVENTS]:
+        told = entry.value.event.operation
+        if entry.value.transition is Transition.ACTION_REQUIRED and told.action_url is None:
+            yield f"no page {told.op_id}"
 
 
 def came_back(world: World) -> Iterator[str]:

@@ -118,8 +118,12 @@ def judged_wrongly(
             )
             if operation.counted_minor != done_minor and operation.payment_id not in looked_at and not overruled:
                 yield f"unreviewed decision {operation.op_id} counts {operation.counted_minor}, did {effect}"
-            if effect is not None and effect.request.attempt == operation.attempt:
+            if effect is None or effect.request.attempt != operation.attempt:
+                continue
+            if operation.gateway_reference in {None, effect.object.reference}:
                 yield from _beaten(operation, effect)
+            elif operation.payment_id not in looked_at:  # what was done at the gateway's desk was taken for ours
+                yield f"unreviewed stranger {operation.op_id} is {operation.gateway_reference}: {effect}"
 
 
 def _beaten(operation: OperationRow, effect: Effect) -> Iterator[str]:

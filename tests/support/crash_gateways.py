@@ -44,6 +44,10 @@ class Gateways(Calls):
         A stray is told of first: that it was taken back would mean nothing to who never heard of it.
         """
         self.now_ms = now_ms
+        if self.acting:
+            effect = self.acting.pop(0)
+            amount_minor = effect.object.gross_minor
+            self._owe(effect, Told(outcome=Outcome.REQUIRES_ACTION, amount_minor=amount_minor, case=None, at_ms=now_ms))
         if self.untold:
             effect = self.untold.pop(0)
             self._owe(
@@ -62,7 +66,8 @@ class Gateways(Calls):
         return self.telling.next()
 
     def _end_pending(self, effect: Effect) -> None:
-        if self.strikes(self.whims.fails_late, "fl", effect.request.gateway_key):
+        too_late = effect.request.kind is CallKind.VOID and self.is_taken(effect.request)
+        if too_late or self.strikes(self.whims.fails_late, "fl", effect.request.gateway_key):
             self.come_to_nothing(effect)
             self._owe(effect, Told(outcome=Outcome.DECLINED, amount_minor=0, case=None, at_ms=self.now_ms))
             return

@@ -46,10 +46,10 @@ def completed_by(*said: Said, agreed: bool) -> Evidence:
     return run.evidence()
 
 
-def in_part(*, allowed: bool) -> Evidence:
+def in_part(*, allowed: bool, token: str = "tok_1") -> Evidence:
     """An authorization of which a part is approved."""
     run = StagedRun()
-    command = authorize()
+    command = authorize(token=token)
     assert isinstance(command, PaymentRequested)
     run.send(replace(command, allow_partial=allowed), PART)
     return run.evidence()
@@ -104,6 +104,11 @@ def test_part_is_no_violation_when_it_is_let_go() -> None:
     states = [each.state for _, each in evidence.operations().values()]
     assert states == [OperationState.DECLINED, OperationState.SUCCEEDED]
     assert violations(evidence) == []
+
+
+def test_part_that_is_let_go_is_no_contradiction_whatever_its_token_asks_for() -> None:
+    """A rule of the Mock's goes before the token."""
+    assert violations(in_part(allowed=False, token=REFUSED_THEN_SUCCEEDED)) == []
 
 
 def test_refusal_that_the_gateway_contradicts_is_no_violation_when_it_was_asked_to() -> None:

@@ -6,7 +6,14 @@ from gateway_adapters.mock.spec import SPEC
 from schemas.identifiers import GatewayRoute
 from schemas.records.gateway import GatewayCallRequested
 from schemas.vocabulary import CallKind, OperationState, Overlay, Rejection, RetryAdvice, TimerKind
-from streams.domain.limits import DEFAULT_RULES, LATE_CALL_MS, MAX_EVENTS, PENDING_LIFE_MS, RECONCILE_AFTER_MS
+from streams.domain.limits import (
+    DEFAULT_RULES,
+    LATE_CALL_MS,
+    MAX_EVENTS,
+    MIN_ASKED_PAUSE_MS,
+    PENDING_LIFE_MS,
+    RECONCILE_AFTER_MS,
+)
 from streams.domain.outputs import CallGateway
 from tests.support.doubtful_orders import (
     DAY_MS,
@@ -173,6 +180,8 @@ def test_states_stop_alternating_when_the_operation_has_told_enough() -> None:
     op_id = desk.do(sale(), PENDING)
     for index in range(MAX_EVENTS * 2):
         desk.notice(op_id, PENDING if index % 2 else ACTION)
+        if desk.requests:
+            desk.call(ACTION)
     assert len(desk.operation(op_id).events) == MAX_EVENTS
     desk.notice(op_id, SUCCESS)
     assert desk.state(op_id) is OperationState.SUCCEEDED
@@ -201,6 +210,7 @@ def test_operation_rests_once_when_the_result_and_the_notice_after_it_are_read_a
     desk.notice(op_id, PENDING)
     desk.now_ms += 1
     desk.notice(op_id, ACTION)
+    desk.call(ACTION)
     before = desk.row
     desk.replay = True
     desk.now_ms = started_ms  # the time of a record is the log's, also when it is read again
@@ -208,8 +218,46 @@ def test_operation_rests_once_when_the_result_and_the_notice_after_it_are_read_a
     desk.now_ms += 1
     desk.notice(op_id, PENDING)
     assert desk.row is before
-    assert desk.operation(op_id).action_url is None
     assert len({each.event_id for each in desk.events}) == 4
+
+
+def test_gateway_is_asked_where_the_payer_acts_when_a_notice_says_that_it_has_to() -> None:
+    """A notice brings no page: told so without it, a merchant can send its payer nowhere."""
+    for first in (PENDING, UNKNOWN):
+        desk = Desk()
+        op_id = desk.do(sale(), first)
+        desk.notice(op_id, ACTION)
+        assert desk.state(op_id) is not OperationState.REQUIRES_ACTION
+        assert [each.kind for each in desk.requests] == [CallKind.INQUIRE]
+        desk.notice(op_id, ACTION)
+        assert len(desk.requests) == 1
+        desk.call(ACTION)
+        assert desk.state(op_id) is OperationState.REQUIRES_ACTION
+        assert desk.view.status == "requires_action"
+        assert desk.operation(op_id).action_url == ACTION.action_url
+        desk.notice(op_id, ACTION)
+        assert not desk.requests
+
+
+def test_gateway_is_asked_again_soon_when_the_answer_under_way_is_older_than_the_notice_of_an_action() -> None:
+    desk = Desk()
+    op_id = desk.do(sale(), PENDING)
+    desk.fire(op_id)
+    desk.notice(op_id, ACTION)
+    desk.call(PENDING)
+    assert desk.timers[op_id].due_at_ms == desk.now_ms + MIN_ASKED_PAUSE_MS
+    looked(desk, op_id, ACTION)
+    assert desk.operation(op_id).action_url == ACTION.action_url
+    assert desk.timers[op_id].due_at_ms > desk.now_ms + MIN_ASKED_PAUSE_MS
+
+
+def test_notice_of_an_action_is_believed_without_a_page_when_the_gateway_cannot_be_asked() -> None:
+    mute = replace(SPEC.capabilities, operations=SPEC.capabilities.operations - {CallKind.INQUIRE})
+    desk = Desk(rules=replace(DEFAULT_RULES, capabilities={GatewayRoute(MOCK): mute}))
+    op_id = desk.do(sale(), PENDING)
+    desk.notice(op_id, ACTION)
+    assert desk.state(op_id) is OperationState.REQUIRES_ACTION
+    assert not desk.requests
 
 
 def test_lateness_counts_from_the_last_answer_to_any_copy_of_the_call() -> None:

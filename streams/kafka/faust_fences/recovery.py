@@ -5,7 +5,7 @@ What each override is against stands in `FENCES` of this folder, and each has a 
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -81,8 +81,8 @@ class OrderedRecovery(Recovery):
             return
         timeout_s = self.app.conf.broker_request_timeout
         if assignment:
-            await self._wait(asyncio.wait_for(consumer.perform_seek(), timeout_s))
-            await self._wait(asyncio.wait_for(self.app.on_lanes_ready(generation_id), timeout_s))
+            await self._wait(_within(timeout_s, consumer.perform_seek()))
+            await self._wait(_within(timeout_s, self.app.on_lanes_ready(generation_id)))
         if not self.app.is_assigned(generation_id):
             log.warning("recovery_superseded", generation=generation_id)
             return
@@ -257,9 +257,17 @@ class OrderedRecovery(Recovery):
         if tp not in consumer.assignment() or self.signal_recovery_start.is_set():
             return None
         try:
-            return await asyncio.wait_for(consumer.position(tp), self.app.conf.broker_request_timeout)
+            async with asyncio.timeout(self.app.conf.broker_request_timeout):
+                position: int | None = await consumer.position(tp)
         except IllegalStateError:  # the consumer's thread has let go of it, and this loop is told in a moment
             return None
+        return position
+
+
+async def _within(limit_s: float, awaited: Awaitable[object]) -> None:
+    """Await it for so long at most. Raises: TimeoutError."""
+    async with asyncio.timeout(limit_s):
+        await awaited
 
 
 class OrderedTableManager(TableManager):

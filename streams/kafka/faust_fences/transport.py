@@ -221,7 +221,8 @@ class LedgerConsumer(Consumer):
         if self.flow_active and not self._get_active_partitions():
             self.app.partitions_resumed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.app.partitions_resumed.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await self.app.partitions_resumed.wait()
             if not self._get_active_partitions():
                 return {}, self._get_active_partitions()
         return await super()._wait_next_records(timeout)
