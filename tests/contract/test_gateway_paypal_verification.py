@@ -28,10 +28,13 @@ from tests.support.webhook_certificates import authority, certificate_for
 
 CERTIFICATE = certificate_for(LIVE.name, under=authority("Root of the test"))
 NOW = datetime.now(UTC).replace(microsecond=0)
+NOTHING: RawHeaders = {}
 BODY = json.dumps({"id": "WH-1", "event_type": "PAYMENT.CAPTURE.COMPLETED", "resource": {"id": "CAP"}}).encode()
 
 
-def signed(body: bytes = BODY, *, webhook_id: str = WEBHOOK_ID, at: datetime = NOW, **changes: str) -> RawHeaders:
+def signed(
+    body: bytes = BODY, *, webhook_id: str = WEBHOOK_ID, at: datetime = NOW, changes: RawHeaders = NOTHING
+) -> RawHeaders:
     time = at.strftime("%Y-%m-%dT%H:%M:%SZ")
     text = f"T1-a|{time}|{webhook_id}|{zlib.crc32(body)}".encode()
     return {
@@ -40,7 +43,8 @@ def signed(body: bytes = BODY, *, webhook_id: str = WEBHOOK_ID, at: datetime = N
         "paypal-transmission-sig": base64.b64encode(CERTIFICATE.sign(text)).decode(),
         "paypal-cert-url": CERTIFICATE_URL,
         "paypal-auth-algo": "SHA256withRSA",
-    } | changes
+        **changes,
+    }
 
 
 @dataclass
@@ -96,8 +100,8 @@ async def test_each_of_several_endpoints_is_asked_about() -> None:
     [
         (signed(), BODY.replace(b"CAP", b"CAT")),
         (signed(webhook_id="ANOTHERS"), BODY),
-        (signed(**{"paypal-transmission-sig": "AAAA"}), BODY),
-        (signed(**{"paypal-transmission-id": "T2-a"}), BODY),
+        (signed(changes={"paypal-transmission-sig": "AAAA"}), BODY),
+        (signed(changes={"paypal-transmission-id": "T2-a"}), BODY),
     ],
     ids=["tampered", "another's", "another-signature", "another-delivery"],
 )
@@ -124,10 +128,10 @@ SMUGGLED = b'{"id":"WH-1"},"webhook_id":"THEIRS"'
         ({}, BODY),
         (signed(at=NOW - timedelta(days=5)), BODY),
         (signed(at=NOW + timedelta(hours=1)), BODY),
-        (signed(**{"paypal-cert-url": "https://evil.example/v1/notifications/certs/CERT-1"}), BODY),
-        (signed(**{"paypal-cert-url": "https://api.paypal.com/else"}), BODY),
-        (signed(**{"paypal-auth-algo": "none"}), BODY),
-        (signed(**{"paypal-transmission-sig": "not base64"}), BODY),
+        (signed(changes={"paypal-cert-url": "https://evil.example/v1/notifications/certs/CERT-1"}), BODY),
+        (signed(changes={"paypal-cert-url": "https://api.paypal.com/else"}), BODY),
+        (signed(changes={"paypal-auth-algo": "none"}), BODY),
+        (signed(changes={"paypal-transmission-sig": "not base64"}), BODY),
         (signed(SMUGGLED), SMUGGLED),
         (signed(b"[]"), b"[]"),
         (signed(b""), b""),
