@@ -22,7 +22,7 @@ from schemas.quick_init import replace
 from schemas.records.decisions import DecisionMade, DecisionView
 from schemas.records.orders import OperationRow, OrderRow, WordRow
 from schemas.records.payments import OperationReplied, ReplyTo
-from schemas.vocabulary import DecisionRefusal, Initiator, OperationKind, OperationState, Outcome, Verdict
+from schemas.vocabulary import CallKind, DecisionRefusal, Initiator, OperationKind, OperationState, Outcome, Verdict
 from streams.domain import admission, doubt, later_words, outcomes, paid_once, settlement, words
 from streams.domain.apart import Apart, Load, nothing_apart
 from streams.domain.inputs import DecisionReceived
@@ -227,7 +227,9 @@ def _count(
     said = words.with_word(operation.words, word)
     operation = replace(operation, words=said, counted_minor=words.counted(said), action_url=None)
     later_words.ask_review_of_deficit(turn, replace(operation, state=state))
-    settlement.settle(turn, operation, state, transition, None)
+    settled = settlement.settle(turn, operation, state, transition, None)
+    if operation.call_kind is CallKind.INQUIRE:  # it is still owed: a crash must not lose the look behind a person
+        turn.put(replace(settled, call_kind=CallKind.INQUIRE))
     later_words.touch_payment(turn, operation)
 
 

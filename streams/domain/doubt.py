@@ -63,7 +63,7 @@ def look_for_the_page(turn: Turn, operation: OperationRow) -> bool:
 def ask_behind_a_person(turn: Turn, operation: OperationRow) -> OperationRow:
     """Make a last inquiry about what a person is about to settle, if it waits for its gateway; return the operation.
 
-    Nobody waits for the answer, and it is not asked for again. Only an inquiry: the call itself might be carried out.
+    Nobody waits for the answer. Only an inquiry: the call itself might be carried out.
     What has been looked at to the end is not asked about: a person knows that the gateway has nothing to say.
     """
     if operation.state not in _WAITS_FOR_GATEWAY or operation.call_kind is not None:

@@ -45,6 +45,8 @@ def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
     called = operation.attempt > 0 and operation.state in OPEN
     if operation.state is OperationState.DISPATCHED and called and evidence.is_ahead_of(operation):
         operation = _catch_up(turn, operation, evidence)
+    if operation.state not in OPEN and evidence.answers(operation):
+        operation = turn.put(replace(operation, call_kind=None))  # the look behind a person is over
     concerned = evidence.concerns(operation)
     if called and concerned:
         _judge_open(turn, operation, evidence)

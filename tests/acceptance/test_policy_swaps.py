@@ -11,29 +11,25 @@ import itertools
 import tempfile
 import time
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from schemas import topics
-from schemas.identifiers import GatewayRoute, OpId, PaymentId
+from schemas.identifiers import GatewayRoute
 from schemas.messages import MessageCodec
-from schemas.records.claims import ClaimDecided, RoutePlan
-from schemas.records.gateway import GatewayCallCompleted, GatewayCallRequested
 from schemas.records.policies import OriginPolicy, RoutingRule, WeightedRoute
 from schemas.schema_ids import SchemaIds
-from schemas.vocabulary import CallKind, DeclineClass, Outcome
+from schemas.vocabulary import DeclineClass
 from streams.development.local_engine import LOOPBACK, LocalEngine, free_port
 from streams.kafka_clients.connection import KafkaConnection
-from streams.kafka_clients.log_reader import read_log
 from streams.kafka_clients.policy_writer import set_policy
 from tests.conftest import COVERAGE_VARIABLE
 from tests.kafka_cluster import KafkaCluster
 from tests.support.checker import MAX_SHOWN, violations
 from tests.support.evidence import EvidenceGatherer
+from tests.support.route_checks import later_elsewhere, moved_after_intent, read_moves
 from tests.support.second_account import SECOND, second_account
 from tests.support.workload import run_workload
 
@@ -49,7 +45,6 @@ KILLED_AT = {10: "executor-0", 20: "orders-0", 30: "claims-0", 40: "executor-0"}
 """After so many swaps."""
 
 FIRST, OTHER = GatewayRoute("mock"), GatewayRoute(f"mock/{SECOND}")
-OPENING = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
 ENVIRONMENT = {
     "PAYMENT_ENGINE_HTTP_REQUESTS_PER_SECOND": "100000",
     "PAYMENT_ENGINE_STREAM_SESSION_TIMEOUT_S": "20",  # longer than a busy machine holds a worker up
@@ -128,73 +123,6 @@ async def _swap(engine: LocalEngine, load: "asyncio.Task[object]") -> int:
     raise AssertionError("a cycle has no end")
 
 
-@dataclasses.dataclass(slots=True)
-class _Told:
-    """What the log tells of each operation."""
-
-    plans: dict[OpId, RoutePlan] = dataclasses.field(default_factory=dict)
-    asked: dict[OpId, list[GatewayCallRequested]] = dataclasses.field(default_factory=dict)
-    answers: dict[tuple[OpId, int], GatewayCallCompleted] = dataclasses.field(default_factory=dict)
-
-
-async def _told(engine: LocalEngine) -> _Told:
-    connection = KafkaConnection(bootstrap_servers=engine.bootstrap_servers)
-    told = _Told()
-    for topic in (topics.VERDICTS, topics.GATEWAY_REQUESTS, topics.GATEWAY_RESULTS):
-        async for record in read_log(connection, topic):
-            assert record.value is not None
-            _, each = CODEC.decode(record.value, record.headers)
-            match each:
-                case ClaimDecided():
-                    told.plans.setdefault(each.op_id, each.plan)
-                case GatewayCallRequested():
-                    told.asked.setdefault(each.op_id, []).append(each)
-                case GatewayCallCompleted():
-                    told.answers[each.op_id, each.call_number] = each
-                case _:
-                    raise AssertionError(topic)
-    return told
-
-
-def _route(asked: GatewayCallRequested) -> GatewayRoute:
-    return FIRST if asked.account == "default" else OTHER
-
-
-def _moved_after_intent(told: _Told) -> list[str]:
-    """Return each call that went elsewhere than its pinned plan says, or on without leave to."""
-    faults = []
-    for op_id, asked in told.asked.items():
-        plan = told.plans.get(op_id)
-        for before, after in itertools.pairwise(asked):
-            answer = told.answers.get((op_id, before.call_number))
-            if before.attempt != after.attempt and (answer is None or not _leads_on(answer, told.plans[op_id])):
-                faults.append(f"{op_id} went on from attempt {before.attempt} after {answer and answer.outcome}")
-        if plan is not None and asked[0].kind in OPENING:
-            faults += [
-                f"{op_id} attempt {each.attempt} at {_route(each)}, planned {plan.gateways}"
-                for each in asked
-                if plan.gateways[each.attempt - 1] != _route(each)
-            ]
-    return faults
-
-
-def _leads_on(answer: GatewayCallCompleted, plan: RoutePlan) -> bool:
-    if answer.outcome is Outcome.NOT_EXECUTED:
-        return True
-    declined = answer.outcome is Outcome.DECLINED and answer.sole and answer.error is not None
-    return declined and answer.error is not None and answer.error.decline_class in plan.fallback_classes
-
-
-def _later_elsewhere(told: _Told, payments: Mapping[PaymentId, GatewayRoute]) -> list[str]:
-    """Return each capture, void, refund and inquiry that did not go where its payment lives."""
-    return [
-        f"{each.op_id} {each.kind} at {_route(each)}, its payment is at {payments.get(each.payment_id)}"
-        for asked in told.asked.values()
-        for each in asked
-        if each.kind not in OPENING and payments.get(each.payment_id) != _route(each)
-    ]
-
-
 @pytest.mark.timeout(900)
 async def test_nothing_is_lost_and_nothing_moves_after_its_intent_when_policies_are_swapped_under_load(
     engine: LocalEngine,
@@ -208,22 +136,14 @@ async def test_nothing_is_lost_and_nothing_moves_after_its_intent_when_policies_
     evidence = await EvidenceGatherer(engine, run=run, alone=True).when_settled(history)
 
     assert violations(evidence)[:MAX_SHOWN] == []
-    told = await _told(engine)
-    assert _moved_after_intent(told)[:MAX_SHOWN] == []
-    payments = {
-        payment.payment_id: FIRST if payment.account == "default" else OTHER
-        for row in evidence.rows.values()
-        for payment in row.payments
-    }
-    assert _later_elsewhere(told, payments)[:MAX_SHOWN] == []
+    moves = await read_moves(KafkaConnection(bootstrap_servers=engine.bootstrap_servers), CODEC, run=run)
+    assert moved_after_intent(moves)[:MAX_SHOWN] == []
+    assert later_elsewhere(moves, evidence.rows.values())[:MAX_SHOWN] == []
 
     # The run proves something: many policies were in force, both accounts were used, declines moved payments on.
-    opened = [asked for asked in told.asked.values() if asked[0].kind in OPENING]
-    versions = {told.plans[asked[0].op_id].policy_version for asked in opened}
-    first = Counter(_route(asked[0]) for asked in opened)
-    went_on = sum(asked[-1].attempt > 1 for asked in opened)
-    print(f"{len(opened)} payments, {swaps} swaps, versions {len(versions)}, first {first}, went on {went_on}")  # noqa: T201
-    assert swaps >= SWAPS
-    assert len(versions) > SWAPS // len(ORIGINS) // 2
-    assert min(first[FIRST], first[OTHER]) > len(opened) // 10
-    assert went_on > 0
+    first = moves.first_routes()
+    told = f"{swaps} swaps, policies {moves.versions()}, first {first}, went on {moves.went_on()}"
+    assert swaps >= SWAPS, told
+    assert moves.versions() > SWAPS // 2, told
+    assert min(first[FIRST], first[OTHER]) > first.total() // 10, told
+    assert moves.went_on() > 0, told

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from tests.faults.kinds import FAULTS
+from tests.faults.kinds.peers import OF_FOUR, OF_FOUR_ALONE
 from tests.faults.run import Plan, run, summary
 from tests.support.checker import MAX_SHOWN
 
@@ -22,14 +23,17 @@ def main() -> int:
     parser.add_argument("--only", default="", help="kinds of faults, or what their names begin with, with commas")
     parser.add_argument("--overlap", type=float, default=0.25, help="share of faults that come with another")
     parser.add_argument("--folder", type=Path, default=None, help="keeps logs, history and verdict here")
+    parser.add_argument("--gateways", action="store_true", help="all four gateways, each with faults of its own")
     parser.add_argument("--list", action="store_true", help="the kinds of faults")
     chosen = parser.parse_args()
+    there_are = (*FAULTS, *OF_FOUR_ALONE) if chosen.gateways else FAULTS
+    kinds_of_run = OF_FOUR if chosen.gateways and not chosen.only else there_are
     if chosen.list:
-        for fault in FAULTS:
+        for fault in there_are:
             print(f"{fault.name:36} {fault.missing() or ''}")
         return 0
     wanted = tuple(name for name in chosen.only.split(",") if name) or ("",)
-    named = [fault for fault in FAULTS if fault.name.startswith(wanted)]
+    named = [fault for fault in kinds_of_run if fault.name.startswith(wanted)]
     for fault in named:
         if (missing := fault.missing()) is not None:
             print(f"not drawn: {fault.name}: {missing}")
@@ -43,6 +47,7 @@ def main() -> int:
         seed=chosen.seed,
         overlap=chosen.overlap,
         folder=chosen.folder,
+        gateways=chosen.gateways,
     )
     verdict = asyncio.run(run(plan, tell=lambda line: print(line, flush=True)))
     print(summary(verdict))

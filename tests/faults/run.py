@@ -15,10 +15,15 @@ from pathlib import Path
 
 from http_ingress.representation.problems import SUCCESS_STATUS
 from schemas.identifiers import DEFAULT_ACCOUNT
+from schemas.messages import MessageCodec
+from schemas.schema_ids import SchemaIds
 from schemas.vocabulary import OperationState
+from streams.kafka_clients.connection import KafkaConnection
 from tests.faults.fault import Fault
 from tests.faults.kinds.brokers import SETTINGS
 from tests.faults.nemesis import Nemesis, Struck
+from tests.faults.policies import ROUTES as POLICIES_ROUTES
+from tests.faults.policies import Swapper
 from tests.faults.world import (
     HABITS,
     LATE_CALL_S,
@@ -35,11 +40,16 @@ from tests.support.clerks import Clerk
 from tests.support.evidence import EvidenceGatherer
 from tests.support.foreign_client import Graveyard, Origin
 from tests.support.local_rows import copies_in, missing_rows
+from tests.support.replay_course import ONLY_MOCK
+from tests.support.route_checks import Moves, later_elsewhere, moved_after_intent, read_moves, unused
 from tests.support.second_account import SECOND
 from tests.support.workload import Client, History, Shopper
 
 CLIENTS = 80
 OPERATORS = ("anna", "ben", "chris")
+TELL_LATER = frozenset({"mock", "adyen"})
+"""Where operators settle what waits, with four gateways: their books say what they told of it, and under which date."""
+
 REQUESTS_A_RULING = 20
 LOOK_AGAIN_S = 0.1
 ORIGINS = ("originA", "originB", "originC")
@@ -70,6 +80,13 @@ class Plan:
     recovery_limit_s: float = RECOVERY_LIMIT_S
     folder: Path | None = None
     """Where logs, history and report stay; None: nowhere."""
+    gateways: bool = False
+    """Whether all four gateways are there, and policies are swapped."""
+
+    @property
+    def seconds(self) -> float:
+        """About how long the faults take."""
+        return max(1.0, self.faults * self.seconds_a_fault / (1 + self.overlap))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,6 +114,12 @@ class Verdict:
     """Orders whose events only another interleaving of their topics than that of the timestamps explains."""
     answers: dict[int, int] = field(default_factory=dict)
     """Every answer of every try, by status; 0: the connection broke."""
+    swaps: int = 0
+    """Of policies, while money moved."""
+    effects: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What happened at each account, by kind: minor units."""
+    moved: dict[str, int] = field(default_factory=dict)
+    """Of a run with four gateways: payments by the account they went to first, and those that went on."""
 
 
 async def run(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Verdict:
@@ -108,7 +131,7 @@ async def run(plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Ve
 async def run_on(cluster: KafkaCluster, plan: Plan, *, tell: Callable[[str], None] = lambda _: None) -> Verdict:
     """As `run`, on three proxied brokers that are there and empty."""
     with kept_or_temporary(plan.folder) as folder:
-        async with opened(cluster, folder=folder) as world:
+        async with opened(cluster, folder=folder, gateways=plan.gateways) as world:
             return await _judged(world, plan, folder, tell)
 
 
@@ -128,9 +151,16 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
 
     nemesis = Nemesis(world, plan.kinds, seed=plan.seed, count=plan.faults, overlap=plan.overlap, tell=tell_struck)
     workload = Workload(world, plan)
+    swapper = Swapper(world.cluster.bootstrap_servers, ORIGINS, run_s=plan.seconds) if plan.gateways else None
+    if swapper is not None:
+        await swapper.begin()
     striking = asyncio.create_task(nemesis.run())
-    shopping = asyncio.create_task(workload.run(until=striking.done))
+    shopping = asyncio.create_task(
+        workload.run(until=lambda: striking.done() and (swapper is None or swapper.has_swapped()))
+    )
     tasks = [striking, shopping, asyncio.create_task(rule(world, plan, until=shopping.done))]
+    if swapper is not None:
+        tasks.append(asyncio.create_task(swapper.run(until=shopping.done)))
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -140,7 +170,7 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
     tell(f"{loop.time() - began:7.1f} s  all asked; waiting until nothing is open")
     await come_back(world.client, world.history, timeout_s=SETTLE_TIMEOUT_S)
     _record(world, folder)
-    verdict = await _verdict(world, nemesis, began, recovery_limit_s=plan.recovery_limit_s)
+    verdict = await _verdict(world, nemesis, began, recovery_limit_s=plan.recovery_limit_s, swapper=swapper)
     await world.stop()
     verdict.violations += await missing_rows(world.cluster.bootstrap_servers, copies_in(world.engine.folder))
     (folder / "verdict.json").write_text(json.dumps(asdict(verdict), indent=1))
@@ -163,8 +193,17 @@ async def come_back(client: Client, history: History, *, timeout_s: float) -> No
 async def rule(world: World, plan: Plan, *, until: Callable[[], bool]) -> None:
     """Let operators decide, one thing after the other, until `until` says so: a decision for so many requests."""
     seeds = random.Random(plan.seed)
+    settles_at = None if world.peers is None else TELL_LATER
     clerks = [
-        Clerk(world.desk, world.history, seed=seeds.getrandbits(64), name=name, run=world.run, habits=HABITS)
+        Clerk(
+            world.desk,
+            world.history,
+            seed=seeds.getrandbits(64),
+            name=name,
+            run=world.run,
+            habits=HABITS,
+            settles_at=settles_at,
+        )
         for name in OPERATORS
     ]
 
@@ -178,18 +217,35 @@ async def rule(world: World, plan: Plan, *, until: Callable[[], bool]) -> None:
     await asyncio.gather(*(work(clerk) for clerk in clerks))
 
 
-async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_limit_s: float) -> Verdict:
-    gatherer = EvidenceGatherer(world.engine, run=world.run, late_call_ms=LATE_CALL_S * 1000, alone=True)
+async def _verdict(
+    world: World, nemesis: Nemesis, began: float, *, recovery_limit_s: float, swapper: Swapper | None
+) -> Verdict:
+    gatherer = EvidenceGatherer(
+        world.engine,
+        run=world.run,
+        late_call_ms=LATE_CALL_S * 1000,
+        alone=True,
+        peers=() if world.peers is None else world.peers.books(),
+        accounts=ONLY_MOCK if world.peers is None else world.peers.accounts,
+    )
     evidence = await gatherer.when_settled(world.history, timeout_s=SETTLE_TIMEOUT_S)
     letters = await _dead_letters(world)
     found = [
         *violations(evidence),
         *given_up(evidence),
         *too_few_successes(world.history),
-        *unused_accounts(evidence.ledger),
+        *(unused_accounts(evidence.ledger) if swapper is None else ()),
         *unburied(world.poison, letters),
         *slow_recoveries(nemesis.struck, recovery_limit_s),
     ]
+    moves = Moves()
+    if swapper is not None and world.peers is not None:
+        connection = KafkaConnection(bootstrap_servers=world.cluster.bootstrap_servers)
+        moves = await read_moves(connection, MessageCodec(SchemaIds.packaged()), run=world.run)
+        found += moved_after_intent(moves)
+        found += later_elsewhere(moves, evidence.rows.values())
+        found += unused(moves, POLICIES_ROUTES, swaps=swapper.swaps)
+        found += [fault for book in world.peers.books() for fault in book.faults()]
     answers: dict[int, int] = {}
     for answer in (answer for request in world.history.requests for answer in request.answers):
         answers[answer.status] = answers.get(answer.status, 0) + 1
@@ -209,6 +265,9 @@ async def _verdict(world: World, nemesis: Nemesis, began: float, *, recovery_lim
         operations_apart=evidence.operations_apart,
         reordered=evidence.reordered,
         answers=answers,
+        swaps=0 if swapper is None else swapper.swaps,
+        effects=effects_by_account(evidence.ledger),
+        moved={**moves.first_routes(), "went on": moves.went_on(), "policies": moves.versions()},
     )
 
 
@@ -254,6 +313,15 @@ def unused_accounts(ledger: Sequence[LedgerEntry]) -> list[str]:
     return faults + [f"{origin} has no policy and payments at the account {SECOND}" for origin in sorted(strangers)]
 
 
+def effects_by_account(ledger: Sequence[LedgerEntry]) -> dict[str, dict[str, int]]:
+    """Return what happened at each account, minor units by kind."""
+    found: dict[str, dict[str, int]] = {}
+    for entry in ledger:
+        by_kind = found.setdefault(entry.route, {})
+        by_kind[entry.kind] = by_kind.get(entry.kind, 0) + entry.amount_minor
+    return found
+
+
 def slow_recoveries(struck: Sequence[Struck], limit_s: float) -> list[str]:
     """Every fault was played as it should, and the engine served again in time."""
     found = [f"{' + '.join(each.names)} could not be played: {each.said}" for each in struck if each.failed]
@@ -271,8 +339,7 @@ class Workload:
     def __init__(self, world: World, plan: Plan) -> None:
         self._world = world
         self._operations = plan.operations
-        seconds = max(1.0, plan.faults * plan.seconds_a_fault / (1 + plan.overlap))
-        self._orders_a_second = plan.operations / OPERATIONS_AN_ORDER / seconds
+        self._orders_a_second = plan.operations / OPERATIONS_AN_ORDER / plan.seconds
         self._seed = plan.seed
 
     async def run(self, *, until: Callable[[], bool]) -> None:
@@ -288,6 +355,7 @@ class Workload:
                 habits=HABITS,
                 append=self._world.append_directly,
                 visit=self._world.visit_bank,
+                four=self._world.peers is not None,
             )
             for number in range(CLIENTS)
         ]
@@ -335,6 +403,8 @@ def summary(verdict: Verdict) -> str:
         f"{verdict.event_copies} events repeated; rows: {verdict.late_rows} late, {verdict.superseded_rows} superseded",
         f"{verdict.operations_apart} operations in rows of their own",
         f"answers by status: {dict(sorted(verdict.answers.items()))}",
+        *(f"{route:16} {dict(sorted(kinds.items()))}" for route, kinds in sorted(verdict.effects.items())),
+        *([f"{verdict.swaps} swaps; {verdict.moved}"] if verdict.swaps else []),
         f"ended unasked: {verdict.restarts or 'nothing'} (session time-out {SESSION_TIMEOUT_S:g} s)",
         "served again after (s):  median    most  faults",
     ]

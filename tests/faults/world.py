@@ -29,6 +29,7 @@ from schemas.records.commands import PaymentRequested
 from streams.development.local_engine import LOOPBACK, Component, ComponentFailedError, LocalEngine
 from streams.kafka_clients.connection import KafkaConnection
 from tests.faults.fault import FaultNotPlayedError
+from tests.faults.peers import EngineOfFour, Peers
 from tests.faults.proxy import FaultyProxy
 from tests.faults.supervisor import Supervisor
 from tests.kafka_cluster import KafkaCluster, KafkaNode
@@ -57,6 +58,7 @@ ROUTES = {"originB": f"mock,mock/{SECOND}", "originC": f"mock/{SECOND}"}
 """Policies: of who goes on to the second account when the first did not execute a call, and of who uses it alone."""
 
 CONTROL_TIMEOUT_S = 10.0
+VISIT_AGAIN_S = 2.0
 VISIT_TRIES = 6
 """Of a payer at the Mock's page: one that is slow on a busy machine must not end a long run."""
 
@@ -128,6 +130,7 @@ class World:
         gateway_port: int,
         session: aiohttp.ClientSession,
         run: str,
+        peers: Peers | None = None,
     ) -> None:
         self.cluster = cluster
         self.engine = engine
@@ -146,6 +149,9 @@ class World:
             for node in cluster.nodes
         ]
         self.gateway_proxy = FaultyProxy(lambda: self.engine.components["mock-gateway"].port, port=gateway_port)
+        self.peers = peers
+        """The other gateways of a run with four of them."""
+        self.peer_proxies = {} if peers is None else peers.proxies
         self._watching = contextlib.AsyncExitStack()
         self._probes = 0
 
@@ -162,8 +168,12 @@ class World:
         """Start proxies, engine and supervisor."""
         for proxy in (*self.broker_proxies, self.gateway_proxy):
             await proxy.start()
-        await self.engine.start()
-        await self._set_policies()
+        if self.peers is None:
+            await self.engine.start()
+            await self._set_policies()
+        else:
+            await self.peers.start(self.engine)
+            await self.engine.start()
         assert self.engine.desk_url is not None
         self.desk = Client(self.session, self.engine.desk_url, self.history, HABITS)
         urls = [self.engine.url, await self._start_second_ingress()]
@@ -190,16 +200,19 @@ class World:
         """Start an instance that waits on another partition of replies; return its URL."""
         (port,) = free_ports(1)
         extra = {"PAYMENT_ENGINE_HTTP_PORT": str(port), "PAYMENT_ENGINE_HTTP_INSTANCE": "1"}
-        await self.engine.run("ingress-1", ["-m", "streams.cli", "ingress"], extra)
+        await self.engine.run("ingress-1", self.engine.components["ingress"].arguments, extra)
         return f"http://{LOOPBACK}:{port}"
 
     async def stop(self) -> None:
         """Stop everything. Safe to call twice."""
         await self._watching.aclose()
-        for proxy in (*self.broker_proxies, self.gateway_proxy):
+        proxies = (*self.broker_proxies, self.gateway_proxy, *self.peer_proxies.values())
+        for proxy in proxies:
             proxy.forward()
         await self.engine.stop()
-        for proxy in (*self.broker_proxies, self.gateway_proxy):
+        if self.peers is not None:
+            await self.peers.stop()
+        for proxy in proxies:
             await proxy.stop()
 
     @contextlib.asynccontextmanager
@@ -308,22 +321,44 @@ class World:
         async with self.session.request(method, self.mock_url + path, json=body, timeout=timeout) as answer:
             answer.raise_for_status()
 
+    async def tell_peer(self, name: str, method: str, path: str, body: dict[str, Any] | None = None) -> None:
+        """Use a simulator's control endpoint, past its proxy; one that is being started again is waited for.
+
+        Raises: aiohttp.ClientError: it refuses. TimeoutError: it does not come back.
+        """
+        assert self.peers is not None
+        async with asyncio.timeout(RUNS_LIMIT_S):
+            while True:
+                try:
+                    await self.peers.tell(self.session, name, method, path, body)
+                except aiohttp.ClientConnectionError:
+                    await asyncio.sleep(LOOK_AGAIN_S)  # a process sets no event of ours
+                else:
+                    return
+
     async def visit_bank(self, action_url: str, agrees: bool) -> dict[str, str]:
         """Let a payer say yes or no on the Mock's page; return what is brought back. Raises: aiohttp.ClientError.
 
         Said again, it changes nothing: the first word counts.
         """
-        said = "succeeded" if agrees else "failed"
-        timeout = aiohttp.ClientTimeout(total=CONTROL_TIMEOUT_S)
         for tries_left in reversed(range(VISIT_TRIES)):
             try:
-                async with self.session.post(f"{action_url}/complete?result={said}", timeout=timeout) as answer:
-                    brought: dict[str, str] = (await answer.json()).get("return_parameters", {})
-                    return brought
+                return await self._visit(action_url, agrees)
             except (aiohttp.ClientError, TimeoutError):
                 if not tries_left:
                     raise
+            if self.peers is not None:
+                await asyncio.sleep(VISIT_AGAIN_S)  # whoever was killed is up again by then
         raise AssertionError("the last try returns or raises")
+
+    async def _visit(self, action_url: str, agrees: bool) -> dict[str, str]:
+        if self.peers is not None and self.peers.is_page(action_url):
+            return await self.peers.visit(self.session, action_url, agrees=agrees)
+        said = "succeeded" if agrees else "failed"
+        timeout = aiohttp.ClientTimeout(total=CONTROL_TIMEOUT_S)
+        async with self.session.post(f"{action_url}/complete?result={said}", timeout=timeout) as answer:
+            brought: dict[str, str] = (await answer.json()).get("return_parameters", {})
+            return brought
 
     async def append(self, records: Sequence[Sent]) -> Mapping[Origin, Sent]:
         """Append past the engine and the proxies, with another client; returns each by where it stands."""
@@ -372,17 +407,21 @@ def _found(prefix: str, row_key: Callable[[str], bytes]) -> Sequence[str]:
 
 
 @contextlib.asynccontextmanager
-async def opened(cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterable[str] = ()) -> AsyncIterator[World]:
-    """Yield a world that serves; its cluster is started and proxied already."""
+async def opened(
+    cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterable[str] = (), gateways: bool = False
+) -> AsyncIterator[World]:
+    """Yield a world that serves; its cluster is started and proxied already. `gateways`: all four are there."""
     run = f"t{uuid.uuid4().hex[:8]}"
     http_port, gateway_port = free_ports(2)  # no ephemeral ones, which others may take while the ingress is down
     gateway_url = f"http://{LOOPBACK}:{gateway_port}"
     second = second_account(folder, gateway_url, f"http://{LOOPBACK}:{http_port}/webhooks/mock/{SECOND}")
-    engine = LocalEngine(
+    peers = Peers(folder, mock_url=gateway_url) if gateways else None
+    further = {} if peers is None else peers.environment()
+    engine = (LocalEngine if peers is None else EngineOfFour)(
         folder=folder,
         bootstrap_servers=cluster.proxied_bootstrap_servers,
         http_port=http_port,
-        environment={**ENVIRONMENT, "PAYMENT_ENGINE_GATEWAY_MOCK_URL": gateway_url, **second.environment},
+        environment={**ENVIRONMENT, "PAYMENT_ENGINE_GATEWAY_MOCK_URL": gateway_url, **second.environment, **further},
         orders_workers=WORKERS_EACH,
         claims_workers=WORKERS_EACH,
         executors=WORKERS_EACH,
@@ -390,7 +429,7 @@ async def opened(cluster: KafkaCluster, *, folder: Path, mock_arguments: Iterabl
         mock_arguments=("--delay-ms", "1500", "--accounts", str(second.served), *mock_arguments),
     )
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
-        world = World(cluster=cluster, engine=engine, gateway_port=gateway_port, session=session, run=run)
+        world = World(cluster=cluster, engine=engine, gateway_port=gateway_port, session=session, run=run, peers=peers)
         try:
             await world.start()
             yield world

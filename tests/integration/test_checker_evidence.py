@@ -92,7 +92,7 @@ def _end(address: str, topic: str) -> int:
 
 def written(ledger: list[LedgerEntry], path: Path) -> Path:
     """The ledger in a file such as the Mock's."""
-    names = [each.name for each in fields(LedgerEntry) if each.name != "token"]
+    names = [each.name for each in fields(LedgerEntry) if each.name not in {"token", "gateway"}]
     columns = ", ".join(names)
     with closing(sqlite3.connect(path)) as database:
         database.execute(f"CREATE TABLE ledger ({columns}, payment_id)")

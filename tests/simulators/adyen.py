@@ -12,7 +12,7 @@ that situation once. Any other is authorised.
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
@@ -96,6 +96,7 @@ class AdyenSimulator:
     async def __aenter__(self) -> Self:
         self._read_document()
         app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app.add_routes(self.control())
         app.router.add_post(f"{BASE_PATH}/payments", self._payments)
         app.router.add_post(f"{BASE_PATH}/payments/details", self._details)
         app.router.add_post(BASE_PATH + "/payments/{psp}/{resource:captures|cancels|refunds}", self._modification)
@@ -123,6 +124,22 @@ class AdyenSimulator:
         """Take no connections any more."""
         assert self._site is not None
         await self._site.stop()
+
+    # What a simulator that is a process of its own does besides (`adyen_process`)
+
+    def control(self) -> Sequence[web.RouteDef]:
+        """Return further routes."""
+        return ()
+
+    def drawn(self, body: Json, path: str) -> Situation | None:
+        """Return what a call meets that no test has told."""
+        return None
+
+    def begins(self, key: str, body: Json) -> None:
+        """Be told that the call with this key is about to be carried out."""
+
+    def carried_out(self, key: str, status: int, body: bytes) -> None:
+        """Be told what came of it, before anybody is answered."""
 
     def provoke(self, situation: Situation, reference: str) -> None:
         """Let this happen to the next call under this reference."""
@@ -152,7 +169,7 @@ class AdyenSimulator:
     async def _served(self, request: web.Request, carry_out: CarryOut) -> web.StreamResponse:
         try:
             body = await self._checked(request)
-            situation = self._met_by(body)
+            situation = self._met_by(body) or self.drawn(body, request.path.removeprefix(BASE_PATH))
             if situation in BEFORE:
                 return await self._fault(request, situation, b"")
             key = request.headers.get(wire.KEY_HEADER, "")
@@ -196,9 +213,11 @@ class AdyenSimulator:
                 await asyncio.sleep(SLOW_S)
             finally:
                 del self._keys[key]
+        self.begins(key, body)
         status, answer = carry_out(body, situation)
         stored = _Stored(status, json.dumps(answer).encode())
         self._keys[key] = stored
+        self.carried_out(key, stored.status, stored.body)
         return stored
 
     async def _checked(self, request: web.Request) -> Json:

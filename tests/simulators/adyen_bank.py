@@ -67,6 +67,7 @@ class AdyenBank:
         self._names_the_payment = names_the_payment
         self._redirects: list[str] = []
         self.early: list[Json] = []  # what is told before the answer
+        self.last: Payment | None = None  # that the last call was about
 
     def effects(self, reference: str) -> list[tuple[str, int]]:
         """Return kind and amount of what really happened to the payment of this reference."""
@@ -91,7 +92,7 @@ class AdyenBank:
 
     def pay(self, body: Json, situation: Situation | None) -> Answer:
         """Return what a request for a payment comes to."""
-        payment = self._ledger.open(body)
+        payment = self.last = self._ledger.open(body)
         method = body["paymentMethod"].get("storedPaymentMethodId", "")
         answer: Json = {
             "pspReference": payment.psp,
@@ -207,7 +208,7 @@ class AdyenBank:
 
     def complete(self, body: Json, situation: Situation | None) -> tuple[int, Json]:
         result = body["details"].get("redirectResult", "")
-        payment = self._ledger.waiting_for(result)
+        payment = self.last = self._ledger.waiting_for(result)
         if payment is None:
             raise RefusedError(422, "14_0408")
         answer: Json = {
@@ -229,7 +230,7 @@ class AdyenBank:
 
     def modify(self, psp: str, resource: str, body: Json, situation: Situation | None) -> Answer:
         """Return what a capture, cancel or refund comes to: that it was received."""
-        payment = self._ledger.payments.get(psp)
+        payment = self.last = self._ledger.payments.get(psp)
         if payment is None:
             raise RefusedError(422, "167")
         own = self._ledger.new_reference()

@@ -31,6 +31,7 @@ class Payment:
     refunded: int = 0
     released: bool = False  # cancelled, expired, or let go by a capture
     effects: list[tuple[str, int]] = field(default_factory=list)
+    noted: int = 0  # how many of them the book of a process has (`adyen_process`)
     asked: int = 0
 
     def authorise(self, value: int) -> None:

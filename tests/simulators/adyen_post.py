@@ -38,21 +38,7 @@ class AdyenPost:
         """Return the signed item that says this, dated after all before it."""
         self._last_s = max(self._last_s + 1, int(time.time()))
         at = datetime.fromtimestamp(self._last_s, UTC).astimezone(timezone(timedelta(hours=1)))
-        original = {} if word.original is None else {"originalReference": word.original}
-        return signed(
-            {
-                "pspReference": word.psp,
-                **original,
-                "merchantAccountCode": MERCHANT_ACCOUNT,
-                "merchantReference": word.reference,
-                "amount": {"currency": word.currency, "value": word.value},
-                "eventCode": word.event,
-                "eventDate": at.isoformat(),
-                "success": "true" if word.success else "false",
-                "reason": word.reason,
-                "paymentMethod": "visa",
-            }
-        )
+        return item_of(word, at)
 
     def tell_later(self, words: Sequence[Word]) -> None:
         """Tell each in a body of its own, one after the other."""
@@ -103,6 +89,25 @@ class AdyenPost:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def item_of(word: Word, at: datetime) -> Json:
+    """Return the signed item that says this of that time."""
+    original = {} if word.original is None else {"originalReference": word.original}
+    return signed(
+        {
+            "pspReference": word.psp,
+            **original,
+            "merchantAccountCode": MERCHANT_ACCOUNT,
+            "merchantReference": word.reference,
+            "amount": {"currency": word.currency, "value": word.value},
+            "eventCode": word.event,
+            "eventDate": at.isoformat(),
+            "success": "true" if word.success else "false",
+            "reason": word.reason,
+            "paymentMethod": "visa",
+        }
+    )
 
 
 def signed(item: Json, *, secret: str = HMAC_KEY) -> Json:

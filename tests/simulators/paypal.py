@@ -16,7 +16,7 @@ import json
 import urllib.parse
 import zlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -92,6 +92,7 @@ class PayPalSimulator:
 
     async def start(self) -> None:
         app = web.Application()
+        app.add_routes(self.control())
         app.router.add_route("*", "/{path:.*}", self._take)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -118,6 +119,25 @@ class PayPalSimulator:
         if self._runner is not None:
             await self._runner.cleanup()
 
+    # What a simulator that is a process of its own does besides (`paypal_process`)
+
+    def control(self) -> Sequence[web.RouteDef]:
+        """Return further routes."""
+        return ()
+
+    def drawn(self, method: str, path: str, said: Json) -> Situation | None:
+        """Return what a call meets that no test has armed."""
+        return None
+
+    def refuses(self, method: str, path: str, against: list[str]) -> None:
+        """Be told of a request that does not fit the document."""
+
+    def begins(self, key: str) -> None:
+        """Be told that the call with this request id is about to be carried out."""
+
+    def carried_out(self, key: str, stored: "_Stored", answer: Json | None) -> None:
+        """Be told what came of it, before anybody is answered; None: it was refused."""
+
     def arm(self, situation: Situation, key: str) -> None:
         """Let this happen to the next call that carries the reference, or names the id."""
         self.armed[key].append(situation)
@@ -129,6 +149,7 @@ class PayPalSimulator:
         headers = {name.lower(): value for name, value in request.headers.items()}
         against = self.judge(request.method, request.path_qs, headers, body)
         if against:
+            self.refuses(request.method, request.path, against)
             return _json(400, {"name": "INVALID_REQUEST", "details": [{"issue": each} for each in against]})
         self.judged += 1
         return await self._answered(request, headers, body)
@@ -139,7 +160,7 @@ class PayPalSimulator:
         if request.path == VERIFICATION_PATH:
             return await self._verify(request, headers, body)
         said: Json = json.loads(body) if body else {}
-        situation = self._next_situation(request.path, said)
+        situation = self._next_situation(request.path, said) or self.drawn(request.method, request.path, said)
         if situation in BEFORE:
             return await self._met(request, situation)
         if headers["authorization"].removeprefix("Bearer ") not in self.good_tokens:
@@ -222,13 +243,17 @@ class PayPalSimulator:
             stored = self.stored[key] = _Stored(fingerprint=fingerprint)
             if situation is Situation.SLOW:
                 await asyncio.sleep(SLOW_S)
+            self.begins(key)
             try:
                 stored.render = self.bank.carried_out(request.path, said, situation)
             except RefusedError as refused:
                 stored.refusal = refused
+                self.carried_out(key, stored, None)
                 raise
+            answer = stored.render()
+            self.carried_out(key, stored, answer)
             await self.events.told()
-            return (200 if request.path.endswith("/void") else 201), stored.render()
+            return (200 if request.path.endswith("/void") else 201), answer
         if stored.fingerprint != fingerprint:
             raise RefusedError(400, "DUPLICATE_REQUEST_ID")
         if stored.refusal is not None:

@@ -61,6 +61,7 @@ class StripeSimulator:
     bank: Bank
     events: Events
     announces: bool = False  # also events of what an answer has just told: off, a test sees its own alone
+    api_key: str = API_KEY
     port: int = 0
     requests: list[tuple[str, str, dict[str, str], Json]] = field(default_factory=list)
     _situations: dict[tuple[str, str], Situation] = field(default_factory=dict)
@@ -83,10 +84,28 @@ class StripeSimulator:
     async def start(self) -> None:
         """Listen."""
         app = web.Application()
+        app.add_routes(self.control())
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         await self.listen()
+
+    # What a simulator that is a process of its own does besides (`stripe_process`)
+
+    def control(self) -> Sequence[web.RouteDef]:
+        """Return further routes."""
+        return ()
+
+    def drawn(self, kind: str) -> Situation | None:
+        """Return what a call meets that no test has told."""
+        return None
+
+    def begins(self, key: str) -> None:
+        """Be told that the call with this key is about to be carried out."""
+
+    async def carried_out(self, key: str, stored: Stored, later: Later | None) -> Later | None:
+        """Be told what came of it, before anybody is answered; return what is left to do afterwards."""
+        return later
 
     async def listen(self) -> None:
         """Take connections, on the port it had before if it had one."""
@@ -116,7 +135,7 @@ class StripeSimulator:
         path = request.path.removeprefix(BASE_PATH)
         given = nested(body.decode() if request.method == "POST" else request.query_string)
         self.requests.append((request.method, path, dict(request.headers), given))
-        if refusal := _unfit(request):
+        if refusal := _unfit(request, self.api_key):
             return _json(*refusal)
         situation = self._situation_of(request.method, path, given)
         if situation in REFUSALS:
@@ -146,6 +165,7 @@ class StripeSimulator:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._came_again.wait(), HELD_BACK_S)
         later: Later | None = None
+        self.begins(key)
         try:
             if situation is not Situation.STORED_500_BEFORE:
                 told, later = await self._do(path, given, situation)
@@ -158,6 +178,7 @@ class StripeSimulator:
         if situation in {Situation.STORED_500_BEFORE, Situation.STORED_500_AFTER}:
             failure = RefusedError(500, "api_error", kind="api_error")
             stored.status, stored.body = failure.status, orjson.dumps(failure.body)
+        later = await self.carried_out(key, stored, later)
         answer = await self._told(request, _answer(stored.status, stored.body), situation)
         if later is not None:
             task = asyncio.ensure_future(_run(later))
@@ -174,7 +195,7 @@ class StripeSimulator:
             kind = "authorize" if given.get("capture_method") == "manual" else "sale"
         else:
             kind = {"cancel": "void", "capture": "capture", "refunds": "refund"}[path.rsplit("/", 1)[-1]]
-        return self._situations.pop((order, kind), None)
+        return self._situations.pop((order, kind), None) or self.drawn(kind)
 
     def _payment_of(self, path: str, given: Json) -> Json | None:
         if path.endswith("/search"):
@@ -320,11 +341,11 @@ def nested(form: str) -> Json:
     return parsed
 
 
-def _unfit(request: web.Request) -> tuple[int, Json] | None:
+def _unfit(request: web.Request, api_key: str) -> tuple[int, Json] | None:
     """Return how a request is refused that no adapter of ours should send."""
     if not request.path.startswith(BASE_PATH):
         return 404, RefusedError(404, "not_behind_the_base_url").body
-    if request.headers.get("Authorization") != f"Bearer {API_KEY}":
+    if request.headers.get("Authorization") != f"Bearer {api_key}":
         return 401, RefusedError(401, "invalid_api_key").body
     if request.headers.get("Stripe-Version") != VERSION:
         return 400, RefusedError(400, "another_version").body

@@ -110,7 +110,7 @@ class Bank:
         if status is not None:
             payment["status"] = status
         elif method == PAYER_ACTS:
-            payment |= {"status": "requires_action", "next_action": _next_action(given)}
+            payment |= {"status": "requires_action", "next_action": _next_action(given, payment)}
         elif method in DECLINED or method.startswith(OWN_DECLINE):
             self.decline(payment, DECLINED.get(method, method.removeprefix(OWN_DECLINE)))
         else:
@@ -250,8 +250,9 @@ def whole(given: Json, name: str) -> int:
     return int(value)
 
 
-def _next_action(given: Json) -> Json:
+def _next_action(given: Json, payment: Json) -> Json:
     if "return_url" not in given:
         return {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect"}}
-    page = {"return_url": given["return_url"], "url": "https://hooks.stripe.example/3d_secure/1"}
+    name = f"{payment['id']}_for_{payment['metadata'].get('op_id', '')}"  # another account may number alike
+    page = {"return_url": given["return_url"], "url": f"https://hooks.stripe.example/3d_secure/{name}"}
     return {"type": "redirect_to_url", "redirect_to_url": page}

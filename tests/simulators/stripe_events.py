@@ -36,8 +36,9 @@ CASES: Final = {
 class Events:
     """Makes events and delivers them."""
 
-    def __init__(self, bank: Bank, *, hook_url: str | None) -> None:
-        """`hook_url`: where events go; None: nowhere."""
+    def __init__(self, bank: Bank, *, hook_url: str | None, secret: str = SECRET) -> None:
+        """`hook_url`: where events go; None: nowhere. `secret`: they are signed with."""
+        self.secret = secret
         self._bank = bank
         self._hook_url = hook_url
         self.refused: list[tuple[int, bytes]] = []  # events that the endpoint did not take, with its answer
@@ -98,7 +99,7 @@ class Events:
         if self._hook_url is None:
             return
         now_s = int(self._bank.real_time_s())
-        headers = {"Stripe-Signature": sign(event, secret=SECRET, at_s=now_s), "Content-Type": "application/json"}
+        headers = {"Stripe-Signature": sign(event, secret=self.secret, at_s=now_s), "Content-Type": "application/json"}
         self._under_way += 1
         try:
             async with (

@@ -1,8 +1,9 @@
-"""Whether each operation had its effect at an account that its plan names, and at no other.
+"""Whether each operation had its effect at a gateway and account that its plan names, and at no other.
 
 A check of `checker`; it returns sentences, one a violation.
 """
 
+from schemas.identifiers import gateway_route
 from schemas.vocabulary import OperationKind, OperationState
 from tests.support.exhibits import Evidence
 
@@ -17,7 +18,7 @@ def effects_are_at_their_accounts(evidence: Evidence) -> list[str]:
     """
     operations = evidence.operations()
     opened_by = {payment.payment_id: payment.op_id for row in evidence.rows.values() for payment in row.payments}
-    opened_at = {entry.op_id: entry.account for entry in evidence.ledger if entry.kind in {"authorize", "sale"}}
+    opened_at = {entry.op_id: entry.route for entry in evidence.ledger if entry.kind in {"authorize", "sale"}}
     faults = []
     for entry in evidence.ledger:
         if entry.op_id not in operations:
@@ -29,8 +30,9 @@ def effects_are_at_their_accounts(evidence: Evidence) -> list[str]:
         else:
             there = opened_at.get(opening or "")
             allowed = evidence.plans.get(opening or "", frozenset()) if there is None else frozenset({there})
-        if entry.account not in allowed:
-            faults.append(f"{entry.op_id} had its {entry.kind} at {entry.account}, where only {sorted(allowed)} may be")
-        elif entry.is_effect and operation.state in _CARRIED_OUT and operation.account != entry.account:
-            faults.append(f"{entry.op_id} had its {entry.kind} at {entry.account}, the row says {operation.account}")
+        said = None if operation.gateway is None else gateway_route(operation.gateway, operation.account)
+        if entry.route not in allowed:
+            faults.append(f"{entry.op_id} had its {entry.kind} at {entry.route}, where only {sorted(allowed)} may be")
+        elif entry.is_effect and operation.state in _CARRIED_OUT and said != entry.route:
+            faults.append(f"{entry.op_id} had its {entry.kind} at {entry.route}, the row says {said}")
     return faults

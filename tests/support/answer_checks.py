@@ -207,11 +207,17 @@ def command_of(request: Request) -> Command | None:
             token=body.get("token"),
             capture=body.get("capture", True),
             tokens=tuple(
-                PaymentToken(gateway=GatewayName(each["gateway"]), kind=each["kind"], value=each["value"])
+                PaymentToken(
+                    gateway=GatewayName(each["gateway"]),
+                    kind=each["kind"],
+                    value=each["value"],
+                    payer_reference=each.get("payerReference"),
+                )
                 for each in body.get("tokens", ())
             ),
             payer=Payer(**body["payer"]) if "payer" in body else None,
             allow_partial=body.get("allowPartial", False),
+            return_url=body.get("returnUrl"),
         )
     if path == "/refunds":
         payment = PaymentId(body["paymentId"])

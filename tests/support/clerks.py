@@ -32,8 +32,19 @@ NOT_BEGUN = frozenset({"queued", "claiming"})
 class Clerk:
     """One operator, by the desk's HTTP port."""
 
-    def __init__(self, client: Client, history: History, *, seed: int, name: str, run: str, habits: Habits) -> None:
-        """`client`: of the desk."""
+    def __init__(
+        self,
+        client: Client,
+        history: History,
+        *,
+        seed: int,
+        name: str,
+        run: str,
+        habits: Habits,
+        settles_at: frozenset[str] | None = None,
+    ) -> None:
+        """`client`: of the desk. `settles_at`: the gateways whose last word it does not wait for; None: all."""
+        self._settles_at = settles_at
         self._client = client
         self._history = history
         self._chance = random.Random(seed)
@@ -67,13 +78,16 @@ class Clerk:
         told = list(_told_operations(self._history.requests[-LATELY:]))
         if not told:
             return None
-        waiting = [each for each in told if _waits(each[2]) and not self._is_ruled(each[2])]
+        waiting = [each for each in told if self._may_settle(each[2]) and not self._is_ruled(each[2])]
         if waiting and self._chance.random() < SETTLES:
             return self._ruling(*self._chance.choice(waiting), self._chance.choice(VERDICTS))
         reviewed = [each for each in told if "review" in _overlays_of(each[1])]
         if reviewed and self._chance.random() < SETTLES:
             return self._ruling(*self._chance.choice(reviewed), CLOSE_REVIEW)
         return self._ruling(*self._chance.choice(told), NOTE)
+
+    def _may_settle(self, operation: dict[str, Any]) -> bool:
+        return _waits(operation) and (self._settles_at is None or operation["gateway"] in self._settles_at)
 
     def _is_ruled(self, operation: dict[str, Any]) -> bool:
         return any(each.body["operation"] == operation["id"] for each in self._history.rulings[-LATELY:])

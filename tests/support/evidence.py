@@ -11,10 +11,11 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway_adapters.spec import Accounts
 from schemas import identifiers, topics
 from schemas.card_disguises import hides_card_number
 from schemas.commands_validation import InvalidCommandError, validate
-from schemas.identifiers import DEFAULT_ACCOUNT, InvalidIdentifierError
+from schemas.identifiers import InvalidIdentifierError
 from schemas.messages import DecodeError, Envelope, MessageCodec
 from schemas.records.claims import ClaimDecided
 from schemas.records.commands import (
@@ -48,8 +49,9 @@ from tests.support.exhibits import (
     read_stands,
 )
 from tests.support.group_lag import GroupLag
+from tests.support.peer_books import PeerBook
 from tests.support.replay import Replay
-from tests.support.replay_course import INPUT_TOPICS, input_of
+from tests.support.replay_course import INPUT_TOPICS, ONLY_MOCK, input_of
 from tests.support.row_history import RowHistory
 from tests.support.workload import History
 
@@ -73,6 +75,7 @@ class _Found:
     events: list[tuple[Envelope, PaymentEvent]] = field(default_factory=list)
     event_copies: int = 0
     commands: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    orders: dict[str, OrderKey] = field(default_factory=dict)  # op id -> whose it is
     command_ids: set[str] = field(default_factory=set)
     plans: dict[str, frozenset[str]] = field(default_factory=dict)
     decisions: list[Decided] = field(default_factory=list)
@@ -92,6 +95,8 @@ class EvidenceGatherer:
         ledger_path: Path | None = None,
         late_call_ms: int = LATE_CALL_MS,
         alone: bool = False,
+        peers: Sequence[PeerBook] = (),
+        accounts: Accounts = ONLY_MOCK,
     ) -> None:
         """Name an `engine`, or the broker and the ledger of one that somebody else runs.
 
@@ -102,6 +107,8 @@ class EvidenceGatherer:
             ledger_path: its Mock's ledger.
             late_call_ms: as the engine has it.
             alone: nobody else has used this engine, so that every effect in its ledger is this run's.
+            peers: the books of the other gateways' simulators.
+            accounts: at those gateways, as the engine has them; for a replay by the same rules.
         """
         if engine is not None:
             bootstrap_servers = bootstrap_servers or engine.bootstrap_servers
@@ -112,6 +119,8 @@ class EvidenceGatherer:
         self._ledger_path = ledger_path
         self._late_call_ms = late_call_ms
         self._alone = alone
+        self._peers = peers
+        self._accounts = accounts
         self._run = run.encode()
         self._codec = MessageCodec(SchemaIds.packaged())
         self._lag = GroupLag(self._connection)
@@ -129,7 +138,7 @@ class EvidenceGatherer:
         pause_s = SETTLE_POLL_S
         await self._lag.when_zero(timeout_s=timeout_s)
         await self._read_rows()
-        while (self._history.open_rows or owed_by_gateway(self._ledger_path)) and loop.time() < deadline:
+        while (self._history.open_rows or self._owed()) and loop.time() < deadline:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, MAX_SETTLE_POLL_S)
             await self._read_rows()
@@ -140,13 +149,13 @@ class EvidenceGatherer:
         """Return the evidence as it is now. The engine should be idle: topics are read one after the other."""
         rows = await self.rows()
         partitions = sorted(await end_offsets(self._connection, topics.COMMANDS))
-        replay = Replay(partitions=len(partitions), late_call_ms=self._late_call_ms)
+        replay = Replay(partitions=len(partitions), late_call_ms=self._late_call_ms, accounts=self._accounts)
         found = _Found()
         for partition in partitions:
             await self._read_partition(partition, len(partitions), replay, found)
         return Evidence(
             history=history,
-            ledger=self._ledger(),
+            ledger=[*self._ledger(), *self._ledger_of_peers(found)],
             events=found.events,
             rows=rows,
             commands=found.commands,
@@ -217,10 +226,20 @@ class EvidenceGatherer:
         entries = read_ledger(self._ledger_path)
         return entries if self._alone else [each for each in entries if self._ours(each.order_id.encode())]
 
+    def _ledger_of_peers(self, found: _Found) -> list[LedgerEntry]:
+        """Return what happened at the other gateways, all of it this run's."""
+        return [entry for book in self._peers for entry in book.entries(found.orders)]
+
+    def _owed(self) -> int:
+        """Return how much the gateways still owe."""
+        return owed_by_gateway(self._ledger_path) + sum(book.owed() for book in self._peers)
+
     def _stands(self, decisions: Sequence[Decided]) -> dict[str, GatewayStand]:
         """Return how those operations stand at the gateway that somebody has decided about."""
         named = {each.decision.op_id for each in decisions}
         stands = read_stands(self._ledger_path) if named else {}
+        for book in self._peers if named else ():
+            stands |= book.stands()
         return {op_id: each for op_id, each in stands.items() if op_id in named}
 
     def _ours(self, key: bytes | None) -> bool:
@@ -237,7 +256,9 @@ class EvidenceGatherer:
             found.command_ids.add(dict(record.headers).get("ce_id", b"").decode(errors="replace"))
             command = accepted_command(intake, record)
             if command is not None:
-                found.commands[command[0]].append(command[1])
+                origin_id, order_id, op_id = command
+                found.commands[order_id].append(op_id)
+                found.orders[op_id] = origin_id, order_id
         self._keep_events(by_topic[topics.EVENTS], found)
         found.plans |= plans_in(self._codec, by_topic[topics.VERDICTS])
         decisions = decisions_in(self._codec, by_topic[topics.DECISIONS])
@@ -269,7 +290,7 @@ class EvidenceGatherer:
 
 
 def plans_in(codec: MessageCodec, verdicts: Iterable[LogRecord]) -> dict[str, frozenset[str]]:
-    """Return the accounts of each operation's plan, by the verdict that granted its key."""
+    """Return the routes of each operation's plan, by the verdict that granted its key."""
     plans: dict[str, frozenset[str]] = {}
     alike: dict[frozenset[str], frozenset[str]] = {}  # a long run has 100,000 plans, and a few different ones
     for record in verdicts:
@@ -278,8 +299,8 @@ def plans_in(codec: MessageCodec, verdicts: Iterable[LogRecord]) -> dict[str, fr
         except DecodeError:
             continue  # poison
         if isinstance(verdict, ClaimDecided) and verdict.granted:
-            accounts = frozenset(route.partition("/")[2] or DEFAULT_ACCOUNT for route in verdict.plan.gateways)
-            plans[verdict.op_id] = alike.setdefault(accounts, accounts)
+            routes: frozenset[str] = frozenset(verdict.plan.gateways)
+            plans[verdict.op_id] = alike.setdefault(routes, routes)
     return plans
 
 
@@ -299,20 +320,29 @@ def decisions_in(codec: MessageCodec, records: Iterable[LogRecord]) -> list[Deci
 def heard_of(
     codec: MessageCodec, op_ids: AbstractSet[str], results: Iterable[LogRecord], webhooks: Iterable[LogRecord]
 ) -> set[str]:
-    """Return those of which a gateway has told what became of them: by a last word, or by any notice about them."""
-    heard = {op_id for op_id in op_ids if any(op_id.encode() in (each.value or b"") for each in webhooks)}
+    """Return those of which a gateway has told what became of them: by a last word, or by any notice about them.
+
+    A notice may name the gateway's own object alone, which some result has told to be the operation's.
+    """
+    heard: set[str] = set()
+    names = {op_id: {op_id.encode()} for op_id in op_ids}
     for record in results:
         try:
             _, result = codec.decode(record.value, record.headers)
         except DecodeError:
             continue  # poison
-        if isinstance(result, GatewayCallCompleted) and result.op_id in op_ids and result.outcome not in NO_LAST_WORD:
+        if not isinstance(result, GatewayCallCompleted) or result.op_id not in op_ids:
+            continue
+        if result.outcome not in NO_LAST_WORD:
             heard.add(result.op_id)
-    return heard
+        if result.gateway_reference is not None:
+            names[result.op_id].add(result.gateway_reference.encode())
+    bodies = [each.value or b"" for each in webhooks]
+    return heard | {op_id for op_id, known in names.items() if any(name in body for name in known for body in bodies)}
 
 
-def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | None:
-    """Return the order and the operation of a command that the orders agent takes; None of one it dead-letters."""
+def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str, str] | None:
+    """Return origin, order and operation of a command that the orders agent takes; None of one it dead-letters."""
     event = input_of(record)
     try:
         taken = intake.decode(event)
@@ -327,4 +357,4 @@ def accepted_command(intake: Intake, record: LogRecord) -> tuple[str, str] | Non
         intake.require_key(event, command.order_id.encode())
     except (RefusedError, InvalidCommandError, InvalidIdentifierError):
         return None
-    return command.order_id, op_id_of(command)
+    return command.origin_id, command.order_id, op_id_of(command)

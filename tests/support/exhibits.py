@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from schemas.identifiers import PaymentId
+from schemas.identifiers import AccountName, GatewayName, PaymentId, gateway_route
 from schemas.messages import Envelope
 from schemas.records.decisions import DecisionMade
 from schemas.records.orders import OperationRow, OrderRow
@@ -54,7 +54,13 @@ class LedgerEntry:
     token: str
     """What the payment was opened with."""
     at_desk: int = 0  # 1: no call of an engine did it, a person at the gateway did
+    gateway: str = "mock"
     account: str = "default"
+
+    @property
+    def route(self) -> str:
+        """Where it happened, as policies and plans call it."""
+        return gateway_route(GatewayName(self.gateway), AccountName(self.account))
 
     @property
     def is_effect(self) -> bool:
@@ -123,7 +129,7 @@ class Evidence:
     rows: Mapping[OrderKey, OrderRow]
     commands: Mapping[str, Sequence[str]]  # order id -> op ids in the order of the commands topic
     command_ids: frozenset[str]  # of every record of the commands topic, read or not
-    plans: Mapping[str, frozenset[str]] = field(default_factory=dict)  # op id -> accounts that its pinned plan names
+    plans: Mapping[str, frozenset[str]] = field(default_factory=dict)  # op id -> routes that its pinned plan names
     decisions: Sequence[Decided] = ()  # in log order of their partitions
     stands: Mapping[str, GatewayStand] = field(default_factory=dict)  # op id -> at the gateway
     heard: frozenset[str] = frozenset()  # of those: what became of them stands on the log, by an answer or a notice
@@ -192,7 +198,7 @@ class Evidence:
 
 def read_ledger(path: Path) -> list[LedgerEntry]:
     """Return the Mock's ledger from its file, oldest first."""
-    names = [each.name for each in fields(LedgerEntry)]
+    names = [each.name for each in fields(LedgerEntry) if each.name != "gateway"]
     columns = ", ".join(f"{'payments' if name == 'token' else 'ledger'}.{name}" for name in names)
     query = f"SELECT {columns} FROM ledger JOIN payments ON payments.id = ledger.payment_id ORDER BY seq"
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:

@@ -4,6 +4,7 @@ Synchronous to start, so that one process may serve a whole module; everything e
 """
 
 import asyncio
+import os
 import signal
 import sqlite3
 import subprocess
@@ -53,6 +54,7 @@ class MockGatewayProcess:
             ],
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         )
         assert self._process.stdout is not None
         line = self._process.stdout.readline()  # ends at the latest when the process does
@@ -74,8 +76,13 @@ class MockGatewayProcess:
         process.send_signal(number)
         try:
             return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGABRT)  # it says where it hangs
+            process.wait(STOP_TIMEOUT_S)
+            raise
         finally:
             process.kill()
+            process.wait()
             if process.stdout is not None:
                 process.stdout.close()
 

@@ -16,13 +16,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import TypeVar
 
+from gateway_adapters.spec import Accounts
 from schemas.messages import DecodeError, EncodedMessage, Envelope, MessageCodec, Record, Row
 from schemas.records.payments import PaymentEvent
 from schemas.schema_ids import SchemaIds
 from streams.agents.intake import RefusedError
 from streams.domain.limits import LATE_CALL_MS
 from streams.kafka_clients.log_reader import LogRecord
-from tests.support.replay_course import INPUT_TOPICS, Course, Published, Said, agent_of, apply, input_of, said_of
+from tests.support.replay_course import (
+    INPUT_TOPICS,
+    ONLY_MOCK,
+    Course,
+    Published,
+    Said,
+    agent_of,
+    apply,
+    input_of,
+    said_of,
+)
 from tests.support.replay_search import Search
 
 MAX_SEARCHES = 5_000
@@ -89,12 +100,12 @@ def by_time(records: Iterable[LogRecord]) -> list[LogRecord]:
 class Replay:
     """Replays the orders of a run, partition by partition; keeps nothing of them but figures."""
 
-    def __init__(self, *, partitions: int, late_call_ms: int = LATE_CALL_MS) -> None:
-        """`late_call_ms`: as the engine of the run had it."""
+    def __init__(self, *, partitions: int, late_call_ms: int = LATE_CALL_MS, accounts: Accounts = ONLY_MOCK) -> None:
+        """`late_call_ms` and `accounts`: as the engine of the run had them."""
         self._codec = MessageCodec(SchemaIds.packaged())
         self._sparing = _SparingCodec(SchemaIds.packaged())
-        self._agent = agent_of(self._sparing, partitions, late_call_ms=late_call_ms)
-        self._search = Search(partitions=partitions, late_call_ms=late_call_ms)
+        self._agent = agent_of(self._sparing, partitions, late_call_ms=late_call_ms, accounts=accounts)
+        self._search = Search(partitions=partitions, late_call_ms=late_call_ms, accounts=accounts)
         self._searches = 0
         self.orders = 0
         self.inputs = 0

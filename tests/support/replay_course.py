@@ -5,9 +5,12 @@ Used by `replay` (the merge by time) and `replay_search` (any other interleaving
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from gateway_adapters.mock.spec import SPEC
+from gateway_adapters.registry import capabilities_of, specs_of
+from gateway_adapters.spec import Accounts
 from schemas import topics
 from schemas.identifiers import OpId
 from schemas.messages import MessageCodec
@@ -28,6 +31,9 @@ class Said(NamedTuple):
     type: str
     value: bytes
 
+
+ONLY_MOCK: Final[Accounts] = MappingProxyType({})
+"""Of a run without further gateways."""
 
 Published = Mapping[str, Said]
 """By event id."""
@@ -57,20 +63,26 @@ class Course:
     calls: frozenset[tuple[OpId, int, int]]
 
 
-def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int) -> OrdersAgent:
-    """Return production's agent as `bootstrap` builds it for the Mock gateway, by the rules of the run."""
+def agent_of(codec: MessageCodec, partitions: int, *, late_call_ms: int, accounts: Accounts = ONLY_MOCK) -> OrdersAgent:
+    """Return production's agent as `bootstrap` builds it, by the rules of the run.
+
+    `accounts`: as the engine of the run had them; nothing: the Mock's, which can do anything.
+    """
+    gateways = specs_of(accounts) if accounts else {SPEC.name: SPEC}
+    capabilities = capabilities_of(accounts)
     return OrdersAgent(
         codec,
         partitions=partitions,
         policies=dict,  # the plan of an operation stands in its verdict
-        gateways={SPEC.name: SPEC},
-        capabilities={},
+        gateways=gateways,
+        capabilities=capabilities,
         parking=Parking(),
         rules=Rules(
             order_life_ms=ORDER_LIFE_MS,
             claim_life_ms=CLAIM_LIFE_MS,
-            key_windows_ms={SPEC.name: SPEC.capabilities.key_window_ms},
+            key_windows_ms={name: spec.capabilities.key_window_ms for name, spec in gateways.items()},
             late_call_ms=late_call_ms,
+            capabilities=capabilities,
         ),
     )
 

@@ -6,6 +6,7 @@ Called by `replay` where the merge by time does not. Each topic keeps its own or
 
 from collections.abc import Iterable, Sequence
 
+from gateway_adapters.spec import Accounts
 from schemas import topics
 from schemas.identifiers import OpId
 from schemas.messages import DecodeError, MessageCodec
@@ -17,7 +18,7 @@ from streams.agents.intake import RefusedError
 from streams.kafka.step import Outgoing
 from streams.kafka_clients.log_reader import LogRecord
 from tests.support.exhibits import FINAL
-from tests.support.replay_course import INPUT_TOPICS, Course, Published, agent_of, apply, input_of
+from tests.support.replay_course import INPUT_TOPICS, ONLY_MOCK, Course, Published, agent_of, apply, input_of
 
 MAX_SEARCH_STEPS = 5_000
 """Of one order's search for an interleaving; its inputs are some ten, and a wrong turn shows at the next event."""
@@ -26,9 +27,9 @@ MAX_SEARCH_STEPS = 5_000
 class Search:
     """Searches one order at a time, depth first, the earlier input first."""
 
-    def __init__(self, *, partitions: int, late_call_ms: int) -> None:
+    def __init__(self, *, partitions: int, late_call_ms: int, accounts: Accounts = ONLY_MOCK) -> None:
         self._codec = MessageCodec(SchemaIds.packaged())
-        self._agent = agent_of(self._codec, partitions, late_call_ms=late_call_ms)
+        self._agent = agent_of(self._codec, partitions, late_call_ms=late_call_ms, accounts=accounts)
 
     def explains(self, merged: Sequence[LogRecord], published: Published) -> bool:
         """Say whether some interleaving of the topics, without any fault, publishes exactly this."""

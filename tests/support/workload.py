@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 
+from tests.support.means import with_tokens
 from tests.support.payers import COMPLETED_BY_MERCHANT, Cashier
 
 REQUEST_TIMEOUT_S = 60.0
@@ -255,8 +256,13 @@ class Shopper:
         habits: Habits = PATIENT,
         append: AppendDirectly | None = None,
         visit: VisitBank | None = None,
+        four: bool = False,
     ) -> None:
-        """`append` and `visit`: as the habits `direct` and `payers` need them; None: they are not followed."""
+        """`append` and `visit`: as the habits `direct` and `payers` need them; None: they are not followed.
+
+        `four`: each payment brings a token for each of four gateways.
+        """
+        self._four = four
         self._client = client
         self._visit = visit
         self._habits = habits
@@ -301,11 +307,13 @@ class Shopper:
         if self._visit is not None and self._random.random() < self._habits.payers:
             body |= {"token": self._random.choice(PAYER_TOKENS)}
             body.pop("tokens", None)
+            body = self._with_tokens(body, payer_acts=True)
             paid = await self._pay_at_bank(origin, order, key, body)
         else:
             if self._random.random() < self._habits.partial:
                 body |= {"token": PARTIAL_TOKEN, "allowPartial": True}
                 body.pop("tokens", None)
+            body = self._with_tokens(body, payer_acts=False)
             paid = await self._pay(origin, order, key, body)
         if paid.trusting:
             return  # to ask once more would bring back a command that was lost
@@ -322,6 +330,9 @@ class Shopper:
             if self._random.random() < self._habits.looks:
                 told = frozenset({str(paid.last.body["operation"]["id"])}) | self._captures
                 await self._client.look(payment, origin_id=origin, told=told)
+
+    def _with_tokens(self, body: dict[str, Any], *, payer_acts: bool) -> dict[str, Any]:
+        return with_tokens(body, self._random, payer_acts=payer_acts) if self._four else body
 
     def _token(self) -> str:
         if self._habits.awkward_tokens and self._random.random() < self._habits.awkward:

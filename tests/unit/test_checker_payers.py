@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway_adapters.mock import wire
-from schemas.identifiers import IdempotencyKey, OpId
+from schemas.identifiers import GatewayName, IdempotencyKey, OpId
 from schemas.records.commands import Command, CompletionRequested, NamedText, PaymentRequested
 from schemas.vocabulary import OperationState
 from tests.support.checker import Evidence, violations
@@ -158,6 +158,31 @@ def test_checker_catches_a_cancellation_that_is_told_to_leave_the_payment_waitin
     request = run.history.requests[-1]
     request.answers = [replace(request.last, body={**request.last.body, "status": "requires_action"})]
     assert broken(run.evidence()) & {"cancellations_end_the_wait"}
+
+
+def cancelled_at(gateway: str, *, in_ledger: bool, held: bool = False) -> Evidence:
+    """A payment at this gateway whose merchant cancels; it waited for its payer, or was held."""
+    run = StagedRun()
+    run.send(authorize(), *(() if held else (ACTION,)))
+    run.send(void(PAYMENT))
+    run.send(authorize())
+    run.history.requests = [each for each in run.history.requests if each.last.status != 202]
+    evidence = run.evidence()
+    rows = {
+        key: replace(row, payments=tuple(replace(each, gateway=GatewayName(gateway)) for each in row.payments))
+        for key, row in evidence.rows.items()
+    }
+    ledger = [replace(each, gateway=gateway) for each in evidence.ledger if in_ledger or each.kind != "void"]
+    return replace(evidence, rows=rows, ledger=ledger)
+
+
+def test_gateway_that_is_told_of_no_cancel_needs_none_in_its_books_unless_it_held_money() -> None:
+    check = "ledger_equals_events"
+    assert check not in broken(cancelled_at("paypal", in_ledger=False))
+    assert check not in broken(cancelled_at("adyen", in_ledger=False))
+    assert check in broken(cancelled_at("stripe", in_ledger=False))
+    assert check in broken(cancelled_at("paypal", in_ledger=False, held=True))
+    assert check not in broken(cancelled_at("stripe", in_ledger=True))
 
 
 def test_checker_catches_a_completion_that_takes_money_itself() -> None:

@@ -478,13 +478,16 @@ def test_dispute_of_what_a_person_held_for_not_executed_asks_for_a_review() -> N
     assert payment(desk).review
 
 
-def test_no_timer_and_no_call_is_left_when_a_person_has_settled_an_operation() -> None:
+def test_no_timer_and_no_call_but_one_last_look_is_left_when_a_person_has_settled_an_operation() -> None:
     desk = Desk()
     op_id = desk.do(sale(10_000), UNKNOWN)
     said = len(desk.said)
     desk.decide(op_id, NOT_EXECUTED)
     assert not [each for each in desk.said[said:] if isinstance(each, SetTimer)]
+    assert desk.operation(op_id).call_kind is CallKind.INQUIRE
+    desk.call(UNKNOWN)
     assert desk.operation(op_id).call_kind is None
+    assert not desk.requests
     assert desk.operation(op_id).token is None
     assert desk.view.status is PaymentStatus.FAILED
 

@@ -9,17 +9,18 @@ from schemas.event_types import TYPES
 from schemas.identifiers import DecisionId, OperatorName, OpId, OrderId
 from schemas.messages import Envelope, MessageCodec, Record
 from schemas.records.decisions import DecisionMade, DecisionProposed, DecisionTried, PaymentWaiting
+from schemas.records.gateway import GatewayCallRequested
 from schemas.records.orders import OrderRow
 from schemas.records.payments import OperationReplied, PaymentEvent
 from schemas.schema_ids import SchemaIds
-from schemas.vocabulary import DeadLetterReason, DecisionRefusal, OperationState, Verdict
+from schemas.vocabulary import CallKind, DeadLetterReason, DecisionRefusal, OperationState, Verdict
 from streams.agents.intake import RefusedError
 from streams.agents.orders import OrdersAgent
 from streams.agents.references import Parking
 from streams.domain.limits import DEFAULT_RULES
 from streams.kafka.step import InputEvent, Step
 from streams.topology import ORDERS_TABLE
-from tests.support.order_desk import ORDER, ORIGIN, UNKNOWN, Desk, sale
+from tests.support.order_desk import ORDER, ORIGIN, UNKNOWN, Desk, completed, sale
 
 CODEC = MessageCodec(SchemaIds.packaged())
 NOW_MS = 1_800_000_000_000
@@ -118,9 +119,24 @@ def test_decision_says_the_same_again_when_it_is_replayed() -> None:
     row = agent.tables[ORDERS_TABLE, KEY]
     again = agent.take(topics.DECISIONS, agent.decision(), replay=True)
     assert agent.tables[ORDERS_TABLE, KEY] == row
-    owed = [each for each in first.speak if each.topic != topics.GATEWAY_REQUESTS]  # a look that nobody waits for
-    assert len(owed) == len(first.speak) - 1
-    assert {each.value for each in owed} <= {each.value for each in again.speak}
+    unmarked = [each for each in first.speak if each.topic != topics.GATEWAY_REQUESTS]
+    assert len(unmarked) == len(first.speak) - 1
+    assert {each.value for each in unmarked} <= {each.value for each in again.speak}
+    (look,), (repeated,) = said(first, topics.GATEWAY_REQUESTS), said(again, topics.GATEWAY_REQUESTS)
+    assert isinstance(look, GatewayCallRequested)
+    assert look.kind is CallKind.INQUIRE
+    assert repeated == replace(look, repeated=True), "a copy of a call is marked"
+
+
+def test_look_behind_a_person_is_owed_until_its_gateway_has_answered() -> None:
+    agent = Agent()
+    (look,) = said(agent.take(topics.DECISIONS, agent.decision()), topics.GATEWAY_REQUESTS)
+    assert isinstance(look, GatewayCallRequested)
+    agent.take(topics.GATEWAY_RESULTS, completed(look, UNKNOWN, now_ms=NOW_MS))
+    row = agent.tables[ORDERS_TABLE, KEY]
+    again = agent.take(topics.DECISIONS, agent.decision(), replay=True)
+    assert agent.tables[ORDERS_TABLE, KEY] == row
+    assert not said(again, topics.GATEWAY_REQUESTS)
 
 
 def test_trial_answers_what_would_be_and_keeps_nothing() -> None:
