@@ -32,6 +32,7 @@ from typing import Final
 from gateway_adapters.contract import Capabilities
 from gateway_adapters.policy import policy_for
 from schemas.identifiers import GatewayRoute, OrderId, OriginId, parts_of
+from schemas.quick_init import quick_init
 from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command, PaymentRequested, kind_of
 from schemas.records.policies import OriginPolicy, RoutingRule, WeightedRoute
@@ -59,6 +60,7 @@ class PassedOver(StrEnum):
     TOKEN = "the payment brings no token for it"  # noqa: S105 - a reason
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
     """Where a payment may go, and why so."""
@@ -70,6 +72,7 @@ class Course:
     plan: RoutePlan
 
 
+@quick_init
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routed:
     """What came of a policy and a payment."""

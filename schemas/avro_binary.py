@@ -15,6 +15,7 @@ more than what was done in them.
 Source: Avro 1.12, binary encoding.
 """
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar, cast
@@ -35,34 +36,88 @@ class NotYetWritableError(Exception):
 
 MIN_LONG: Final = -(2**63)
 MAX_LONG: Final = 2**63 - 1
-_ONE_BYTE: Final = 64  # zigzag doubles: what is below this takes one byte
 _MORE: Final = 0x80
 _LAST_SHIFT: Final = 63  # ten bytes hold 64 bits
 _NULL, _VALUE = 0, 2  # zigzag of the branches of ["null", X]
-_MAX_KNOWN_LONGS: Final = 4_096
-_KNOWN_LONGS: dict[int, bytes] = {}
+_NONE: Final = bytes([_NULL])
+_SOME: Final = bytes([_VALUE])
+
+_MAX_KNOWN: Final = 4_096
+"""Values of which the bytes are remembered, before all are forgotten: those of some hundred payments under way."""
+
+_MAX_KNOWN_CHARS: Final = 256
+
+_RECURRING: Final = frozenset(
+    {
+        *("origin_id", "order_id", "op_id", "payment_id", "command_id", "request_id", "idempotency_key", "fingerprint"),
+        *("active_op_id", "queue", "holder_order_id", "holder_op_id", "opening_op_id", "traceparent", "transition"),
+        *("gateway", "gateways", "account", "gateway_reference", "currency", "asked_currency", "confirmed_currency"),
+    }
+)
+"""Texts that stand many times in a payment's rows and messages. Their bytes are remembered for a while; those of others
+are not, which may be a token, or tell of a payer."""
 
 
-def _write_long(out: bytearray, value: int) -> None:
-    if 0 <= value < _ONE_BYTE:
-        out.append(value << 1)
-        return
-    known = _KNOWN_LONGS.get(value)  # the times of one moment stand many times in a row and its messages
-    if known is not None and type(value) is int:  # a float or a bool is equal to its integer
-        out += known
-        return
-    if not MIN_LONG <= value <= MAX_LONG:
-        raise OverflowError("an Avro long has 64 bits")
-    rest = (value << 1) ^ (value >> 63)
-    encoded = bytearray()
-    while rest >= _MORE:  # at most nine times
-        encoded.append((rest & 0x7F) | _MORE)
-        rest >>= 7
-    encoded.append(rest)
-    out += encoded
-    if len(_KNOWN_LONGS) >= _MAX_KNOWN_LONGS:
-        _KNOWN_LONGS.clear()
-    _KNOWN_LONGS[value] = bytes(encoded)
+class _KnownLongs(dict[int, bytes]):
+    """The bytes of each integer: the times of one moment stand many times in a row and its messages."""
+
+    def __missing__(self, value: int) -> bytes:
+        if not MIN_LONG <= value <= MAX_LONG:
+            raise OverflowError("an Avro long has 64 bits")
+        rest = (value << 1) ^ (value >> 63)
+        encoded = bytearray()
+        while rest >= _MORE:  # at most nine times
+            encoded.append((rest & 0x7F) | _MORE)
+            rest >>= 7
+        encoded.append(rest)
+        if len(self) >= _MAX_KNOWN:
+            self.clear()
+        self[value] = known = bytes(encoded)
+        return known
+
+
+class _KnownTexts(dict[str | None, bytes]):
+    """The bytes of each text that recurs; of one that may be absent, with its branch."""
+
+    def __init__(self, *, nullable: bool) -> None:
+        super().__init__()
+        self._nullable = nullable
+        self._forget()
+
+    def _forget(self) -> None:
+        self.clear()
+        if self._nullable:
+            self[None] = _NONE
+
+    def __missing__(self, value: str) -> bytes:
+        encoded = _SOME + _text(value) if self._nullable else _text(value)
+        if len(value) <= _MAX_KNOWN_CHARS:
+            if len(self) >= _MAX_KNOWN:
+                self._forget()
+            self[value] = encoded
+        return encoded
+
+
+_LONGS: Final = _KnownLongs()
+_TEXTS: Final = _KnownTexts(nullable=False)
+_TEXTS_OR_NULL: Final = _KnownTexts(nullable=True)
+
+
+def _long(value: Any) -> bytes:
+    return _LONGS[operator.index(value)]  # a float is equal to its integer, and no long
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()
+    return _LONGS[len(raw)] + raw
+
+
+def _bytes(value: bytes) -> bytes:
+    return _LONGS[len(value)] + value
+
+
+def _boolean(value: bool) -> bytes:
+    return b"\x01" if value else b"\x00"
 
 
 def _read_long(raw: bytes, at: int) -> tuple[int, int]:
@@ -111,23 +166,23 @@ _READ_SCALARS: Mapping[Scalar, _Read] = {
 }
 
 
-class _FewerSymbols(dict[str, bytes]):
+class _FewerSymbols(dict[str | None, bytes]):
     """The bytes of each symbol of a field that has fewer of them than its class: a plain one is quicker."""
 
     field = ""
 
-    def __missing__(self, symbol: str) -> bytes:
+    def __missing__(self, symbol: str | None) -> bytes:
         raise NotYetWritableError(f"{self.field}: {symbol} is not among its symbols")
 
 
-def _encoded_symbols(field: "_Written") -> Mapping[str, bytes]:
-    encoded: dict[str, bytes] = {}
-    for index, symbol in enumerate(field.symbols):
-        out = bytearray()
-        _write_long(out, index)
-        encoded[symbol] = bytes(out)
+def _encoded_symbols(field: "_Written") -> Mapping[str | None, bytes]:
+    shape = field.shape
+    head = _SOME if shape.nullable and not shape.repeated else b""
+    encoded: dict[str | None, bytes] = {symbol: head + _LONGS[index] for index, symbol in enumerate(field.symbols)}
     del encoded[UNRECOGNISED]
-    if set(encoded) >= {member.value for member in field.shape.symbols or ()}:
+    if head:
+        encoded[None] = _NONE
+    if set(encoded) >= {member.value for member in shape.symbols or ()}:
         return encoded
     fewer = _FewerSymbols(encoded)
     fewer.field = field.path
@@ -182,48 +237,40 @@ class _Schema:
         return symbols
 
 
-_WRITE_CODE: Mapping[Scalar, tuple[str, ...]] = {
-    "string": (
-        "raw = value.encode()",
-        "size = len(raw)",
-        f"if size < {_ONE_BYTE}:",
-        "    append(size << 1)",
-        "else:",
-        "    write_long(out, size)",
-        "out += raw",
-    ),
-    "long": (
-        f"if 0 <= value < {_ONE_BYTE}:",
-        "    append(value << 1)",
-        "else:",
-        "    write_long(out, value)",
-    ),
-    "boolean": ("append(1 if value else 0)",),
-    "bytes": ("write_long(out, len(value))", "out += value"),
-}
+_WRITERS: Final[Mapping[Scalar, str]] = {"string": "text", "long": "long", "boolean": "boolean", "bytes": "bytes_of"}
 
 
-def _write_item(field: _Written, known: dict[str, Any]) -> Sequence[str]:
-    """Return the lines that write one `value` of the field; what they call goes to `known`."""
+def _item_writer(field: _Written, known: dict[str, Any]) -> str:
+    """Return the name of the function that gives the bytes of one value of the field; it is in `known` then."""
     name = field.shape.name
     if field.nested is not None:
         known[f"write_{name}"] = _writer(field.nested)
-        return (f"write_{name}(out, value)",)
+        return f"write_{name}"
     if field.shape.symbols is not None:
         known[f"symbols_{name}"] = _encoded_symbols(field)
-        return (f"out += symbols_{name}[value]",)
-    return _WRITE_CODE[cast("Scalar", field.shape.scalar)]
+        return f"symbols_{name}.__getitem__"
+    if field.shape.scalar == "string" and name in _RECURRING:
+        return "texts.__getitem__"
+    return _WRITERS[cast("Scalar", field.shape.scalar)]
 
 
-def _write_field(field: _Written, known: dict[str, Any]) -> list[str]:
-    item, shape = _write_item(field, known), field.shape
+def _write_field(field: _Written, known: dict[str, Any]) -> str:
+    """Return the expression of the field's bytes. What nearly every value is, is looked up or written out in place."""
+    item, shape, given = _item_writer(field, known), field.shape, f"record.{field.shape.name}"
     if shape.repeated:
-        each = ["    write_long(out, len(values))", "    for value in values:", *indented(indented(item))]
-        return [f"values = record.{shape.name}", "if values:", *each, "append(0)"]
+        each = f"longs[len(values)] + empty.join(map({item}, values)) + {_NONE!r}"
+        return f"({each} if (values := {given}) else {_NONE!r})"
+    if shape.symbols is not None:
+        return f"symbols_{shape.name}[{given}]"
+    if item == "texts.__getitem__":
+        return f"texts_or_null[{given}]" if shape.nullable else f"texts[{given}]"
+    long = "(longs[value] if {}.__class__ is int else long(value))"
     if shape.nullable:
-        either = [f"    append({_NULL})", "else:", f"    append({_VALUE})", *indented(item)]
-        return [f"value = record.{shape.name}", "if value is None:", *either]
-    return [f"value = record.{shape.name}", *item]
+        value = long.format("value") if shape.scalar == "long" else f"{item}(value)"
+        return f"({_NONE!r} if (value := {given}) is None else {_SOME!r} + {value})"
+    if shape.scalar == "boolean":
+        return f"({_boolean(True)!r} if {given} else {_boolean(False)!r})"
+    return long.format(f"(value := {given})") if shape.scalar == "long" else f"{item}({given})"
 
 
 def _refuse_later(cls: type, shape: FieldShape, known: dict[str, Any]) -> list[str]:
@@ -322,8 +369,8 @@ def _read_field(written: _Written, known: dict[str, Any]) -> list[str]:
     ]
 
 
-def writer_of(cls: type[T], written: Mapping[str, Any] | None = None) -> Callable[[bytearray, T], None]:
-    """Return what appends a record's Avro encoding to a buffer.
+def writer_of(cls: type[T], written: Mapping[str, Any] | None = None) -> Callable[[T], bytes]:
+    """Return what gives a record's Avro encoding.
 
     Args:
         cls: its class.
@@ -335,12 +382,13 @@ def writer_of(cls: type[T], written: Mapping[str, Any] | None = None) -> Callabl
     return _writer(_Schema(cls, written))
 
 
-def _writer(schema: _Schema) -> Callable[[bytearray, Any], None]:
-    known: dict[str, Any] = {"write_long": _write_long}
-    lines = [line for field in schema.fields for line in _write_field(field, known)]
-    lines += [line for shape in schema.later for line in _refuse_later(schema.cls, shape, known)]
-    source = "\n".join(["def write(out, record):", *indented(["append = out.append", *lines])])
-    write: Callable[[bytearray, Any], None] = compiled(source, "write", known)
+def _writer(schema: _Schema) -> Callable[[Any], bytes]:
+    known: dict[str, Any] = {"longs": _LONGS, "texts": _TEXTS, "texts_or_null": _TEXTS_OR_NULL, "empty": b""}
+    known |= {"long": _long, "text": _text, "bytes_of": _bytes, "boolean": _boolean}
+    refusals = [line for shape in schema.later for line in _refuse_later(schema.cls, shape, known)]
+    fields = "".join(f"{_write_field(field, known)}, " for field in schema.fields)
+    source = "\n".join(["def write(record):", *indented([*refusals, f"return empty.join(({fields}))"])])
+    write: Callable[[Any], bytes] = compiled(source, "write", known)
     return write
 
 

@@ -71,7 +71,7 @@ def _record_builder(cls: type) -> _Build:
 _NAMES: Mapping[type, str] = {cls: name_of(cls) for cls in (*RECORD_CLASSES, *ROW_CLASSES)}
 _BUILDERS: Mapping[type, _Build] = {cls: _record_builder(cls) for cls in _NAMES}
 _CLASSES: Mapping[str, type] = {name: cls for cls, name in _NAMES.items()}
-_Write: TypeAlias = Callable[[bytearray, Any], None]
+_Write: TypeAlias = Callable[[Any], bytes]
 _Read: TypeAlias = Callable[[bytes, int], tuple[object, int]]
 _WRITERS: Mapping[type, _Write] = {cls: writer_of(cls) for cls in _NAMES}
 _READERS: Mapping[type, _Read] = {cls: reader_of(cls) for cls in _NAMES}
@@ -122,9 +122,7 @@ class AvroCodec:
         ValueError or OverflowError for values that are not of their declared types: defects.
         """
         cls = type(record)
-        out = bytearray(self._frames[cls])
-        self._writers[cls](out, record)
-        return bytes(out)
+        return self._frames[cls] + self._writers[cls](record)
 
     def decode(self, cls: type[T], value: bytes, *, ours: bool = False) -> T:
         """Return the record, resolved from the schema it was written with to the newest one.

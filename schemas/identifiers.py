@@ -125,7 +125,7 @@ def parts_of(route: GatewayRoute) -> tuple[GatewayName, AccountName]:
 
 def _digest(*parts: str) -> bytes:
     # Each part is preceded by its length, so that no two different lists of parts give the same bytes.
-    joined = b"".join(len(raw).to_bytes(4, "big") + raw for raw in (part.encode() for part in parts))
+    joined = b"".join([len(raw).to_bytes(4, "big") + raw for raw in map(str.encode, parts)])
     return hashlib.sha256(joined).digest()
 
 

@@ -159,9 +159,14 @@ class MessageCodec:
             return event.envelope, self._avro.decode(cls, event.framed_avro, ours=ours)
         return event.envelope, read_record(cls, event.parsed_json)
 
-    def encode_row(self, row: Row) -> bytes:
-        """Return the framed Avro of a table row; equal rows give equal bytes. Raises: as `AvroCodec.encode`."""
+    def encode_row(self, row: Row, *, replaced: bytes | None = None) -> bytes:
+        """Return the framed Avro of a table row; equal rows give equal bytes. Raises: as `AvroCodec.encode`.
+
+        `replaced`: the bytes of the row that it takes the place of. They can be read still, if more slowly.
+        """
         value = self._avro.encode(row)
+        if replaced is not None:
+            self._rows.forget(replaced)
         self._rows.put(value, row)
         return value
 

@@ -3,6 +3,9 @@
 Called by `schemas.messages` only; calls nothing. A row is frozen all the way down, so sharing one is safe, and equal
 bytes are the same row: nothing here can be stale. Two generations instead of an exact order of use: a look-up costs one
 hash of the bytes, and no lock.
+
+A row that is replaced goes at once. Nobody reads it again but a replay, and each that is kept for long is walked by
+Python's garbage collector: a payment would leave three, of which one is its last.
 """
 
 from typing import Final
@@ -26,6 +29,11 @@ class RowCache:
         if row is None and (row := self._old.get(value)) is not None:
             self.put(value, row)
         return row
+
+    def forget(self, value: bytes) -> None:
+        """Let the row of these bytes go, if it is known."""
+        if self._young.pop(value, None) is None:
+            self._old.pop(value, None)
 
     def put(self, value: bytes, row: Row) -> None:
         """Remember the row of these bytes, and forget the oldest generation when there are too many."""

@@ -168,10 +168,12 @@ class OrdersAgent:
             outputs += decision.outputs
             loaded.update((operation.op_id, operation) for operation in decision.loaded)
         # What is said is said of all that this is about, wherever it stands; what is kept is the row alone.
-        was, now = with_loaded(before, loaded.values()), with_loaded(row, loaded.values())
+        was, now = before, row
+        if loaded:
+            was, now = with_loaded(before, loaded.values()), with_loaded(row, loaded.values())
         # A decision that was heard before is answered once the row that holds it is durable, and not by itself sooner.
         kept = event.possible_replay or any(isinstance(each, DecisionReceived) for each in inputs)
-        rows = [] if row == before and not (kept and row is not None) else [self._written(key, row)]
+        rows = [] if row == before and not (kept and row is not None) else [self._written(key, row, replaced=stored)]
         step = self._step(event, rows, was, now, outputs, load)
         # A command alone sends nothing to a gateway, and learns no reference: its replay has none to say again.
         again = event.possible_replay and event.topic != topics.COMMANDS
@@ -193,7 +195,7 @@ class OrdersAgent:
             key = identifiers.row_key(timer.origin_id, timer.order_id)
             row = self._row(read(ORDERS_TABLE, key))
             if row is not None and end_of_order(row, self._rules) != timer.due_at_ms:
-                rows.append(self._written(key, row))
+                rows.append(self._written(key, row, replaced=None))
                 continue
             asked = TimerReceived(timer=timer, now_ms=event.timestamp_ms, possible_replay=event.possible_replay)
             step = self._decided(event, key, (asked,), read)
@@ -204,10 +206,11 @@ class OrdersAgent:
     def _due(self, row: OrderRow) -> Due:
         return due_of_order(row, self._rules, self._references.indexed)
 
-    def _written(self, key: bytes, row: OrderRow | None) -> RowWrite:
+    def _written(self, key: bytes, row: OrderRow | None, *, replaced: bytes | None) -> RowWrite:
         if row is None:
             return RowWrite(table=ORDERS_TABLE, key=key, value=None)
-        return RowWrite(table=ORDERS_TABLE, key=key, value=self._codec.encode_row(row), due=self._due(row))
+        value = self._codec.encode_row(row, replaced=replaced)
+        return RowWrite(table=ORDERS_TABLE, key=key, value=value, due=self._due(row))
 
     def _row(self, stored: bytes | None) -> OrderRow | None:
         return None if stored is None else self._codec.decode_row(OrderRow, stored)

@@ -39,11 +39,22 @@ def say_waiting(
     row = before if after is None else after
     if row is None or (before is after and not possible_replay):
         return []
+    if not possible_replay and not _any_waits(before) and not _any_waits(after):
+        return []  # nearly every step
     waited, waits = _waiting(before), _waiting(after)
     said = {op_id for op_id in waited | waits if waited.get(op_id) != waits.get(op_id)}
     if possible_replay and after is not None:
         said.update(_ever_waited(after))
     return [_message(codec, row, op_id, waits.get(op_id)) for op_id in sorted(said)]
+
+
+def _any_waits(row: OrderRow | None) -> bool:
+    if row is None:
+        return False
+    for operation in row.operations:
+        if operation.state in _WAITS:
+            return True
+    return any(payment.review for payment in row.payments)
 
 
 def _waiting(row: OrderRow | None) -> Known:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from streams.cli.collector import spare_what_stands
+
 if TYPE_CHECKING:
     from streams.settings import TelemetrySettings
 
@@ -49,6 +51,10 @@ def set_up_logs(component: str, telemetry: "TelemetrySettings | None" = None) ->
 
 
 def announce(component: str, port: int) -> None:
-    """Say on standard output that the program serves: whoever started it waits for this line. Port 0: it has none."""
+    """Say on standard output that the program serves: whoever started it waits for this line. Port 0: it has none.
+
+    What the start has made stays: from now on the garbage collector leaves it alone.
+    """
+    spare_what_stands()
     sys.stdout.write(f"READY {component} {port}\n" if port else f"READY {component}\n")
     sys.stdout.flush()

@@ -9,7 +9,7 @@ operation is refused with `payment_in_doubt`, which is final for its idempotency
 
 from schemas import identifiers
 from schemas.event_types import Transition
-from schemas.identifiers import GatewayRoute
+from schemas.identifiers import GatewayRoute, OpId
 from schemas.quick_init import replace
 from schemas.records.claims import ClaimRequested, RoutePlan
 from schemas.records.orders import OperationRow, PaymentRow
@@ -49,7 +49,7 @@ def dispatch_unasked(turn: Turn, operation: OperationRow) -> None:
     assert payment.gateway is not None
     assert operation.asked_amount_minor is not None
     route = identifiers.gateway_route(payment.gateway, payment.account)
-    _dispatch(turn, replace(operation, amount_minor=operation.asked_amount_minor), route)
+    _dispatch(turn, operation, route, amount_minor=operation.asked_amount_minor, draws_on=operation.draws_on)
 
 
 def resume(turn: Turn) -> None:
@@ -101,7 +101,7 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool
         return
     _, route = first
     draws_on = None if payment is None else abilities.capture_to_draw_on(turn, operation, payment, verdict)
-    _dispatch(turn, replace(operation, amount_minor=verdict, draws_on=draws_on), route)
+    _dispatch(turn, operation, route, amount_minor=verdict, draws_on=draws_on)
 
 
 def _waits_unknown(turn: Turn, operation: OperationRow, payment: PaymentRow) -> bool:
@@ -135,11 +135,19 @@ def _may_pass(operation: OperationRow, doubted: OperationRow) -> bool:
     return operation.kind is OperationKind.REFUND and doubted.kind is OperationKind.REFUND
 
 
-def _dispatch(turn: Turn, operation: OperationRow, route: GatewayRoute) -> None:
+def _dispatch(
+    turn: Turn, operation: OperationRow, route: GatewayRoute, *, amount_minor: int, draws_on: OpId | None
+) -> None:
     """Write the intent, tell the world and who waits that the operation is accepted, and ask for the call."""
+    operation = replace(
+        operation,
+        state=OperationState.DISPATCHED,
+        amount_minor=amount_minor,
+        draws_on=draws_on,
+        updated_at_ms=turn.now_ms,
+    )
     if operation.kind in OPENING:
         turn.put_payment(_open_payment(turn, operation))
-    operation = replace(operation, state=OperationState.DISPATCHED, updated_at_ms=turn.now_ms)
     operation = attempts.begin_attempt(turn, turn.put(operation), route, attempt=1)
     operation = turn.publish(operation, Transition.ACCEPTED)
     turn.answer_all(operation)

@@ -56,8 +56,10 @@ def begin_attempt(
     """Begin this attempt of the operation there; return the operation. `declined`: the one before it was."""
     gateway, account = identifiers.parts_of(route)
     if operation.kind in OPENING:
-        here = replace(turn.payment_of(operation), gateway=gateway, account=account)
-        turn.put_payment(replace(here, gateway_reference=None, order_reference=None))
+        elsewhere = replace(
+            turn.payment_of(operation), gateway=gateway, account=account, gateway_reference=None, order_reference=None
+        )
+        turn.put_payment(elsewhere)
     operation = replace(
         operation,
         earlier_attempts=(*operation.earlier_attempts, *last_attempt(operation, declined=declined)),

@@ -227,11 +227,11 @@ def has_room_to_tell(operation: OperationRow) -> bool:
 
 def room_beside_others(turn: Turn, operation: OperationRow, payment: PaymentRow) -> int:
     """Return the most that this operation may count for beside the others."""
+    if operation.kind not in {OperationKind.CAPTURE, OperationKind.REFUND}:
+        return 0
     others = [each for each in turn.operations.values() if each.op_id != operation.op_id]
     books = Books.of(payment.payment_id, others, turn.subtotals)
-    if operation.kind is OperationKind.CAPTURE:
-        return books.room_to_capture
-    return books.room_to_refund if operation.kind is OperationKind.REFUND else 0
+    return books.room_to_capture if operation.kind is OperationKind.CAPTURE else books.room_to_refund
 
 
 def ask_review_of_deficit(turn: Turn, operation: OperationRow) -> None:

@@ -31,7 +31,7 @@ _OWN_PLAN: Final = RoutePlan(policy_version=0, gateways=(), refusal=None)
 """Of what the engine does by itself: it goes where its payment is."""
 
 
-def open_operation(received: CommandReceived, op_id: OpId, *, number: int) -> OperationRow:
+def open_operation(received: CommandReceived, op_id: OpId, plan: RoutePlan | None, *, number: int) -> OperationRow:
     """Return the queued operation that this command asks for, its first waiter included; `number`: in its order."""
     command = received.command
     return OperationRow(
@@ -58,7 +58,7 @@ def open_operation(received: CommandReceived, op_id: OpId, *, number: int) -> Op
         final=isinstance(command, CaptureRequested) and command.final,
         allow_partial=isinstance(command, PaymentRequested) and command.allow_partial,
         traceparent=received.traceparent,
-        plan=None,
+        plan=plan,
         attempt=0,
         call_number=0,
         call_kind=None,

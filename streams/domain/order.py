@@ -29,7 +29,7 @@ from schemas.event_types import Transition
 from schemas.identifiers import AccountName, OpId, OrderId, OriginId
 from schemas.quick_init import replace
 from schemas.records.claims import ClaimDecided
-from schemas.records.commands import op_id_of
+from schemas.records.commands import kind_of, op_id_of
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.payments import ReplyTo
 from schemas.records.timers import TimerFired
@@ -198,13 +198,12 @@ def _command(turn: Turn, received: CommandReceived) -> OpId:
             _join(turn, known, received.reply_to)
         outbox.drive_again(turn, op_id)
         return op_id
-    operation = operations.open_operation(received, op_id, number=turn.next_number)
     if room.is_full(turn.operations.values(), turn.subtotals):
-        _refuse_unrecorded(turn, operation)
+        _refuse_unrecorded(turn, operations.open_operation(received, op_id, None, number=turn.next_number))
         return op_id
-    if operation.kind in OPENING:
-        operation = replace(operation, plan=turn.plan_for(received.command))
-    turn.put(operation)
+    opens = kind_of(received.command) in OPENING
+    plan = turn.plan_for(received.command) if opens else None
+    operation = turn.put(operations.open_operation(received, op_id, plan, number=turn.next_number))
     _forget_waiters(turn)
     if operations.key_is_taken(turn, operation):
         settlement.conflict(turn, operation)

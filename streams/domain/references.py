@@ -10,7 +10,7 @@ loses none. It also keeps the gateway's order: while something is parked, what c
 A notice may be forwarded twice; an order that hears it twice is none the wiser.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
@@ -21,7 +21,7 @@ from schemas.identifiers import AccountName, GatewayName, OrderId, OriginId
 from schemas.quick_init import quick_init
 from schemas.records.orders import OperationRow, OrderRow
 from schemas.records.references import KnownReference, ParkedWebhook, ReferenceDropped, ReferenceKept, ReferenceRow
-from schemas.vocabulary import CallKind
+from schemas.vocabulary import CallKind, OperationKind
 
 MAX_PARKED: Final = 32
 """Webhooks that wait for one reference. A payment has a handful before its first answer."""
@@ -35,6 +35,8 @@ and with it the reference, within hours."""
 
 WEBHOOK_OVERHEAD_BYTES: Final = 256
 """Counted for each parked webhook beside its body and headers."""
+
+_CALLS: Final = {kind: CallKind(kind.value) for kind in OperationKind}
 
 Indexed = Mapping[GatewayName, Capabilities]
 """The gateways by name; their capabilities say what is indexed."""
@@ -54,23 +56,29 @@ def known_of(operations: Iterable[OperationRow], indexed: Indexed) -> dict[Known
     for operation in operations:
         if operation.gateway is None:
             continue  # never sent
-        last = (operation.gateway, operation.account, operation.gateway_reference)
-        earlier = [(each.gateway, each.account, each.gateway_reference) for each in operation.earlier_attempts]
-        for gateway, account, named in (last, *earlier):
-            for reference in _indexed(operation, named, indexed.get(gateway)):
-                known = KnownReference(gateway=gateway, account=account, reference=reference)
-                found.setdefault(known, operation)
+        _find(operation, operation.gateway, operation.account, operation.gateway_reference, indexed, found)
+        for each in operation.earlier_attempts:
+            _find(operation, each.gateway, each.account, each.gateway_reference, indexed, found)
     return found
 
 
-def _indexed(operation: OperationRow, named: str | None, capabilities: Capabilities | None) -> Iterator[str]:
+def _find(
+    operation: OperationRow,
+    gateway: GatewayName,
+    account: AccountName,
+    named: str | None,
+    indexed: Indexed,
+    found: dict[KnownReference, OperationRow],
+) -> None:
+    """Add what one attempt of the operation is known by, which its gateway `named` so."""
+    capabilities = indexed.get(gateway)
     if capabilities is None:
         return  # a gateway that is no longer set up here
-    kind = CallKind(operation.kind.value)
+    kind = _CALLS[operation.kind]
     if named and kind in capabilities.references_indexed and len(named) <= MAX_REFERENCE_CHARS:
-        yield named
+        found.setdefault(KnownReference(gateway=gateway, account=account, reference=named), operation)
     if kind in capabilities.own_references_indexed:
-        yield operation.op_id
+        found.setdefault(KnownReference(gateway=gateway, account=account, reference=operation.op_id), operation)
 
 
 def to_register(
@@ -93,12 +101,16 @@ def to_register(
     """
     if row is None or (row is before and not again):
         return ()
-    known_now = {
-        known: operation
-        for known, operation in known_by(row, indexed).items()
-        if known.reference == operation.op_id or (known.gateway, known.account) not in named_anyway
-    }
-    told = known_by(before, indexed) if known_now and before is not None and not again else {}
+    known_now = known_by(row, indexed)
+    if named_anyway:
+        known_now = {
+            known: operation
+            for known, operation in known_now.items()
+            if known.reference == operation.op_id or (known.gateway, known.account) not in named_anyway
+        }
+    if not known_now:
+        return ()
+    told = known_by(before, indexed) if before is not None and not again else {}
     return tuple(
         ReferenceKept(
             gateway=known.gateway,

@@ -7,6 +7,7 @@ from typing import Final
 
 from schemas.event_types import Transition
 from schemas.quick_init import replace
+from schemas.records.claims import RoutePlan
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
 from schemas.vocabulary import DeclineClass, Initiator, OperationState, Rejection, RetryAdvice
@@ -44,8 +45,17 @@ def settle(
     turn: Turn, operation: OperationRow, state: OperationState, transition: Transition, error: OperationError | None
 ) -> OperationRow:
     """End the operation in this state: nothing more is owed, no token is kept. The sums must be right before."""
-    operation = replace(turn.clear_timer(operation), token=None, command_offset=None, call_kind=None, error=error)
-    return move(turn, operation, state, transition)
+    settled = replace(
+        turn.clear_timer(operation),
+        token=None,
+        command_offset=None,
+        call_kind=None,
+        error=error,
+        state=state,
+        plan=_kept_plan(operation, state),
+        updated_at_ms=turn.now_ms,
+    )
+    return _tell(turn, settled, transition)
 
 
 def refuse_there(
@@ -68,13 +78,20 @@ def refuse_there(
 
 def move(turn: Turn, operation: OperationRow, state: OperationState, transition: Transition) -> OperationRow:
     """Bring the operation into this state: publish it, answer who still waits, let the order go on; return it."""
+    plan = _kept_plan(operation, state)
+    return _tell(turn, replace(operation, state=state, plan=plan, updated_at_ms=turn.now_ms), transition)
+
+
+def _kept_plan(operation: OperationRow, state: OperationState) -> RoutePlan | None:
+    """Return the operation's plan as long as it is for something: for attempts, and how long a payer may take."""
+    return operation.plan if state in UNSETTLED else None
+
+
+def _tell(turn: Turn, operation: OperationRow, transition: Transition) -> OperationRow:
     before = turn.operations[operation.op_id].state
-    require_move(before, state, decided=are_decided(operation.words))
-    waited_for = before in UNANSWERED
-    plan = operation.plan if state in UNSETTLED else None  # it is for attempts, and how long a payer may take
-    operation = turn.put(replace(operation, state=state, plan=plan, updated_at_ms=turn.now_ms))
-    operation = turn.publish(operation, transition)
-    if waited_for:
+    require_move(before, operation.state, decided=are_decided(operation.words))
+    operation = turn.publish(turn.put(operation), transition)
+    if before in UNANSWERED:
         turn.answer_all(operation)
     turn.release(operation)
     return operation

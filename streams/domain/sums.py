@@ -16,6 +16,8 @@ from streams.domain import words
 OPENING: Final = frozenset({OperationKind.AUTHORIZE, OperationKind.SALE})
 """The kinds that open a payment."""
 
+_TAKING: Final = frozenset({OperationKind.CAPTURE, OperationKind.SALE})
+
 IN_DOUBT: Final = frozenset({OperationState.UNKNOWN, OperationState.MANUAL_REVIEW})
 """Nobody knows whether the gateway did it."""
 
@@ -105,7 +107,7 @@ class Books:
             self.authorized += counts
             self.expired = self.expired or words.ran_out(operation.words)
             self.released = self.released or self.expired
-        if operation.kind in {OperationKind.CAPTURE, OperationKind.SALE}:
+        if operation.kind in _TAKING:
             self.captured += counts
             self.disputed += words.disputed(operation.words)
             self.released = self.released or (operation.final and counts > 0)

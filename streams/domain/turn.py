@@ -16,7 +16,7 @@ from schemas.records.claims import RoutePlan
 from schemas.records.commands import Command
 from schemas.records.decisions import DecisionView
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
-from schemas.records.payments import OperationReplied, ReplyTo
+from schemas.records.payments import OperationReplied, PaymentStanding, ReplyTo
 from schemas.records.timers import OpenTimer
 from schemas.vocabulary import OperationState, TimerKind
 from streams.domain import subtotals, views
@@ -55,6 +55,7 @@ class Turn:
         "_payments",
         "_row",
         "_sequence",
+        "_standings",
         "_touched",
         "active_op_id",
         "now_ms",
@@ -97,6 +98,8 @@ class Turn:
         self.operations: dict[OpId, OperationRow] = {} if row is None else {op.op_id: op for op in row.operations}
         self.subtotals = () if row is None else row.subtotals
         self.outputs: list[Output] = []
+        self._standings: dict[PaymentId, PaymentStanding] = {}
+        """As long as nothing changes that they follow from: a fact shows the same as the answer that goes with it."""
         self.told_decision: DecisionView | None = None
         """A person's decision while it is carried out: each fact that is published then tells of it."""
 
@@ -122,6 +125,7 @@ class Turn:
             assert operation.number == self._numbered
         self.operations[operation.op_id] = operation
         self._touched = True
+        self._standings.clear()
         return operation
 
     # Operations in rows of their own. One that an input is about is among `operations` from then on, at its place, and
@@ -148,6 +152,7 @@ class Turn:
         if operation is None or operation.op_id in self.operations:
             return operation
         self._loaded[operation.op_id] = operation
+        self._standings.clear()
         self.subtotals = subtotals.without_operation(self.subtotals, operation)
         known = (*self.operations.values(), operation)
         self.operations = {each.op_id: each for each in sorted(known, key=lambda each: each.number)}
@@ -158,6 +163,7 @@ class Turn:
         del self.operations[operation.op_id]
         self.subtotals = subtotals.with_operation(self.subtotals, operation)
         self._touched = True
+        self._standings.clear()
 
     def _put_back(self) -> None:
         for op_id, loaded in self._loaded.items():
@@ -168,6 +174,7 @@ class Turn:
     def put_payment(self, payment: PaymentRow) -> None:
         """Keep this version of the payment, or open it."""
         self._touched = True
+        self._standings.clear()
         for index, known in enumerate(self._payments):
             if known.payment_id == payment.payment_id:
                 self._payments[index] = payment
@@ -248,13 +255,22 @@ class Turn:
         """Record the public fact in the operation, say it, and return the operation."""
         payment = self.payment(operation.payment_id)
         self._sequence += 1
-        standing = None if payment is None else standing_of(payment, self.operations.values(), self.subtotals)
+        standing = None if payment is None else self._standing_of(payment)
         event = views.event_row(
             operation, transition, standing, sequence=self._sequence, now_ms=self.now_ms, decision=self.told_decision
         )
         operation = self.put(replace(operation, events=(*operation.events, event)))
+        if payment is not None and standing is not None:
+            self._standings[payment.payment_id] = standing  # it does not follow from facts
         self.say(self.publication(operation, event))
         return operation
+
+    def _standing_of(self, payment: PaymentRow) -> PaymentStanding:
+        standing = self._standings.get(payment.payment_id)
+        if standing is None:
+            standing = standing_of(payment, self.operations.values(), self.subtotals)
+            self._standings[payment.payment_id] = standing
+        return standing
 
     def say_unrecorded(self, operation: OperationRow, transition: Transition) -> None:
         """Say a public fact about an operation that the row does not keep, made of the operation alone.
@@ -311,7 +327,7 @@ class Turn:
             if payment is None
             else views.payment_view(
                 payment,
-                standing_of(payment, self.operations.values(), self.subtotals),
+                self._standing_of(payment),
                 origin_id=self.origin_id,
                 order_id=self.order_id,
                 updated_at_ms=payment.updated_at_ms,

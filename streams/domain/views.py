@@ -8,7 +8,6 @@ from typing import Final
 from schemas import identifiers
 from schemas.event_types import Transition
 from schemas.identifiers import OrderId, OriginId, RefundId
-from schemas.quick_init import replace
 from schemas.records.decisions import DecisionView
 from schemas.records.orders import EventRow, OperationRow, OrderRow, PaymentRow
 from schemas.records.payments import (
@@ -134,19 +133,26 @@ def payment_event(
 
 
 def _operation_at(operation: OperationRow, event: EventRow, order_id: OrderId) -> OperationView:
-    then = replace(
-        operation,
+    """Return the operation as a merchant saw it when this fact was said."""
+    return OperationView(
+        op_id=operation.op_id,
+        kind=operation.kind,
+        initiator=operation.initiator,
         state=event.state,
-        amount_minor=event.amount_minor,
+        idempotency_key=operation.idempotency_key,
+        amount_minor=event.amount_minor or operation.asked_amount_minor or 0,
         counted_minor=event.counted_minor,
+        currency=operation.asked_currency or NO_CURRENCY,
+        refund_id=_refund_id(operation, order_id),
         gateway=event.gateway,
         gateway_reference=event.gateway_reference,
-        attempt=event.attempt,
+        attempts=event.attempt,
         error=event.error,
+        rejection=operation.rejection,
         action_url=event.action_url,
+        requested_at_ms=operation.requested_at_ms,
         updated_at_ms=event.occurred_at_ms,
     )
-    return operation_view(then, order_id)
 
 
 def answer_query(

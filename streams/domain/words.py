@@ -236,7 +236,10 @@ def in_time(words: Iterable[WordRow]) -> list[WordRow]:
     won. Of these alike: a person's word after the gateway's, and the greater amount last. Answers that name no time
     stand as they came: a later one corrects an earlier.
     """
-    return sorted(words, key=_place)
+    timed = list(words)
+    if len(timed) > 1:  # nearly every operation has one word, and is asked for its sums some ten times
+        timed.sort(key=_place)
+    return timed
 
 
 def _place(word: WordRow) -> tuple[int, int, bool, int]:
@@ -313,5 +316,8 @@ def disputed(words: Iterable[WordRow]) -> int:
 
 def ran_out(words: Iterable[WordRow]) -> bool:
     """Return whether these words say that the hold ran out, and nothing later that it stands."""
-    last = [each for each in in_time(words) if each.outcome in {Outcome.SUCCEEDED, Outcome.EXPIRED}]
-    return bool(last) and last[-1].outcome is Outcome.EXPIRED
+    expired = False
+    for word in in_time(words):
+        if word.outcome is Outcome.SUCCEEDED or word.outcome is Outcome.EXPIRED:
+            expired = word.outcome is Outcome.EXPIRED
+    return expired

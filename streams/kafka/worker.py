@@ -10,6 +10,7 @@ signal handlers and serves no HTTP: whoever starts it watches `ready` and `crash
 
 import asyncio
 import contextlib
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
@@ -51,6 +52,8 @@ MEMBERSHIP_LOOK_S = 1.0
 
 MAX_RECORD_TIME_S = 253_402_300_799.0
 """The last second of the year 9999, where RFC 3339 ends."""
+
+_VALUE_OF = operator.itemgetter(1)
 
 log = structlog.get_logger(__name__)
 
@@ -244,8 +247,7 @@ class Worker:
                 timestamp_ms=record_time_ms(message.timestamp),
                 key=message.key,
                 value=message.value,
-                # Kafka allows a header without a value; to everything behind this line it is an empty one.
-                headers=tuple((name, value or b"") for name, value in message.headers or ()),
+                headers=_headers_of(message),
                 possible_replay=message.offset < self._replay_ends.get(message.tp, 0),
             )
         )
@@ -436,6 +438,14 @@ def build_worker(
     )
     _attach_agent(app, worker, source_topics)
     return worker
+
+
+def _headers_of(message: Any) -> Headers:
+    """Return the headers of a record. Kafka allows one without a value, which is an empty one from here on."""
+    headers: Headers = tuple(message.headers or ())
+    if None in map(_VALUE_OF, headers):
+        return tuple((name, value or b"") for name, value in headers)
+    return headers  # nearly always: no step of Python's for each
 
 
 def _attach_agent(app: WorkerApp, worker: Worker, source_topics: Sequence[str]) -> None:

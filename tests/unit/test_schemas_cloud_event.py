@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -12,8 +13,8 @@ from cloudevents.core.v1.event import CloudEvent
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import rfc3339
-from schemas.cloud_event import Envelope, from_headers
+from schemas import cloud_event, rfc3339
+from schemas.cloud_event import MAX_ATTRIBUTE_BYTES, Envelope, RawHeaders, from_headers, media_type_of
 from schemas.decode_errors import DecodeError
 from schemas.messages import MessageCodec, SchemaIds
 from schemas.records.commands import PaymentRequested
@@ -174,3 +175,59 @@ def test_time_is_refused_when_it_is_not_rfc_3339(text: str) -> None:
 def test_time_outside_the_calendar_cannot_be_written() -> None:
     with pytest.raises(OverflowError):
         rfc3339.text_of(10**18)
+
+
+_REQUIRED = (("ce_specversion", b"1.0"), ("ce_id", b"1"), ("ce_source", b"/s"), ("ce_type", b"t"))
+_VALUES = st.sampled_from(
+    [
+        *(
+            None,
+            b"",
+            b"1",
+            b"0",
+            b"\0",
+            b"1\x001",
+            b"\xff",
+            "\u00e9".encode(),
+            b"2026-11-22T10:15:30Z",
+            b"application/avro",
+        ),
+        *(b"x" * MAX_ATTRIBUTE_BYTES, b"x" * (MAX_ATTRIBUTE_BYTES + 1), b"x" * (MAX_ATTRIBUTE_BYTES // 2)),
+    ]
+)
+_NAMES = st.sampled_from(
+    [
+        *("content-type", "ce_id", "ce_time", "ce_subject", "ce_sequence", "ce_replypartition", "ce_replyfinal"),
+        *("ce_expirytime", "ce_traceparent", "ce_tracestate", "ce_foreign", "other", "ce_"),
+    ]
+)
+
+
+def _outcome(headers: RawHeaders) -> object:
+    try:
+        return media_type_of(headers), from_headers(headers)
+    except DecodeError as error:
+        return error.reason, error.detail
+
+
+@given(
+    required=st.sets(st.sampled_from(_REQUIRED), min_size=3).map(sorted),
+    others=st.lists(st.tuples(_NAMES, _VALUES), max_size=4),
+)
+def test_headers_say_the_same_when_others_with_their_names_came_before(
+    required: list[tuple[str, bytes]], others: list[tuple[str, bytes | None]]
+) -> None:
+    headers = [*required, *others]
+    cloud_event._LAYOUTS.clear()
+    closely = _outcome(headers)
+    from_headers([*_REQUIRED])
+
+    assert _outcome(headers) == closely
+
+
+def test_layouts_of_headers_are_forgotten_when_there_are_too_many() -> None:
+    cloud_event._LAYOUTS.clear()
+    headers = [*_REQUIRED, ("ce_subject", b"1"), ("ce_originid", b"1")]
+    for number, ordered in enumerate(permutations(headers)):  # 720
+        assert from_headers(ordered).subject == "1"
+        assert len(cloud_event._LAYOUTS) == number % cloud_event._MAX_LAYOUTS + 1

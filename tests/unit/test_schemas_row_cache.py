@@ -43,3 +43,37 @@ def test_rows_are_forgotten_when_there_are_too_many() -> None:
     assert cache.get(b"first") is None
     assert cache.get(b"used") is TIMER
     assert cache.get(b"nobody") is None
+
+
+def test_row_that_is_replaced_is_not_kept_any_longer() -> None:
+    codec = MessageCodec(SchemaIds.packaged())
+    value = codec.encode_row(TIMER)
+    following = dataclasses.replace(TIMER, number=TIMER.number + 1)
+
+    codec.encode_row(following, replaced=value)
+
+    again = codec.decode_row(OpenTimer, value)
+    assert again == TIMER
+    assert again is not TIMER
+
+
+def test_row_is_known_still_when_it_is_written_once_more_in_its_own_place() -> None:
+    codec = MessageCodec(SchemaIds.packaged())
+    value = codec.encode_row(TIMER)
+
+    assert codec.encode_row(TIMER, replaced=value) == value
+
+    assert codec.decode_row(OpenTimer, value) is TIMER
+
+
+def test_row_of_the_old_generation_is_forgotten_when_it_is_replaced() -> None:
+    cache = RowCache()
+    cache.put(b"first", TIMER)
+    for number in range(MAX_ROWS_PER_GENERATION):
+        cache.put(b"%d" % number, TIMER)
+
+    cache.forget(b"first")
+    cache.forget(b"nobody")
+
+    assert cache.get(b"first") is None
+    assert cache.get(b"0") is TIMER

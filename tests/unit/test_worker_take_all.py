@@ -10,7 +10,7 @@ from faust.types.tuples import ConsumerMessage
 from mode.utils.queues import ThrowableQueue
 
 from streams.kafka.row_tables import RowTable
-from streams.kafka.step import InputEvent, RowReader, Step, TableRow
+from streams.kafka.step import Headers, InputEvent, RowReader, Step, TableRow
 from streams.kafka.worker import INPUTS_A_TURN, Worker, build_worker
 from tests.support.waiting import until
 
@@ -23,6 +23,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.handled: list[int] = []
+        self.headers: list[Headers] = []
         self.worker: Worker = build_worker(
             app_id="unit",
             bootstrap_servers="127.0.0.1:1",
@@ -39,6 +40,7 @@ class Desk:
 
     def _handle(self, event: InputEvent, _read: RowReader) -> Step:
         self.handled.append(event.offset)
+        self.headers.append(event.headers)
         return Step(rows=(), speak=())
 
     def deliver(self, offsets: Sequence[int], *, generation: int = GENERATION) -> None:
@@ -52,14 +54,14 @@ class _Event:
         self.message = message
 
 
-def _message(offset: int, generation: int) -> ConsumerMessage:
+def _message(offset: int, generation: int, headers: Sequence[tuple[str, bytes | None]] = ()) -> ConsumerMessage:
     return ConsumerMessage(
         SOURCE.topic,
         SOURCE.partition,
         offset,
         timestamp=0.0,
         timestamp_type=0,
-        headers=[],
+        headers=list(headers),  # type: ignore[arg-type]  # Kafka allows one without a value
         key=b"k",
         value=b"v",
         checksum=None,
@@ -130,3 +132,19 @@ async def test_partition_that_went_away_is_not_opened_again_when_rows_are_read(
     monkeypatch.setattr(desk.worker, "_owned", frozenset({0}))
     assert list(rows) == []
     assert opened == [0]
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ((), ()),
+        ((("a", b"1"), ("b", b"")), (("a", b"1"), ("b", b""))),
+        ((("a", b"1"), ("b", None), ("a", b"2")), (("a", b"1"), ("b", b""), ("a", b"2"))),
+    ],
+)
+async def test_header_without_a_value_is_an_empty_one_to_the_handler(
+    desk: Desk, sent: Sequence[tuple[str, bytes | None]], seen: Headers
+) -> None:
+    desk.app.ledger.note_fetched(SOURCE, [0])
+    await desk.worker.take(_message(0, GENERATION, sent))
+    assert desk.headers == [seen]
