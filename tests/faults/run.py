@@ -8,6 +8,7 @@ import contextlib
 import itertools
 import json
 import random
+import time
 from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
@@ -53,6 +54,10 @@ TELL_LATER = frozenset({"mock", "adyen"})
 REQUESTS_A_RULING = 20
 LOOK_AGAIN_S = 0.1
 ORIGINS = ("originA", "originB", "originC")
+ENGINE_LOOKS_MS = 170_000
+"""Three looks of the engine's, after 5, 35 and 155 s; it finds what can be found."""
+
+LOOK_UP_AGAIN_S = 5.0
 OPERATIONS_AN_ORDER = 2.6
 """About: what the pace of orders is computed with."""
 
@@ -168,7 +173,10 @@ async def _judged(world: World, plan: Plan, folder: Path, tell: Callable[[str], 
             task.cancel()
         _record(world, folder)
     tell(f"{loop.time() - began:7.1f} s  all asked; waiting until nothing is open")
-    await come_back(world.client, world.history, timeout_s=SETTLE_TIMEOUT_S)
+    await asyncio.gather(
+        come_back(world.client, world.history, timeout_s=SETTLE_TIMEOUT_S),
+        look_up_kept_failures(world, plan, timeout_s=SETTLE_TIMEOUT_S),
+    )
     _record(world, folder)
     verdict = await _verdict(world, nemesis, began, recovery_limit_s=plan.recovery_limit_s, swapper=swapper)
     await world.stop()
@@ -188,6 +196,35 @@ async def come_back(client: Client, history: History, *, timeout_s: float) -> No
             while left:
                 await asyncio.gather(*(client.pursue(each) for each in left))
                 left = [each for each in left if not each.done]
+
+
+async def look_up_kept_failures(world: World, plan: Plan, *, timeout_s: float) -> None:
+    """Let an operator settle what nobody else can: a gateway keeps a failure under the key, and gives it for ever.
+
+    The engine looks first: it finds what was done after all. What is in doubt for longer the operator looks up at the
+    gateway, whose book says what is true. Nothing else is settled so: it must find its end by itself.
+    """
+    if world.peers is None:
+        return
+    operator = Clerk(world.desk, world.history, seed=plan.seed, name="dora", run=world.run, habits=HABITS)
+    gatherer = EvidenceGatherer(world.engine, run=world.run)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            while True:
+                kept = {op_id: done for book in world.peers.books() for op_id, done in book.kept_failures().items()}
+                doubtful = [
+                    (row, each)
+                    for row in (await gatherer.rows()).values()
+                    for each in row.operations
+                    if each.state is OperationState.UNKNOWN and each.op_id in kept
+                ]
+                if not doubtful:
+                    return
+                now_ms = time.time_ns() // 1_000_000
+                for row, each in doubtful:
+                    if now_ms - each.first_requested_at_ms > ENGINE_LOOKS_MS:
+                        await operator.settle(row, each, done=kept[each.op_id])
+                await asyncio.sleep(LOOK_UP_AGAIN_S)  # operators look now and then
 
 
 async def rule(world: World, plan: Plan, *, until: Callable[[], bool]) -> None:

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
+from schemas.records.orders import OperationRow, OrderRow
 from tests.support.workload import Answer, Client, Habits, History, Request, Ruling
 
 NOTE, CLOSE_REVIEW, SUCCEEDED, NOT_EXECUTED = "note", "close_review", "succeeded", "not_executed"
@@ -58,6 +59,20 @@ class Clerk:
         if ruling is not None:
             self._history.rulings.append(ruling)
             await self.pursue(ruling)
+
+    async def settle(self, row: OrderRow, operation: OperationRow, *, done: bool) -> None:
+        """Settle an operation as its gateway's own pages show it to this operator."""
+        key = f"{self._run}-{uuid.UUID(int=self._chance.getrandbits(128))}"
+        body = {
+            "originId": row.origin_id,
+            "paymentId": operation.payment_id,
+            "operation": operation.op_id,
+            "outcome": SUCCEEDED if done else NOT_EXECUTED,
+            "why": f"by {self._name}, under {key}",
+        }
+        ruling = Ruling(operator=self._name, key=key, order_id=row.order_id, body=body)
+        self._history.rulings.append(ruling)
+        await self.pursue(ruling)
 
     async def pursue(self, ruling: Ruling) -> None:
         """Ask under the same key until the decision holds, or is refused, or the clerk's patience ends."""

@@ -168,6 +168,32 @@ class Evidence:
             and operations[entry.op_id][1].payment_id not in let_go
         )
 
+    def overtaken(self) -> frozenset[tuple[str, str]]:
+        """Return operations with the route of a gateway that refused them and carried them out after all, too late.
+
+        Their token asked it to, and their policy had sent the payment on to another gateway by then: nobody can have
+        known better. What happened at that route counts for nothing, and a person has to be asked; as of
+        `contradicted`, no other operation is excused by it.
+        """
+        operations = self.operations()
+        return frozenset(
+            (entry.op_id, entry.route)
+            for entry in self.ledger
+            if entry.kind in {"authorize", "sale"}
+            and entry.token == REFUSED_THEN_SUCCEEDED
+            and entry.op_id in operations
+            and self._is_elsewhere(operations[entry.op_id][1], entry)
+        )
+
+    def _is_elsewhere(self, operation: OperationRow, entry: LedgerEntry) -> bool:
+        gateway = operation.gateway
+        return gateway is not None and gateway_route(gateway, operation.account) != entry.route
+
+    def counting(self) -> list[LedgerEntry]:
+        """Return the ledger without what was overtaken."""
+        overtaken = self.overtaken()
+        return [entry for entry in self.ledger if (entry.op_id, entry.route) not in overtaken]
+
     def settled_at_desk(self) -> frozenset[str]:
         """Return the operations that a person settled, by the events: `desk_checks` says what they may count for."""
         return frozenset(

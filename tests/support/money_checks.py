@@ -30,7 +30,7 @@ _SUCCESSES = frozenset({Transition.SUCCEEDED, Transition.RECORDED})
 def one_effect_an_operation(evidence: Evidence) -> list[str]:
     """No operation had its effect twice, whatever keys and attempts it took."""
     effects: dict[str, list[str]] = defaultdict(list)
-    for entry in evidence.ledger:
+    for entry in evidence.counting():
         if entry.is_effect:
             effects[entry.op_id].append(entry.gateway_key)
     return [f"{op} had its effect {len(keys)} times: {keys}" for op, keys in effects.items() if len(keys) > 1]
@@ -183,7 +183,7 @@ def contradictions_are_reviewed(evidence: Evidence) -> list[str]:
     }
     return [
         f"{op_id} was refused and carried out, and nobody is asked to look at it"
-        for op_id in evidence.contradicted()
+        for op_id in evidence.contradicted() | {op_id for op_id, _ in evidence.overtaken()}
         if op_id not in told or operations[op_id][1].payment_id not in reviewed
     ]
 
@@ -248,7 +248,7 @@ def _known_of_ledger(evidence: Evidence) -> list[LedgerEntry]:
         for _, each in evidence.operations().values()
         if each.state is OperationState.MANUAL_REVIEW or each.payment_id in let_go
     }
-    return [entry for entry in evidence.ledger if entry.op_id not in unknown]
+    return [entry for entry in evidence.counting() if entry.op_id not in unknown]
 
 
 def _moves_of_ledger(ledger: Iterable[LedgerEntry]) -> Iterator[tuple[OrderKey, str, int]]:

@@ -5,6 +5,7 @@ PayPal) knows our operation alone; whose it is says the command that stands on t
 the engine itself made (a part that is let go) belongs to the payment that it was made for.
 """
 
+import pickle
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -18,6 +19,10 @@ from tests.support.exhibits import GatewayStand, LedgerEntry, OrderKey
 
 NOBODYS: Final[OrderKey] = ("nobody", "nobody's order")
 """Whose an effect is that no command on the log asked for: the checker finds no such order."""
+
+
+KEEPS_FAILURES: Final = "stripe"
+FIRST_SERVER_ERROR: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +67,18 @@ class PeerBook:
         """Return how each operation stands that this gateway has told of later than by its answer."""
         rows = self._rows("SELECT op_id, counted, at_ms FROM words")
         return {op_id: GatewayStand(counted_minor=counted, said_at_ms=at_ms) for op_id, counted, at_ms in rows}
+
+    def kept_failures(self) -> dict[str, bool]:
+        """Return the operations whose key stands for a failure, and whether they had their effect all the same.
+
+        The gateway gives that failure again for ever, so nobody finds out by asking it for the same once more.
+        """
+        if self.gateway != KEEPS_FAILURES:
+            return {}
+        done = {op_id for (op_id,) in self._rows("SELECT op_id FROM ledger")}
+        kept = {key: pickle.loads(each)[1] for key, each in self._rows("SELECT gateway_key, kept FROM keys")}
+        failed = {key.rpartition("-")[0] for key, status in kept.items() if status >= FIRST_SERVER_ERROR}
+        return {op_id: op_id in done for op_id in failed}
 
     def faults(self) -> list[str]:
         """Return what no adapter may send, and no ingress may refuse: a sentence each."""

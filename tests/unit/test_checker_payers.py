@@ -160,6 +160,24 @@ def test_checker_catches_a_cancellation_that_is_told_to_leave_the_payment_waitin
     assert broken(run.evidence()) & {"cancellations_end_the_wait"}
 
 
+def carried_out_too_late(token: str) -> Evidence:
+    """A sale that succeeded, and at another account of its plan, which had refused it, as well."""
+    run = StagedRun()
+    run.send(sale())
+    evidence = run.evidence()
+    stray = replace(evidence.ledger[0], seq=2, account="second", token=token)
+    plans = dict.fromkeys(evidence.plans, frozenset({"mock", "mock/second"}))
+    return replace(evidence, ledger=[*evidence.ledger, stray], plans=plans)
+
+
+def test_refusal_that_is_carried_out_after_the_payment_went_on_counts_for_nothing_and_wants_a_person() -> None:
+    evidence = carried_out_too_late(REFUSED_THEN_SUCCEEDED)
+    assert broken(evidence) - {"effects_are_what_was_asked"} == {"contradictions_are_reviewed"}
+    assert {"one_effect_an_operation", "ledger_equals_rows", "effects_are_at_their_accounts"} <= broken(
+        carried_out_too_late("tok_1")
+    )
+
+
 def cancelled_at(gateway: str, *, in_ledger: bool, held: bool = False) -> Evidence:
     """A payment at this gateway whose merchant cancels; it waited for its payer, or was held."""
     run = StagedRun()
