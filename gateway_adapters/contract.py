@@ -120,6 +120,8 @@ class Capabilities:
     refunds_name_captures: bool = False  # a refund draws from one capture, which it names, and from no more
     voids_by_own_reference: bool = False  # what the gateway has not named (yet) can be voided by our reference alone
     notice_times_signed: bool = True  # else whoever repeats a notice can date it anew: a date alone settles nothing
+    tells_cases: bool = True
+    """Whether a reversal, or a refund at the gateway's own desk, names the dispute that it carries out, if it does."""
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that

@@ -286,6 +286,36 @@ def left(words: Iterable[WordRow]) -> int:
     return base_minor - sum(taken_minor.values())
 
 
+def are_taken_twice(words: Iterable[WordRow]) -> bool:
+    """Return whether some of what is taken back may be the same money, where no reversal names its dispute.
+
+    A reversal beside a dispute that has ended may have carried it out, or may have come back with it. Each is taken
+    away as if it were of its own: what is left is not too much, but may be too little.
+    """
+    reversed_cases, ended = set[str | None](), set[str | None]()
+    for word in in_time(words):
+        if word.outcome is Outcome.SUCCEEDED:
+            reversed_cases, ended = set(), set()
+        elif word.outcome is Outcome.REVERSED:
+            reversed_cases.add(word.case)
+        elif word.outcome in {Outcome.DISPUTE_WON, Outcome.DISPUTE_LOST}:
+            ended.add(word.case)
+    return bool(ended) and bool(reversed_cases - ended)
+
+
+def are_lost(words: Iterable[WordRow]) -> bool:
+    """Return whether a dispute is lost by these words."""
+    lost = set[str | None]()
+    for word in in_time(words):
+        if word.outcome is Outcome.SUCCEEDED:
+            lost = set()
+        elif word.outcome is Outcome.DISPUTE_LOST:
+            lost.add(word.case)
+        elif word.outcome is Outcome.DISPUTE_WON:
+            lost.discard(word.case)
+    return bool(lost)
+
+
 def disputed(words: Iterable[WordRow]) -> int:
     """Return the minor units in disputes that are open by these words."""
     open_minor: dict[str | None, int] = {}

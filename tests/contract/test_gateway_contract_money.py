@@ -40,8 +40,11 @@ LATER_WORDS = {
     Code.ACTION_EXPIRED,
     Code.CANCELLED,
     Code.PARTIALLY_APPROVED,  # the engine's own word for what it gave back
+    Code.NOTHING_LEFT,  # of captures, voids and refunds
+    Code.NOT_PERMITTED,
+    Code.NOT_YET,
 }
-"""Codes of refusals that no answer to a call brings: most come later, by webhook."""
+"""Codes of refusals that no answer to a payment brings: most come later, by webhook."""
 
 
 async def test_authorize_holds_the_amount_and_nothing_more(peer: GatewayUnderTest) -> None:

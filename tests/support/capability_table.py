@@ -48,6 +48,7 @@ ROWS: Final[Mapping[str, Callable[[Capabilities], str]]] = {
     "refunds a part": lambda can: _yes(can.partial_refund),
     "refunds several times": lambda can: _yes(can.multiple_refund),
     "a refund names its capture": lambda can: _yes(can.refunds_name_captures),
+    "a reversal names its dispute": lambda can: _yes(can.tells_cases),
     "can be asked by the call's key alone": lambda can: _yes(can.inquire_by_key),
     "can be asked by its own reference": lambda can: _yes(can.inquire_by_reference),
     "that it finds nothing is proof": lambda can: _yes(can.not_found_is_proof),

@@ -91,6 +91,9 @@ class GatewayUnderTest(Protocol):
     tells_reversals: bool = True
     """Whether an inquiry tells that a success was taken back."""
 
+    names_cases: bool = True
+    """Whether a reversal names the dispute that it carries out; else it is a case of its own."""
+
     details: CallDetails | None = None
     """What every payment needs beside its token."""
 
