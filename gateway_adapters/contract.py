@@ -2,7 +2,7 @@
 
 The executor calls `Gateway.call`; the webhook route calls `verify_webhook`; the orders agent calls `parse_webhook`,
 which is pure, so that a replay translates a notice as the first run did. Each gateway's folder has one class that
-fulfils this, and `tests/contract/test_gateway_contract.py` holds every one of them to it over a real socket.
+fulfils this, and `tests/contract/test_gateway_contract_*.py` hold every one of them to it over a real socket.
 
 Rules that every adapter keeps:
 
@@ -118,6 +118,10 @@ class Capabilities:
     key_window_ms: Mapping[CallKind, int | None]  # how long a key is honoured; None: for ever; absent: not at all
     pending_life_ms: Mapping[CallKind, int] = field(default_factory=dict)  # how long a last word may take; else a month
     refunds_name_captures: bool = False  # a refund draws from one capture, which it names, and from no more
+    voids_by_own_reference: bool = False  # what the gateway has not named (yet) can be voided by our reference alone
+    notice_times_signed: bool = True  # else whoever repeats a notice can date it anew: a date alone settles nothing
+    tells_cases: bool = True
+    """Whether a reversal, or a refund at the gateway's own desk, names the dispute that it carries out, if it does."""
     not_in_currency: frozenset[tuple[Ability, str]] = frozenset()  # abilities that it lacks in one currency
     references_indexed: frozenset[CallKind] = frozenset()
     """Kinds whose reference at the gateway is kept in the references index once it is known: what a notice names that
@@ -215,7 +219,10 @@ class Gateway(WebhookTranslator, Protocol):
         ...
 
     async def void(self, request: GatewayCallRequested) -> CallResult:
-        """Release all that `payment_reference` holds. Nothing that was captured is given back."""
+        """Release all that `payment_reference` holds. Nothing that was captured is given back.
+
+        Where the gateway `voids_by_own_reference`, what it has not named is told by `opening_op_id` and `opening_kind`.
+        """
         ...
 
     async def refund(self, request: GatewayCallRequested) -> CallResult:
@@ -279,7 +286,9 @@ class Gateway(WebhookTranslator, Protocol):
         askable = request.kind is not CallKind.INQUIRE or self.capabilities.can_be_asked(
             request.currency, reference_known=request.own_reference is not None
         )
-        if not askable or not self.capabilities.supports(request.kind, currency):
+        unnamed = request.kind is CallKind.VOID and request.payment_reference is None
+        able = askable and (not unnamed or self.capabilities.voids_by_own_reference)
+        if not able or not self.capabilities.supports(request.kind, currency):
             # That an inquiry cannot be made is no proof that the operation never was.
             outcome = Outcome.UNKNOWN if request.kind is CallKind.INQUIRE else Outcome.NOT_EXECUTED
             return CallResult(outcome=outcome, error=errors.error_for(Signal.UNSUPPORTED))
@@ -317,7 +326,8 @@ def check_request(request: GatewayCallRequested) -> None:
 def missing_of(request: GatewayCallRequested) -> tuple[str, ...]:
     """Return the names of the fields that the request's kind needs and that it does not hold; nothing can be sent."""
     opens_payment = request.kind in (CallKind.AUTHORIZE, CallKind.SALE)
-    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND)
+    named_by_us = request.kind is CallKind.VOID and None not in {request.opening_op_id, request.opening_kind}
+    works_on_payment = request.kind in (CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND) and not named_by_us
     missing = {
         "gateway_key": not request.gateway_key,
         "token": opens_payment and not request.token,

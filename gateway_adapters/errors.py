@@ -112,6 +112,9 @@ class Code(StrEnum):
     PARTIALLY_APPROVED = "partially_approved"
     ACTION_EXPIRED = "action_expired"
     CANCELLED = "cancelled"
+    NOTHING_LEFT = "nothing_left"
+    NOT_PERMITTED = "not_permitted"
+    NOT_YET = "not_yet"
     ACCOUNT_UNKNOWN = "account_unknown"
     GATEWAY_CIRCUIT_OPEN = "gateway_circuit_open"
     GATEWAY_BUSY = "gateway_busy"
@@ -400,6 +403,22 @@ DECLINES: Mapping[Code, DeclineRow] = MappingProxyType(
         ),
         Code.CANCELLED: DeclineRow(
             decline_class=DeclineClass.HARD, retry=RetryAdvice.NEVER, message="The operation was cancelled."
+        ),
+        # The next three are about a capture, a void or a refund: what stands at the gateway does not allow it.
+        Code.NOTHING_LEFT: DeclineRow(
+            decline_class=DeclineClass.HARD,
+            retry=RetryAdvice.NEVER,
+            message="Not so much is left of the payment at the gateway.",
+        ),
+        Code.NOT_PERMITTED: DeclineRow(
+            decline_class=DeclineClass.HARD,
+            retry=RetryAdvice.NEVER,
+            message="The gateway does not allow it of this payment, or not any more.",
+        ),
+        Code.NOT_YET: DeclineRow(
+            decline_class=DeclineClass.SOFT,
+            retry=RetryAdvice.AFTER_FIX,  # when the dispute is over: no attempt of the engine's comes to that
+            message="The gateway does not allow it while the payment is pending or disputed.",
         ),
     }
 )

@@ -4,7 +4,8 @@ Two kinds, both HMAC-SHA256 under a key that stands in hexadecimal, the result i
 
 * Each item of a standard webhook carries one in `additionalData.hmacSignature`: of eight of its values, joined with
   colons and not escaped. What else the item holds, its date and its reason, is not signed. So is no moment: an old item
-  cannot be told from a fresh one, and Adyen may send one again for a month.
+  cannot be told from a fresh one, and Adyen may send one again for a month. Where a date alone decides about money, the
+  order asks a person (`streams.domain.later_words`).
 * Others carry one of the whole body in the header `HmacSignature`.
 
 An item may hold a colon (Adyen's own test vectors do). It is authentic by its HMAC like any other; `webhooks` sees to

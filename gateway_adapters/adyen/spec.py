@@ -28,6 +28,9 @@ OPENING: Final = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
 KEY_WINDOW_MS: Final = 7 * 24 * 3_600_000
 """What Adyen promises at least (https://docs.adyen.com/development-resources/api-idempotency)."""
 
+VOID_LIFE_MS: Final = 24 * 3_600_000
+"""Adyen tells within minutes. After a day without a word a person looks: money of a payer is held, perhaps."""
+
 CAPABILITIES: Final = Capabilities(
     operations=EFFECTS,
     currencies=None,
@@ -39,11 +42,15 @@ CAPABILITIES: Final = Capabilities(
     inquire_by_reference=False,
     not_found_is_proof=False,
     webhooks=True,
+    notice_times_signed=False,
+    voids_by_own_reference=True,  # a payer who has to act is redirected before Adyen names a payment
     key_window_ms=MappingProxyType(dict.fromkeys(EFFECTS, KEY_WINDOW_MS)),
     # Captures, cancels, refunds and disputes name the payment by Adyen's reference.
     references_indexed=OPENING,
-    # What is told of a payment gives ours back, and may come before the answer.
-    own_references_indexed=OPENING,
+    # What is told of a payment gives ours back, and may come before the answer. Of a void by our reference nothing else
+    # may be told.
+    own_references_indexed=OPENING | {CallKind.VOID},
+    pending_life_ms=MappingProxyType({CallKind.VOID: VOID_LIFE_MS}),
 )
 
 _HEXADECIMAL: Final = re.compile(r"([0-9A-Fa-f]{2}){16,}")

@@ -27,6 +27,8 @@ from gateway_adapters.adyen.wire import (
     ModificationRequest,
     PaymentAnswer,
     PaymentRequest,
+    StandaloneCancelAnswer,
+    StandaloneCancelRequest,
     WireError,
 )
 from gateway_adapters.contract import CallResult, allow_list, kept_of
@@ -45,8 +47,8 @@ DECLINES: Final = decline_codes("adyen")
 
 KEPT: Final = allow_list(
     *("pspReference", "merchantReference", "resultCode", "refusalReason", "refusalReasonCode", "amount.value"),
-    *("amount.currency", "paymentPspReference", "reference", "status", "errorCode", "errorType", "action.type"),
-    *("additionalData.refusalReasonRaw", "additionalData.merchantAdviceCode"),
+    *("amount.currency", "paymentPspReference", "paymentReference", "reference", "status", "errorCode", "errorType"),
+    *("action.type", "additionalData.refusalReasonRaw", "additionalData.merchantAdviceCode"),
 )
 """What is kept of Adyen's answers. Not `message`, which repeats what was sent, nor what else is told of the card."""
 
@@ -70,6 +72,9 @@ OUTCOMES: Final[Mapping[str, Outcome]] = MappingProxyType(
 PARTIAL: Final = "PartiallyAuthorised"
 _OPENING: Final = frozenset({CallKind.AUTHORIZE, CallKind.SALE})
 RECEIVED: Final = "received"
+STANDALONE: Final = "paymentReference"
+"""Names the payment in the answer to a void by our reference, and in no other."""
+
 IN_PROGRESS_CODE: Final = "704"
 """'request already processed or in progress', of a key whose first call is under way."""
 
@@ -140,6 +145,14 @@ _RESOURCES: Final = {CallKind.CAPTURE: "captures", CallKind.VOID: "cancels", Cal
 
 
 def _modification(request: GatewayCallRequested, merchant: Merchant) -> Call:
+    ours = _our_reference_of_payment(request)
+    if request.payment_reference is None and ours is not None:
+        cancel = StandaloneCancelRequest(
+            merchant_account=merchant.account,
+            payment_reference=ours,
+            reference=reference_of(request.op_id, request.kind),
+        )
+        return Call(path="/cancels", body=cancel.encoded())
     body = ModificationRequest(
         amount=None if request.kind is CallKind.VOID else _amount(request),
         merchant_account=merchant.account,
@@ -147,6 +160,13 @@ def _modification(request: GatewayCallRequested, merchant: Merchant) -> Call:
     )
     payment = quote(request.payment_reference or "", safe="")
     return Call(path=f"/payments/{payment}/{_RESOURCES[request.kind]}", body=body.encoded())
+
+
+def _our_reference_of_payment(request: GatewayCallRequested) -> str | None:
+    """Return what the payment that is to be voided is called at Adyen by us."""
+    if request.opening_op_id is None or request.opening_kind is None:
+        return None
+    return reference_of(request.opening_op_id, request.opening_kind)
 
 
 def _amount(request: GatewayCallRequested) -> Amount:
@@ -249,6 +269,8 @@ def from_answer(request: GatewayCallRequested, answer: "Answer") -> CallResult:
     try:
         if answer.status in {200, 201}:
             body = answer.json_object()
+            if request.kind is CallKind.VOID and STANDALONE in body:
+                return _from_cancel(request, wire.read(StandaloneCancelAnswer, body), answer)
             if request.kind in {CallKind.CAPTURE, CallKind.VOID, CallKind.REFUND}:
                 return _from_modification(request, wire.read(ModificationAnswer, body), answer)
             return _from_payment(request, wire.read(PaymentAnswer, body), answer)
@@ -357,13 +379,26 @@ def _refusal(said: PaymentAnswer) -> OperationError:
 def _from_modification(request: GatewayCallRequested, said: ModificationAnswer, answer: "Answer") -> CallResult:
     if said.payment_psp_reference != request.payment_reference:
         raise WireError("answers about another payment")
+    result = _received(request, said, answer)
+    return dataclasses.replace(result, payment_reference=said.payment_psp_reference)
+
+
+def _from_cancel(request: GatewayCallRequested, said: StandaloneCancelAnswer, answer: "Answer") -> CallResult:
+    """Read the answer to a void by our reference; also when it is given again after Adyen has named the payment."""
+    if said.payment_reference != _our_reference_of_payment(request):
+        raise WireError("answers about another payment")
+    return _received(request, said, answer)
+
+
+def _received(
+    request: GatewayCallRequested, said: ModificationAnswer | StandaloneCancelAnswer, answer: "Answer"
+) -> CallResult:
     if said.reference not in {None, reference_of(request.op_id, request.kind)}:
         raise WireError("answers another request")
     known = said.status == RECEIVED
     return CallResult(
         outcome=Outcome.PENDING,
         gateway_reference=said.psp_reference,
-        payment_reference=said.payment_psp_reference,
         error=None if known else error_for(Signal.UNKNOWN_STATUS, gateway_code=said.status),
         raw=_raw(request, answer),
     )

@@ -16,6 +16,7 @@ Source: https://docs.adyen.com/development-resources/webhooks/webhook-types
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
@@ -53,11 +54,14 @@ DISPUTES: Final[Mapping[str, Outcome]] = MappingProxyType(
 )
 """https://docs.adyen.com/risk-management/disputes-api/dispute-notifications"""
 
+TECHNICAL_CANCEL: Final = "TECHNICAL_CANCEL"
+"""What a void by our reference is told as."""
+
 MODIFICATIONS: Final[Mapping[str, CallKind]] = MappingProxyType(
     {
         "CAPTURE": CallKind.CAPTURE,
         "CANCELLATION": CallKind.VOID,
-        "TECHNICAL_CANCEL": CallKind.VOID,
+        TECHNICAL_CANCEL: CallKind.VOID,
         "REFUND": CallKind.REFUND,
     }
 )
@@ -178,14 +182,31 @@ def _of_modification(item: NoticeItem, named: Named | None) -> GatewayNotice | N
         kind = ACTIONS.get(str((item.additional_data or {}).get(ACTION)))
         if kind is None:
             return _of_unsaid_action(item)
+    if item.event_code == TECHNICAL_CANCEL and named is not None:
+        return _of_technical_cancel(item, named)
     if kind is None or item.original_reference is None:
         return None
     if kind is CallKind.CAPTURE and named is not None and named.kind is CallKind.SALE:
         return _of_sale(item, named, Outcome.SUCCEEDED if item.success == SUCCESS else Outcome.REVERSED)
+    outcome, error = _verdict_of(item)
+    return _made_to(item, kind, named, outcome, error)
+
+
+def _of_technical_cancel(item: NoticeItem, named: Named) -> GatewayNotice:
+    """What became of a void by our reference. Adyen may name no payment with it, and then knows of none to cancel.
+
+    Where an account's notices name the payment by our reference, that one is in the index, and Adyen's may not be.
+    """
+    outcome, error = _verdict_of(item)
+    notice = _made_to(item, CallKind.VOID, named, outcome, error)
+    return notice if named.kind is CallKind.VOID else replace(notice, payment_reference=named.op_id)
+
+
+def _verdict_of(item: NoticeItem) -> tuple[Outcome, OperationError | None]:
     if item.success == SUCCESS:
-        return _made_to(item, kind, named, Outcome.SUCCEEDED)
+        return Outcome.SUCCEEDED, None
     # That Adyen did not do it is a refusal, and no decline of the payer's bank: no code of those has a meaning here.
-    return _made_to(item, kind, named, Outcome.DECLINED, decline_for(Code.UNKNOWN, gateway_code=item.reason))
+    return Outcome.DECLINED, decline_for(Code.UNKNOWN, gateway_code=item.reason)
 
 
 def _of_unsaid_action(item: NoticeItem) -> GatewayNotice | None:

@@ -101,6 +101,14 @@ class ModificationRequest(Sent):
     reference: str
 
 
+class StandaloneCancelRequest(Sent):
+    """POST /cancels: of a payment that Adyen has not named to us; by the reference that we gave it."""
+
+    merchant_account: str
+    payment_reference: str
+    reference: str
+
+
 class Read(BaseModel):
     """A body, or part of one, that Adyen sends. Types are exact: no text is taken for a number."""
 
@@ -149,6 +157,15 @@ class ModificationAnswer(Read):
     status: str
     reference: str | None = None
     amount: Money | None = None
+
+
+class StandaloneCancelAnswer(Read):
+    """Of /cancels: that the request was received, and no more."""
+
+    psp_reference: str
+    payment_reference: str
+    status: str
+    reference: str | None = None
 
 
 class ErrorAnswer(Read):

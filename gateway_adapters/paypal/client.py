@@ -21,6 +21,7 @@ from gateway_adapters.paypal.notices import PayPalTranslator
 from gateway_adapters.paypal.requests import UnsendableError
 from gateway_adapters.paypal.signature import Verifier, signer_of, store_of
 from gateway_adapters.paypal.spec import CAPABILITIES, PayPalAccount
+from gateway_adapters.paypal.verification import CallVerifier
 from schemas.identifiers import GatewayName
 from schemas.misconfigured import MisconfiguredError
 from schemas.records.gateway import GatewayCallRequested
@@ -63,11 +64,11 @@ class PayPalGateway(PayPalTranslator, Gateway):
             client_secret=account.client_secret,
             monotonic_s=monotonic_s,
         )
-        self._verifier = Verifier(
-            webhook_ids=account.webhook_secrets(),
-            signer=signer_of(account.url),
-            roots=_roots_of(account),
-        )
+        webhook_ids, signer = account.webhook_secrets(), signer_of(account.url)
+        self._verifier = Verifier(webhook_ids=webhook_ids, signer=signer, roots=_roots_of(account))
+        self._by_call: CallVerifier | None = None
+        if account.webhook_check == "call":
+            self._by_call = CallVerifier(webhook_ids=webhook_ids, signer=signer, ask=self._asked_about_webhook)
 
     @property
     def name(self) -> GatewayName:
@@ -146,12 +147,18 @@ class PayPalGateway(PayPalTranslator, Gateway):
         self, headers: RawHeaders, body: bytes, *, now_ms: int, certificates: CertificateFetcher
     ) -> None:
         """Return if these raw bytes are PayPal's own and fresh. Raises: UnauthenticError, UnverifiableError."""
-        await self._verifier.verify(headers, body, now_ms=now_ms, certificates=certificates)
+        if self._by_call is not None:
+            await self._by_call.verify(headers, body, now_ms=now_ms)
+        else:
+            await self._verifier.verify(headers, body, now_ms=now_ms, certificates=certificates)
 
     async def close(self) -> None:
         """Let go of connections. Calling it twice is safe."""
         self._tokens.close()
         await self._transport.close()
+
+    async def _asked_about_webhook(self, body: bytes) -> Answer:
+        return await self._answered("POST", wire.VERIFICATION_PATH, body=body)
 
     async def _opened(self, request: GatewayCallRequested) -> CallResult:
         return await self._effect(

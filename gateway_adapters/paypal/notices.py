@@ -5,8 +5,9 @@ else its own ids do. Events about anything else (subscriptions, invoices, …) s
 carry another system's reference.
 
 * A capture or a refund that carries another kind's reference was made at PayPal's own desk.
-* A reversal is told as a refund, and names no dispute. So all that is taken back from one capture without our asking is
-  one case, named by the capture: a dispute that is lost and the reversal that carries it out count once.
+* A dispute is a case of its own, by its id. A reversal is told as a refund, and names no dispute though it may carry
+  one out. So it is a case of its own, too, by the refund's id. What a dispute takes and what its reversal takes may be
+  the same money: then too little is left, never too much, and a person is asked (the capability `tells_cases`).
 * A hold that is let go is told as voided, whoever did it. When its time was over, it ran out.
 """
 
@@ -163,18 +164,18 @@ def _failed_refund(event: Event) -> GatewayNotice:
 
 def _reversed(event: Event) -> GatewayNotice:
     made = Made.read(event.resource)
-    capture = made.up("captures") or made.id  # told as a refund of it, or as the capture itself
+    capture = made.up("captures")  # told as a refund of it, which has an id; else as the capture itself
     kind, op_id = _taking(made)
     return _notice(
         event,
         kind=kind if op_id is not None else None,
         outcome=Outcome.REVERSED,
         op_id=op_id,
-        gateway_reference=capture,
+        gateway_reference=made.id if capture is None else capture,
         made=made,
         error=decline_for(Code.FAILED_LATE, gateway_code=event.event_type),
         occurred_at_ms=to_ms(event.create_time),
-        case_reference=capture,
+        case_reference=event.id if capture is None else made.id,
     )
 
 
@@ -199,7 +200,7 @@ def _disputed(event: Event) -> GatewayNotice:
         gateway_reference=about.seller_transaction_id,
         amount=None if amount is None else (minor_of(amount), amount.currency_code),
         occurred_at_ms=to_ms(event.create_time),
-        case_reference=about.seller_transaction_id,
+        case_reference=dispute.dispute_id,
     )
 
 

@@ -7,6 +7,10 @@ the signature offline'), and names in the headers where the certificate stands. 
 can be given a certificate of his own by anybody. So it is fetched from PayPal's hosts and path alone, and must be made
 out to PayPal's name for this by an authority that is trusted for web servers.
 
+What stands there may be that certificate alone: so it was in 2015, in the one real answer that is known. Then its
+issuer's is fetched, from where it says itself that that one stands, if that is the authority's own host. It adds to
+nobody's trust: the chain has to end at a root as before.
+
 The webhook id is PayPal's name of the endpoint, and the only thing here that is the account's own. It is no secret: it
 binds a delivery to its endpoint, and is no proof of anything without the certificate.
 """
@@ -26,10 +30,11 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from gateway_adapters.contract import CertificateFetcher, RawHeaders
-from gateway_adapters.errors import UnauthenticError
+from gateway_adapters.errors import UnauthenticError, UnverifiableError
 
 if TYPE_CHECKING:  # the orders agent takes the names of the headers alone
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+    from cryptography.x509 import Certificate
     from cryptography.x509.verification import Store
 
 ID_HEADER: Final = "paypal-transmission-id"
@@ -42,6 +47,8 @@ MAX_HEADER_CHARS: Final = 1024
 """PayPal's document gives its signature 500; one by a key of 4,096 bits would take 684."""
 
 ALGORITHM: Final = "SHA256withRSA"
+ISSUERS_HOSTS: Final = frozenset({"cacerts.digicert.com"})
+"""Where the authority of PayPal's certificates keeps its own."""
 CERTIFICATE_PATH: Final = "/v1/notifications/certs/"
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 MAX_CHAIN: Final = 5
@@ -149,19 +156,10 @@ class Verifier:
             UnauthenticError: it did not; the message says which check failed.
             UnverifiableError: the certificate cannot be had now.
         """
-        said = _headers_of(headers)
-        if said[ALGORITHM_HEADER] != ALGORITHM:
-            raise UnauthenticError("signed by another algorithm than is PayPal's")
-        now = datetime.fromtimestamp(now_ms / 1000, UTC)
-        _check_age(said[TIME_HEADER], now)
-        try:
-            signature = base64.b64decode(said[SIGNATURE_HEADER], validate=True)
-        except binascii.Error:
-            raise UnauthenticError("the signature is malformed") from None
-        url = said[URL_HEADER]
-        _check_path(url)  # the fetcher checks the rest of the URL
-        pem = await certificates.fetch(url, hosts=self._signer.hosts)
-        key = self._key_of(pem, now)
+        said = check_delivery(headers, self._signer, now_ms=now_ms)
+        signature = base64.b64decode(said[SIGNATURE_HEADER])
+        pem = await certificates.fetch(said[URL_HEADER], hosts=self._signer.hosts)
+        key = await self._key_of(pem, datetime.fromtimestamp(now_ms / 1000, UTC), certificates)
         if not any(self._is_signed(key, signature, said, each, body) for each in self._webhook_ids):
             raise UnauthenticError("signature does not match")
 
@@ -181,37 +179,102 @@ class Verifier:
             return False
         return True
 
-    def _key_of(self, pem: bytes, now: datetime) -> "RSAPublicKey":
+    async def _key_of(self, pem: bytes, now: datetime, certificates: CertificateFetcher) -> "RSAPublicKey":
         name = hashlib.sha256(pem).digest()
         kept = self._kept.get(name)
         if kept is None or not kept.from_time <= now <= kept.until_time:
-            kept = self._verified(pem, now)
+            chain = _chain_in(pem)
+            if len(chain) == 1 and (issuer := _issuers_url(chain[0])) is not None and not self._trusts(chain, now):
+                chain = (chain[0], *_chain_in(await _fetched_issuer(issuer, certificates)))
+            kept = self._verified(chain, now)
             self._kept[name] = kept
             while len(self._kept) > MAX_KEPT:
                 self._kept.popitem(last=False)
         return kept.key
 
-    def _verified(self, pem: bytes, now: datetime) -> _Kept:
-        from cryptography import x509
+    def _verified(self, chain: tuple["Certificate", ...], now: datetime) -> _Kept:
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-        from cryptography.x509.verification import PolicyBuilder
 
+        if not self._trusts(chain, now):
+            raise UnauthenticError("the certificate is not PayPal's, or not valid now")
         try:
-            chain = x509.load_pem_x509_certificates(pem)
-        except refusals():
-            raise UnauthenticError("there is no certificate at its URL") from None
-        if not 1 <= len(chain) <= MAX_CHAIN:
-            raise UnauthenticError(f"a chain of more than {MAX_CHAIN} certificates")
-        policy = PolicyBuilder().store(self._roots).time(now)
-        try:
-            policy.build_server_verifier(x509.DNSName(self._signer.name)).verify(chain[0], chain[1:])
             key = chain[0].public_key()
         except refusals():
-            raise UnauthenticError("the certificate is not PayPal's, or not valid now") from None
+            raise UnauthenticError("the certificate holds no key that can be read") from None
         if not isinstance(key, RSAPublicKey):
             raise UnauthenticError("the certificate holds no RSA key")
         until = min(now + KEPT_FOR, *(each.not_valid_after_utc for each in chain))
         return _Kept(key=key, from_time=now, until_time=until)
+
+    def _trusts(self, chain: tuple["Certificate", ...], now: datetime) -> bool:
+        from cryptography import x509
+        from cryptography.x509.verification import PolicyBuilder
+
+        policy = PolicyBuilder().store(self._roots).time(now)
+        try:
+            policy.build_server_verifier(x509.DNSName(self._signer.name)).verify(chain[0], list(chain[1:]))
+        except refusals():
+            return False
+        return True
+
+
+def _chain_in(pem: bytes) -> tuple["Certificate", ...]:
+    from cryptography import x509
+
+    try:
+        chain = x509.load_pem_x509_certificates(pem)
+    except refusals():
+        raise UnauthenticError("there is no certificate at its URL") from None
+    if not 1 <= len(chain) <= MAX_CHAIN:
+        raise UnauthenticError(f"a chain of more than {MAX_CHAIN} certificates")
+    return tuple(chain)
+
+
+def _issuers_url(certificate: "Certificate") -> str | None:
+    """Return where the certificate of its issuer stands in PEM, by its own word; None: at no authority that is known.
+
+    The extension names it in DER and by http (RFC 5280, 4.2.2.1). DigiCert keeps each beside it in PEM, and by https.
+    """
+    from cryptography import x509
+    from cryptography.x509.oid import AuthorityInformationAccessOID
+
+    try:
+        access = certificate.extensions.get_extension_for_class(x509.AuthorityInformationAccess).value
+        urls = [
+            urlsplit(each.access_location.value)
+            for each in access
+            if each.access_method == AuthorityInformationAccessOID.CA_ISSUERS
+            and isinstance(each.access_location, x509.UniformResourceIdentifier)
+        ]
+    except refusals():
+        return None
+    known = (each for each in urls if each.hostname in ISSUERS_HOSTS and each.path.endswith(".crt"))
+    return next((f"https://{each.hostname}{each.path}.pem" for each in known), None)
+
+
+async def _fetched_issuer(url: str, certificates: CertificateFetcher) -> bytes:
+    try:
+        return await certificates.fetch(url, hosts=ISSUERS_HOSTS)
+    except UnauthenticError:  # that it is not there says nothing of the delivery
+        raise UnverifiableError("the certificate of the signer's issuer cannot be had") from None
+
+
+def check_delivery(headers: RawHeaders, signer: Signer, *, now_ms: int) -> RawHeaders:
+    """Return the headers of the signature, if this may be a delivery of the signer's by all that can be seen of it.
+
+    Raises:
+        UnauthenticError: it cannot be; the message says which check failed.
+    """
+    said = _headers_of(headers)
+    if said[ALGORITHM_HEADER] != ALGORITHM:
+        raise UnauthenticError("signed by another algorithm than is PayPal's")
+    _check_age(said[TIME_HEADER], datetime.fromtimestamp(now_ms / 1000, UTC))
+    try:
+        base64.b64decode(said[SIGNATURE_HEADER], validate=True)
+    except binascii.Error:
+        raise UnauthenticError("the signature is malformed") from None
+    _check_place(said[URL_HEADER], signer)
+    return said
 
 
 def _headers_of(headers: RawHeaders) -> RawHeaders:
@@ -232,11 +295,14 @@ def _check_age(time: str, now: datetime) -> None:
         raise UnauthenticError("the delivery is too old or from the future")
 
 
-def _check_path(url: str) -> None:
+def _check_place(url: str, signer: Signer) -> None:
     try:
-        path = urlsplit(url).path
+        parts = urlsplit(url)
+        host, path = parts.hostname, parts.path
     except ValueError:
         raise UnauthenticError("the certificate's URL is malformed") from None
     name = path.removeprefix(CERTIFICATE_PATH)
     if name == path or not name or "/" in name or "%" in name or name.startswith("."):
         raise UnauthenticError("the certificate does not stand where PayPal keeps its own")
+    if parts.scheme != "https" or host not in signer.hosts:
+        raise UnauthenticError("the certificate does not stand at PayPal's")

@@ -1,7 +1,7 @@
 """What PayPal tells of itself. Named by `gateway_adapters.registry`."""
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from pydantic import Field, SecretStr
 
@@ -42,6 +42,7 @@ CAPABILITIES: Final = Capabilities(
         }
     ),
     refunds_name_captures=True,
+    tells_cases=False,
     # A dispute, a reversal and a refund at PayPal's desk name captures.
     references_indexed=frozenset({CallKind.AUTHORIZE, CallKind.SALE, CallKind.CAPTURE}),
     # What opens a payment is told with our reference alone, perhaps before its answer.
@@ -67,6 +68,11 @@ class PayPalAccount(AccountSettings):
         default=None,
         description="File of the root certificates that may vouch for PayPal's signatures, PEM. Unset: Mozilla's, as "
         "the package certifi has them.",
+    )
+    webhook_check: Literal["certificate", "call"] = Field(
+        default="certificate",
+        description="How webhooks are verified. certificate: here, by PayPal's certificate. call: PayPal is asked "
+        "about each, which costs a call and waits for it.",
     )
 
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Final
 from gateway_adapters.contract import CallResult, allow_list, kept_of
 from gateway_adapters.declines import decline_codes
 from gateway_adapters.errors import SIGNALS, CallFailedError, Code, Signal, decline_for, error_for
+from gateway_adapters.paypal.issues import Sort, sorted_issue
 from gateway_adapters.paypal.money import UnfitAmountError, to_minor
 from gateway_adapters.paypal.references import operation_in
 from gateway_adapters.paypal.requests import INTENTS
 from gateway_adapters.paypal.wire import ErrorAnswer, Made, Money, Order, WireError
 from schemas.identifiers import GatewayName
 from schemas.records.gateway import GatewayCallRequested, OperationError
-from schemas.vocabulary import CallKind, Outcome
+from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 
 if TYPE_CHECKING:  # the orders agent translates without an HTTP stack
     from gateway_adapters.http_transport import Answer
@@ -53,16 +54,9 @@ HTTP_CONFLICT: Final = 409
 FIRST_SERVER_ERROR: Final = 500
 
 ALREADY_VOIDED: Final = "PREVIOUSLY_VOIDED"
-NOT_APPROVED: Final = "ORDER_NOT_APPROVED"
 DONE: Final = "COMPLETED"
 """The status of an order that was authorized or captured, whatever came of it."""
 ACTS_AGAIN: Final = frozenset({"PAYER_ACTION_REQUIRED", "REDIRECT_PAYER_FOR_ALTERNATE_FUNDING"})
-KEY_TAKEN: Final = frozenset({"DUPLICATE_REQUEST_ID", "DUPLICATE_INVOICE_ID"})
-"""Something was asked for, or paid, under this key or this reference already, and it was not this."""
-
-UNDER_WAY: Final = frozenset({"PREVIOUS_REQUEST_IN_PROGRESS", "ORDER_COMPLETION_IN_PROGRESS"})
-ALREADY_DONE: Final = frozenset({"ORDER_ALREADY_CAPTURED", "ORDER_ALREADY_AUTHORIZED"})
-"""Of a completion: another one has taken the money since the order was looked at. The next look at it will tell."""
 
 WAITS_FOR_PAYER: Final = frozenset({"PAYER_ACTION_REQUIRED", "CREATED", "SAVED", "APPROVED"})
 
@@ -100,6 +94,17 @@ STATUSES: Final[Mapping[CallKind, Mapping[str, Outcome]]] = MappingProxyType(
         CallKind.SALE: CAPTURES,
         CallKind.CAPTURE: CAPTURES,
         CallKind.REFUND: REFUNDS,
+    }
+)
+
+
+_SIGNALS: Final[Mapping[Sort, Signal]] = MappingProxyType(
+    {
+        Sort.IN_DOUBT: Signal.KEY_MISMATCH,
+        Sort.UNDER_WAY: Signal.IN_PROGRESS,
+        Sort.DONE: Signal.IN_PROGRESS,
+        Sort.ACCOUNT: Signal.UNAUTHORIZED,
+        Sort.OURS: Signal.BAD_REQUEST,
     }
 )
 
@@ -357,7 +362,7 @@ def _check_ours(request: GatewayCallRequested, *references: str | None) -> None:
 
 def _refused(request: GatewayCallRequested, answer: "Answer") -> CallResult:  # noqa: PLR0911 - one a status
     match answer.status:
-        case 401 | 403:
+        case 401:
             return _failed(request, answer, Signal.UNAUTHORIZED)
         case 429:
             return _failed(request, answer, Signal.RATE_LIMITED)
@@ -366,7 +371,9 @@ def _refused(request: GatewayCallRequested, answer: "Answer") -> CallResult:  # 
         case status if status >= FIRST_SERVER_ERROR:
             # PayPal keeps no failure under a request id: "you can retry idempotent calls that fail with … 5xx".
             return _failed(request, answer, Signal.SERVER_ERROR)
-        case 400 | 404 | 422:
+        case 403 if _sort(answer) is not Sort.DECLINED:  # PayPal refuses a payer's missing consent with 403, too
+            return _failed(request, answer, Signal.UNAUTHORIZED)
+        case 400 | 403 | 404 | 422:
             try:
                 return _by_issue(request, answer, ErrorAnswer.read(answer.json_object()))
             except (CallFailedError, WireError):
@@ -375,31 +382,40 @@ def _refused(request: GatewayCallRequested, answer: "Answer") -> CallResult:  # 
             return _failed(request, answer, Signal.UNREADABLE)
 
 
-def _by_issue(  # noqa: PLR0911 - one a meaning
-    request: GatewayCallRequested, answer: "Answer", said: ErrorAnswer
-) -> CallResult:
-    issues = said.issues
-    if not issues:
+def _by_issue(request: GatewayCallRequested, answer: "Answer", said: ErrorAnswer) -> CallResult:
+    if not said.issues:
         return _failed(request, answer, Signal.UNREADABLE)
-    if KEY_TAKEN.intersection(issues):
-        return _failed(request, answer, Signal.KEY_MISMATCH, issues[0])
-    if UNDER_WAY.intersection(issues) or (request.kind is CallKind.COMPLETE and ALREADY_DONE.intersection(issues)):
-        return _failed(request, answer, Signal.IN_PROGRESS, issues[0])
-    if ACTS_AGAIN.intersection(issues) and request.kind is CallKind.COMPLETE and said.action_url is not None:
-        order_id = request.order_reference or request.payment_reference
+    sort, issue = sorted_issue(said.issues)
+    if sort in _SIGNALS:
+        return _failed(request, answer, _SIGNALS[sort], issue)
+    acts_again = request.kind is CallKind.COMPLETE and ACTS_AGAIN.intersection(said.issues)
+    if sort is Sort.DECLINED and acts_again and said.action_url is not None:
         return CallResult(
             outcome=Outcome.REQUIRES_ACTION,
-            payment_reference=order_id,
+            payment_reference=request.order_reference or request.payment_reference,
             action_url=said.action_url,
             raw=_raw(request, answer),
         )
-    if NOT_APPROVED in issues:  # nobody's fault: the payer has not agreed yet
-        error = decline_for(Code.AUTHENTICATION_REQUIRED, gateway_code=NOT_APPROVED)
-        return CallResult(outcome=Outcome.NOT_EXECUTED, error=error, raw=_raw(request, answer))
-    refusal = next((issue for issue in issues if issue in DECLINES.codes), None)
-    if refusal is None:
-        return _failed(request, answer, Signal.BAD_REQUEST, issues[0])
-    return CallResult(outcome=Outcome.DECLINED, error=DECLINES.decline_of(refusal), raw=_raw(request, answer))
+    if sort is Sort.DECLINED:
+        return CallResult(outcome=Outcome.DECLINED, error=DECLINES.decline_of(issue), raw=_raw(request, answer))
+    return CallResult(outcome=Outcome.NOT_EXECUTED, error=_error_of(sort, issue), raw=_raw(request, answer))
+
+
+def _error_of(sort: Sort, issue: str) -> OperationError:
+    """Return why something was not done, by nobody's fault.
+
+    Not 'declined': where a copy of the call was made before, that one may be why, and the engine has to find out. Nor
+    is the call worth another attempt: it would be refused again.
+    """
+    if sort is Sort.WAITS:
+        return decline_for(Code.AUTHENTICATION_REQUIRED, gateway_code=issue)
+    error = DECLINES.decline_of(issue)
+    return dataclasses.replace(error, retry=RetryAdvice.NEVER) if error.retry is RetryAdvice.NEW_KEY_LATER else error
+
+
+def _sort(answer: "Answer") -> Sort | None:
+    issues = _issues(answer)
+    return sorted_issue(issues)[0] if issues else None
 
 
 def _issues(answer: "Answer") -> tuple[str, ...]:

@@ -18,6 +18,8 @@ MAX_ITEMS: Final = 100
 """Most objects of one list that are read: a payment has ten captures at most, and each a handful of refunds."""
 
 
+VERIFICATION_PATH: Final = "/v1/notifications/verify-webhook-signature"
+VERIFIED: Final = "SUCCESS"
 ACTION_LINKS: Final = frozenset({"payer-action", "approve", "redirect"})
 """Relations of the links that lead a payer on."""
 
@@ -280,6 +282,12 @@ class TokenAnswer(_Read):
 
     access_token: Annotated[str, Field(min_length=1, max_length=8192, repr=False)]
     expires_in: Annotated[int, Field(gt=0, le=10**8)]
+
+
+class VerificationAnswer(_Read):
+    """`POST /v1/notifications/verify-webhook-signature`."""
+
+    verification_status: Word
 
 
 class Event(_Read):

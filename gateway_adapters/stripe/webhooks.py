@@ -16,29 +16,12 @@ from typing import Final
 
 from gateway_adapters.contract import GatewayNotice, RawHeaders, WebhookTranslator
 from gateway_adapters.errors import Code, UntranslatableError, decline_for
-from gateway_adapters.stripe import requests, signature, translate, wire
+from gateway_adapters.stripe import disputes, requests, signature, translate, wire
 from gateway_adapters.stripe.amounts import UncountableError, from_stripe
 from gateway_adapters.stripe.wire import Event, PaymentIntent, WireError
 from schemas.identifiers import OpId, OrderId, OriginId
 from schemas.records.gateway import OperationError
 from schemas.vocabulary import CallKind, Outcome
-
-DISPUTES: Final[Mapping[str, Outcome]] = MappingProxyType(
-    {
-        "charge.dispute.created": Outcome.DISPUTE_OPENED,
-        "charge.dispute.funds_withdrawn": Outcome.REVERSED,
-    }
-)
-"""Of the others, `charge.dispute.closed` means what its status says; what is reinstated follows from it."""
-
-DISPUTE_ENDS: Final[Mapping[str, Outcome]] = MappingProxyType(
-    {
-        "won": Outcome.DISPUTE_WON,
-        "lost": Outcome.DISPUTE_LOST,
-        "warning_closed": Outcome.DISPUTE_WON,  # the bank asked, and let it be
-        "prevented": Outcome.DISPUTE_WON,
-    }
-)
 
 _NOT_YET_MOVED: Final = frozenset({"pending", "requires_action"})
 """Statuses of a refund that has not been carried out."""
@@ -134,11 +117,12 @@ def _of_refund(event: Event) -> tuple[GatewayNotice, ...]:
 
 
 def _of_dispute(event: Event) -> tuple[GatewayNotice, ...]:
-    """`charge.dispute.*`: opened, withdrawn, won, lost, under the dispute's own id."""
+    """`charge.dispute.*`: opened, withdrawn, ended, under the dispute's own id."""
     dispute = wire.dispute(event.object)
-    outcome = DISPUTES.get(event.type) or DISPUTE_ENDS.get(dispute.status)
-    if dispute.payment is None or outcome is None:
+    said = None if dispute.payment is None else disputes.meaning_of(event.type, dispute)
+    if dispute.payment is None or said is None:
         return ()
+    outcome, amount = said
     about = _about(
         event,
         {},
@@ -146,7 +130,7 @@ def _of_dispute(event: Event) -> tuple[GatewayNotice, ...]:
         outcome=outcome,
         reference=dispute.payment,
         payment=dispute.payment,
-        amount_minor=from_stripe(dispute.amount, dispute.currency),
+        amount_minor=from_stripe(amount, dispute.currency),
         currency=dispute.currency,
         error=decline_for(Code.FAILED_LATE, gateway_code=event.type) if outcome is Outcome.REVERSED else None,
     )
@@ -210,9 +194,10 @@ READERS: Final[Mapping[str, Callable[[Event], tuple[GatewayNotice, ...]]]] = Map
         "refund.updated": _of_refund,
         "refund.failed": _of_refund,
         "charge.refund.updated": _of_refund,
-        "charge.dispute.created": _of_dispute,
-        "charge.dispute.funds_withdrawn": _of_dispute,
-        "charge.dispute.closed": _of_dispute,
+        disputes.CREATED: _of_dispute,
+        disputes.WITHDRAWN: _of_dispute,
+        disputes.REINSTATED: _of_dispute,
+        disputes.CLOSED: _of_dispute,
     }
 )
 """The events that say something, by their types: those an endpoint is subscribed to."""

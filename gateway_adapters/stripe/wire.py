@@ -20,6 +20,9 @@ MAX_ID_CHARS: Final = 255
 MAX_METADATA: Final = 50
 """Entries of one object's metadata, as Stripe has it."""
 
+MAX_MOVEMENTS: Final = 100
+"""Balance transactions of one dispute that are read; Stripe tells two at most."""
+
 EXPIRED_HOLD: Final = "expired_uncaptured_charge"
 """The reason that Stripe itself gives to the refund by which it lets a hold go that ran out."""
 
@@ -88,6 +91,14 @@ class Refund:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """A balance transaction: money that has left the account, or has come back to it."""
+
+    amount: int  # below 0: it has left
+    currency: str  # ISO 4217, upper case; of the account's balance, which may be another than the payment's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispute:
     """A payer's bank that takes a payment back, or asks about it."""
 
@@ -96,6 +107,8 @@ class Dispute:
     amount: int
     currency: str  # ISO 4217, upper case
     payment: str | None
+    case_type: str | None  # of a card's: chargeback, inquiry, resolution, block, …
+    movements: tuple[Movement, ...] | None  # None: not told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +183,8 @@ def dispute(body: Json) -> Dispute:
         amount=_amount(body, "amount"),
         currency=_currency(body),
         payment=_reference(body, "payment_intent"),
+        case_type=_case_type(body.get("payment_method_details")),
+        movements=_movements(body.get("balance_transactions")),
     )
 
 
@@ -247,6 +262,20 @@ def _is_a(body: Json, kind: str) -> None:
 
 def _charge(body: Json) -> Charge:
     return Charge(id=_text(body, "id"), status=_text(body, "status"), created_s=_integer(body, "created"))
+
+
+def _case_type(details: object) -> str | None:
+    card = details.get("card") if isinstance(details, Mapping) else None
+    return _optional(card, "case_type") if isinstance(card, Mapping) else None
+
+
+def _movements(told: object) -> tuple[Movement, ...] | None:
+    if told is None:
+        return None
+    if not isinstance(told, list) or len(told) > MAX_MOVEMENTS:
+        raise WireError(f"balance_transactions must be a list of at most {MAX_MOVEMENTS}")
+    each = [_object(one, "balance_transactions") for one in told]
+    return tuple(Movement(amount=_integer(one, "amount"), currency=_currency(one)) for one in each)
 
 
 def _action_url(action: object) -> str | None:

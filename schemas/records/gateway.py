@@ -69,7 +69,10 @@ class GatewayCallRequested:
     repeated: bool = False  # asked for again after a crash: the first copy may be on its way, made, or lost
     command_offset: int | None = None  # where the rest stands, in this partition of the commands; None: it needs none
     details: CallDetails | None = None  # None on the log: the executor reads them, and the token, from the command
-    opening_op_id: OpId | None = None  # of a completion: what opened its payment, which is our reference at the gateway
+    opening_op_id: OpId | None = (
+        None  # of a completion or a void: what opened its payment, our reference at the gateway
+    )
+    opening_kind: CallKind | None = None  # of a void: the kind of what opened its payment, part of that reference
 
 
 @quick_init

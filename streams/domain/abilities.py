@@ -43,6 +43,12 @@ def capabilities_of(turn: Turn, row: PaymentRow | OperationRow) -> Capabilities 
     return turn.rules.capabilities.get(identifiers.gateway_route(row.gateway, row.account))
 
 
+def voids_unnamed(turn: Turn, payment: PaymentRow) -> bool:
+    """Return whether a payment that its gateway has not named can be voided there, by our own reference."""
+    can = capabilities_of(turn, payment)
+    return can is not None and can.voids_by_own_reference
+
+
 def capture_to_draw_on(turn: Turn, operation: OperationRow, payment: PaymentRow, amount_minor: int) -> OpId | None:
     """Return the capture, or sale, that a refund of so much draws from, where its gateway wants one named.
 

@@ -40,9 +40,13 @@ def admit(turn: Turn, operation: OperationRow, plan: RoutePlan) -> None:
 
 
 def dispatch_unasked(turn: Turn, operation: OperationRow) -> None:
-    """Let an operation of the engine's own go, which has no key to claim; not where its payer has acted meanwhile."""
+    """Let an operation of the engine's own go, which has no key to claim; not where its payer has acted meanwhile.
+
+    What is held is let go: a part that was approved, and what a payer has agreed to after the end of the wait.
+    """
     opening = settlement.opening_of(turn, operation)
-    if opening.state is not OperationState.REQUIRES_ACTION and not settlement.is_part_let_go(opening):
+    waits = opening.state is OperationState.REQUIRES_ACTION
+    if not (waits or settlement.is_part_let_go(opening) or settlement.is_held_late(turn, opening)):
         settlement.reject(turn, operation, Rejection.INVALID_STATE)
         return
     payment = turn.payment_of(operation)
@@ -105,9 +109,10 @@ def _admit(turn: Turn, operation: OperationRow, plan: RoutePlan, *, looked: bool
 
 
 def _waits_unknown(turn: Turn, operation: OperationRow, payment: PaymentRow) -> bool:
-    """Return whether this cancels what waits for its payer, and of which the gateway has named nothing to void."""
+    """Return whether this cancels what waits for its payer, and of which the gateway knows nothing to void."""
     waits = turn.operations[payment.op_id].state is OperationState.REQUIRES_ACTION
-    return operation.kind is OperationKind.VOID and waits and payment.gateway_reference is None
+    unnamed = payment.gateway_reference is None and not abilities.voids_unnamed(turn, payment)
+    return operation.kind is OperationKind.VOID and waits and unnamed
 
 
 def _cancel_at_once(turn: Turn, operation: OperationRow, payment: PaymentRow) -> None:

@@ -27,6 +27,9 @@ from streams.domain.outputs import CallGateway
 from streams.domain.sums import OPENING
 from streams.domain.turn import Turn
 
+_ON_THE_OPENING: Final = frozenset({OperationKind.COMPLETE, OperationKind.VOID})
+"""What some gateways know by the operation that opened the payment, and by nothing else."""
+
 _HOPELESS: Final = frozenset({RetryAdvice.NEVER, RetryAdvice.AFTER_FIX, RetryAdvice.AFTER_SCA})
 
 
@@ -114,7 +117,7 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
     if operation.gateway is None:
         raise InvariantViolatedError(f"{operation.op_id} owes a call and has no gateway")
     payment = turn.payment_of(operation)
-    inquiry = operation.call_kind is CallKind.INQUIRE
+    inquiry, voids = operation.call_kind is CallKind.INQUIRE, operation.kind is OperationKind.VOID
     request = GatewayCallRequested(
         origin_id=turn.origin_id,
         order_id=turn.order_id,
@@ -139,7 +142,8 @@ def say_call(turn: Turn, operation: OperationRow, *, repeated: bool = False) -> 
         requested_at_ms=operation.called_at_ms,
         repeated=repeated,
         command_offset=None if inquiry else operation.command_offset,
-        opening_op_id=payment.op_id if operation.kind is OperationKind.COMPLETE else None,
+        opening_op_id=payment.op_id if operation.kind in _ON_THE_OPENING else None,
+        opening_kind=CallKind(turn.operations[payment.op_id].kind.value) if voids else None,
     )
     turn.say(CallGateway(request=request))
 

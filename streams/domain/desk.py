@@ -8,6 +8,9 @@ dated later beats it, and one that is dated earlier changes nothing; where that 
 asked again (`outcomes`). Of what still waited for its gateway, that one is asked once more, so that it can: a person
 may be wrong, and a gateway whose answer nobody understood tells no more by itself.
 
+What is settled stays so, but for a part of it that was taken back, and but for what may have been taken away twice: at
+a gateway that does not say which dispute a reversal carries out, a person says how much is left.
+
 A decision that the order does not take is a fact too, and stands in the operation's life: else a replay might take it.
 """
 
@@ -119,6 +122,8 @@ def _refusal_by_state(turn: Turn, operation: OperationRow, decision: DecisionMad
         case Verdict.TAKEN_BACK:
             return _refusal_to_take_back(operation, decision.amount_minor)
         case Verdict.SUCCEEDED | Verdict.NOT_EXECUTED:
+            if decision.verdict is Verdict.SUCCEEDED and _may_be_raised(turn, operation):
+                return _refusal_to_raise(operation, decision.amount_minor)
             return _refusal_to_settle(operation, decision.amount_minor)
         case _:
             assert_never(decision.verdict)
@@ -130,6 +135,18 @@ def _refusal_to_settle(operation: OperationRow, amount_minor: int | None) -> Dec
     if operation.state not in UNSETTLED:
         return DecisionRefusal.NOT_OPEN
     within = amount_minor is None or 0 < amount_minor <= operation.amount_minor
+    return None if within else DecisionRefusal.AMOUNT_OUT_OF_RANGE
+
+
+def _may_be_raised(turn: Turn, operation: OperationRow) -> bool:
+    """Return whether the operation may count for too little: the same money may have been taken away twice."""
+    settled = operation.state in {OperationState.SUCCEEDED, OperationState.REVERSED}
+    return settled and later_words.may_be_taken_twice(turn, operation, operation.words)
+
+
+def _refusal_to_raise(operation: OperationRow, amount_minor: int | None) -> DecisionRefusal | None:
+    counts_minor = operation.amount_minor if amount_minor is None else amount_minor
+    within = operation.counted_minor < counts_minor <= operation.amount_minor
     return None if within else DecisionRefusal.AMOUNT_OUT_OF_RANGE
 
 
@@ -163,7 +180,9 @@ def _carry_out(turn: Turn, operation: OperationRow, told: DecisionView) -> None:
             amount_minor = operation.amount_minor if told.amount_minor is None else told.amount_minor
             if operation.kind is OperationKind.VOID:
                 outcomes.end_what_waited(turn, operation)
-            _count(turn, operation, amount_minor, OperationState.SUCCEEDED, Transition.SUCCEEDED)
+            settled = operation.state in {OperationState.SUCCEEDED, OperationState.REVERSED}
+            transition = Transition.RESTORED if settled else Transition.SUCCEEDED
+            _count(turn, operation, amount_minor, OperationState.SUCCEEDED, transition)
         case Verdict.NOT_EXECUTED:
             if operation.initiator is Initiator.ENGINE:  # what was approved in part is still held
                 turn.ask_review(turn.payment_of(operation))

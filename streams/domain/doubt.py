@@ -174,10 +174,11 @@ def _decides_unacted(operation: OperationRow) -> bool:
 def expire_action(turn: Turn, operation: OperationRow) -> None:
     """End what waits for a payer who never came: by a void where the gateway knows of it, else at once.
 
-    The void is the engine's own. The gateway may refuse it, since the payer has acted meanwhile: then a look tells.
+    The void is the engine's own. The gateway may refuse it, since the payer has acted meanwhile: then a look tells. Of
+    what the gateway has not named it is a void by our own reference, where that can be made.
     """
     payment = turn.payment_of(operation)
-    if payment.gateway_reference is None:
+    if payment.gateway_reference is None and not abilities.voids_unnamed(turn, payment):
         settlement.end_unacted(turn, operation, settlement.ACTION_EXPIRED)
         return
     operations.queue_own(turn, operation, OperationKind.VOID, operation.amount_minor, why="action expired")

@@ -12,7 +12,7 @@ from schemas.quick_init import replace
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow, PaymentRow, WordRow
 from schemas.vocabulary import Initiator, OperationKind, OperationState, Outcome
-from streams.domain import paid_once, settlement, words
+from streams.domain import abilities, paid_once, settlement, words
 from streams.domain.limits import MAX_EVENTS
 from streams.domain.sums import OPEN, OPENING, Books, amount_counted, is_part_of_payment
 from streams.domain.turn import Turn
@@ -20,6 +20,8 @@ from streams.domain.words import LATER_WORDS, Evidence
 
 REFUSED_CASE: Final = "refused"
 """Under which a gateway's refusal takes back what a person had settled as carried out."""
+
+_TAKING: Final = frozenset({OperationKind.SALE, OperationKind.CAPTURE})
 
 SETTLING: Final = frozenset({Outcome.SUCCEEDED, Outcome.DECLINED, Outcome.NOT_EXECUTED})
 """What ends an operation that is open, by a gateway's word."""
@@ -31,10 +33,12 @@ def hear_later_word(turn: Turn, operation: OperationRow, evidence: Evidence) -> 
         return
     word = _word(turn, operation, evidence)
     said = words.with_word(operation.words, word)
-    if _is_past_counting(operation, evidence, said, word):
+    if _is_past_counting(operation, evidence, said, word) or may_be_taken_twice(turn, operation, said):
         turn.ask_review(turn.payment_of(operation))
     if said == operation.words:
         return
+    if _trusts_a_date(turn, operation, evidence, word):
+        turn.ask_review(turn.payment_of(operation))
     after = replace(operation, words=said, counted_minor=words.counted(said))
     if words.contradicts_desk(said, word):
         if evidence.outcome not in words.DISPUTES:
@@ -75,6 +79,33 @@ def _is_past_counting(operation: OperationRow, evidence: Evidence, said: tuple[W
     ):
         return True
     return operation.initiator is Initiator.ENGINE and words.counted(said) < operation.counted_minor
+
+
+def _trusts_a_date(turn: Turn, operation: OperationRow, evidence: Evidence, word: WordRow) -> bool:
+    """Return whether the sums follow a date that whoever sent the notice may have chosen: the gateway signs none."""
+    can = abilities.capabilities_of(turn, operation)
+    if evidence.call_number is not None or can is None or can.notice_times_signed:
+        return False
+    return words.is_decided_by_its_date(operation.words, word)
+
+
+def may_be_taken_twice(turn: Turn, operation: OperationRow, said: tuple[WordRow, ...]) -> bool:
+    """Return whether by these words the same money may be taken away twice, which only a person can tell.
+
+    At a gateway whose reversals, and refunds at its own desk, do not name the dispute that they carry out.
+    """
+    can = abilities.capabilities_of(turn, operation)
+    if can is None or can.tells_cases or operation.kind not in _TAKING:
+        return False
+    if words.are_taken_twice(said):
+        return True
+    # What was made at the gateway's desk never leaves the row (`leaving`).
+    return words.are_lost(said) and any(
+        each.payment_id == operation.payment_id
+        and (each.kind, each.initiator) == (OperationKind.REFUND, Initiator.GATEWAY)
+        and each.counted_minor > 0
+        for each in turn.operations.values()
+    )
 
 
 def _ask_again(turn: Turn, operation: OperationRow) -> None:

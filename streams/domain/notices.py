@@ -15,7 +15,7 @@ from schemas.identifiers import AccountName, IdempotencyKey, OpId
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow, PaymentRow, UnclaimedRow, WordRow
 from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
-from streams.domain import operations, outcomes, paid_once, room, words
+from streams.domain import later_words, operations, outcomes, paid_once, room, words
 from streams.domain.apart import REFERENCED, Reference
 from streams.domain.limits import MAX_UNCLAIMED
 from streams.domain.sums import IN_DOUBT, OPEN, Books
@@ -122,7 +122,9 @@ def _payment_named(turn: Turn, notice: GatewayNotice, account: AccountName) -> P
         return None
     for each in turn.payments:
         named = (notice.gateway, account, notice.payment_reference)
-        if named in {(each.gateway, each.account, known) for known in (each.gateway_reference, each.order_reference)}:
+        # By our own reference where the gateway may have named nothing to us.
+        known_by = (each.gateway_reference, each.order_reference, each.op_id)
+        if named in {(each.gateway, each.account, known) for known in known_by}:
             return each
     for taken in turn.operations.values():  # some gateways' refunds name the capture that they draw from
         if taken.kind in _TAKING and _is_known_as(taken, (notice.gateway, account, notice.payment_reference)):
@@ -268,6 +270,10 @@ def _hear(turn: Turn, payment: PaymentRow, kept: UnclaimedRow) -> None:
     outcomes.judge(turn, operation, replace(said, gateway_reference=operation.gateway_reference))
 
 
+def _may_be_taken_twice(turn: Turn, taken: OperationRow) -> bool:
+    return bool(taken.words) and later_words.may_be_taken_twice(turn, taken, taken.words)
+
+
 def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow, amount_minor: int) -> OpId:
     """Give what was made at the gateway's desk an operation, and tell the world of it."""
     assert payment.gateway is not None
@@ -294,7 +300,12 @@ def _record(turn: Turn, payment: PaymentRow, made: UnclaimedRow, amount_minor: i
     )
     stood = paid_once.stands(turn, payment)
     turn.put(operation)
-    if turn.books_of(payment).in_deficit or (not stood and paid_once.another_stands(turn, opening)):
+    taken = [each for each in turn.operations.values() if each.payment_id == payment.payment_id]
+    if (
+        turn.books_of(payment).in_deficit
+        or (not stood and paid_once.another_stands(turn, opening))
+        or (made.kind is OperationKind.REFUND and any(_may_be_taken_twice(turn, each) for each in taken))
+    ):
         turn.ask_review(payment)
     turn.publish(operation, Transition.RECORDED)
     return operation.op_id

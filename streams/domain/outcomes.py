@@ -22,7 +22,7 @@ from typing import Final, assert_never
 from schemas.event_types import Transition
 from schemas.quick_init import replace
 from schemas.records.orders import OperationRow, WordRow
-from schemas.vocabulary import CallKind, Initiator, OperationKind, OperationState, Outcome
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Outcome
 from streams.domain import attempts, doubt, later_words, operations, settlement, words
 from streams.domain.limits import ACTION_LIFE_MS
 from streams.domain.sums import OPEN, OPENING, amount_counted, is_mismatched, is_part_of_payment
@@ -54,6 +54,20 @@ def judge(turn: Turn, operation: OperationRow, evidence: Evidence) -> None:
         _hear_later_word(turn, operation, evidence)
     elif _tells_of_success(operation, evidence) and not (concerned and _is_about_a_part_let_go(operation, evidence)):
         later_words.contradict(turn, operation)
+        _let_go_of_late_hold(turn, turn.operations[operation.op_id], evidence)
+
+
+def _let_go_of_late_hold(turn: Turn, opening: OperationRow, evidence: Evidence) -> None:
+    """Void what is held since a payer has agreed after the wait had ended: by an operation of our own, once.
+
+    A person is asked in any case: the payer was told of a success. What was captured with it only a person gives back.
+    """
+    held = opening.kind is OperationKind.AUTHORIZE and evidence.outcome is Outcome.SUCCEEDED
+    if not held or evidence.gateway_reference is None or not settlement.is_held_late(turn, opening):
+        return
+    opening = turn.put(replace(opening, gateway_reference=evidence.gateway_reference))
+    turn.put_payment(replace(turn.payment_of(opening), gateway_reference=evidence.gateway_reference))
+    operations.queue_own(turn, opening, OperationKind.VOID, opening.amount_minor, why="agreed late")
 
 
 def _tells_of_success(operation: OperationRow, evidence: Evidence) -> bool:
@@ -145,7 +159,8 @@ def _judge_open(turn: Turn, operation: OperationRow, evidence: Evidence) -> None
             _succeed(turn, operation, evidence.confirmed_amount_minor, evidence.confirmed_currency, evidence)
         case Outcome.DECLINED:
             if not (evidence.sole and attempts.go_elsewhere(turn, operation, evidence.error)):
-                settlement.refuse_there(turn, operation, OperationState.DECLINED, evidence.error)
+                named = evidence.payment_reference is not None
+                settlement.refuse_there(turn, operation, OperationState.DECLINED, evidence.error, names_payment=named)
         case Outcome.NOT_EXECUTED:
             _end_or_look(turn, operation, evidence, answered=answered)
         case Outcome.PENDING | Outcome.REQUIRES_ACTION | Outcome.UNKNOWN:
@@ -213,8 +228,7 @@ def end_what_waited(turn: Turn, void: OperationRow) -> None:
     if opening.kind is OperationKind.SALE and opening.counted_minor > 0:
         turn.ask_review(turn.payment_of(void))  # the payer has paid meanwhile: whether it was given back is not known
     if opening.state is OperationState.REQUIRES_ACTION:
-        by_engine = void.initiator is Initiator.ENGINE
-        settlement.end_unacted(turn, opening, settlement.ACTION_EXPIRED if by_engine else settlement.CANCELLED)
+        settlement.end_unacted(turn, opening, settlement.ended_by(void))
 
 
 def _let_go(turn: Turn, operation: OperationRow, approved_minor: int | None) -> None:

@@ -10,8 +10,8 @@ from schemas.quick_init import replace
 from schemas.records.claims import RoutePlan
 from schemas.records.gateway import OperationError
 from schemas.records.orders import OperationRow
-from schemas.vocabulary import DeclineClass, Initiator, OperationState, Rejection, RetryAdvice
-from streams.domain import paid_once
+from schemas.vocabulary import DeclineClass, Initiator, OperationKind, OperationState, Rejection, RetryAdvice
+from streams.domain import abilities, paid_once
 from streams.domain.sums import UNANSWERED, UNSETTLED
 from streams.domain.transitions import require_move
 from streams.domain.turn import Turn
@@ -59,13 +59,20 @@ def settle(
 
 
 def refuse_there(
-    turn: Turn, operation: OperationRow, state: OperationState, error: OperationError | None
+    turn: Turn,
+    operation: OperationRow,
+    state: OperationState,
+    error: OperationError | None,
+    *,
+    names_payment: bool = False,
 ) -> OperationRow:
-    """End the operation as declined or not executed, by a gateway's word; return it.
+    """End the operation as declined or not executed, by a gateway's word; return it. `names_payment`: the word does.
 
     Not one of which a gateway says that it carried out another attempt: that one's word stands against this one's, so a
     person decides, and meanwhile the operation holds its amount. Who asked may not be told to try again.
     """
+    if operation.kind is OperationKind.VOID:
+        _end_unnamed(turn, operation, is_there=names_payment or state is OperationState.NOT_EXECUTED)
     if operation.initiator is Initiator.ENGINE and is_part_let_go(opening_of(turn, operation)):
         turn.ask_review(turn.payment_of(operation))  # what was approved in part is still held
     if not paid_once.is_contradicted(operation):
@@ -105,6 +112,36 @@ def opening_of(turn: Turn, operation: OperationRow) -> OperationRow:
 def is_part_let_go(opening: OperationRow) -> bool:
     """Return whether a gateway approved a part of this payment, which is let go, or was."""
     return opening.error is not None and opening.error.code == PARTIALLY_APPROVED.code
+
+
+def _end_unnamed(turn: Turn, void: OperationRow, *, is_there: bool) -> None:
+    """End what waits for its payer although its gateway has not voided it, which it never named: nobody can look.
+
+    Who acts all the same is heard of. `is_there`: the gateway knows of a payment, or has not looked: a person is asked.
+    """
+    opening, payment = opening_of(turn, void), turn.payment_of(void)
+    if opening.state is not OperationState.REQUIRES_ACTION or payment.gateway_reference is not None:
+        return
+    if is_there:
+        turn.ask_review(payment)
+    end_unacted(turn, opening, ended_by(void))
+
+
+def ended_by(void: OperationRow) -> OperationError:
+    """Return why a payment ends that waited for its payer and was voided."""
+    return ACTION_EXPIRED if void.initiator is Initiator.ENGINE else CANCELLED
+
+
+def is_held_late(turn: Turn, opening: OperationRow) -> bool:
+    """Return whether the payer of this payment has agreed to it after the engine had ended the wait on its own.
+
+    So only where the gateway had named nothing that could be voided for certain. Elsewhere it contradicts its own word,
+    and a person alone decides.
+    """
+    if opening.state is not OperationState.NOT_EXECUTED or opening.error is None:
+        return False
+    unacted = opening.error.code in {ACTION_EXPIRED.code, CANCELLED.code} and paid_once.is_contradicted(opening)
+    return unacted and abilities.voids_unnamed(turn, turn.payment_of(opening))
 
 
 def end_unacted(turn: Turn, opening: OperationRow, error: OperationError) -> OperationRow:

@@ -115,7 +115,8 @@ TABLE: Final = (
         origins=(OperationState.REVERSED,),
         to=OperationState.SUCCEEDED,
         told=Transition.RESTORED,
-        when="the gateway carries it out again, or a dispute is won, which is told as `dispute_won`",
+        when="the gateway carries it out again, or a person says so of what may have been taken away twice; or a "
+        "dispute is won, which is told as `dispute_won`",
     ),
 )
 """Every move there is. A part that is taken back or restored leaves the operation where it is: SUCCEEDED."""

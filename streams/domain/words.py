@@ -12,7 +12,7 @@ from typing import Final
 from gateway_adapters.contract import GatewayNotice
 from schemas import identifiers
 from schemas.identifiers import AccountName, GatewayName
-from schemas.quick_init import quick_init
+from schemas.quick_init import quick_init, replace
 from schemas.records.gateway import GatewayCallCompleted, OperationError
 from schemas.records.orders import OperationRow, WordRow
 from schemas.vocabulary import CallKind, Outcome
@@ -216,6 +216,19 @@ def contradicts_desk(words: Collection[WordRow], word: WordRow) -> bool:
     return counted(each for each in words if not each.by_desk) != counted(words)
 
 
+def is_decided_by_its_date(words: tuple[WordRow, ...], word: WordRow) -> bool:
+    """Return whether this word's date alone decides what these words come to with it: a later one would say otherwise.
+
+    Or it was said before, of another time, and more counts by its being said again.
+    """
+    last_ms = max((each.occurred_at_ms for each in words), default=0) + 1
+    now_said = with_word(words, word)
+    if counted(now_said) != counted(with_word(words, replace(word, occurred_at_ms=max(last_ms, word.occurred_at_ms)))):
+        return True
+    before = ((each.outcome, each.case) for each in words if not each.by_desk)
+    return counted(now_said) > counted(words) and (word.outcome, word.case) in before
+
+
 def _is_settled_by(earlier: WordRow, word: WordRow) -> bool:
     return earlier.case == FOLDED and word.occurred_at_ms <= earlier.occurred_at_ms
 
@@ -271,6 +284,36 @@ def left(words: Iterable[WordRow]) -> int:
         elif word.outcome is Outcome.DISPUTE_WON:
             taken_minor.pop(word.case, None)
     return base_minor - sum(taken_minor.values())
+
+
+def are_taken_twice(words: Iterable[WordRow]) -> bool:
+    """Return whether some of what is taken back may be the same money, where no reversal names its dispute.
+
+    A reversal beside a dispute that has ended may have carried it out, or may have come back with it. Each is taken
+    away as if it were of its own: what is left is not too much, but may be too little.
+    """
+    reversed_cases, ended = set[str | None](), set[str | None]()
+    for word in in_time(words):
+        if word.outcome is Outcome.SUCCEEDED:
+            reversed_cases, ended = set(), set()
+        elif word.outcome is Outcome.REVERSED:
+            reversed_cases.add(word.case)
+        elif word.outcome in {Outcome.DISPUTE_WON, Outcome.DISPUTE_LOST}:
+            ended.add(word.case)
+    return bool(ended) and bool(reversed_cases - ended)
+
+
+def are_lost(words: Iterable[WordRow]) -> bool:
+    """Return whether a dispute is lost by these words."""
+    lost = set[str | None]()
+    for word in in_time(words):
+        if word.outcome is Outcome.SUCCEEDED:
+            lost = set()
+        elif word.outcome is Outcome.DISPUTE_LOST:
+            lost.add(word.case)
+        elif word.outcome is Outcome.DISPUTE_WON:
+            lost.discard(word.case)
+    return bool(lost)
 
 
 def disputed(words: Iterable[WordRow]) -> int:

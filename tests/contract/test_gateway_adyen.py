@@ -13,7 +13,7 @@ from gateway_adapters.adyen.client import AdyenGateway
 from gateway_adapters.adyen.references import reference_of
 from gateway_adapters.adyen.spec import SPEC
 from gateway_adapters.contract import Gateway, GatewayNotice
-from gateway_adapters.errors import Code
+from gateway_adapters.errors import Code, InvariantViolatedError
 from gateway_adapters.notices import split
 from schemas.identifiers import GatewayRoute
 from schemas.records.commands import NamedText
@@ -124,6 +124,89 @@ async def test_inquiry_says_that_nobody_can_be_asked_and_sends_nothing() -> None
         asked = replace(payment(), kind=CallKind.INQUIRE, inquired_kind=CallKind.SALE)
         for result in (await gateway.call(asked), await gateway.inquire(asked)):
             assert (result.outcome, result.error and result.error.code) == (Outcome.UNKNOWN, Code.UNSUPPORTED)
+        assert simulator.requests == []
+
+
+# A void of what Adyen has not named: by our reference, before and after the payer has acted
+
+
+async def waiting(gateway: Gateway, kind: CallKind) -> tuple[GatewayCallRequested, GatewayCallRequested]:
+    """Let a payment wait for its payer; return its request, and that of a void by our reference."""
+    request = payment(kind, token="redirect")
+    result = await gateway.call(request)
+    assert (result.outcome, result.payment_reference) == (Outcome.REQUIRES_ACTION, None)
+    return request, follow_up(request, CallKind.VOID, reference=None, amount_minor=10_000)
+
+
+@pytest.mark.parametrize("calls_off", [True, False])
+async def test_void_by_our_reference_of_what_waits_for_its_payer_gets_its_verdict(calls_off: bool) -> None:
+    async with opened() as (gateway, simulator, receiver):
+        simulator.bank.calls_off_what_waits = calls_off
+        request, void = await waiting(gateway, CallKind.AUTHORIZE)
+        result = await gateway.call(void)
+        assert (result.outcome, result.payment_reference) == (Outcome.PENDING, None)
+        (verdict,) = await told(gateway, receiver, 1)
+        assert (verdict.op_id, verdict.kind, verdict.gateway_reference) == (
+            void.op_id,
+            CallKind.VOID,
+            result.gateway_reference,
+        )
+        assert (verdict.outcome, verdict.payment_reference) == (
+            Outcome.SUCCEEDED if calls_off else Outcome.DECLINED,
+            None,
+        )
+        simulator.bank.settle_redirect()  # the payer acts all the same
+        late = (await told(gateway, receiver, 2))[-1]
+        assert (late.op_id, late.outcome) == (
+            request.op_id,
+            Outcome.DECLINED if calls_off else Outcome.SUCCEEDED,
+        )
+        effects = [] if calls_off else [("authorize", 10_000)]
+        assert simulator.effects(reference_of(request.op_id, request.kind)) == effects
+        if not calls_off:  # now Adyen has named it: what is held can be let go
+            assert late.gateway_reference is not None
+            again = follow_up(request, CallKind.VOID, reference=late.gateway_reference, amount_minor=10_000)
+            assert (await gateway.call(again)).outcome is Outcome.PENDING
+            last = (await told(gateway, receiver, 3))[-1]
+            assert (last.op_id, last.outcome) == (again.op_id, Outcome.SUCCEEDED)
+            assert simulator.effects(reference_of(request.op_id, request.kind))[-1] == ("void", 10_000)
+
+
+@pytest.mark.parametrize("kind", [CallKind.AUTHORIZE, CallKind.SALE])
+async def test_void_by_our_reference_releases_what_is_held_and_never_what_was_captured(kind: CallKind) -> None:
+    async with opened() as (gateway, simulator, receiver):
+        request, void = await waiting(gateway, kind)
+        simulator.bank.settle_redirect()
+        (paid,) = await told(gateway, receiver, 1)
+        await gateway.call(void)
+        verdict = (await told(gateway, receiver, 2))[-1]
+        held = kind is CallKind.AUTHORIZE
+        assert (verdict.op_id, verdict.outcome) == (void.op_id, Outcome.SUCCEEDED if held else Outcome.DECLINED)
+        assert verdict.payment_reference == paid.gateway_reference  # Adyen has found it
+        assert ("void" in dict(simulator.effects(reference_of(request.op_id, kind)))) is held
+
+
+async def test_void_by_our_reference_that_is_asked_for_again_is_made_once_also_when_adyen_has_named_the_payment() -> (
+    None
+):
+    async with opened() as (gateway, simulator, receiver):
+        request, void = await waiting(gateway, CallKind.AUTHORIZE)
+        simulator.bank.settle_redirect()
+        simulator.provoke(Situation.RESET_AFTER, reference_of(void.op_id, void.kind))
+        assert (await gateway.call(void)).outcome is Outcome.UNKNOWN
+        paid = (await told(gateway, receiver, 2))[0]
+        again = await gateway.call(replace(void, payment_reference=paid.gateway_reference))
+        assert (again.outcome, again.error) == (Outcome.PENDING, None)
+        assert simulator.effects(reference_of(request.op_id, request.kind)) == [("authorize", 10_000), ("void", 10_000)]
+
+
+async def test_void_that_names_no_payment_in_any_way_is_not_sent() -> None:
+    async with opened() as (gateway, simulator, _):
+        unnamed = replace(
+            follow_up(payment(), CallKind.VOID, reference=None, amount_minor=1), opening_op_id=None, opening_kind=None
+        )
+        with pytest.raises(InvariantViolatedError):
+            await gateway.call(unnamed)
         assert simulator.requests == []
 
 

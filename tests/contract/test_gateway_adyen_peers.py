@@ -77,6 +77,10 @@ MODIFICATIONS = {
 EACH = {
     **{name: (request, "post /payments") for name, request in PAYMENTS.items()},
     **{name: (request, f"post /payments/{REFERENCE}/{path}") for name, (request, path) in MODIFICATIONS.items()},
+    "void by our reference": (
+        follow_up(HOLD, CallKind.VOID, reference=None, amount_minor=10_000),
+        "post /cancels",
+    ),
     "completion": (replace(COMPLETION, details=CAME_BACK), "post /payments/details"),
 }
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from pydantic import SecretStr
 
 from gateway_adapters.contract import CallResult
-from gateway_adapters.errors import Code
+from gateway_adapters.errors import ALARMS, Code
 from gateway_adapters.http_transport import TransportLimits
 from gateway_adapters.paypal.access import RENEW_BEFORE_S
 from gateway_adapters.paypal.client import PayPalGateway
@@ -25,7 +25,7 @@ from schemas.records.commands import NamedText
 from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome, RetryAdvice
 from tests.simulators.paypal import CLIENT_ID, CLIENT_SECRET, TOKEN_LIFE_S, PayPalSimulator
-from tests.simulators.paypal_bank import APPROVES
+from tests.simulators.paypal_bank import APPROVES, NEEDS_PAYER
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.gateway_under_test import Situation
 from tests.support.paypal_gateway_under_test import simulated
@@ -300,6 +300,72 @@ async def test_payment_past_its_keys_time_is_not_taken_twice_under_one_invoice()
         again = await here.gateway.call(request)
         assert again.error is not None
         assert (again.outcome, again.error.code) == (Outcome.UNKNOWN, Code.GATEWAY_KEY_MISMATCH)
+
+
+@pytest.mark.parametrize("kind", [CallKind.AUTHORIZE, CallKind.SALE])
+async def test_method_in_the_vault_that_needs_its_payer_waits_and_goes_on(kind: CallKind) -> None:
+    async with scene() as here:
+        request, result = await here.opened(kind, token=NEEDS_PAYER)
+        assert (result.outcome, result.gateway_reference) == (Outcome.REQUIRES_ACTION, None)
+        assert result.action_url is not None
+        here.simulator.bank.approve(result.payment_reference or "")
+        step = follow_up(request, CallKind.COMPLETE, reference=None, amount_minor=request.amount_minor)
+        done = await here.gateway.call(replace(step, order_reference=result.payment_reference))
+        assert done.outcome is Outcome.SUCCEEDED
+
+
+def is_refused(result: CallResult, code: Code) -> bool:
+    """Return whether nothing was done for this reason, which is nobody's fault: it alarms nobody."""
+    return (
+        result.outcome is Outcome.NOT_EXECUTED
+        and result.error is not None
+        and result.error.code == code
+        and code not in ALARMS
+        and result.error.decline_class is not None
+    )
+
+
+async def test_hold_that_was_let_go_at_paypals_desk_is_not_captured_and_nobody_is_alarmed() -> None:
+    async with scene() as here:
+        request, opened = await here.opened()
+        here.simulator.bank.carried_out(f"/v2/payments/authorizations/{opened.gateway_reference}/void", {}, None)
+        for kind in (CallKind.CAPTURE, CallKind.VOID):
+            step = follow_up(request, kind, reference=opened.gateway_reference, amount_minor=10_000)
+            assert is_refused(await here.gateway.call(step), Code.CANCELLED)
+
+
+async def test_hold_that_was_captured_is_neither_captured_again_nor_let_go_and_nobody_is_alarmed() -> None:
+    async with scene() as here:
+        request, opened = await here.opened()
+        capture = follow_up(request, CallKind.CAPTURE, reference=opened.gateway_reference, amount_minor=10_000)
+        assert (await here.gateway.call(capture)).outcome is Outcome.SUCCEEDED
+        for kind in (CallKind.CAPTURE, CallKind.VOID):
+            step = follow_up(request, kind, reference=opened.gateway_reference, amount_minor=10_000)
+            assert is_refused(await here.gateway.call(step), Code.NOTHING_LEFT)
+
+
+async def test_refund_that_what_stands_at_paypal_does_not_allow_is_refused_and_nobody_is_alarmed() -> None:
+    async with scene() as here:
+        request, opened = await here.opened(CallKind.SALE)
+        taken = here.simulator.bank.made[opened.gateway_reference or ""]
+
+        async def refunded(minor: int) -> CallResult:
+            step = follow_up(
+                request,
+                CallKind.REFUND,
+                reference=opened.gateway_reference,
+                amount_minor=minor,
+                capture_reference=opened.gateway_reference,
+            )
+            return await here.gateway.call(step)
+
+        dispute = here.simulator.bank.disputes.open(taken, 3_000)
+        assert is_refused(await refunded(2_000), Code.NOT_YET)
+        here.simulator.bank.disputes.win(dispute)
+        here.simulator.bank.refund_at_desk(taken, 6_000)
+        assert is_refused(await refunded(5_000), Code.NOTHING_LEFT)
+        assert (await refunded(4_000)).outcome is Outcome.SUCCEEDED
+        assert is_refused(await refunded(1), Code.NOTHING_LEFT)
 
 
 @pytest.mark.parametrize(("currency", "minor"), [("JPY", 500), ("HUF", 50_000), ("TWD", 50_000), ("EUR", 501)])

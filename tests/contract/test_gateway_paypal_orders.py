@@ -167,19 +167,28 @@ async def test_sale_is_refunded_by_its_capture_and_at_paypals_own_desk() -> None
     ("situation", "webhooks", "captured"),
     [
         (Situation.PARTIAL_DISPUTE_LOST, 2, 7_000),
-        (Situation.PARTIAL_CHARGEBACK_LOST, 3, 7_000),  # a reversal carries it out: one case
-        (Situation.PARTIAL_CHARGEBACK_WON, 3, 10_000),
         (Situation.DISPUTE_WON, 2, 10_000),
         (Situation.PARTIAL_REVERSAL, 1, 7_000),
+        (Situation.TWO_REVERSALS, 2, 5_000),
     ],
 )
-async def test_what_a_bank_takes_back_counts_once(situation: Situation, webhooks: int, captured: int) -> None:
+async def test_what_is_taken_back_counts_once(situation: Situation, webhooks: int, captured: int) -> None:
     async with play() as here:
         await here.do(sale(10_000), situation=situation)
         await here.wait_for(webhooks)
         assert here.sums()[1:] == (captured, 0)
         assert Overlay.DISPUTED not in here.desk.view.overlays
         assert here.is_settled()
+
+
+@pytest.mark.parametrize("situation", [Situation.PARTIAL_CHARGEBACK_LOST, Situation.PARTIAL_CHARGEBACK_WON])
+async def test_reversal_beside_a_dispute_that_has_ended_is_for_a_person_and_not_counted(situation: Situation) -> None:
+    async with play() as here:
+        await here.do(sale(10_000), situation=situation)
+        await here.wait_for(3)
+        lost = situation is Situation.PARTIAL_CHARGEBACK_LOST
+        assert here.sums()[1:] == (4_000 if lost else 7_000, 0)
+        assert here.desk.payment.review
 
 
 async def test_refund_that_fails_late_counts_no_more() -> None:

@@ -6,12 +6,16 @@ are the simulator's, which is our own. A completion looks at its order first, so
 judges afterwards what was heard.
 """
 
+import base64
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
 
+from gateway_adapters.errors import UnauthenticError, UnverifiableError
 from gateway_adapters.paypal import wire
 from gateway_adapters.paypal.client import PayPalGateway
 from gateway_adapters.paypal.spec import PayPalAccount
@@ -19,6 +23,7 @@ from schemas.records.gateway import CallDetails, GatewayCallRequested
 from schemas.vocabulary import CallKind, Outcome
 from tests.simulators.paypal import CLIENT_ID, CLIENT_SECRET, PayPalSimulator
 from tests.simulators.paypal_bank import APPROVES
+from tests.support.gateway_calls import NO_CERTIFICATES
 from tests.support.gateway_requests import follow_up, fresh_order, inquiry_about, payment_request
 from tests.support.peers import Prism, paypal_prism_or_skip
 from tests.support.webhook_certificates import authority, certificate_for
@@ -113,6 +118,35 @@ async def test_completion_fits_paypals_own_documents(opened: CallKind, step: str
     assert seen.refusals == []
     path = f"/v2/checkout/orders/{order}"
     assert seen.requests == [TOKEN_PATH, ORDERS, f"get {path}", f"post {path}/{step}"]
+
+
+async def test_question_about_a_webhook_fits_paypals_own_documents() -> None:
+    prism, now = paypal_prism_or_skip(), datetime.now(UTC)
+    account = PayPalAccount(
+        url=prism.url,
+        client_id=CLIENT_ID,
+        client_secret=SecretStr(CLIENT_SECRET),
+        webhook_secret=SecretStr("8PT597110X687430LKGECATA"),
+        webhook_check="call",
+    )
+    headers = {
+        "paypal-transmission-id": "69cd13f0-d67a-11e5-baa3-778b53f4ae55",
+        "paypal-transmission-time": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "paypal-transmission-sig": base64.b64encode(b"signature" * 28).decode(),
+        "paypal-cert-url": "https://api.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77",
+        "paypal-auth-algo": "SHA256withRSA",
+    }
+    gateway = PayPalGateway(account)
+    with prism.watching() as seen:
+        try:
+            with contextlib.suppress(UnauthenticError, UnverifiableError):  # what it says is made up
+                await gateway.verify_webhook(
+                    headers, b'{"id":"WH-1"}', now_ms=int(now.timestamp() * 1000), certificates=NO_CERTIFICATES
+                )
+        finally:
+            await gateway.close()
+    assert seen.refusals == []
+    assert seen.requests == [TOKEN_PATH, f"post {wire.VERIFICATION_PATH}"]
 
 
 async def test_intent_that_there_is_not_is_refused_by_paypals_own_documents(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,3 +199,30 @@ async def test_amount_that_stripe_has_no_number_for_is_not_sent_and_may_go_elsew
             assert result.error is not None
             assert (result.error.code, result.error.retry) == (Code.UNSUPPORTED, RetryAdvice.OTHER_GATEWAY)
         assert at.simulator.requests == []
+
+
+@pytest.mark.parametrize(
+    ("case_type", "said", "told"),
+    [
+        (
+            "resolution",
+            ("created", "funds_withdrawn", "prevented"),
+            [Outcome.DISPUTE_OPENED, Outcome.REVERSED, Outcome.DISPUTE_LOST],
+        ),
+        ("block", ("created", "prevented"), [Outcome.DISPUTE_OPENED, Outcome.DISPUTE_WON]),
+    ],
+)
+async def test_prevented_dispute_takes_the_money_that_was_withdrawn_and_no_other(
+    case_type: str, said: tuple[str, ...], told: list[Outcome]
+) -> None:
+    async with scene() as at:
+        request = replace(hold(), kind=CallKind.SALE)
+        opened = await at.done(request)
+        assert opened.gateway_reference is not None
+        await at.told(1)
+        payment = at.simulator.bank.payments[opened.gateway_reference]
+        await at.simulator.events.disputes(payment, said, case_type=case_type)
+        notices = (await at.told(1 + len(said)))[1:]
+    assert [each.outcome for each in notices] == told
+    assert len({each.case_reference for each in notices}) == 1
+    assert {each.confirmed_amount_minor for each in notices} == {10_000}

@@ -22,10 +22,11 @@ from gateway_adapters.notices import address_of
 from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, GatewayRoute
 from schemas.records.commands import Command
 from schemas.records.gateway import GatewayCallRequested
-from schemas.vocabulary import CallKind, Outcome
+from schemas.vocabulary import CallKind, Outcome, Overlay, PaymentStatus
 from streams.domain.inputs import NoticeReceived
 from streams.domain.limits import DEFAULT_RULES
 from streams.domain.references import known_by
+from streams.domain.sums import standing_of
 from tests.simulators.adyen_bank import AdyenBank, RefusedError
 from tests.simulators.adyen_ledger import Json
 from tests.simulators.adyen_post import AdyenPost, body_of
@@ -35,6 +36,7 @@ from tests.support.order_desk import ORDER, ORIGIN, Desk, plan
 
 ADYEN = GatewayName("adyen")
 MAX_ROUNDS = 60
+MAX_STEPS = 10
 MERCHANT = Merchant(account="SimulatedMerchant", return_url="https://shop.example/back")
 RULES = replace(
     DEFAULT_RULES,
@@ -114,6 +116,8 @@ class Life:
             try:
                 if request.kind in {CallKind.AUTHORIZE, CallKind.SALE}:
                     answered = self.bank.pay(body, self._befalls(request))
+                elif call.path == "/cancels":
+                    answered = self.bank.cancel_unnamed(body, None)
                 else:
                     _, _, psp, resource = call.path.split("/")
                     answered = self.bank.modify(psp, resource, body, self._befalls(request))
@@ -186,6 +190,47 @@ class Life:
         signs = {"sale": 1, "capture": 1, "reversal": -1, "restoral": 1}
         captured = sum(signs.get(kind, 0) * amount for kind, amount in made)
         return captured, sum(amount for kind, amount in made if kind == "refund")
+
+    def held_at_adyen(self) -> int:
+        """Return what is held there still, by the bank's own books."""
+        opening = self.desk.operations[0]
+        made = self.bank.effects(f"{opening.op_id}.{opening.kind.value}")
+        signs = {"authorize": 1, "void": -1, "capture": -1}
+        return sum(signs.get(kind, 0) * amount for kind, amount in made)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_no_money_of_a_payer_who_acts_late_is_held_or_taken_without_a_person_being_asked(data: st.DataObject) -> None:
+    life = Life(data)
+    life.bank.calls_off_what_waits = data.draw(st.booleans(), label="calls off what waits")
+    opens = data.draw(st.sampled_from([order_desk.sale, order_desk.authorize]))
+    life.calm = True
+    life.desk.send(opens(token="redirect"))
+    life.settle()
+    acts_after = data.draw(st.integers(0, 12), label="acts after so many steps")
+    life.calm = False
+    for step in range(MAX_STEPS):
+        if step == acts_after:
+            life.bank.settle_redirect()
+        life.hear_some()
+        waking = [op_id for op_id in life.desk.timers if op_id is not None]
+        passes = data.draw(st.booleans(), label="time passes")
+        if waking and passes:
+            life.desk.fire(data.draw(st.sampled_from(waking)))
+        if step == acts_after and data.draw(st.booleans(), label="merchant cancels"):
+            life.desk.send(order_desk.void(life.desk.payment.payment_id, key="cancel"))
+        life.settle()
+    if acts_after >= MAX_STEPS:
+        life.bank.settle_redirect()
+    life.come_to_rest()
+    asks = Overlay.REVIEW in standing_of(life.desk.payment, life.desk.operations, ()).overlays
+    captured, _ = life.at_adyen()
+    assert asks or life.desk.sums.captured == captured
+    stands = life.desk.view.status is PaymentStatus.AUTHORIZED
+    held = life.held_at_adyen() > 0
+    assert stands or not held, "what the merchant does not know to be held is let go"
+    assert asks or held is stands
 
 
 @settings(max_examples=300, deadline=None)

@@ -92,6 +92,7 @@ class AdyenSimulator:
         headers = {"Content-Type": "application/json"}
         for path in ("", "/details", "/psp/captures", "/psp/cancels", "/psp/refunds"):
             self.judge.refusals("POST", f"/payments{path}", headers, b"{}")
+        self.judge.refusals("POST", "/cancels", headers, b"{}")
 
     async def __aenter__(self) -> Self:
         self._read_document()
@@ -99,6 +100,7 @@ class AdyenSimulator:
         app.add_routes(self.control())
         app.router.add_post(f"{BASE_PATH}/payments", self._payments)
         app.router.add_post(f"{BASE_PATH}/payments/details", self._details)
+        app.router.add_post(f"{BASE_PATH}/cancels", self._cancel_unnamed)
         app.router.add_post(BASE_PATH + "/payments/{psp}/{resource:captures|cancels|refunds}", self._modification)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -156,6 +158,9 @@ class AdyenSimulator:
 
     async def _details(self, request: web.Request) -> web.StreamResponse:
         return await self._served(request, self.bank.complete)
+
+    async def _cancel_unnamed(self, request: web.Request) -> web.StreamResponse:
+        return await self._served(request, self.bank.cancel_unnamed)
 
     async def _modification(self, request: web.Request) -> web.StreamResponse:
         resource = request.match_info["resource"]

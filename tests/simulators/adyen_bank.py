@@ -65,6 +65,7 @@ class AdyenBank:
         self._ledger = Ledger(multiple_captures=multiple_captures)
         self._told_twice = tells_what_it_answered
         self._names_the_payment = names_the_payment
+        self.calls_off_what_waits = False  # a cancel by reference also of what nobody has paid yet
         self._redirects: list[str] = []
         self.early: list[Json] = []  # what is told before the answer
         self.last: Payment | None = None  # that the last call was about
@@ -88,7 +89,10 @@ class AdyenBank:
         payment = self._ledger.waiting_for(self._redirects.pop())
         assert payment is not None
         payment.authorise(payment.asked)
-        self._post.tell_later([of_payment(payment, "AUTHORISATION")])
+        off = payment.called_off
+        self._post.tell_later(
+            [of_payment(payment, "AUTHORISATION", success=not off, reason="Cancelled" if off else "")]
+        )
 
     def pay(self, body: Json, situation: Situation | None) -> Answer:
         """Return what a request for a payment comes to."""
@@ -224,9 +228,37 @@ class AdyenBank:
                 "refusalReason": "3D Not Authenticated",
             }
         payment.authorise(payment.asked)
+        if payment.called_off:
+            return 200, answer | {"resultCode": "Cancelled"}
         if self._told_twice:
             self._post.tell_later([of_payment(payment, "AUTHORISATION")])
         return 200, answer | {"resultCode": "Authorised"}
+
+    def cancel_unnamed(self, body: Json, situation: Situation | None) -> Answer:
+        """Return what a cancel by the merchant's own reference comes to: that it was received, whatever it names."""
+        payment = self._ledger.of_reference(body["paymentReference"])
+        why = self._ledger.cancel_unnamed(payment, calls_off=self.calls_off_what_waits)
+        own = self._ledger.new_reference()
+        by_payment = self._names_the_payment or situation is Situation.WEBHOOKS_BY_REFERENCE
+        word = Word(
+            event="TECHNICAL_CANCEL",
+            success=why is None,
+            value=0 if payment is None else payment.asked,
+            currency="EUR" if payment is None else payment.currency,
+            psp=own,
+            # Adyen names the payment that it has found.
+            original=payment.psp if payment is not None and payment.authorised else None,
+            reference=body["paymentReference"] if by_payment else body["reference"],
+            reason=why or "",
+        )
+        self._post.tell_later([word])
+        return 201, {
+            "merchantAccount": MERCHANT_ACCOUNT,
+            "paymentReference": body["paymentReference"],
+            "pspReference": own,
+            "reference": body["reference"],
+            "status": "received",
+        }
 
     def modify(self, psp: str, resource: str, body: Json, situation: Situation | None) -> Answer:
         """Return what a capture, cancel or refund comes to: that it was received."""

@@ -13,6 +13,7 @@ Json = dict[str, Any]
 
 INSUFFICIENT: Final = "Insufficient balance on payment"
 NOT_CAPTURED: Final = "Transaction hasn't been captured, refund not possible"
+NOT_AUTHORISED: Final = "No authorised payment found"
 NOT_CANCELLABLE: Final = "Transaction can't be cancelled"
 
 
@@ -26,6 +27,7 @@ class Payment:
     authorised: int = 0  # 0 until it is
     at_once: bool = False  # captured together with the authorisation
     waits_for_payer: str | None = None  # the redirect result that completes it
+    called_off: bool = False  # cancelled while it waited
     captured: int = 0
     captures: int = 0
     refunded: int = 0
@@ -35,7 +37,10 @@ class Payment:
     asked: int = 0
 
     def authorise(self, value: int) -> None:
-        """Hold so much, and capture it if it is a sale."""
+        """Hold so much, and capture it if it is a sale; nothing of what was called off."""
+        if self.called_off:
+            self.waits_for_payer = None
+            return
         self.authorised = value
         self.waits_for_payer = None
         if self.at_once:
@@ -92,6 +97,18 @@ class Ledger:
             return NOT_CANCELLABLE
         payment.released = True
         payment.effects.append(("void", payment.authorised - payment.captured))
+        return None
+
+    def cancel_unnamed(self, payment: Payment | None, *, calls_off: bool) -> str | None:
+        """Release what is held of a payment that its merchant names by its own reference; return why not.
+
+        `calls_off`: also one that waits for its payer. Adyen's pages do not say what becomes of such a one.
+        """
+        if payment is not None and payment.authorised:
+            return self.cancel(payment)
+        if payment is None or not calls_off:
+            return NOT_AUTHORISED
+        payment.called_off = True
         return None
 
     def refund(self, payment: Payment, value: int) -> str | None:

@@ -14,6 +14,7 @@ import asyncio
 import base64
 import json
 import urllib.parse
+import zlib
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ Judge = Callable[[str, str, Mapping[str, str], bytes], list[str]]
 CLIENT_ID = "client"
 CLIENT_SECRET = "secret-of-the-app"
 TOKEN_LIFE_S = 32_400
+VERIFICATION_PATH: Final = "/v1/notifications/verify-webhook-signature"
 BEFORE: Final = frozenset(
     {
         Situation.TIMEOUT_BEFORE,
@@ -71,6 +73,8 @@ class PayPalSimulator:
         self.bank = PayPalBank(self.events)
         self.stored: dict[str, _Stored] = {}
         self.armed: defaultdict[str, deque[Situation]] = defaultdict(deque)
+        self.verified: list[str] = []  # webhook ids that deliveries were asked about under
+        self.verification_word: str | None = None  # what is said of each; None: what is so
         self.judged = 0  # requests that fitted the document
         self.tokens_given = 0
         self.refuses_credentials = False
@@ -148,8 +152,13 @@ class PayPalSimulator:
             self.refuses(request.method, request.path, against)
             return _json(400, {"name": "INVALID_REQUEST", "details": [{"issue": each} for each in against]})
         self.judged += 1
+        return await self._answered(request, headers, body)
+
+    async def _answered(self, request: web.Request, headers: dict[str, str], body: bytes) -> web.StreamResponse:
         if request.path == "/v1/oauth2/token":
             return self._give_token(headers, body)
+        if request.path == VERIFICATION_PATH:
+            return await self._verify(request, headers, body)
         said: Json = json.loads(body) if body else {}
         situation = self._next_situation(request.path, said) or self.drawn(request.method, request.path, said)
         if situation in BEFORE:
@@ -173,6 +182,24 @@ class PayPalSimulator:
         token = f"A21AA-{self.tokens_given}"
         self.good_tokens.add(token)
         return _json(200, {"access_token": token, "token_type": "Bearer", "expires_in": TOKEN_LIFE_S})
+
+    async def _verify(self, request: web.Request, headers: dict[str, str], body: bytes) -> web.StreamResponse:
+        """Say whether this event, byte for byte, was signed for that endpoint."""
+        if self.armed[VERIFICATION_PATH]:
+            return await self._met(request, self.armed[VERIFICATION_PATH].popleft())
+        if headers["authorization"].removeprefix("Bearer ") not in self.good_tokens:
+            return _json(401, {"error": "invalid_token", "error_description": "said by a test"})
+        said: Json = json.loads(body)
+        self.verified.append(said["webhook_id"])
+        event = body.partition(b'"webhook_event":')[2][:-1]
+        text = "|".join(
+            (said["transmission_id"], said["transmission_time"], said["webhook_id"], str(zlib.crc32(event)))
+        )
+        is_signed = said["webhook_id"] == self.events.webhook_id and self.events.certificate.has_signed(
+            text.encode(), base64.b64decode(said["transmission_sig"])
+        )
+        status = self.verification_word or ("SUCCESS" if is_signed else "FAILURE")
+        return _json(200, {"verification_status": status})
 
     def _next_situation(self, path: str, said: Json) -> Situation | None:
         parts = path.split("/")

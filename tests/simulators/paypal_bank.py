@@ -6,24 +6,24 @@ import urllib.parse
 from collections.abc import Callable
 from datetime import timedelta
 
+from tests.simulators.paypal_disputes import PayPalDisputes
 from tests.simulators.paypal_events import PayPalEvents
 from tests.simulators.paypal_objects import (
     Json,
     Made,
     Order,
     RefusedError,
-    link,
     made_json,
     minor_of,
-    money,
     order_json,
-    time_text,
     unprocessable,
 )
 from tests.support.gateway_under_test import Situation
 
 APPROVES = "approval"
 """A token whose payer has to agree. Others say what becomes of them: `declined_5120`, `issue_CARD_EXPIRED`."""
+NEEDS_PAYER = "needs_payer"
+"""A method in the vault whose payer has to act once more, as for 3-D Secure."""
 
 
 class PayPalBank:
@@ -31,6 +31,7 @@ class PayPalBank:
 
     def __init__(self, events: PayPalEvents) -> None:
         self.events = events
+        self.disputes = PayPalDisputes(events)
         self.tells_all = False  # as PayPal does; else what was armed is told, and what nobody here asked for
         self.orders: dict[str, Order] = {}
         self.made: dict[str, Made] = {}
@@ -92,7 +93,7 @@ class PayPalBank:
             situation=situation,
         )
         self.orders[order.id] = order
-        if order.token in {None, APPROVES} or situation is Situation.ACTION_EXPIRED:
+        if order.token in {None, APPROVES, NEEDS_PAYER} or situation is Situation.ACTION_EXPIRED:
             order.status = "PAYER_ACTION_REQUIRED"
             if situation is Situation.ACTION_EXPIRED:
                 self._later_do(lambda: self._lapse(order))
@@ -181,15 +182,18 @@ class PayPalBank:
         minor, currency = minor_of(said["amount"])
         if currency != taken.currency:
             raise unprocessable("REFUND_CAPTURE_CURRENCY_MISMATCH")
+        if minor < taken.amount_minor and self.disputes.is_disputed(taken):
+            raise unprocessable("TRANSACTION_DISPUTED")  # it tells this of parts alone
         made = self._refund(taken, minor, said.get("invoice_id"), said.get("custom_id"))
         if self.tells_all:
             self.events.tell("PAYMENT.CAPTURE.REFUNDED", "refund", made_json(made))
         return lambda: made_json(made)
 
     def _refund(self, taken: Made, minor: int, reference: str | None, custom: str | None) -> Made:
-        if taken.taken_minor >= taken.amount_minor:
+        gone_minor = taken.taken_minor + taken.gone_minor
+        if gone_minor >= taken.amount_minor:
             raise unprocessable("CAPTURE_FULLY_REFUNDED")
-        if taken.taken_minor + minor > taken.amount_minor:
+        if gone_minor + minor > taken.amount_minor:
             raise unprocessable("REFUND_AMOUNT_EXCEEDED")
         taken.taken_minor += minor
         taken.status = "REFUNDED" if taken.taken_minor == taken.amount_minor else "PARTIALLY_REFUNDED"
@@ -206,7 +210,7 @@ class PayPalBank:
         made.order.effects.append(("reversal", made.amount_minor))
         self.events.tell("PAYMENT.REFUND.FAILED", "refund", made_json(made))
 
-    def _refund_at_desk(self, taken: Made, minor: int) -> None:
+    def refund_at_desk(self, taken: Made, minor: int) -> None:
         made = self._refund(taken, minor, None, None)
         self.events.tell("PAYMENT.CAPTURE.REFUNDED", "refund", made_json(made))
 
@@ -239,12 +243,14 @@ class PayPalBank:
             Situation.PARTIAL_DESK_REFUND: made.amount_minor * 3 // 10,
         }
         if situation in reversals:
-            self._later_do(lambda: self._reverse(made, reversals[situation]))
+            self._later_do(lambda: self.disputes.reverse(made, reversals[situation]))
+        elif situation is Situation.TWO_REVERSALS:
+            self._later_do(lambda: self._reverse_twice(made))
         elif situation in disputes:
             words, tenths = disputes[situation]
-            self._later_do(lambda: self._dispute(made, words, made.amount_minor * tenths // 10))
+            self._later_do(lambda: self._play_dispute(made, words, made.amount_minor * tenths // 10))
         elif situation in refunds:
-            self._later_do(lambda: self._refund_at_desk(made, refunds[situation]))
+            self._later_do(lambda: self.refund_at_desk(made, refunds[situation]))
         elif situation is Situation.HOLD_EXPIRED:
             self._later_do(lambda: self._run_out(made))
         elif situation in {Situation.DUPLICATE_WEBHOOKS, Situation.EARLY_WEBHOOK, Situation.WEBHOOKS_BY_REFERENCE}:
@@ -274,42 +280,23 @@ class PayPalBank:
         made.order.effects.append(("sale", made.amount_minor))
         self.events.tell("PAYMENT.CAPTURE.COMPLETED", "capture", made_json(made))
 
-    def _reverse(self, made: Made, minor: int) -> None:
-        """PayPal takes money back: told as a refund that carries the capture's own references."""
-        made.updated = self.events.now()
-        made.order.effects.append(("reversal", minor))
-        resource = {
-            "id": self.events.new_id("R"),
-            "status": "COMPLETED",
-            "amount": money(minor, made.currency),
-            "invoice_id": made.reference,
-            "custom_id": made.custom,
-            "note_to_payer": "Payment reversed",
-            "create_time": time_text(made.updated),
-            "update_time": time_text(made.updated),
-            "links": [link("up", f"/v2/payments/captures/{made.id}")],
-        }
-        self.events.tell("PAYMENT.CAPTURE.REVERSED", "refund", resource)
-
-    def _dispute(self, made: Made, words: str, minor: int) -> None:
-        """Opened, won or lost by the seller; reversed in between."""
-        resource: Json = {
-            "dispute_id": self.events.new_id("PP-D-"),
-            "status": "OPEN",
-            "dispute_amount": money(minor, made.currency),
-            "disputed_transactions": [
-                {"seller_transaction_id": made.id, "invoice_number": made.reference, "custom": made.custom}
-            ],
-        }
+    def _play_dispute(self, made: Made, words: str, minor: int) -> None:
+        """Opened, won or lost by the seller; reversed in between, by this dispute."""
+        dispute = None
         for word in words:
             if word == "r":
-                self._reverse(made, minor)
+                self.disputes.reverse(made, minor, by=dispute)
             elif word == "o":
-                self.events.tell("CUSTOMER.DISPUTE.CREATED", "dispute", resource)
-            else:
-                outcome = "RESOLVED_SELLER_FAVOUR" if word == "w" else "RESOLVED_BUYER_FAVOUR"
-                ended = {**resource, "status": "RESOLVED", "dispute_outcome": {"outcome_code": outcome}}
-                self.events.tell("CUSTOMER.DISPUTE.RESOLVED", "dispute", ended)
+                dispute = self.disputes.open(made, minor)
+                dispute.taken_minor = made.gone_minor  # a bank may take it before it says why
+            elif dispute is not None and word == "w":
+                self.disputes.win(dispute)
+            elif dispute is not None:
+                self.disputes.lose(dispute)
+
+    def _reverse_twice(self, made: Made) -> None:
+        self.disputes.reverse(made, made.amount_minor * 3 // 10)
+        self.disputes.reverse(made, made.amount_minor * 2 // 10)
 
     def _run_out(self, held: Made) -> None:
         held.expires = held.updated = self.events.now()

@@ -42,6 +42,7 @@ class Made:
     updated: datetime
     parent: "Made | None" = None  # of a capture its authorization, of a refund its capture
     taken_minor: int = 0  # captured of an authorization, given back of a capture
+    gone_minor: int = 0  # of a capture: taken back without our asking
     final: bool = False
     voided: bool = False
     response_code: str | None = None

@@ -5,7 +5,7 @@ verified and read too, its own test shows.
 """
 
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -31,6 +31,9 @@ CASES: Final = {
     Situation.PARTIAL_CHARGEBACK_WON: (0.3, ("created", "funds_withdrawn", "won")),
 }
 """What share of a payment is disputed, and what its events say."""
+
+ENDS: Final = frozenset({"won", "lost", "prevented"})
+"""The words that close a dispute."""
 
 
 class Events:
@@ -131,18 +134,38 @@ class Events:
 
     async def _is_disputed(self, payment: Json, *, case: Situation) -> None:
         share, said = CASES[case]
+        await self.disputes(payment, said, share=share)
+
+    async def disputes(
+        self, payment: Json, said: Sequence[str], *, share: float = 1.0, case_type: str = "chargeback"
+    ) -> None:
+        """Tell of a dispute, by these words in turn: of an event, or of the status that it is closed with."""
+        moved: list[Json] = []
         dispute: Json = {
             "id": self._bank.new_id("du"),
             "object": "dispute",
             "amount": round(payment["amount"] * share),
+            "balance_transactions": moved,
             "charge": payment["latest_charge"],
             "currency": payment["currency"],
             "metadata": {},
             "payment_intent": payment["id"],
+            "payment_method_details": {"type": "card", "card": {"brand": "visa", "case_type": case_type}},
             "status": "needs_response",
         }
         for word in said:
-            ends = word in {"won", "lost"}
+            ends = word in ENDS
             if ends:
                 dispute["status"] = word
+            if word == "funds_withdrawn":
+                moved.append(self._movement(-dispute["amount"], dispute["currency"]))
             await self.send(self.event(f"charge.dispute.{'closed' if ends else word}", dispute))
+
+    def _movement(self, amount: int, currency: str) -> Json:
+        return {
+            "id": self._bank.new_id("txn"),
+            "object": "balance_transaction",
+            "amount": amount,
+            "currency": currency,
+            "type": "adjustment",
+        }

@@ -67,7 +67,8 @@ def follow_up(
         capture_reference=capture_reference,
         final=final,
         gateway=first.gateway,
-        opening_op_id=first.op_id if kind is CallKind.COMPLETE else None,
+        opening_op_id=first.op_id if kind in {CallKind.COMPLETE, CallKind.VOID} else None,
+        opening_kind=first.kind if kind is CallKind.VOID else None,
     )
 
 

@@ -1,7 +1,7 @@
 """What the gateway contract suite needs of each gateway: a real peer over a socket, and what provokes each situation.
 
 A new gateway `x` writes one class that fulfils `GatewayUnderTest`, in `tests/support/x_gateway_under_test.py`, beside
-`started`, which runs its peer: `tests/contract/test_gateway_contract.py` finds it by that name. What the peer cannot do
+`started`, which runs its peer: the fixtures of `tests/contract` find it by that name. What the peer cannot do
 stands in `cannot`, with the reason, and is skipped by name: nothing is skipped silently.
 """
 
@@ -90,6 +90,9 @@ class GatewayUnderTest(Protocol):
 
     tells_reversals: bool = True
     """Whether an inquiry tells that a success was taken back."""
+
+    names_cases: bool = True
+    """Whether a reversal names the dispute that it carries out; else it is a case of its own."""
 
     details: CallDetails | None = None
     """What every payment needs beside its token."""

@@ -29,7 +29,6 @@ from tests.support.webhook_certificates import SigningCertificate, authority, ce
 READ_TIMEOUT_S = 1.0
 WEBHOOK_ID = "8PT597110X687430LKGECATA"
 CERTIFICATE_URL = "https://api.paypal.com/v1/notifications/certs/CERT-1"
-ONE_CASE = "what is taken back from one capture is one case: PayPal names no dispute in a reversal"
 
 
 class KnownCertificate(CertificateFetcher):
@@ -50,6 +49,7 @@ class PayPalUnderTest(GatewayUnderTest):
     signs_time = False  # only in days: a delivery is repeated for three under its first signature
     names_orders = False
     tells_reversals = False
+    names_cases = False
     details = CallDetails(return_url="https://shop.example/back")
     action_token: str | None = None
     completion_token: str | None = APPROVES
@@ -61,7 +61,6 @@ class PayPalUnderTest(GatewayUnderTest):
             Situation.PARTIAL_APPROVAL: "PayPal approves all or nothing",
             Situation.REFUSED_THEN_SUCCEEDED: "what PayPal has declined stays so",
             Situation.RECAPTURED: "PayPal tells of no second capture",
-            Situation.TWO_REVERSALS: ONE_CASE,
         }
     )
     decline_tokens: Mapping[Code, str] = MappingProxyType(

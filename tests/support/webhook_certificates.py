@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -54,6 +55,13 @@ class SigningCertificate:
 
     def sign(self, text: bytes) -> bytes:
         return self.key.sign(text, PKCS1v15(), SHA256())
+
+    def has_signed(self, text: bytes, signature: bytes) -> bool:
+        try:
+            self.key.public_key().verify(signature, text, PKCS1v15(), SHA256())
+        except InvalidSignature:
+            return False
+        return True
 
 
 def authority(name: str, *, under: Authority | None = None, now: datetime | None = None) -> Authority:

@@ -123,6 +123,7 @@ NOT_SHOWN: dict[type[Record], set[str]] = {
     ClaimDecided: {"plan.refusal", "plan.action_life_ms", "plan.fallback_classes"},
     GatewayCallRequested: {
         "opening_op_id",  # of the payment, whose own operation stands on the timeline
+        "opening_kind",  # the same
         *(
             "token",
             "payment_id",

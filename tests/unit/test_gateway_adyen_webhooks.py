@@ -87,7 +87,6 @@ def test_chargeback_that_no_notification_came_before_opens_its_dispute() -> None
     [
         ("CAPTURE", CallKind.CAPTURE),
         ("CANCELLATION", CallKind.VOID),
-        ("TECHNICAL_CANCEL", CallKind.VOID),
         ("REFUND", CallKind.REFUND),
     ],
 )
@@ -105,7 +104,33 @@ def test_outcome_of_a_modification_is_its_own_by_its_reference_or_by_ours(
     assert (notice.confirmed_amount_minor, notice.confirmed_currency) == (10_000, "USD")
     why = said(about(event, merchantReference=named, success="false", reason="Insufficient balance on payment"))
     assert (why.outcome, why.error and why.error.gateway_code) == (Outcome.DECLINED, "Insufficient balance on payment")
-    assert address_of(notice, CAPABILITIES) == Address(reference="PSP1")
+    indexed = ours and kind is CallKind.VOID  # with its intent: Adyen may have named no payment before
+    assert address_of(notice, CAPABILITIES) == Address(reference="op_2" if indexed else "PSP1")
+
+
+@pytest.mark.parametrize("original", ["PSP1", None])
+@pytest.mark.parametrize(
+    ("reference", "op_id", "payment"),
+    [("op_2.void", "op_2", None), ("op_1.authorize", None, "op_1"), ("op_1.sale", None, "op_1")],
+)
+def test_verdict_on_a_void_by_our_reference_is_found_by_what_it_gives_back_of_ours(
+    reference: str, op_id: str | None, payment: str | None, original: str | None
+) -> None:
+    told = about("TECHNICAL_CANCEL", merchantReference=reference, originalReference=original)
+    notice = said(told)
+    assert (notice.outcome, notice.kind, notice.op_id) == (Outcome.SUCCEEDED, CallKind.VOID, op_id)
+    assert (notice.gateway_reference, notice.payment_reference) == ("MOD1", payment or original)
+    assert address_of(notice, CAPABILITIES) == Address(reference=op_id or payment)
+    why = said({**told, "success": "false", "reason": "No authorised payment found"})
+    assert (why.outcome, why.error and why.error.gateway_code) == (Outcome.DECLINED, "No authorised payment found")
+
+
+def test_cancel_by_reference_that_names_nothing_of_ours_is_about_its_payment_or_nobody() -> None:
+    assert address_of(said(about("TECHNICAL_CANCEL", merchantReference="cart-7")), CAPABILITIES) == Address(
+        reference="PSP1"
+    )
+    of_nobody = said(about("TECHNICAL_CANCEL", merchantReference="cart-7", originalReference=None))
+    assert address_of(of_nobody, CAPABILITIES) == NOBODY
 
 
 @pytest.mark.parametrize(("action", "kind"), [("cancel", CallKind.VOID), ("refund", CallKind.REFUND)])

@@ -2,21 +2,14 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from gateway_adapters.errors import Code
+from gateway_adapters.errors import ALARMS, Code
+from gateway_adapters.paypal.issues import ISSUES, Sort, sorted_issue
 from gateway_adapters.paypal.notices import SELLER_KEPT, SELLER_LOST
-from gateway_adapters.paypal.translate import (
-    ACTS_AGAIN,
-    ALREADY_VOIDED,
-    DECLINES,
-    KEY_TAKEN,
-    NOT_APPROVED,
-    STATUSES,
-    UNDER_WAY,
-)
+from gateway_adapters.paypal.translate import ACTS_AGAIN, ALREADY_VOIDED, DECLINES, STATUSES
 from schemas.vocabulary import CallKind, DeclineClass
 from tests.peers import PAYPAL_DOCUMENT
 
@@ -24,8 +17,13 @@ Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def schemas() -> Json:
-    document: Json = json.loads(PAYPAL_DOCUMENT.read_bytes())
+def document() -> Json:
+    found: Json = json.loads(PAYPAL_DOCUMENT.read_bytes())
+    return found
+
+
+@pytest.fixture(scope="module")
+def schemas(document: Json) -> Json:
     found: Json = document["components"]["schemas"]
     return found
 
@@ -39,33 +37,85 @@ def listed(schemas: Json, schema: str, member: str) -> set[str]:
     return values
 
 
-def issues_in(node: object) -> Iterator[str]:
-    """Yield every issue that the documents name."""
+def issues_in(document: Json, node: object, seen: set[str]) -> Iterator[str]:
+    """Yield every issue that is named here, or where this refers to."""
     if isinstance(node, list):
         for each in node:
-            yield from issues_in(each)
+            yield from issues_in(document, each, seen)
     elif isinstance(node, dict):
+        reference = node.get("$ref")
+        if isinstance(reference, str) and reference not in seen:
+            seen.add(reference)
+            found: Any = document
+            for name in reference.removeprefix("#/").split("/"):
+                found = found[name]
+            yield from issues_in(document, found, seen)
         issue = node.get("issue")
         if isinstance(issue, dict):
             yield from issue.get("enum", ())
         for each in node.values():
-            yield from issues_in(each)
+            yield from issues_in(document, each, seen)
 
 
-def test_codes_are_those_of_paypals_document_and_no_others(schemas: Json) -> None:
+CALLS: Final = (
+    ("post", "/v2/checkout/orders"),
+    ("get", "/v2/checkout/orders/{id}"),
+    ("post", "/v2/checkout/orders/{id}/authorize"),
+    ("post", "/v2/checkout/orders/{id}/capture"),
+    ("get", "/v2/payments/authorizations/{authorization_id}"),
+    ("post", "/v2/payments/authorizations/{authorization_id}/capture"),
+    ("post", "/v2/payments/authorizations/{authorization_id}/void"),
+    ("get", "/v2/payments/captures/{capture_id}"),
+    ("post", "/v2/payments/captures/{capture_id}/refund"),
+    ("get", "/v2/payments/refunds/{refund_id}"),
+)
+"""What the adapter calls of what PayPal's document lists issues for."""
+
+
+def test_codes_are_those_of_paypals_document_and_no_others(document: Json, schemas: Json) -> None:
     processors = listed(schemas, "processor_response", "response_code")
     reasons = listed(schemas, "capture_status_details", "reason")
     assert (len(processors), len(reasons)) == (154, 11)
     issues = set(DECLINES.codes) - processors - reasons
     assert processors | reasons <= set(DECLINES.codes)
-    assert issues <= set(issues_in(schemas))
+    assert issues <= set(issues_in(document, document, set()))
     assert DECLINES.version == "1.0.0"
 
 
-def test_issues_that_are_told_apart_are_in_paypals_document(schemas: Json) -> None:
-    known = set(issues_in(schemas))
-    # The first is the name of an error, and no issue; the document has no word on a request id that is used again.
-    assert {ALREADY_VOIDED, NOT_APPROVED, *ACTS_AGAIN, *KEY_TAKEN, *UNDER_WAY} - known == {"DUPLICATE_REQUEST_ID"}
+def test_every_issue_of_the_calls_that_are_made_is_sorted_and_no_other_is(document: Json) -> None:
+    listed_issues = {
+        issue for method, path in CALLS for issue in issues_in(document, document["paths"][path][method], set())
+    }
+    assert len(listed_issues) == 184
+    # The one that the document does not list is the name of an error, for a request id that was used before.
+    assert set(ISSUES) == listed_issues | {"DUPLICATE_REQUEST_ID"}
+
+
+def test_refusal_has_a_word_of_the_engines_and_alarms_nobody() -> None:
+    refusals = {issue for issue, sort in ISSUES.items() if sort in {Sort.DECLINED, Sort.NOT_DONE}}
+    assert len(refusals) == 59
+    assert refusals <= set(DECLINES.codes)
+    assert not {DECLINES.codes[issue] for issue in refusals} & ALARMS
+    assert {ALREADY_VOIDED, *ACTS_AGAIN} <= refusals
+
+
+def test_refusal_of_what_stands_at_paypal_is_known_by_its_reason() -> None:
+    for issue in (issue for issue, sort in ISSUES.items() if sort is Sort.NOT_DONE):
+        assert DECLINES.codes[issue] is not Code.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("issues", "sort", "issue"),
+    [
+        (["CARD_EXPIRED"], Sort.DECLINED, "CARD_EXPIRED"),
+        (["MISSING_REQUIRED_PARAMETER", "CARD_EXPIRED", "UNPROCESSABLE_ENTITY"], Sort.DECLINED, "CARD_EXPIRED"),
+        (["REFUND_AMOUNT_EXCEEDED", "DUPLICATE_INVOICE_ID"], Sort.IN_DOUBT, "DUPLICATE_INVOICE_ID"),
+        (["DUPLICATE_REQUEST_ID"], Sort.IN_DOUBT, "DUPLICATE_REQUEST_ID"),
+        (["A_NEW_WORD", "UNPROCESSABLE_ENTITY"], Sort.OURS, "A_NEW_WORD"),
+    ],
+)
+def test_of_several_issues_the_one_closest_to_money_counts(issues: list[str], sort: Sort, issue: str) -> None:
+    assert sorted_issue(issues) == (sort, issue)
 
 
 @pytest.mark.parametrize(

@@ -155,18 +155,21 @@ def test_refund_that_fails_is_taken_back_whether_or_not_it_had_counted() -> None
 
 
 @pytest.mark.parametrize(
-    ("resource", "expected", "address"),
+    ("resource", "expected", "case", "address"),
     [
-        (made("sale:op_1", up=TAKEN_UP), (CallKind.SALE, "op_1", "CAP", None), "op_1"),
-        (made("capture:op_2", up=TAKEN_UP), (CallKind.CAPTURE, "op_2", "CAP", None), "CAP"),
-        (made(None, up=TAKEN_UP), (None, None, "CAP", None), "CAP"),
-        (made("capture:op_2", up=HELD_UP), (CallKind.CAPTURE, "op_2", "MADE", None), "MADE"),  # the capture itself
+        (made("sale:op_1", up=TAKEN_UP), (CallKind.SALE, "op_1", "CAP", None), "MADE", "op_1"),
+        (made("capture:op_2", up=TAKEN_UP), (CallKind.CAPTURE, "op_2", "CAP", None), "MADE", "CAP"),
+        (made(None, up=TAKEN_UP), (None, None, "CAP", None), "MADE", "CAP"),
+        # The capture itself: no other id tells this reversal from another.
+        (made("capture:op_2", up=HELD_UP), (CallKind.CAPTURE, "op_2", "MADE", None), "WH-1", "MADE"),
     ],
 )
-def test_reversal_takes_from_its_capture(resource: Json, expected: tuple[object, ...], address: str) -> None:
+def test_reversal_takes_from_its_capture_as_a_case_of_its_own(
+    resource: Json, expected: tuple[object, ...], case: str, address: str
+) -> None:
     notice = told("PAYMENT.CAPTURE.REVERSED", resource)
     assert (whose(notice), notice.outcome) == (expected, Outcome.REVERSED)
-    assert (notice.case_reference, notice.occurred_at_ms) == (expected[2], to_ms(TOLD_AT))
+    assert (notice.case_reference, notice.occurred_at_ms) == (case, to_ms(TOLD_AT))
     assert notice.error is not None
     assert notice.error.code == Code.FAILED_LATE
     assert address_of(notice, CAPABILITIES) == Address(reference=address)
@@ -186,7 +189,7 @@ def dispute(outcome_code: str | None = None, **transaction: str) -> Json:
 def test_dispute_is_about_the_capture_that_it_names(event_type: str) -> None:
     notice = told(event_type, dispute())
     assert (whose(notice), notice.outcome) == ((None, None, "CAP", None), Outcome.DISPUTE_OPENED)
-    assert (notice.confirmed_amount_minor, notice.case_reference) == (3_000, "CAP")
+    assert (notice.confirmed_amount_minor, notice.case_reference) == (3_000, "PP-D-1")
     assert address_of(notice, CAPABILITIES) == Address(reference="CAP")
     named = told(event_type, dispute(invoice_number="sale:op_1"))
     assert whose(named) == (CallKind.SALE, "op_1", "CAP", None)
@@ -227,10 +230,13 @@ def test_dispute_that_has_ended_is_not_opened_again_by_an_update() -> None:
     assert told("CUSTOMER.DISPUTE.UPDATED", appealed).outcome is Outcome.DISPUTE_OPENED
 
 
-def test_reversal_and_dispute_of_one_capture_are_one_case() -> None:
-    lost = told("CUSTOMER.DISPUTE.RESOLVED", dispute("RESOLVED_BUYER_FAVOUR"))
-    taken = told("PAYMENT.CAPTURE.REVERSED", made("sale:op_1", up=TAKEN_UP))
-    assert lost.case_reference == taken.case_reference
+def test_each_dispute_and_each_reversal_of_one_capture_is_a_case_of_its_own() -> None:
+    first = told("CUSTOMER.DISPUTE.RESOLVED", dispute("RESOLVED_BUYER_FAVOUR"))
+    second = told("CUSTOMER.DISPUTE.CREATED", dispute() | {"dispute_id": "PP-D-2"})
+    reversal = told("PAYMENT.CAPTURE.REVERSED", made("sale:op_1", up=TAKEN_UP))
+    another = told("PAYMENT.CAPTURE.REVERSED", made("sale:op_1", up=TAKEN_UP, id="MADE-2"))
+    assert len({each.case_reference for each in (first, second, reversal, another)}) == 4
+    assert {each.gateway_reference for each in (first, second, reversal, another)} == {"CAP"}
 
 
 def test_approval_lets_the_payment_wait_for_us() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import certifi
 import pytest
@@ -16,7 +17,17 @@ from cryptography.x509 import verification
 from gateway_adapters.contract import CertificateFetcher
 from gateway_adapters.errors import UnauthenticError, UnverifiableError
 from gateway_adapters.paypal import signature
-from gateway_adapters.paypal.signature import LIVE, MAX_AGE, MAX_AHEAD, SANDBOX, Signer, Verifier, signer_of, store_of
+from gateway_adapters.paypal.signature import (
+    ISSUERS_HOSTS,
+    LIVE,
+    MAX_AGE,
+    MAX_AHEAD,
+    SANDBOX,
+    Signer,
+    Verifier,
+    signer_of,
+    store_of,
+)
 from tests.support.webhook_certificates import Authority, SigningCertificate, authority, certificate_for
 
 NOW = datetime(2026, 12, 1, 15, 0, tzinfo=UTC)
@@ -34,13 +45,15 @@ class Certificates(CertificateFetcher):
     """What stands where; and what was asked for."""
 
     found: bytes | Exception = PAYPAL.pem
+    issuer: bytes | Exception = field(default_factory=lambda: UnauthenticError("nothing stands there"))
     asked: list[tuple[str, frozenset[str]]] = field(default_factory=list)
 
     async def fetch(self, url: str, *, hosts: frozenset[str]) -> bytes:
         self.asked.append((url, hosts))
-        if isinstance(self.found, Exception):
-            raise self.found
-        return self.found
+        found = self.issuer if hosts == ISSUERS_HOSTS else self.found
+        if isinstance(found, Exception):
+            raise found
+        return found
 
 
 def verifier(*webhook_ids: str, signer: Signer = LIVE, roots: Authority = ROOT) -> Verifier:
@@ -222,6 +235,94 @@ async def test_no_more_certificates_are_kept_than_the_limit(monkeypatch: pytest.
     for certificate in (PAYPAL, other, PAYPAL):
         await verify(delivery(by=certificate), by=by, certificates=Certificates(found=certificate.pem))
     assert len(by._kept) == 1
+
+
+# A delivery that PayPal's sandbox made on 2015-05-18, by the certificate that stood at its URL then: see NOTICE there.
+
+REAL = Path(__file__).parents[1] / "support" / "paypal_certificates"
+REAL_LEAF = (REAL / "sandbox-2015.pem").read_bytes()
+REAL_ISSUER = (REAL / "DigiCertSHA2ExtendedValidationServerCA.crt.pem").read_bytes()
+REAL_ROOT = (REAL / "DigiCertHighAssuranceEVRootCA.crt.pem").read_bytes()
+REAL_WEBHOOK = "4JH86294D6297924G"
+REAL_TIME = datetime(2015, 5, 18, 15, 45, 13, tzinfo=UTC)
+REAL_HEADERS = {
+    signature.ID_HEADER: "dfb3be50-fd74-11e4-8bf3-77339302725b",
+    signature.TIME_HEADER: "2015-05-18T15:45:13Z",
+    signature.SIGNATURE_HEADER: (
+        "thy4/U002quzxFavHPwbfJGcc46E8rc5jzgyeafWm5mICTBdY/8rl7WJpn8JA0GKA+oDTPsSruqusw+XXg5RLAP7ip53Euh9Xu3UbUhQFX7U"
+        "gwzE2FeYoY6lyRMiiiQLzy9BvHfIzNIVhPad4KnC339dr6y2l+mN8ALgI4GCdIh3/SoJO5wE64Bh/ueWtt8EVuvsvXfda2Le5a2TrOI9vLEz"
+        "sm9GS79hAR/5oLexNz8UiZr045Mr5ObroH4w4oNfmkTaDk9Rj0G19uvISs5QzgmBpauKr7Nw++JI0pr/v5mFctQkoWJSGfBGzPRXawrvIIVH"
+        "Q9Wer48GR2g9ZiApWg=="
+    ),
+    signature.URL_HEADER: "https://api.sandbox.paypal.com/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77",
+    signature.ALGORITHM_HEADER: "SHA256withRSA",
+}
+# The event's CRC32 is all that PayPal signs of it. This text has the same.
+REAL_BODY = (
+    b'{"id":"WH-0G2756385H040842W-5Y612302CV158622M","event_type":"PAYMENT.SALE.COMPLETED",'
+    b'"note":"ccaaacaacaacaacacaccccccacccacccaaaaaaaa"}'
+)
+
+
+async def verify_real(
+    body: bytes = REAL_BODY,
+    *,
+    found: bytes = REAL_LEAF,
+    issuer: bytes | Exception = REAL_ISSUER,
+    webhook_id: str = REAL_WEBHOOK,
+    signer: Signer = SANDBOX,
+    roots: bytes = REAL_ROOT,
+    now: datetime = REAL_TIME,
+) -> list[str]:
+    """Verify it; return what was fetched."""
+    certificates = Certificates(found=found, issuer=issuer)
+    by = Verifier(webhook_ids=(webhook_id,), signer=signer, roots=store_of(roots))
+    await verify(REAL_HEADERS, body, by=by, now=now, certificates=certificates)
+    return [url for url, _ in certificates.asked]
+
+
+async def test_real_delivery_is_authentic_by_the_certificate_that_stood_alone_at_its_url() -> None:
+    assert await verify_real() == [
+        REAL_HEADERS[signature.URL_HEADER],
+        "https://cacerts.digicert.com/DigiCertSHA2ExtendedValidationServerCA.crt.pem",
+    ]
+
+
+async def test_real_delivery_needs_no_issuer_to_be_fetched_that_stands_beside_or_is_trusted_itself() -> None:
+    for asked in (await verify_real(found=REAL_LEAF + REAL_ISSUER), await verify_real(roots=REAL_ISSUER)):
+        assert asked == [REAL_HEADERS[signature.URL_HEADER]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"body": REAL_BODY.replace(b"note", b"nota")},
+        {"webhook_id": "4JH86294D6297924H"},
+        {"issuer": REAL_LEAF},
+        {"issuer": INTERMEDIATE.pem},
+        {"roots": ROOT.pem},
+        {"roots": Path(certifi.where()).read_bytes()},  # its root is trusted no more
+        {"now": REAL_TIME + timedelta(days=5)},
+    ],
+    ids=["tampered", "another's", "no-issuer", "another-issuer", "another-root", "roots-of-today", "old"],
+)
+async def test_real_delivery_is_forged_where_anything_of_it_is_another(changes: dict[str, Any]) -> None:
+    with pytest.raises(UnauthenticError):
+        await verify_real(**changes)
+
+
+async def test_real_certificate_of_the_sandbox_is_none_of_the_live_gateways() -> None:
+    with pytest.raises(UnauthenticError, match="does not stand at PayPal's"):
+        await verify_real(signer=LIVE)
+    elsewhere = replace(SANDBOX, name=LIVE.name)
+    with pytest.raises(UnauthenticError, match="the certificate is not PayPal's"):
+        await verify_real(signer=elsewhere)
+
+
+@pytest.mark.parametrize("error", [UnauthenticError("nothing stands there"), UnverifiableError("busy")])
+async def test_real_delivery_waits_while_its_issuer_cannot_be_had(error: Exception) -> None:
+    with pytest.raises(UnverifiableError):
+        await verify_real(issuer=error)
 
 
 @pytest.mark.parametrize(

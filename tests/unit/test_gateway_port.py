@@ -120,6 +120,14 @@ def test_completion_needs_one_thing_that_tells_its_payment(told: dict[str, objec
     check_request(replace(payment_request(fresh_order(), CallKind.COMPLETE), token=None, **told))  # type: ignore[arg-type]
 
 
+async def test_void_of_what_the_gateway_has_not_named_is_not_sent_where_it_knows_nothing_by_our_reference() -> None:
+    gateway = MockGateway(MockAccount(url="http://127.0.0.1:9"))
+    unnamed = follow_up(payment_request(fresh_order()), CallKind.VOID, reference=None, amount_minor=10_000)
+    result = await gateway.call(unnamed)
+    assert (result.outcome, result.error) == (Outcome.NOT_EXECUTED, error_for(Signal.UNSUPPORTED))
+    await gateway.close()
+
+
 def test_void_needs_no_amount() -> None:
     check_request(follow_up(payment_request(fresh_order()), CallKind.VOID, reference="ref", amount_minor=0))
 

@@ -252,6 +252,86 @@ def test_dispute_is_told_under_its_own_id_and_by_the_payment_alone(kind: str, st
     assert (notice.error is not None) is (outcome is Outcome.REVERSED)
 
 
+def moved(*amounts: int, currency: str = "usd") -> list[dict[str, Any]]:
+    """Return a dispute's balance transactions: below 0 what was withdrawn, above what came back."""
+    return [{"id": "txn_1", "object": "balance_transaction", "amount": each, "currency": currency} for each in amounts]
+
+
+def of_type(case_type: str) -> dict[str, Any]:
+    return {"type": "card", "card": {"brand": "visa", "case_type": case_type, "network": "visa"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "outcome", "amount_minor"),
+    [
+        # No chargeback follows: a resolution has given the money back to the payer, a block has not.
+        ("prevented", {"balance_transactions": moved(-3_000)}, Outcome.DISPUTE_LOST, 3_000),
+        ("prevented", {"balance_transactions": moved(-3_000, 3_000)}, Outcome.DISPUTE_WON, 3_000),
+        ("prevented", {"balance_transactions": moved(-3_000, 1_000)}, Outcome.DISPUTE_LOST, 2_000),
+        ("prevented", {"balance_transactions": moved(-2_700, currency="eur")}, Outcome.DISPUTE_LOST, 3_000),
+        ("prevented", {"balance_transactions": moved(-2_700, 2_690, currency="eur")}, Outcome.DISPUTE_WON, 3_000),
+        ("prevented", {"balance_transactions": []}, Outcome.DISPUTE_WON, 3_000),
+        (
+            "prevented",
+            {"balance_transactions": [], "payment_method_details": of_type("resolution")},
+            Outcome.DISPUTE_LOST,
+            3_000,
+        ),
+        ("prevented", {"payment_method_details": of_type("resolution")}, Outcome.DISPUTE_LOST, 3_000),
+        ("prevented", {"payment_method_details": of_type("block")}, Outcome.DISPUTE_WON, 3_000),
+        (
+            "prevented",
+            {"balance_transactions": moved(-3_000), "payment_method_details": of_type("block")},
+            Outcome.DISPUTE_LOST,
+            3_000,
+        ),
+        # Of a payment that was refunded in part Stripe gives that part back.
+        ("lost", {"balance_transactions": moved(-3_000, 1_000)}, Outcome.DISPUTE_LOST, 2_000),
+        ("lost", {"balance_transactions": moved(-3_000, 3_000)}, Outcome.DISPUTE_WON, 3_000),
+        ("lost", {"balance_transactions": moved(-2_700, 900, currency="eur")}, Outcome.DISPUTE_LOST, 3_000),
+        ("lost", {"balance_transactions": []}, Outcome.DISPUTE_LOST, 3_000),
+        # What was won comes back after the verdict: that it is not there yet says nothing.
+        ("won", {"balance_transactions": moved(-3_000)}, Outcome.DISPUTE_WON, 3_000),
+    ],
+)
+def test_end_of_a_dispute_is_what_its_balance_transactions_say_of_the_money(
+    status: str, told: dict[str, Any], outcome: Outcome, amount_minor: int
+) -> None:
+    notice = notice_of("charge.dispute.closed", dispute(status=status, **told))
+    assert (notice.outcome, notice.confirmed_amount_minor) == (outcome, amount_minor)
+    assert (notice.confirmed_currency, notice.case_reference) == ("USD", "du_1")
+
+
+def test_prevented_dispute_that_says_nothing_of_its_money_is_not_guessed_at() -> None:
+    with pytest.raises(UntranslatableError, match="balance_transactions"):
+        notices_of("charge.dispute.closed", dispute(status="prevented"))
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"), [("prevented", Outcome.DISPUTE_LOST), ("needs_response", Outcome.DISPUTE_OPENED)]
+)
+def test_dispute_that_begins_with_its_end_is_not_left_open(status: str, outcome: Outcome) -> None:
+    told = dispute(status=status, balance_transactions=moved(-3_000))
+    assert notice_of("charge.dispute.created", told).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "amount_minor"), [("lost", 2_000), ("prevented", 2_000), ("won", None), ("under_review", None)]
+)
+def test_money_that_comes_back_after_a_lost_dispute_counts_again(status: str, amount_minor: int | None) -> None:
+    told = dispute(status=status, balance_transactions=moved(-3_000, 1_000))
+    said = notices_of("charge.dispute.funds_reinstated", told)
+    assert [each.confirmed_amount_minor for each in said] == ([] if amount_minor is None else [amount_minor])
+
+
+@pytest.mark.parametrize(
+    "transactions", ["txn_1", [{"amount": "-3000", "currency": "usd"}], [{"amount": -3_000}], moved(-1) * 101]
+)
+def test_balance_transactions_of_another_shape_are_not_read(transactions: object) -> None:
+    with pytest.raises(UntranslatableError):
+        notices_of("charge.dispute.closed", dispute(status="lost", balance_transactions=transactions))
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
@@ -307,7 +387,7 @@ def test_amount_that_iso_cannot_say_is_untranslatable(kind: str) -> None:
     if kind == "charge.refund.updated":
         told = refund
     with pytest.raises(UntranslatableError):
-        notices_of(kind, told(currency="isk", amount=550, amount_received=550, status="won"))
+        notices_of(kind, told(currency="isk", amount=550, amount_received=550, status="lost"))
 
 
 def test_events_recorded_of_localstripe_are_read() -> None:

@@ -140,6 +140,8 @@ def test_action_of_which_the_gateway_named_nothing_expires_without_a_call() -> N
     desk.fire(op_id)
     assert not desk.requests
     assert (desk.state(op_id), desk.timers) == (OperationState.NOT_EXECUTED, {})
+    desk.notice(op_id, SUCCESS)  # where no void by our reference can be made, only a person lets go of it
+    assert (desk.payment.review, list(desk.requests)) == (True, [])
 
 
 def test_action_that_the_gateway_does_not_let_go_of_is_looked_at_again() -> None:

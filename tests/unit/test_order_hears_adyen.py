@@ -8,8 +8,10 @@ import pytest
 from gateway_adapters.adyen.references import reference_of
 from gateway_adapters.adyen.spec import CAPABILITIES
 from gateway_adapters.adyen.webhooks import notices_of
+from gateway_adapters.notices import address_of
 from schemas.identifiers import DEFAULT_ACCOUNT, GatewayName, GatewayRoute, OpId
-from schemas.vocabulary import CallKind, OperationState, Overlay, PaymentStatus
+from schemas.records.commands import Command
+from schemas.vocabulary import CallKind, OperationKind, OperationState, Overlay, PaymentStatus, RetryAdvice
 from streams.domain.inputs import NoticeReceived
 from streams.domain.limits import DEFAULT_RULES
 from tests.simulators.adyen_post import body_of
@@ -25,6 +27,7 @@ from tests.support.order_desk import (
     capture,
     plan,
     refund,
+    refusal,
     sale,
     void,
 )
@@ -156,7 +159,7 @@ def test_capture_that_fails_late_and_is_made_again_by_adyen_counts_again() -> No
     assert (there.desk.state(op), there.desk.sums.captured) == (OperationState.REVERSED, 0)
     there.hear(of_capture(there, op, reason="Transaction Recaptured"))
     assert (there.desk.state(op), there.desk.sums.captured) == (OperationState.SUCCEEDED, 10_000)
-    assert not there.desk.payment.review
+    assert there.desk.payment.review  # Adyen signs neither the date nor the reason: it may be the first one, said again
 
 
 def test_failure_that_is_told_twice_takes_back_once() -> None:
@@ -176,7 +179,7 @@ def test_sale_whose_capture_fails_late_is_taken_back_and_restored() -> None:
     there.hear(there.item("CAPTURE_FAILED", op, CallKind.SALE, **capture_of_sale))
     assert there.desk.sums.captured == 0
     there.hear(there.item("CAPTURE", op, CallKind.SALE, **capture_of_sale, reason="Transaction Recaptured"))
-    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, False)
+    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, True)
 
 
 def test_void_is_pending_until_its_notice_lets_the_hold_go() -> None:
@@ -231,6 +234,43 @@ def test_chargeback_takes_the_money_and_gives_it_back_when_it_is_won(manual: boo
     assert (there.desk.sums.captured, there.desk.payment.review) == (0, False)
 
 
+CASE = {"pspReference": "CASE1", "originalReference": "PSP1"}
+LONG_AGO, FAR_OFF = "2026-12-01T09:59:00+01:00", "2099-12-31T00:00:00+01:00"
+
+
+def test_success_that_is_dated_anew_hides_no_chargeback_from_a_person() -> None:
+    there, op = sold()
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE, eventDate=FAR_OFF))
+    assert not there.desk.payment.review  # it changes nothing yet
+    there.hear(there.item("CHARGEBACK", op, CallKind.SALE, **CASE))
+    assert there.desk.payment.review
+
+
+def test_chargeback_that_is_dated_before_its_payment_is_for_a_person() -> None:
+    there, op = sold()
+    there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
+    there.hear(there.item("CHARGEBACK", op, CallKind.SALE, **CASE, eventDate=LONG_AGO))
+    assert there.desk.payment.review
+
+
+def test_won_dispute_that_is_told_again_after_it_was_lost_is_for_a_person() -> None:
+    there, op = sold()
+    for event in ("CHARGEBACK", "CHARGEBACK_REVERSED", "SECOND_CHARGEBACK"):
+        there.hear(there.item(event, op, CallKind.SALE, **CASE))
+    assert (there.desk.sums.captured, there.desk.payment.review) == (0, False)
+    there.hear(there.item("CHARGEBACK_REVERSED", op, CallKind.SALE, **CASE))
+    assert (there.desk.sums.captured, there.desk.payment.review) == (10_000, True)
+
+
+def test_item_that_is_told_again_with_its_own_date_asks_nobody() -> None:
+    there, op = sold()
+    first = there.item("AUTHORISATION", op, CallKind.SALE)
+    items = [first, there.item("CHARGEBACK", op, CallKind.SALE, **CASE)]
+    there.hear(*items, *items)
+    assert (there.desk.sums.captured, there.desk.payment.review) == (0, False)
+
+
 def test_hold_that_runs_out_is_expired() -> None:
     there, hold = held()
     there.hear(there.item("EXPIRE", hold, CallKind.AUTHORIZE))
@@ -249,18 +289,129 @@ def test_payment_whose_payer_never_came_ends_and_one_who_did_is_named_by_the_not
     assert other.desk.state(op) is OperationState.DECLINED
 
 
-def test_payer_who_acts_after_the_payment_has_ended_is_for_a_person() -> None:
+RECEIVED_CANCEL = replace(PENDING, reference="TECH1")
+
+
+def waited(command: Command, *, answer: Said = RECEIVED_CANCEL) -> tuple[AdyenDesk, OpId, OpId]:
+    """Let a payer not come in time; return the payment's operation, and the void by our reference that was sent."""
     there = AdyenDesk()
-    op = there.desk.do(sale(), replace(ACTION, reference=None))
+    op = there.desk.do(command, replace(ACTION, reference=None))
     for _ in range(MAX_LOOKS):
-        if there.desk.state(op) is OperationState.NOT_EXECUTED:
+        there.desk.fire(op)
+        if there.desk.requests and there.desk.requests[0].kind is CallKind.VOID:
             break
         there.desk.script.append(replace(ACTION, reference=None))  # the same call brings the same answer
-        there.desk.fire(op)
         there.desk.settle()
+    request = there.desk.requests[0]
+    opening = there.desk.operation(op)
+    assert (request.payment_reference, request.opening_op_id, request.opening_kind) == (None, op, opening.kind.value)
+    there.desk.script.append(answer)
+    there.desk.settle()
+    return there, op, request.op_id
+
+
+def cancelled(there: AdyenDesk, void_id: OpId, **changes: Any) -> dict[str, Any]:
+    return there.item("TECHNICAL_CANCEL", void_id, CallKind.VOID, **{"pspReference": "TECH1", **changes})
+
+
+@pytest.mark.parametrize("success", ["true", "false"])
+@pytest.mark.parametrize("command", [sale(), authorize()])
+def test_payer_who_never_comes_is_waited_for_no_more_once_adyen_has_judged_the_void(
+    command: Command, success: str
+) -> None:
+    there, op, void_id = waited(command)
+    assert there.desk.state(op) is OperationState.REQUIRES_ACTION
+    there.hear(cancelled(there, void_id, success=success))
     assert there.desk.state(op) is OperationState.NOT_EXECUTED
+    error = there.desk.operation(op).error
+    assert (error and error.code, there.desk.payment.review) == ("action_expired", False)
+
+
+def test_hold_of_a_payer_who_acted_just_before_is_let_go() -> None:
+    there, op, void_id = waited(authorize())
+    there.hear(there.item("AUTHORISATION", op, CallKind.AUTHORIZE))
+    assert there.desk.state(op) is OperationState.SUCCEEDED
+    there.hear(cancelled(there, void_id, originalReference="PSP1"))
+    assert (there.desk.view.status, there.desk.payment.review) == (PaymentStatus.VOIDED, False)
+
+
+def test_hold_of_a_payer_who_acts_after_the_void_is_let_go_and_a_person_is_asked() -> None:
+    there, op, void_id = waited(authorize())
+    there.hear(cancelled(there, void_id, success="false"))
+    there.hear(there.item("AUTHORISATION", op, CallKind.AUTHORIZE))
+    assert there.desk.payment.review
+    (request,) = there.desk.requests
+    assert (request.kind, request.payment_reference, request.amount_minor) == (CallKind.VOID, "PSP1", 10_000)
+    there.desk.script.append(replace(RECEIVED, reference="VOID1"))
+    there.desk.settle()
+    there.hear(
+        there.item("CANCELLATION", request.op_id, CallKind.VOID, pspReference="VOID1", originalReference="PSP1"),
+        there.item("AUTHORISATION", op, CallKind.AUTHORIZE),
+    )
+    assert (there.desk.state(request.op_id), there.desk.view.status) == (OperationState.SUCCEEDED, PaymentStatus.FAILED)
+    assert len([each for each in there.desk.operations if each.kind is OperationKind.VOID]) == 2
+    assert there.desk.payment.review
+
+
+def test_money_that_was_captured_before_the_void_is_for_a_person_whether_its_notice_comes_or_not() -> None:
+    there, op, void_id = waited(sale())
+    there.hear(cancelled(there, void_id, originalReference="PSP1", success="false", reason="already captured"))
+    assert (there.desk.state(op), there.desk.payment.review) == (OperationState.NOT_EXECUTED, True)
     there.hear(there.item("AUTHORISATION", op, CallKind.SALE))
     assert there.desk.payment.review
+    assert not there.desk.requests  # what was captured only a person gives back
+
+
+def test_void_that_adyen_would_not_even_take_is_for_a_person() -> None:
+    there, op, void_id = waited(sale(), answer=refusal(RetryAdvice.AFTER_FIX))
+    assert there.desk.state(void_id) is OperationState.NOT_EXECUTED
+    assert (there.desk.state(op), there.desk.payment.review) == (OperationState.NOT_EXECUTED, True)
+
+
+def test_void_of_which_nothing_is_heard_for_a_day_is_for_a_person() -> None:
+    there, _, void_id = waited(authorize(), answer=UNKNOWN)
+    for _ in range(MAX_LOOKS):
+        if there.desk.state(void_id) is OperationState.MANUAL_REVIEW:
+            break
+        there.desk.script.append(RECEIVED_CANCEL)
+        there.desk.fire(void_id)
+        there.desk.settle()
+    assert there.desk.state(void_id) is OperationState.MANUAL_REVIEW
+    first = there.desk.operation(void_id).first_requested_at_ms
+    assert there.desk.now_ms - first <= 2 * CAPABILITIES.pending_life_ms[CallKind.VOID]
+    assert Overlay.REVIEW in there.desk.view.overlays
+
+
+def test_void_by_a_merchant_of_what_waits_for_its_payer_is_sent_and_judged_alike() -> None:
+    there = AdyenDesk()
+    op = there.desk.do(authorize(), replace(ACTION, reference=None))
+    void_id = there.desk.do(void(there.desk.payment.payment_id), RECEIVED_CANCEL)
+    assert (there.desk.state(op), there.desk.state(void_id)) == (OperationState.REQUIRES_ACTION, OperationState.PENDING)
+    there.hear(cancelled(there, void_id))
+    error = there.desk.operation(op).error
+    assert (there.desk.state(void_id), error and error.code) == (OperationState.SUCCEEDED, "cancelled")
+
+
+def test_void_by_our_reference_is_found_where_notices_name_the_payment_by_ours() -> None:
+    there, op, void_id = waited(authorize())
+    told = cancelled(there, void_id, merchantReference=reference_of(op, CallKind.AUTHORIZE), originalReference="PSP9")
+    (notice,) = notices_of({}, body_of([told]))
+    assert address_of(notice, CAPABILITIES).reference == op
+    there.hear(told)
+    assert there.desk.state(void_id) is OperationState.SUCCEEDED
+
+
+def test_verdict_on_a_void_whose_answer_was_lost_is_kept_until_its_reference_is_known() -> None:
+    there, op, void_id = waited(authorize(), answer=UNKNOWN)
+    there.hear(there.item("AUTHORISATION", op, CallKind.AUTHORIZE))
+    of_payment = {"merchantReference": reference_of(op, CallKind.AUTHORIZE), "originalReference": "PSP1"}
+    there.hear(cancelled(there, void_id, **of_payment))
+    assert there.desk.state(void_id) is OperationState.UNKNOWN
+    there.desk.script.append(RECEIVED_CANCEL)
+    there.desk.fire(void_id)
+    there.desk.settle()
+    assert there.desk.state(void_id) is OperationState.SUCCEEDED
+    assert (there.desk.view.status, there.desk.payment.review) == (PaymentStatus.VOIDED, False)
 
 
 def test_failure_told_under_another_reference_takes_back_the_capture_that_it_names() -> None:
