@@ -59,6 +59,9 @@ _NEVER_ELSEWHERE: Final = frozenset(
         Code.REVOKED,  # the payer wants no such payment, at no gateway
         Code.LOST_OR_STOLEN,
         Code.FRAUDULENT,
+        Code.NOTHING_LEFT,  # these three are said of what follows a payment, which is where the payment is
+        Code.NOT_PERMITTED,
+        Code.NOT_YET,
     }
 )
 """Declines after which no other gateway is asked, whatever their class: they do not say that nothing is held, or what
