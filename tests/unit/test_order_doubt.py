@@ -244,6 +244,11 @@ def test_gateway_is_asked_again_soon_when_the_answer_under_way_is_older_than_the
     op_id = desk.do(sale(), PENDING)
     desk.fire(op_id)
     desk.notice(op_id, ACTION)
+    soon_ms = desk.timers[op_id].due_at_ms
+    desk.now_ms += 1
+    desk.notice(op_id, ACTION)
+    assert desk.timers[op_id].due_at_ms == soon_ms, "a second notice puts nothing off"
+    desk.now_ms -= 1
     desk.call(PENDING)
     assert desk.timers[op_id].due_at_ms == desk.now_ms + MIN_ASKED_PAUSE_MS
     looked(desk, op_id, ACTION)
