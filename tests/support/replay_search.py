@@ -23,6 +23,10 @@ from tests.support.replay_course import INPUT_TOPICS, ONLY_MOCK, Course, Publish
 MAX_SEARCH_STEPS = 5_000
 """Of one order's search for an interleaving; its inputs are some ten, and a wrong turn shows at the next event."""
 
+STEPS_AN_INPUT = 200
+"""Of the search through a longer order, for each of its inputs: a hundred of them came to orders that operators decided
+about, and many words in them move nothing, so that a wrong turn shows late."""
+
 
 class Search:
     """Searches one order at a time, depth first, the earlier input first."""
@@ -38,7 +42,7 @@ class Search:
         start = (tuple(0 for _ in lanes), Course({}, {}, frozenset(), frozenset()))
         seen: set[tuple[tuple[int, ...], frozenset[tuple[bytes, bytes | None]]]] = set()
         stack = [start]
-        for _ in range(MAX_SEARCH_STEPS):
+        for _ in range(max(MAX_SEARCH_STEPS, STEPS_AN_INPUT * len(merged))):
             if not stack:
                 return False
             at, course = stack.pop()
